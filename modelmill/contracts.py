@@ -1,0 +1,249 @@
+"""Every contract on one page: what a method of each family is given, and what it gives back."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from modelmill.dataset import Dataset, Splits
+from modelmill.finding import Finding
+from modelmill.fragment import Fragment, Writer
+from modelmill.method import Method
+from modelmill.model import Kind as BodyKind
+from modelmill.model import Model
+from modelmill.signature import Field, Signature
+from modelmill.space import Walk
+from modelmill.trial import Progress
+
+Array = np.ndarray[Any, Any]
+Outputs = Mapping[str, Array]
+"""A model's answer: output name to array, the first axis the rows."""
+
+Judge = Callable[[Model], float]
+"""A model's quality on the validation rows; higher is better, whatever the metric."""
+
+
+class Source(Method):
+    """Where rows come from; these settings are those of every source."""
+
+    target: str = ""
+    """The column to predict; found where it is not named."""
+    types: dict[str, str] = {}  # noqa: RUF012 - a default that is copied, never changed
+    """Column: kind (number, boolean, category, date), where the inferred one is wrong."""
+    group: str = ""
+    """A column whose equal values stay on one side of every split."""
+    time: str = ""
+    """A column to cut the splits by: the newest rows are the test set."""
+    weight: str = ""
+    """A column of sample weights."""
+    test: str = ""
+    """A file with the stated test set, read as the source is."""
+
+    @abstractmethod
+    def __call__(self) -> Dataset:
+        """Read the rows. Raises SourceError or ContentError, naming the file and the line."""
+
+
+class Check(Method):
+    """A look at the data before any training."""
+
+    @abstractmethod
+    def __call__(self, splits: Splits) -> Iterator[Finding]:
+        """Yield what was noticed; a fatal finding refuses the data."""
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A value of the graph on its way from raw input to features.
+
+    kind: "number" is a (rows, width) float32 block, "category" a (rows,) string, "date" a (rows,) int64,
+    "image" a (rows, height, width[, channels]) raw or (rows, channels, height, width) float32 array.
+    """
+
+    name: str
+    """The value's name in the graph."""
+    kind: str
+    labels: tuple[str, ...]
+    """What each feature is called: one for each column of a block."""
+    values: Array | None = None
+    """The training rows, to fit on; the chain fills it in."""
+
+
+class Preparation(Method):
+    """A step from raw columns to features, fitted on training rows, then part of the graph."""
+
+    @abstractmethod
+    def __call__(self, columns: Sequence[Column], writer: Writer) -> Sequence[Column]:
+        """Fit on `columns[...].values`, write the operations, and give the columns of the graph after the step.
+
+        Columns that the step does not act on are passed through. New columns leave `values` None: the chain runs the
+        graph so far to get them, so that training and serving see the same numbers.
+        """
+
+
+class Arch(Method):
+    """An untrained body: what shape of model is trained."""
+
+    body: ClassVar[BodyKind]
+    kinds: ClassVar[frozenset[str]]
+    """The kinds of features it takes: "table", "image"."""
+    tasks: ClassVar[frozenset[str]]
+
+    @abstractmethod
+    def __call__(self, signature: Signature, features: tuple[int, ...], seed: int) -> Any:
+        """Build the body for features of that shape (without the rows' axis); the same seed, the same weights."""
+
+
+class Task(Method):
+    """What the model is for: how outputs are taught, decoded and named."""
+
+    metrics: ClassVar[tuple[str, ...]]
+    """Names of the default metrics; the first is what is maximized or minimized where nothing is asked."""
+    outputs: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def declare(self, classes: Sequence[Any]) -> tuple[Field, ...]:
+        """The outputs as the signature lists them."""
+
+    @abstractmethod
+    def width(self, classes: Sequence[Any]) -> int:
+        """How many numbers the body gives for a row."""
+
+    @abstractmethod
+    def encode(self, target: Array, classes: Sequence[Any]) -> Array:
+        """Targets as the body learns them: class indices (int64) or values (float32)."""
+
+    @abstractmethod
+    def loss(self, raw: Any, encoded: Any, weights: Any | None, smoothing: float) -> Any:
+        """The mean loss of torch tensors: raw (batch, width), encoded (batch,), weights (batch,) or None."""
+
+    @abstractmethod
+    def decode(self, raw: str, form: str, signature: Signature, writer: Writer) -> None:
+        """Write operations from a body's raw output to the named outputs.
+
+        form: "logits", "probabilities" or "value", what the body gives.
+        """
+
+
+class Sampler(Method):
+    """Picks the next candidate: builds Optuna's own sampler, or a subclass of its base."""
+
+    @abstractmethod
+    def __call__(self, walk: Walk, seed: int) -> Any:
+        """An `optuna.samplers.BaseSampler` for the space that `walk` walks through, seeded for one suggestion."""
+
+
+class Stopper(Method):
+    """Says when a trial is not worth finishing."""
+
+    @abstractmethod
+    def __call__(self, curve: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
+        """Whether to stop a trial with this curve (higher is better), given the curves of finished ones."""
+
+
+class Trainer(Method):
+    """Fits a body."""
+
+    takes: ClassVar[frozenset[BodyKind]]
+
+    @abstractmethod
+    def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
+        """Train a copy of the model and yield progress; the last one holds the result. The input is left as found."""
+
+
+class Compressor(Method):
+    """Makes a model smaller or faster."""
+
+    takes: ClassVar[frozenset[BodyKind]]
+    gives: ClassVar[BodyKind | None] = None
+    """The kind of body that comes out, where it differs from what went in."""
+
+    @abstractmethod
+    def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
+        """Compress a copy of the model and yield progress; the last one holds the result, of the same signature."""
+
+
+class Metric(Method):
+    """A figure of quality that can be computed in parts and merged."""
+
+    better: ClassVar[str]
+    """"higher" or "lower"."""
+    tasks: ClassVar[frozenset[str]]
+    exact: ClassVar[bool] = True
+    """Whether merged parts give the figure of the whole, or a sketch of it."""
+
+    @abstractmethod
+    def part(self, predictions: Outputs, targets: Array, classes: Sequence[Any]) -> Any:
+        """What is kept of some rows: small, and JSON-able or an array."""
+
+    @abstractmethod
+    def merge(self, first: Any, second: Any) -> Any:
+        """The part of both; the order does not matter."""
+
+    @abstractmethod
+    def total(self, part: Any) -> float:
+        """The figure; NaN where it is not defined (one class only)."""
+
+
+Measurements = list[dict[str, float]]
+"""For every model measured, cost name to value."""
+
+
+class Cost(Method):
+    """What a served model costs, measured on the runtime that serves it."""
+
+    gives: ClassVar[tuple[str, ...]]
+    """Names of the costs that come of one run."""
+
+    @abstractmethod
+    def __call__(self, models: Sequence[bytes], data: Dataset) -> Measurements:
+        """Measure ONNX files on raw rows, interleaved in one run."""
+
+
+class Detector(Method):
+    """Notices that a series of windows differs from a reference; its state is in the open."""
+
+    @abstractmethod
+    def start(self, reference: Array) -> Any:
+        """The state that stands for the reference values."""
+
+    @abstractmethod
+    def step(self, state: Any, window: Array) -> tuple[Any, Finding | None]:
+        """The next state, and what was noticed in this window."""
+
+
+class Importer(Method):
+    """Reads a model made elsewhere."""
+
+    suffixes: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def __call__(self, path: str) -> Model:
+        """The model in the file, loaded without running code of the file's."""
+
+
+__all__ = [
+    "Arch",
+    "Array",
+    "Check",
+    "Column",
+    "Compressor",
+    "Cost",
+    "Detector",
+    "Fragment",
+    "Importer",
+    "Judge",
+    "Measurements",
+    "Metric",
+    "Outputs",
+    "Preparation",
+    "Sampler",
+    "Source",
+    "Stopper",
+    "Task",
+    "Trainer",
+]

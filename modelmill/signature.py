@@ -1,0 +1,62 @@
+"""What goes into a model and what comes out: names, types, shapes, and the classes it knows."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
+]
+"""The tensor types of the Open Inference Protocol."""
+
+Kind = Literal["number", "boolean", "category", "date", "array", "image"]
+"""What a column means, beside how it is stored: an INT64 may be a number or a date."""
+
+DTYPES: dict[str, str] = {
+    "BOOL": "bool",
+    "UINT8": "uint8",
+    "UINT16": "uint16",
+    "UINT32": "uint32",
+    "UINT64": "uint64",
+    "INT8": "int8",
+    "INT16": "int16",
+    "INT32": "int32",
+    "INT64": "int64",
+    "FP16": "float16",
+    "FP32": "float32",
+    "FP64": "float64",
+    "BYTES": "object",
+}
+"""The numpy dtype of every datatype; BYTES is an object array of `str`."""
+
+NO_DATE = -(2**63)
+"""A missing date, as INT64 milliseconds: numpy's NaT."""
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One input or output: a column, an image, an array. The first axis of `shape` is -1, the rows."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...] = (-1,)
+    kind: Kind = "number"
+    nullable: bool = False
+
+    @property
+    def dtype(self) -> str:
+        """The numpy dtype of the column."""
+        return DTYPES[self.datatype]
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """What a model takes and gives: `classes` are the labels in the order of the probabilities."""
+
+    task: str
+    inputs: tuple[Field, ...]
+    outputs: tuple[Field, ...]
+    classes: tuple[str, ...] | tuple[int, ...] = ()
+    target: str = ""
+    example: tuple[Any, ...] = ()
+    """One row of the training data, a value an input, as JSON values: for documentation and the try-it page."""

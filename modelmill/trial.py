@@ -1,0 +1,54 @@
+"""A trial is one candidate: picked settings and what came of them; progress is a step on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from modelmill.model import Model
+
+State = Literal["running", "done", "stopped", "failed", "refused"]
+"""`stopped` by a stopper or the budget, `failed` by a crash, `refused` before training since it could not fit."""
+
+
+class Point(msgspec.Struct, frozen=True):
+    """One point of a learning curve."""
+
+    step: int
+    values: dict[str, float]
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """One candidate with its scores; JSON in and out."""
+
+    number: int
+    state: State
+    settings: dict[str, Any]
+    """Path of the setting in the spec: the value picked."""
+    seed: int = 0
+    metrics: dict[str, float] = {}
+    """Metric: value on the validation rows."""
+    costs: dict[str, float] = {}
+    curve: tuple[Point, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was done or left out, and why, a sentence each."""
+    error: str = ""
+    artifact: str = ""
+    """Digest of the candidate's ONNX file in the blob folder."""
+    seconds: float = 0.0
+    """How long it took; an observation, recorded once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """One step of a long verb; the last one of a verb holds its result."""
+
+    step: int
+    total: int
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Losses and metrics by name, such as `train_loss` and `valid_accuracy`."""
+    note: str = ""
+    result: Model | None = None
