@@ -1,0 +1,1 @@
+"""What shape of model is trained: the untrained bodies."""

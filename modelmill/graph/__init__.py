@@ -1,0 +1,1 @@
+"""ONNX files: our own bodies written out, merged, cleaned, digested and described."""
