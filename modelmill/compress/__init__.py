@@ -1,0 +1,1 @@
+"""Compression: models in, smaller or faster models out."""

@@ -1,0 +1,1 @@
+"""Conversion of bodies to ONNX graphs."""

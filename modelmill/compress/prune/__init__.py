@@ -1,0 +1,1 @@
+"""Pruning: parts of a network are removed, and the rest is retrained."""

@@ -1,0 +1,45 @@
+"""Pruning of whole channels and neurons by the size of their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+
+from modelmill.contracts import Compressor, Judge, Task
+from modelmill.dataset import Splits
+from modelmill.model import Kind, Model
+from modelmill.trial import Progress
+
+
+class Magnitude(Compressor):
+    """Remove the channels and neurons with the smallest weights, then retrain.
+
+    Li et al. (2017), https://arxiv.org/abs/1608.08710
+    """
+
+    takes: ClassVar[frozenset[Kind]] = frozenset({"network"})
+
+    ratio: Annotated[float, Meta(ge=0, lt=1)] = 0.5
+    """The share of every layer's channels that is removed; at least one stays."""
+    norm: Literal["l1", "l2"] = "l2"
+    """How the size of a channel's weights is measured."""
+    multiple: Annotated[int, Meta(ge=1)] = 4
+    """The number of channels that stay is rounded up to a multiple of this."""
+    epochs: Annotated[int, Meta(ge=0)] = 20
+    """Epochs of retraining; 0 leaves the network as it is cut."""
+    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 2e-3
+    """The largest step size of the retraining."""
+    batch: Annotated[int, Meta(ge=2)] = 64
+    """Rows a step of the retraining."""
+    smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """Label smoothing of the retraining."""
+    shift: Annotated[int, Meta(ge=0)] = 0
+    """Images are moved by up to so many pixels at random in the retraining; 0 is off."""
+    seconds: Annotated[float, Meta(ge=0)] = 0.0
+    """How long the retraining may take; 0 is no limit."""
+
+    def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
+        """Prune and retrain a copy of the model."""
+        raise NotImplementedError

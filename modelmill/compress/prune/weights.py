@@ -1,0 +1,43 @@
+"""Pruning of single weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+
+from modelmill.contracts import Compressor, Judge, Task
+from modelmill.dataset import Splits
+from modelmill.model import Kind, Model
+from modelmill.trial import Progress
+
+
+class Weights(Compressor):
+    """Set the smallest weights to zero, more of them with every epoch of retraining.
+
+    Zhu & Gupta (2018), https://arxiv.org/abs/1710.01878, equation 1
+    """
+
+    takes: ClassVar[frozenset[Kind]] = frozenset({"network"})
+
+    ratio: Annotated[float, Meta(ge=0, lt=1)] = 0.8
+    """The share of weights that end as zeros."""
+    scope: Literal["local", "global"] = "global"
+    """Whether every layer loses that share, or all layers together."""
+    epochs: Annotated[int, Meta(ge=0)] = 20
+    """Epochs of retraining; in the first half the share grows. 0 cuts at once and does not retrain."""
+    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 2e-3
+    """The largest step size of the retraining."""
+    batch: Annotated[int, Meta(ge=2)] = 64
+    """Rows a step of the retraining."""
+    smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """Label smoothing of the retraining."""
+    shift: Annotated[int, Meta(ge=0)] = 0
+    """Images are moved by up to so many pixels at random in the retraining; 0 is off."""
+    seconds: Annotated[float, Meta(ge=0)] = 0.0
+    """How long the retraining may take; 0 is no limit."""
+
+    def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
+        """Prune and retrain a copy of the model."""
+        raise NotImplementedError

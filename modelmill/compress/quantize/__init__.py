@@ -1,0 +1,1 @@
+"""Quantization: 8-bit integers instead of floats."""

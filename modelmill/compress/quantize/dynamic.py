@@ -1,0 +1,32 @@
+"""Dynamic quantization: scales of activations are computed as rows come in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from modelmill.contracts import Compressor, Judge, Task
+from modelmill.dataset import Splits
+from modelmill.model import Kind, Model
+from modelmill.trial import Progress
+
+
+class Dynamic(Compressor):
+    """Store the weights of Gemm and MatMul as 8-bit integers, and quantize what flows into them as it comes.
+
+    Krishnamoorthi (2018), https://arxiv.org/abs/1806.08342
+    """
+
+    takes: ClassVar[frozenset[Kind]] = frozenset({"graph"})
+    gives: ClassVar[Kind | None] = "graph"
+
+    per_channel: bool = False
+    """One scale for each output channel of the weights, instead of one for all."""
+    smallest: Annotated[int, Meta(ge=1)] = 64
+    """Weights with fewer numbers than this stay floats."""
+
+    def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
+        """Yield the quantized graph, or the graph as it is where nothing can be quantized."""
+        raise NotImplementedError
