@@ -1,0 +1,100 @@
+"""A folder of bytes under their own digests: written whole, never changed, verified when read."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import string
+from pathlib import Path
+
+from modelmill.errors import StorageError, Tampered
+from modelmill.store.disk import make_folder, refused, sync_folder, write_file
+
+PREFIX = "sha256:"
+
+
+def digest_of(data: bytes) -> str:
+    """The digest of some bytes.
+
+    >>> digest_of(b"")[:20]
+    'sha256:e3b0c44298fc1'
+    """
+    return PREFIX + hashlib.sha256(data).hexdigest()
+
+
+class Blobs:
+    """Bytes by digest, in one folder that several processes share."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder).expanduser().absolute()
+
+    def put(self, data: bytes) -> str:
+        """Keep some bytes; their digest. When it returns they survive a power cut; putting them again changes nothing.
+
+        Raises StorageError, and leaves no half-written file.
+        """
+        digest = digest_of(data)
+        path = self.path(digest)
+        make_folder(self.folder)
+        if self._holds(path, data):
+            # Another process may have renamed it a moment ago without having synced the folder yet.
+            with _refusals(path):
+                sync_folder(self.folder)
+        else:
+            write_file(path, data)
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The bytes of a digest. Raises Tampered where they are not the bytes that were put."""
+        path = self.path(digest)
+        try:
+            with _refusals(path):
+                data = path.read_bytes()
+        except FileNotFoundError:
+            raise StorageError(
+                str(path), "the file is missing", "Restore the blob folder from a copy, or publish anew."
+            ) from None
+        found = digest_of(data)
+        if found != digest:
+            raise Tampered(
+                str(path),
+                f"the stored bytes have the digest {found}, not their own",
+                "They were changed after they were published. Restore the file from a copy, or publish anew.",
+            )
+        return data
+
+    def has(self, digest: str) -> bool:
+        """Whether there is a file for a digest; its bytes are not looked at."""
+        return self.path(digest).is_file()
+
+    def path(self, digest: str) -> Path:
+        """Where the bytes of a digest are, or would be."""
+        hexadecimal = digest.removeprefix(PREFIX)
+        if len(hexadecimal) != 64 or not set(hexadecimal) <= set(string.hexdigits.lower()):
+            raise StorageError(str(self.folder), f"{digest!r} is no digest", "One looks like sha256:e3b0c442...")
+        return self.folder / hexadecimal
+
+    def delete(self, digest: str) -> None:
+        """Forget some bytes; forgetting what is not there is no error."""
+        path = self.path(digest)
+        with _refusals(path), contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+    def _holds(self, path: Path, data: bytes) -> bool:
+        """Whether the very bytes are there already; damaged ones are written again."""
+        try:
+            with _refusals(path):
+                return path.stat().st_size == len(data) and path.read_bytes() == data
+        except FileNotFoundError:
+            return False
+
+
+class _refusals(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a verb in `with`
+    """Tell the disk's errors as StorageErrors; that a file is not there is for the caller to judge."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise refused(self.path, error) from error

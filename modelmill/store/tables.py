@@ -1,0 +1,78 @@
+"""Every table of the database, in SQL that SQLite and PostgreSQL both read, and the steps from older schemas.
+
+Structured values are JSON in TEXT columns; times are milliseconds since 1970, UTC.
+"""
+
+from __future__ import annotations
+
+VERSION = 1
+"""The schema that this modelmill reads and writes."""
+
+TABLES: tuple[str, ...] = (
+    "CREATE TABLE schema_version (version INTEGER NOT NULL)",
+    # One row, bumped by every change of the registry: what a service polls.
+    "CREATE TABLE stamp (changes BIGINT NOT NULL)",
+    """CREATE TABLE studies (
+        id INTEGER NOT NULL PRIMARY KEY,
+        key TEXT NOT NULL,
+        spec TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('running', 'finished', 'interrupted')),
+        created_ms BIGINT NOT NULL,
+        data_digest TEXT NOT NULL DEFAULT '',
+        seed BIGINT NOT NULL DEFAULT 0
+    )""",
+    "CREATE INDEX studies_by_key ON studies (key, state)",
+    """CREATE TABLE trials (
+        study_id INTEGER NOT NULL REFERENCES studies (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        body TEXT NOT NULL,
+        PRIMARY KEY (study_id, number)
+    )""",
+    # The last number given out outlives its version: the number of a deleted version is never given again.
+    "CREATE TABLE names (name TEXT NOT NULL PRIMARY KEY, last_number INTEGER NOT NULL)",
+    """CREATE TABLE versions (
+        name TEXT NOT NULL REFERENCES names (name),
+        number INTEGER NOT NULL,
+        created_ms BIGINT NOT NULL,
+        signature TEXT NOT NULL,
+        lineage TEXT NOT NULL,
+        notes TEXT NOT NULL,
+        PRIMARY KEY (name, number)
+    )""",
+    """CREATE TABLE files (
+        name TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        file TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        size BIGINT NOT NULL,
+        PRIMARY KEY (name, number, file),
+        FOREIGN KEY (name, number) REFERENCES versions (name, number) ON DELETE CASCADE
+    )""",
+    "CREATE INDEX files_by_digest ON files (digest)",
+    """CREATE TABLE aliases (
+        name TEXT NOT NULL,
+        alias TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (name, alias),
+        FOREIGN KEY (name, number) REFERENCES versions (name, number) ON DELETE CASCADE
+    )""",
+    # No foreign key: what happened to a version is kept when the version is gone.
+    """CREATE TABLE events (
+        id INTEGER NOT NULL PRIMARY KEY,
+        at_ms BIGINT NOT NULL,
+        verb TEXT NOT NULL,
+        name TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        alias TEXT NOT NULL,
+        note TEXT NOT NULL
+    )""",
+    "CREATE INDEX events_by_name ON events (name, id)",
+)
+"""What an empty database is given, in this order.
+
+`id`s are given out as the largest plus one: every write transaction is alone, so that no two can pick the same.
+"""
+
+STEPS: dict[int, tuple[str, ...]] = {}
+"""Schema version: the statements that lead from it to the next one. Alembic takes this place once they grow."""
