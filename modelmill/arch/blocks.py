@@ -8,8 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from modelmill.signature import Signature
 
-class Residual(nn.Module):
+
+class Residual(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """`after(body(x) + shortcut(x))`.
 
     body: Sequential of convolutions, batch norms and activations. shortcut: Identity where shapes agree, else a
@@ -28,7 +30,17 @@ class Residual(nn.Module):
 
 
 def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """The module that `make` builds, with weights that depend on the seed alone; the global generator is left as found."""
+    """The module that `make` builds, its weights a function of the seed; the global generator is left as found."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()
+
+
+def outputs(signature: Signature) -> int:
+    """How many numbers a network gives for a row: one a class, or one value."""
+    return len(signature.classes) if signature.task == "classify" else 1
+
+
+def activation(name: str) -> nn.Module:
+    """A new activation module by its name."""
+    return {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}[name]()

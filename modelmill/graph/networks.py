@@ -15,12 +15,11 @@ Leaf = tuple[str, Any]
 """A module that is written as one step, with its path."""
 
 
-class UnknownModule(ModelError):
-    """A module that we do not write ourselves; `graph.foreign` may."""
-
-
 def emit(module: Any, value: str, writer: Writer, classify: bool) -> tuple[str, str]:
-    """Write a module's operations; the raw output's name, and its form: "logits", "probabilities" or "value"."""
+    """Write a module's operations; the raw output's name, and its form: "logits", "probabilities" or "value".
+
+    Raises ModelError for a module that we do not write ourselves, with its path; `graph.foreign` may take it.
+    """
     steps = list(leaves(module))
     value = _run(steps, value, writer)
     if not classify:
@@ -58,7 +57,7 @@ def _run(steps: list[Leaf], value: str, writer: Writer) -> str:
         elif name in WRITERS:
             value = WRITERS[name](module, value, writer, path)
         else:
-            raise UnknownModule(path, f"no operation is known for the module {name}", _hint())
+            raise ModelError(path, f"no operation is known for the module {name}", _hint())
         index += 2 if folds else 1
     return value
 
@@ -107,7 +106,7 @@ def _linear(module: Any, norm: Any | None, value: str, writer: Writer, path: str
 
 def _conv(module: Any, norm: Any | None, value: str, writer: Writer, path: str) -> str:
     if module.padding_mode != "zeros":
-        raise UnknownModule(path, f"padding mode {module.padding_mode!r}", "Only zero padding is written.")
+        raise ModelError(path, f"padding mode {module.padding_mode!r}", "Only zero padding is written.")
     weight, bias = _folded(module, norm)
     inputs = [value, writer.constant(weight)]
     if bias is not None:
@@ -134,7 +133,7 @@ def _pads(module: Any) -> list[int]:
 
 def _batch_norm(module: Any, value: str, writer: Writer, path: str) -> str:
     if module.running_mean is None:
-        raise UnknownModule(path, "a batch norm without running statistics", "Set track_running_stats=True.")
+        raise ModelError(path, "a batch norm without running statistics", "Set track_running_stats=True.")
     ones, zeros = np.ones(module.num_features, np.float32), np.zeros(module.num_features, np.float32)
     weight = ones if module.weight is None else array(module.weight)
     bias = zeros if module.bias is None else array(module.bias)
@@ -160,14 +159,14 @@ def _max_pool(module: Any, value: str, writer: Writer, path: str) -> str:
 def _average_pool(module: Any, value: str, writer: Writer, path: str) -> str:
     _refuse_ceil(module, path)
     if module.divisor_override is not None:
-        raise UnknownModule(path, "an average pool with divisor_override", "Leave it out.")
+        raise ModelError(path, "an average pool with divisor_override", "Leave it out.")
     attributes = _window(module) | {"count_include_pad": int(module.count_include_pad)}
     return writer.op("AveragePool", [value], attributes)
 
 
 def _refuse_ceil(module: Any, path: str) -> None:
     if module.ceil_mode:
-        raise UnknownModule(path, "a pool with ceil_mode", "Pad the input instead.")
+        raise ModelError(path, "a pool with ceil_mode", "Pad the input instead.")
 
 
 def _window(module: Any) -> dict[str, Any]:
@@ -185,13 +184,13 @@ def _pair(value: Any) -> list[int]:
 
 def _adaptive_pool(module: Any, value: str, writer: Writer, path: str) -> str:
     if module.output_size not in (1, (1, 1)):
-        raise UnknownModule(path, f"an adaptive pool to {module.output_size}", "Only a pool to 1 is written.")
+        raise ModelError(path, f"an adaptive pool to {module.output_size}", "Only a pool to 1 is written.")
     return writer.op("GlobalAveragePool", [value])
 
 
 def _flatten(module: Any, value: str, writer: Writer, path: str) -> str:
     if (module.start_dim, module.end_dim) != (1, -1):
-        raise UnknownModule(path, f"flatten from {module.start_dim} to {module.end_dim}", "Only 1 to -1 is written.")
+        raise ModelError(path, f"flatten from {module.start_dim} to {module.end_dim}", "Only 1 to -1 is written.")
     return writer.op("Flatten", [value], {"axis": 1})
 
 
