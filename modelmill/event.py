@@ -13,3 +13,5 @@ class Event(msgspec.Struct, frozen=True):
     name: str
     number: int
     note: str = ""
+    alias: str = ""
+    """The alias that was moved, where one was."""

@@ -56,7 +56,7 @@ class Signature(msgspec.Struct, frozen=True):
     task: str
     inputs: tuple[Field, ...]
     outputs: tuple[Field, ...]
-    classes: tuple[str, ...] | tuple[int, ...] = ()
+    classes: tuple[str | int, ...] = ()
     target: str = ""
     example: tuple[Any, ...] = ()
     """One row of the training data, a value an input, as JSON values: for documentation and the try-it page."""
