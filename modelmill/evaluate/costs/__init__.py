@@ -1,0 +1,1 @@
+"""What a served model costs, one method a file, measured on ONNX Runtime itself."""

@@ -1,0 +1,155 @@
+"""Says in words how a training went and why the runners-up lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+from modelmill.spec import FLOORS, Goal
+from modelmill.trial import Point, Trial
+
+UNITS = {
+    "latency_ms": "ms",
+    "latency_p95_ms": "ms",
+    "latency_p99_ms": "ms",
+    "latency_b32_ms": "ms",
+    "throughput_rps": "rows/s",
+    "size_kb": "kB",
+    "size_bytes": "bytes",
+    "memory_mb": "MB",
+    "energy_mj": "mJ",
+    "macs": "multiply-adds",
+    "cpu_seconds": "s",
+}
+"""The unit of every cost, as it is printed."""
+
+LOWER = frozenset({"log_loss", "mae", "rmse"})
+"""Metrics of which less is better."""
+
+WIDE = 0.05
+"""A gap between training and validation that is worth a word, of a metric that ends at 1."""
+
+
+def diagnose(curve: Sequence[Point], train: Mapping[str, float], valid: Mapping[str, float]) -> list[str]:
+    """Whether the model learned too little or by heart, in sentences; `train` and `valid` are its metrics on both."""
+    sentences = [*_gap(train, valid), *_course(curve)]
+    return sentences or ["Nothing in the training stands out."]
+
+
+def _gap(train: Mapping[str, float], valid: Mapping[str, float]) -> list[str]:
+    name = next((name for name in train if name in valid and isfinite(train[name]) and isfinite(valid[name])), None)
+    if name is None:
+        return []
+    seen, unseen = train[name], valid[name]
+    figures = f"{words(name)} {figure(seen)} on the rows it learned from, {figure(unseen)} on rows it did not"
+    if name in LOWER:
+        worse = (unseen - seen) / abs(seen) if seen else (unseen > 0) * 1.0
+        wide, weak = 0.5, False
+    else:
+        worse, wide, weak = seen - unseen, WIDE, seen < 0.7
+    if worse > wide:
+        hint = "More data, a smaller model or stronger regularization would help."
+        return [f"It overfits: {figures}. {hint}"]
+    if weak:
+        return [f"It underfits: {figures}. A larger model, longer training or better features would help."]
+    return [f"It generalizes: {figures}."]
+
+
+def _course(curve: Sequence[Point]) -> list[str]:
+    losses = [(point.step, point.values["valid_loss"]) for point in curve if "valid_loss" in point.values]
+    losses = [(step, loss) for step, loss in losses if isfinite(loss)]
+    if len(losses) < 4:
+        return []
+    best_step, best = min(losses, key=lambda pair: pair[1])
+    last_step, last = losses[-1]
+    if best > 0 and last > 1.1 * best and best_step <= 0.8 * last_step:
+        rise = f"{100 * (last / best - 1):.0f} %"
+        return [f"Validation loss was lowest at epoch {best_step} of {last_step} and rose by {rise} after it."]
+    earlier = losses[int(len(losses) * 0.8) - 1][1]
+    if best_step == last_step and earlier > 1.05 * last:
+        return ["Validation loss was still falling when training ended: more epochs may help."]
+    return [f"Validation loss levelled out: lowest at epoch {best_step} of {last_step}."]
+
+
+def why_lost(trials: Sequence[Trial], goal: Goal, winner: int, most: int = 50) -> list[dict[str, Any]]:
+    """For every other trial `{"trial", "why"}`: what it lacked against the winner, in a few words."""
+    won = next((trial for trial in trials if trial.number == winner), None)
+    others = [trial for trial in trials if trial.number != winner and trial.state != "running"]
+    return [{"trial": trial.number, "why": _why(trial, won, goal)} for trial in others[:most]]
+
+
+def _why(trial: Trial, won: Trial | None, goal: Goal) -> str:
+    if trial.state == "failed":
+        return f"failed: {trial.error.strip().splitlines()[0] if trial.error.strip() else 'without a word'}"
+    if trial.state == "refused":
+        return f"refused before training: {_first(trial.notes) or 'it could not fit'}"
+    if trial.state == "stopped":
+        return f"stopped at step {trial.curve[-1].step}: behind the others" if trial.curve else "stopped early"
+    missed = [_miss(name, limit, trial) for name, limit in goal.limit.items()]
+    if any(missed):
+        return "; ".join(filter(None, missed))
+    return _compared(trial, won, goal) if won is not None else "did not win"
+
+
+def _first(notes: Sequence[str]) -> str:
+    return notes[0].rstrip(".") if notes else ""
+
+
+def _miss(name: str, limit: float, trial: Trial) -> str:
+    value = {**trial.metrics, **trial.costs}.get(name)
+    floor = name in FLOORS or (name in trial.metrics and name not in LOWER)
+    if value is None or (value >= limit if floor else value <= limit):
+        return ""
+    side = "below the floor of" if floor else "over the limit of"
+    return f"{words(name)} {figure(value)} is {side} {figure(limit)} {UNITS.get(name, '')}".rstrip()
+
+
+def _compared(trial: Trial, won: Trial, goal: Goal) -> str:
+    for name, direction in goal.objectives or (("", ""),):
+        mine, best = ({**one.metrics, **one.costs}.get(name) for one in (trial, won))
+        if mine is None or best is None or mine == best:
+            continue
+        worse = mine < best if direction == "maximize" else mine > best
+        gap = abs(mine - best)
+        if worse and gap > 1e-3 * max(abs(best), 1e-12):
+            return f"{words(name)} {figure(gap)} {'lower' if mine < best else 'higher'}"
+    return _dearer(trial, won)
+
+
+def _dearer(trial: Trial, won: Trial) -> str:
+    for name, adjective in (("size_kb", "larger"), ("size_bytes", "larger"), ("latency_ms", "slower")):
+        mine, best = trial.costs.get(name), won.costs.get(name)
+        if mine and best and mine > 1.05 * best:
+            return f"as good, but {mine / best:.1f} times {adjective}"
+    return "as good within the noise, found later or no smaller"
+
+
+def words(name: str) -> str:
+    """A metric's or cost's name as a person would say it.
+
+    >>> words("size_kb"), words("log_loss"), words("auroc")
+    ('size', 'log loss', 'AUROC')
+    """
+    spoken = {"auroc": "AUROC", "f1": "F1", "r2": "R2", "mae": "MAE", "rmse": "RMSE", "macs": "multiply-adds"}
+    spoken |= {"cpu_seconds": "processor time", "latency_p99_ms": "latency p99", "latency_b32_ms": "latency of 32 rows"}
+    bare = name.removesuffix("_ms").removesuffix("_kb").removesuffix("_mb").removesuffix("_mj").removesuffix("_rps")
+    return spoken.get(name) or bare.removesuffix("_bytes").replace("_", " ")
+
+
+def figure(value: float) -> str:
+    """A number with as many digits as a person reads.
+
+    >>> [figure(v) for v in (0.98765, 12.345, 1234567, 0.000123, 3)]
+    ['0.988', '12.3', '1,234,567', '0.00012', '3']
+    """
+    if not isfinite(value):
+        return "not defined"
+    size = abs(value)
+    if size >= 1000 or float(value).is_integer():
+        return f"{value:,.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    if size >= 0.1:
+        return f"{value:.3f}".rstrip("0")
+    return f"{value:.2g}" if size >= 1e-4 else f"{value:.1e}"
