@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from modelmill.finding import Finding
 from modelmill.signature import Field
 
 Array = np.ndarray[Any, Any]
@@ -38,6 +39,8 @@ class Dataset:
     """Where the rows come from, as a person would say it: a file's name, a built-in set."""
     test: Dataset | None = None
     """The stated test set, where the source has one."""
+    findings: tuple[Finding, ...] = ()
+    """What was decided while reading: a target that was found, a column that was left out."""
 
     @property
     def rows(self) -> int:

@@ -1,0 +1,1 @@
+"""Rows in: sources, type inference, splits, checks and the data card."""

@@ -1,0 +1,1 @@
+"""Looks at the data before any training: a file a check."""

@@ -1,0 +1,178 @@
+"""Tables in text: CSV and its kin, read with types inferred, and the line of what is wrong in them."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from modelmill.data.cells import NUMBER_GAPS
+from modelmill.data.naming import clean
+from modelmill.data.rows import Rows
+from modelmill.errors import ContentError, OutOfBounds, SourceError
+from modelmill.finding import Finding
+
+SEPARATORS = ",;\t|"
+BLOCK_BYTES = 8 << 20
+
+
+class Dialect(msgspec.Struct, frozen=True):
+    """How a text file holds its table."""
+
+    separator: str = ""
+    encoding: str = "utf-8"
+    decimal: str = "."
+    header: bool = True
+
+
+def read_text(path: Path, dialect: Dialect, as_text: Sequence[str] = ()) -> Rows:
+    """The table in one text file; the columns `as_text` keep their text, the others get the type that fits.
+
+    Raises SourceError for a file that is no text of that encoding, ContentError with the line of a ragged row.
+    """
+    check_encoding(path, dialect.encoding)
+    separator = dialect.separator or find_separator(path, dialect)
+    dialect = msgspec.structs.replace(dialect, separator=separator)
+    header, skip = _header(path, dialect)
+    names, findings = clean(header, path.name)
+    table = _parse(path, dialect, names, skip, as_text)
+    if table.num_rows == 0:
+        raise ContentError(str(path), "holds a header and no rows", "Give a file with rows to learn from.")
+    if dialect.header and len(header) > 1 and all(_is_number(name) for name in header):
+        findings = (*findings, _no_header(path))
+    return Rows(table, path.name, cache(lambda row: _place(path, dialect, row)), findings)
+
+
+def _no_header(path: Path) -> Finding:
+    return Finding(
+        "names",
+        "warning",
+        f"{path.name} line 1",
+        "every name in the header is a number; the first row may have been taken for it",
+        "Write header = false in [data] if the file has none.",
+    )
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")  # type: ignore[return-value]
+
+
+def check_encoding(path: Path, encoding: str) -> None:
+    """Refuse an empty file, and one whose bytes are no text of the encoding, with the line."""
+    try:
+        decoder = codecs.getincrementaldecoder(encoding)()
+    except LookupError:
+        raise OutOfBounds("data.csv.encoding", f"no encoding named {encoding!r}", "Try utf-8 or latin-1.") from None
+    lines, anything, chunk = 1, False, b""
+    try:
+        with _open(path) as file:
+            while chunk := file.read(1 << 20):
+                if not anything and encoding.lower().startswith("utf-8") and chunk[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                    raise SourceError(str(path), "is UTF-16, expected utf-8", _encoding_hint("utf-16"))
+                anything = anything or bool(chunk.strip(b"\xef\xbb\xbf \t\r\n"))
+                decoder.decode(chunk)
+                lines += chunk.count(b"\n")
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        line = lines + bytes(error.object)[: error.start].count(b"\n")
+        where = f"{path} line {line}"
+        raise SourceError(where, f"is not {encoding}: {error.reason}", _encoding_hint("latin-1")) from None
+    except (OSError, EOFError) as error:
+        raise SourceError(str(path), f"cannot be read: {error}", "Check the file.") from None
+    if not anything:
+        raise SourceError(str(path), "is empty", "Give a file with a header and rows.")
+
+
+def _encoding_hint(encoding: str) -> str:
+    return f'Save it as UTF-8, or write encoding = "{encoding}" in [data].'
+
+
+def find_separator(path: Path, dialect: Dialect) -> str:
+    """The character that parts the header most often; a comma where none does."""
+    with _open(path) as file:
+        start = codecs.getincrementaldecoder(dialect.encoding)().decode(file.read(1 << 16)).lstrip("\ufeff\r\n")
+    outside = "".join(start.splitlines()[:1]).split('"')[::2]
+    counts = {mark: sum(piece.count(mark) for piece in outside) for mark in SEPARATORS}
+    return max(counts, key=lambda mark: counts[mark]) if any(counts.values()) else ","
+
+
+def records(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+    """The line on which each record starts, and its values; empty lines are left out."""
+    encoding = "utf-8-sig" if dialect.encoding.lower() in ("utf-8", "utf8") else dialect.encoding
+    with _open(path) as file:
+        reader = csv.reader(codecs.getreader(encoding)(file), delimiter=dialect.separator)
+        line = 1
+        while True:
+            try:
+                record = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                hint = "Look for a quotation mark that is never closed."
+                raise ContentError(f"{path} line {line}", f"cannot be read: {error}", hint) from None
+            if record:
+                yield line, record
+            line = reader.line_num + 1
+
+
+def _header(path: Path, dialect: Dialect) -> tuple[list[str], int]:
+    """The names in the first record (or made-up ones), and how many lines lie before the first row."""
+    line, record = next(records(path, dialect))
+    if not dialect.header:
+        return [f"column_{i}" for i in range(1, len(record) + 1)], 0
+    return record, line
+
+
+def _parse(path: Path, dialect: Dialect, names: list[str], skip: int, as_text: Sequence[str]) -> Any:
+    import pyarrow
+    from pyarrow import csv as arrow_csv
+
+    read = arrow_csv.ReadOptions(
+        column_names=names, skip_rows_after_names=skip, block_size=BLOCK_BYTES, encoding=dialect.encoding
+    )
+    parse = arrow_csv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True)
+    convert = arrow_csv.ConvertOptions(
+        column_types={name: pyarrow.string() for name in as_text if name in names},
+        null_values=sorted(NUMBER_GAPS),
+        strings_can_be_null=False,
+        decimal_point=dialect.decimal,
+    )
+    try:
+        with pyarrow.input_stream(str(path)) as stream:
+            return arrow_csv.read_csv(stream, read, parse, convert)
+    except pyarrow.ArrowInvalid as error:
+        raise _explain(path, dialect, len(names), error) from None
+
+
+def _explain(path: Path, dialect: Dialect, width: int, error: Exception) -> ContentError:
+    """Find the line of the first record that has another width than the header."""
+    for line, record in records(path, dialect):
+        if len(record) != width:
+            return ContentError(
+                f"{path} line {line}",
+                f"the row has {len(record)} value{'s' * (len(record) != 1)}; expected {width}, as in the header",
+                "Correct the line; a value that holds a separator stands in quotation marks.",
+            )
+    return ContentError(str(path), f"cannot be read: {error}", "Look for a quotation mark that is never closed.")
+
+
+def _place(path: Path, dialect: Dialect, row: int) -> str:
+    wanted = row + 1 if dialect.header else row
+    for number, (line, _) in enumerate(records(path, dialect)):
+        if number == wanted:
+            return f"{path} line {line}"
+    return f"{path} row {row + 1}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
