@@ -6,7 +6,7 @@ needs the onnx library.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,13 +36,17 @@ class Fragment:
 
 
 class Writer:
-    """Collects the operations and constants of one graph, and gives every value a name of its own."""
+    """Collects the operations and constants of one graph, and gives every value a name of its own.
 
-    def __init__(self, start: Fragment | None = None) -> None:
+    taken: names that are not to be given: those of the graph's raw inputs.
+    """
+
+    def __init__(self, start: Fragment | None = None, taken: Iterable[str] = ()) -> None:
         start = start or Fragment()
         self._ops: list[Op] = list(start.ops)
         self._constants: dict[str, np.ndarray[Any, Any]] = dict(start.constants)
         self._taken = {name for op in start.ops for name in (*op.inputs, *op.outputs)} | set(start.constants)
+        self._taken.update(taken)
 
     def op(
         self, type: str, inputs: Sequence[str], attributes: Mapping[str, Any] | None = None, *, domain: str = ""

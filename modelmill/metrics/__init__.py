@@ -1,0 +1,1 @@
+"""Metrics: figures of quality that can be computed in parts and merged."""

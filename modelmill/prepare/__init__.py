@@ -1,0 +1,1 @@
+"""Preparation: from raw columns to features, fitted on training rows, then part of the served graph."""

@@ -1,0 +1,91 @@
+"""Runs an ONNX file on onnxruntime: the one place that makes sessions, so that all of them have the same options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+from modelmill.contracts import Array
+from modelmill.errors import ModelError
+
+BATCH_ROWS = 8192
+"""Rows that run at once where a whole data set is put through: bounds the memory of what lies between."""
+
+FAILURES: tuple[type[BaseException], ...] = (
+    state.Fail,
+    state.InvalidArgument,
+    state.NoSuchFile,
+    state.NoModel,
+    state.EngineError,
+    state.RuntimeException,
+    state.InvalidProtobuf,
+    state.ModelLoaded,
+    state.NotImplemented,
+    state.InvalidGraph,
+    state.EPFail,
+    RuntimeError,
+    ValueError,
+    TypeError,
+)
+"""What onnxruntime raises; its own errors share no root."""
+
+
+class Session:
+    """A loaded model that runs: it lives as long as it is used, and threads may share it.
+
+    source: the bytes of an ONNX file, or its path. threads: of one call. spinning: whether idle threads burn a core
+    while they wait for the next call.
+    """
+
+    def __init__(self, source: bytes | str | Path, threads: int = 1, spinning: bool = False) -> None:
+        model = source if isinstance(source, bytes) else str(source)
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model, options(threads, spinning), providers=["CPUExecutionProvider"]
+            )
+        except FAILURES as error:
+            where = "the model" if isinstance(source, bytes) else str(source)
+            raise ModelError(where, f"cannot be loaded: {_first_line(error)}", "Is it an ONNX file?") from error
+        self.inputs = [value.name for value in self._session.get_inputs()]
+        self.outputs = [value.name for value in self._session.get_outputs()]
+
+    def run(self, columns: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """The outputs by name, for columns by name; all outputs where none are named."""
+        names = self.outputs if outputs is None else list(outputs)
+        try:
+            return dict(zip(names, self._session.run(names, columns), strict=True))
+        except FAILURES as error:
+            raise ModelError("the model", f"cannot be run: {_first_line(error)}", "") from error
+
+    def run_batches(
+        self, columns: Mapping[str, Array], outputs: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS
+    ) -> dict[str, Array]:
+        """As `run`, a batch of rows at a time."""
+        rows = len(next(iter(columns.values())))
+        if rows <= batch_rows:
+            return self.run(columns, outputs)
+        found = [
+            self.run({name: column[start : start + batch_rows] for name, column in columns.items()}, outputs)
+            for start in range(0, rows, batch_rows)
+        ]
+        return {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
+
+
+def options(threads: int = 1, spinning: bool = False) -> onnxruntime.SessionOptions:
+    """The session options that everything here runs with."""
+    chosen = onnxruntime.SessionOptions()
+    chosen.intra_op_num_threads = threads
+    chosen.inter_op_num_threads = 1
+    # 4 is fatal: what goes wrong comes as an exception, and must not be printed beside.
+    chosen.log_severity_level = 4
+    chosen.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    chosen.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return chosen
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0][:300]

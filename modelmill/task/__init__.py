@@ -1,0 +1,1 @@
+"""Tasks: what a model is for, how its outputs are taught, decoded and named."""

@@ -1,0 +1,76 @@
+"""Tell which of several classes a row belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from modelmill.contracts import Array, Task
+from modelmill.errors import ModelError
+from modelmill.fragment import Writer
+from modelmill.signature import Field, Signature
+
+UNSEEN = -100
+"""The code of a label that training never saw: torch's losses leave it out."""
+
+
+class Classify(Task):
+    """One label of several for every row, with the probability of each.
+
+    Outputs: `label` (rows,), a string or an integer as in the data, and `probabilities` (rows, classes) in the order
+    of the signature's classes. Taught by cross-entropy.
+
+    >>> Classify().encode(np.array(["b", "a", "b"], object), ("a", "b")).tolist()
+    [1, 0, 1]
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "precision", "recall", "log_loss", "auroc")
+    outputs: ClassVar[tuple[str, ...]] = ("label", "probabilities")
+
+    def declare(self, classes: Sequence[Any]) -> tuple[Field, ...]:
+        """The label's type is that of the classes."""
+        text = bool(classes) and isinstance(classes[0], str)
+        return (
+            Field("label", "BYTES" if text else "INT64", (-1,), "category"),
+            Field("probabilities", "FP32", (-1, len(classes)), "array"),
+        )
+
+    def width(self, classes: Sequence[Any]) -> int:
+        """One logit a class."""
+        return len(classes)
+
+    def encode(self, target: Array, classes: Sequence[Any]) -> Array:
+        """(rows,) int64 positions in `classes`; `UNSEEN` for a label that is not among them."""
+        places = {label: place for place, label in enumerate(classes)}
+        return np.fromiter((places.get(label, UNSEEN) for label in target.tolist()), np.int64, len(target))
+
+    def loss(self, raw: Any, encoded: Any, weights: Any | None, smoothing: float) -> Any:
+        """Mean cross-entropy; `encoded` may be (batch, classes) probabilities too, where labels are mixed."""
+        from torch.nn.functional import cross_entropy
+
+        each = cross_entropy(raw, encoded, reduction="none", label_smoothing=smoothing, ignore_index=UNSEEN)
+        counted = (encoded != UNSEEN).to(each.dtype) if encoded.ndim == 1 else each.new_ones(each.shape)
+        counted = counted if weights is None else counted * weights
+        return (each * counted).sum() / counted.sum().clamp_min(1e-12)
+
+    def decode(self, raw: str, form: str, signature: Signature, writer: Writer) -> None:
+        """Softmax over logits, and the label of the greatest probability."""
+        if form == "logits":
+            probabilities = writer.op("Softmax", [raw], {"axis": -1})
+        elif form == "probabilities":
+            probabilities = raw
+        else:
+            raise ModelError("task/classify", f"the body gives a {form}", "Use a body that classifies.")
+        place = writer.op("ArgMax", [probabilities], {"axis": 1, "keepdims": 0})
+        writer.rename(_label(place, signature.classes, writer), "label")
+        writer.rename(probabilities, "probabilities")
+
+
+def _label(place: str, classes: Sequence[Any], writer: Writer) -> str:
+    if tuple(classes) == tuple(range(len(classes))):
+        return place
+    text = isinstance(classes[0], str)
+    names = writer.constant(np.array(list(classes), object if text else np.int64))
+    return writer.op("Gather", [names, place], {"axis": 0})
