@@ -1,0 +1,1 @@
+"""Versions of models: published whole or not at all, numbered, verified, promoted and rolled back."""

@@ -1,0 +1,242 @@
+"""The registry: publish a version whole or not at all, find it, promote it, roll it back, verify it, delete it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from modelmill.errors import RegistryError, StorageError, Tampered, UnknownModel
+from modelmill.event import Event
+from modelmill.registry import records
+from modelmill.registry.reference import check_alias, check_name, parse
+from modelmill.report import Lineage, Report
+from modelmill.signature import Signature
+from modelmill.store.blobs import Blobs
+from modelmill.store.database import Database
+from modelmill.store.engine import Connection
+from modelmill.version import LIVE, Version
+
+REPORT = "report.json"
+"""The file of a version that holds its report."""
+
+NO_LINEAGE = Lineage()
+
+Content = bytes | Callable[[int, bool], bytes]
+"""A file's bytes, or what makes them once the version's number, and whether it goes live, are known."""
+
+
+class Registry:
+    """Versions of models in a database, and their files in a blob folder; several processes may share both.
+
+    Files are written first, each whole and synced, and the version's rows after them in one transaction: whoever
+    finds a version finds it complete. Every change is an event, and moves the stamp.
+    """
+
+    def __init__(self, database: Database, blobs: Blobs) -> None:
+        self._database = database
+        self._blobs = blobs
+
+    def publish(
+        self,
+        name: str,
+        files: Mapping[str, Content],
+        signature: Signature,
+        report_json: Report | bytes | None = None,
+        lineage: Lineage = NO_LINEAGE,
+        promote: bool | None = None,
+        notes: str = "",
+    ) -> Version:
+        """The new version, durable and complete; nothing at all where this raises.
+
+        The number is the next one; numbers of deleted versions are not given again. The report is kept as
+        `report.json`, with the name, the number and whether it went live put in.
+
+        promote: None makes the first version live, and leaves a live one live.
+        """
+        contents = dict(files) if report_json is None else {**files, REPORT: _finished(name, report_json)}
+        check_name(name)
+        for file in contents:
+            check_name(file, "file")
+        for content in contents.values():
+            if isinstance(content, bytes):
+                self._blobs.put(content)
+        with self._database.writing(durable=True) as connection:
+            number = records.next_number(connection, name)
+            live = promote if promote is not None else LIVE not in records.aliases_of(connection, name)
+            stored = self._store(contents, number, live)
+            fresh = Version(
+                name=name,
+                number=number,
+                created_ms=_now_ms(),
+                signature=signature,
+                lineage=lineage,
+                files={file: digest for file, (digest, _) in stored.items()},
+                sizes={file: size for file, (_, size) in stored.items()},
+                notes=notes,
+            )
+            records.insert(connection, fresh)
+            records.record(connection, Event(fresh.created_ms, "publish", name, number, notes))
+            if live:
+                _point(connection, fresh.name, number, LIVE, "published as live")
+            return records.version(connection, name, number)
+
+    def _store(self, contents: Mapping[str, Content], number: int, live: bool) -> dict[str, tuple[str, int]]:
+        """File: digest and size, once all of them are in the blob folder.
+
+        Called by the only writer. What was put before it became that is put again, at the price of a comparison: a
+        delete may have taken bytes that the version shares with the deleted one.
+        """
+        made = {
+            file: content if isinstance(content, bytes) else content(number, live) for file, content in contents.items()
+        }
+        return {file: (self._blobs.put(data), len(data)) for file, data in sorted(made.items())}
+
+    def find(self, reference: str) -> Version:
+        """The version that NAME (the live one), NAME@3 or NAME@alias stands for.
+
+        Raises UnknownModel, with the closest names.
+        """
+        wanted = parse(reference)
+        with self._database.reading() as connection:
+            return records.version(connection, wanted.name, records.number_of(connection, wanted))
+
+    def names(self) -> list[str]:
+        """The names of all models, sorted."""
+        with self._database.reading() as connection:
+            return records.names(connection)
+
+    def versions(self, name: str) -> list[Version]:
+        """All versions of a model, oldest first. Raises UnknownModel, with the closest names."""
+        with self._database.reading() as connection:
+            return [records.version(connection, name, number) for number in records.numbers(connection, name)]
+
+    def events(self, name: str) -> list[Event]:
+        """Everything that happened to a model, oldest first, also to versions that are deleted."""
+        with self._database.reading() as connection:
+            found = records.events(connection, name)
+            if not found:
+                records.numbers(connection, name)  # raises: what was never changed was never published
+            return found
+
+    def stamp(self) -> int:
+        """A number that grows with every change of the registry: what to ask, often, whether anything changed."""
+        with self._database.reading() as connection:
+            row = connection.row("SELECT changes FROM stamp")
+        return int(row[0]) if row else 0
+
+    def promote(self, name: str, number: int, alias: str = LIVE, note: str = "") -> Version:
+        """The version at which the alias stands from now on; when this returns, that survives a power cut."""
+        check_alias(alias)
+        with self._database.writing(durable=True) as connection:
+            number = records.number_of(connection, parse(f"{name}@{number}"))
+            if records.aliases_of(connection, name).get(alias) != number:
+                _point(connection, name, number, alias, note)
+            return records.version(connection, name, number)
+
+    def rollback(self, name: str, alias: str = LIVE, note: str = "") -> Version:
+        """The version at which the alias stood before, and stands again from now on."""
+        with self._database.writing(durable=True) as connection:
+            known = records.numbers(connection, name)
+            current = records.aliases_of(connection, name).get(alias)
+            number = records.before(records.events(connection, name), alias, known, current)
+            if number is None:
+                stands = f"{alias!r} stands at {name}@{current}" if current else f"no version is {alias!r}"
+                hint = f"There are {', '.join(map(str, known))}. Try: modelmill models promote {name}@NUMBER"
+                raise RegistryError(name, f"{stands}, and it stood nowhere else before that is still there", hint)
+            records.point(connection, name, alias, number)
+            records.record(connection, Event(_now_ms(), "rollback", name, number, note, alias))
+            return records.version(connection, name, number)
+
+    def delete(self, reference: str, force: bool = False, note: str = "") -> None:
+        """Forget a version, and the bytes that nothing else needs.
+
+        Raises RegistryError where an alias stands at it, unless forced; the alias is then gone too.
+        """
+        wanted = parse(reference)
+        with self._database.writing(durable=True) as connection:
+            version = records.version(connection, wanted.name, records.number_of(connection, wanted))
+            if version.aliases and not force:
+                hint = f"Promote or roll back to another version of {version.name} first, or use --force."
+                raise RegistryError(version.reference, f"it is {' and '.join(version.aliases)}", hint)
+            key = {"name": version.name, "number": version.number}
+            for table in ("aliases", "files", "versions"):
+                connection.execute(f"DELETE FROM {table} WHERE name = :name AND number = :number", key)
+            records.record(connection, Event(_now_ms(), "delete", version.name, version.number, note))
+        self._forget(version)
+
+    def _forget(self, version: Version) -> None:
+        """Drop a deleted version's bytes. The lock is held so that no publisher counts on them meanwhile."""
+        with self._database.writing() as connection:
+            for digest in records.unreferenced(connection, set(version.files.values())):
+                self._blobs.delete(digest)
+
+    def file(self, version: Version | str, name: str) -> bytes:
+        """The bytes of one of a version's files, verified. Raises Tampered where they are not as published."""
+        version = self._version(version)
+        try:
+            return self._blobs.get(_digest(version, name))
+        except StorageError as error:
+            raise self._explained(version, name, error) from error
+
+    def path(self, version: Version | str, name: str) -> Path:
+        """Where one of a version's files lies; verified now, to be read and never written."""
+        version = self._version(version)
+        self.file(version, name)
+        return self._blobs.path(_digest(version, name))
+
+    def report(self, version: Version | str) -> Report:
+        """The report of a version, with `live` as it is now."""
+        version = self._version(version)
+        report = msgspec.json.decode(self.file(version, REPORT), type=Report)
+        return msgspec.structs.replace(report, live=LIVE in self.find(version.reference).aliases)
+
+    def verify(self, reference: str) -> list[str]:
+        """What is wrong with a version's stored files, a sentence each; nothing where all is as published."""
+        version = self.find(reference)
+        return [problem for name in version.files for problem in self._problems(version, name)]
+
+    def _problems(self, version: Version, name: str) -> list[str]:
+        try:
+            data = self._blobs.get(version.files[name])
+        except (Tampered, StorageError) as error:
+            return [f"{name}: {error.message}"]
+        if len(data) != version.sizes[name]:
+            return [f"{name}: {len(data)} bytes are stored, and {version.sizes[name]} were published"]
+        return []
+
+    def _version(self, version: Version | str) -> Version:
+        return self.find(version) if isinstance(version, str) else version
+
+    def _explained(self, version: Version, name: str, error: StorageError) -> RegistryError:
+        """Why a file cannot be read: the version may have been deleted since it was found."""
+        try:
+            self.find(version.reference)
+        except UnknownModel as gone:
+            return gone
+        return StorageError(f"{version.reference} {name}", error.message, error.hint)
+
+
+def _digest(version: Version, name: str) -> str:
+    if name not in version.files:
+        hint = f"It has {', '.join(version.files) or 'none'}."
+        raise UnknownModel(version.reference, f"no file named {name[:120]!r} belongs to it", hint)
+    return version.files[name]
+
+
+def _finished(name: str, report: Report | bytes) -> Callable[[int, bool], bytes]:
+    """The report's bytes, once the number is known."""
+    plain: dict[str, Any] = msgspec.json.decode(report if isinstance(report, bytes) else msgspec.json.encode(report))
+    return lambda number, live: msgspec.json.encode({**plain, "name": name, "version": number, "live": live})
+
+
+def _point(connection: Connection, name: str, number: int, alias: str, note: str) -> None:
+    records.point(connection, name, alias, number)
+    records.record(connection, Event(_now_ms(), "promote", name, number, note, alias))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
