@@ -25,7 +25,7 @@ class Forest(Arch):
     min_leaf: Annotated[int, Meta(ge=1)] = 1
     """Training rows that a leaf must hold."""
     features: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    """Share of the features that a question is picked from; 0 takes the square root of their number (values: a third)."""
+    """Share of the features that a question is picked from; 0 takes their square root in number (values: a third)."""
     extra: bool = False
     """Whether thresholds are drawn by chance as well (extremely randomized trees)."""
     balanced: bool = False

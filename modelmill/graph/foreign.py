@@ -1,0 +1,165 @@
+"""Takes in what other exporters write: torch.onnx for modules, skl2onnx for estimators, as operations of our graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from modelmill.errors import MissingExtra, ModelError
+from modelmill.fragment import ML, Fragment, Writer
+from modelmill.graph.build import ML_OPSET, OPSET
+
+
+def estimator(fitted: Any, value: str, writer: Writer, width: int) -> tuple[str, str]:
+    """Write a fitted scikit-learn estimator by way of skl2onnx; the raw output's name, and its form."""
+    try:
+        import skl2onnx
+        from skl2onnx.common.data_types import FloatTensorType
+    except ModuleNotFoundError as error:
+        raise MissingExtra.of("graph.foreign", "skl2onnx", "mill") from error
+    if width and not hasattr(fitted, "predict_proba"):
+        raise ModelError("graph.foreign", f"{type(fitted).__name__} gives no probabilities", "Calibrate it.")
+    name = type(fitted).__name__
+    try:
+        with _plain_attributes():
+            proto = skl2onnx.convert_sklearn(
+                fitted,
+                initial_types=[("x", FloatTensorType([None, fitted.n_features_in_]))],
+                options={id(fitted): {"zipmap": False}} if width else None,
+                target_opset={"": OPSET, ML: ML_OPSET},
+            )
+    except (RuntimeError, AttributeError, TypeError, ValueError, NameError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError("graph.foreign", f"skl2onnx cannot convert {name}: {reason}", "Try another arch.") from error
+    made = inline(proto, {"x": value}, writer)
+    return (made[1], "probabilities") if width else (made[0], "value")
+
+
+@contextmanager
+def _plain_attributes() -> Iterator[None]:
+    """Let numpy scalars and booleans be attributes: onnx 1.23 refuses what skl2onnx 1.20 gives it."""
+    from onnx import helper
+
+    real = helper.make_attribute
+
+    def make(key: str, value: Any, *rest: Any, **named: Any) -> Any:
+        if isinstance(value, np.generic):
+            value = value.item()
+        elif isinstance(value, np.ndarray):
+            value = value.tolist()
+        if isinstance(value, list | tuple):
+            value = [int(v) if isinstance(v, bool | np.bool_) else v for v in value]
+        return real(key, value, *rest, **named)
+
+    helper.make_attribute = make
+    try:
+        yield
+    finally:
+        helper.make_attribute = real
+
+
+def network(module: Any, features: tuple[int, ...]) -> Fragment:
+    """Any torch module by way of torch.onnx, from the value `features` to the value `raw`; takes over a second.
+
+    features: the shape of a row's features.
+    """
+    proto = trace(module, features)
+    writer = Writer()
+    made = inline(proto, {proto.graph.input[0].name: "features"}, writer)
+    writer.rename(made[0], "raw")
+    return writer.fragment()
+
+
+def trace(module: Any, features: tuple[int, ...]) -> Any:
+    """The ONNX model that torch.onnx makes of a module in evaluation, with a free first axis."""
+    import copy
+    import io
+
+    import torch
+
+    still = copy.deepcopy(module).eval()
+    sample = torch.zeros(2, *features)
+    try:
+        program = torch.onnx.export(
+            still,
+            (sample,),
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=({0: torch.export.Dim.AUTO},),
+            external_data=False,
+            verbose=False,
+        )
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError("graph.foreign", f"torch.onnx cannot export the module: {reason}", "See its docs.") from error
+    assert program is not None
+    buffer = io.BytesIO()
+    program.save(buffer)
+    return _load(buffer.getvalue())
+
+
+def _load(data: bytes) -> Any:
+    import onnx
+
+    return onnx.load_from_string(data)
+
+
+def inline(proto: Any, names: Mapping[str, str], writer: Writer) -> list[str]:
+    """Write another graph's operations into ours; the names that its outputs have there.
+
+    names: for each input of the other graph, the value of ours that it reads.
+    """
+    import onnx
+
+    _check_versions(proto)
+    ours = dict(names)
+    for initializer in proto.graph.initializer:
+        ours[initializer.name] = writer.constant(_array(initializer))
+    for node in _nodes(proto):
+        attributes = {a.name: _attribute(onnx.helper.get_attribute_value(a), node) for a in node.attribute}
+        inputs = [ours[name] if name else "" for name in node.input]
+        made = writer.ops(
+            node.op_type, inputs, len(node.output), attributes, domain=node.domain.replace("ai.onnx.ml", ML)
+        )
+        ours.update(zip(node.output, made, strict=True))
+    return [ours[output.name] for output in proto.graph.output]
+
+
+def _nodes(proto: Any) -> list[Any]:
+    """The nodes with Constants and model-local functions resolved."""
+    import onnx
+
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    return list(proto.graph.node)
+
+
+def _array(initializer: Any) -> Any:
+    import onnx
+
+    array = onnx.numpy_helper.to_array(initializer)
+    if array.dtype == object:
+        return np.array([v.decode() if isinstance(v, bytes) else v for v in array.ravel()], object).reshape(array.shape)
+    return array
+
+
+def _attribute(value: Any, node: Any) -> Any:
+    import onnx
+
+    if isinstance(value, onnx.GraphProto) or (
+        isinstance(value, list) and value and isinstance(value[0], onnx.GraphProto)
+    ):
+        raise ModelError(
+            "graph.foreign", f"the operation {node.op_type} holds a graph of its own", "Flatten the model."
+        )
+    return value
+
+
+def _check_versions(proto: Any) -> None:
+    for opset in proto.opset_import:
+        ours = {"": OPSET, "ai.onnx": OPSET, ML: ML_OPSET}.get(opset.domain)
+        if ours is not None and opset.version > ours:
+            raise ModelError("graph.foreign", f"operators {opset.domain or 'ai.onnx'} {opset.version}", f"Use {ours}.")
