@@ -1,3 +1,32 @@
-"""modelmill: the smallest, fastest model that is good enough, searched, milled, served."""
+"""modelmill: the smallest, fastest model that is good enough, searched, milled, measured and served.
+
+>>> import modelmill
+>>> report = modelmill.build("iris", budget="10s")          # doctest: +SKIP
+>>> modelmill.load("iris").predict([[5.1, 3.5, 1.4, 0.2]])  # doctest: +SKIP
+"""
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from modelmill.api import Loaded, build, load
+    from modelmill.client import Client
+    from modelmill.errors import MillError
+
+__all__ = ["Client", "Loaded", "MillError", "__version__", "build", "load"]
+
+_HOMES = {"build": "api", "load": "api", "Loaded": "api", "Client": "client", "MillError": "errors"}
+
+
+def __getattr__(name: str) -> object:
+    """The public names, imported when they are first used: `import modelmill` alone stays quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'modelmill' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"modelmill.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

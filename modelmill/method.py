@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent
 
 HOMES: dict[str, str] = {
     "data": "data/sources",
+    "check": "data/checks",
     "train": "train/trainers",
     "sampler": "search/samplers",
     "stopper": "search/stoppers",
@@ -307,3 +308,8 @@ def _bound(meta: ast.expr) -> str:
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "length >=", "max_length": "length <="}
     words = meta.keywords if isinstance(meta, ast.Call) else []
     return ", ".join(f"{signs.get(word.arg or '', word.arg)} {ast.unparse(word.value)}" for word in words)
+
+
+def families() -> list[str]:
+    """The keys of all families that hold methods, sorted."""
+    return sorted({entry.family for entry in catalogue()})

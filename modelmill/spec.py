@@ -161,18 +161,18 @@ def is_choice(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"any"}
 
 
-def space(spec: Spec) -> Walk:
+def space(spec: Spec, live: BodyKind | None = None) -> Walk:
     """The search space of a spec as a walk: call it with `choose` to get a spec without ranges."""
-    return lambda choose: pick(spec, choose)
+    return lambda choose: pick(spec, choose, live)
 
 
-def pick(spec: Spec, choose: Choose) -> Spec:
-    """The spec with every range answered by `choose`.
+def pick(spec: Spec, choose: Choose, live: BodyKind | None = None) -> Spec:
+    """The spec with every range answered by `choose`; `live` is the kind of a body that is given instead of an arch.
 
     Steps of `compress` and options of `train` that cannot take the picked body do not exist on that branch.
     """
     arch = _resolve("arch", spec.arch, choose) if spec.arch else {}
-    body: BodyKind = find("arch", arch["method"]).body if arch else "graph"
+    body: BodyKind = find("arch", arch["method"]).body if arch else live or "graph"
     return msgspec.structs.replace(
         spec,
         arch=arch,

@@ -1,0 +1,230 @@
+"""The Python face: build a model, load a version, ask it. Every verb of the command line has its twin here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelmill.contracts import Array, Outputs
+from modelmill.errors import OutOfBounds, UsageError
+from modelmill.report import Report
+from modelmill.spec import Spec
+from modelmill.trial import Trial
+from modelmill.version import Version
+
+if TYPE_CHECKING:
+    from modelmill.dataset import Dataset
+    from modelmill.model import Body
+    from modelmill.registry.registry import Registry
+    from modelmill.store.home import Home
+
+Source = str | Path | Spec | Mapping[str, Any]
+
+
+def home(path: str | Path | None = None) -> Home:
+    """The home folder with its database and blobs: a path, or what the environment says."""
+    from modelmill.store.home import Home
+
+    folder = path or os.environ.get("MODELMILL_HOME") or Path.home() / ".modelmill"
+    return Home(
+        Path(folder), os.environ.get("MODELMILL_DATABASE_URL", ""), os.environ.get("MODELMILL_STORE_URL", "")
+    )
+
+
+def registry(path: str | Path | None = None) -> Registry:
+    """The registry of a home folder."""
+    from modelmill.registry.registry import Registry
+
+    place = home(path)
+    return Registry(place.database, place.blobs)
+
+
+def build(
+    source: Source | tuple[Any, Any],
+    goal: Mapping[str, Any] | None = None,
+    *,
+    name: str = "",
+    budget: str = "60s",
+    model: Any = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    on_trial: Callable[[Trial], None] | None = None,
+) -> Report:
+    """Search, train, compress, measure and publish; the report of the published version.
+
+    source: a built-in set, a path, a spec, or a pair (x, y) of arrays.
+    goal: the keys of a spec's `[goal]`: `maximize`, `minimize`, `reach`, `limit`.
+    model: a torch module or a scikit-learn estimator to train and mill in place of a search among bodies.
+    settings: further keys: `target`, `task`, `workers`, `home`, `promote`, `test`, `group`, `time`, `sample_weight`.
+    """
+    from modelmill.mill import Options
+    from modelmill.mill import build as run
+
+    chosen = _settings(settings)
+    data = rows(source, chosen.get("sample_weight")) if isinstance(source, tuple) else None
+    spec = _spec(source, {**(goal or {}), "budget": budget}, name, seed, chosen)
+    options = Options(promote=bool(chosen.get("promote")), data=data, body=body(model) if model is not None else None)
+    report: Report | None = None
+    for step in run(spec, home(chosen.get("home")), options):
+        if isinstance(step, Trial) and on_trial is not None:
+            on_trial(step)
+        if isinstance(step, Report):
+            report = step
+    assert report is not None, "a run ends with a report or an error"
+    return report
+
+
+SETTINGS = ("target", "task", "workers", "home", "promote", "test", "group", "time", "sample_weight")
+
+
+def _settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    from modelmill.errors import UnknownName
+
+    for key in settings or {}:
+        if key not in SETTINGS:
+            raise UnknownName.among("build", "setting", key, SETTINGS)
+    return dict(settings or {})
+
+
+def _spec(source: Any, goal: Mapping[str, Any], name: str, seed: int, chosen: Mapping[str, Any]) -> Spec:
+    from modelmill.ask import request
+    from modelmill.spec import read
+
+    workers = int(chosen.get("workers") or os.cpu_count() or 1)
+    if isinstance(source, Spec):
+        return source
+    task = str(chosen.get("task", ""))
+    if isinstance(source, tuple):
+        table = {"method": "arrays"}
+        return read({"name": name or "model", "data": table, "goal": goal, "seed": seed, "workers": workers, "task": {"method": task} if task else {}})
+    if isinstance(source, Mapping):
+        return read(source)
+    data = {key: str(chosen[key]) for key in ("target", "test", "group", "time") if chosen.get(key)}
+    return request(str(source), name=name, task=task, data=data, goal=goal, workers=workers, seed=seed)
+
+
+def rows(pair: tuple[Any, Any], weights: Any = None) -> Dataset:
+    """A data set from arrays: x of shape (rows, features), (rows, height, width[, channels]) or a mapping of columns."""
+    from modelmill.dataset import Dataset
+    from modelmill.signature import Field
+
+    x, y = pair
+    target = np.asarray(y)
+    target = target.astype(object) if target.dtype.kind in "US" else target.astype(np.float32 if target.dtype.kind == "f" else np.int64)
+    array = np.asarray(x)
+    if array.shape[:1] != target.shape[:1] or target.ndim != 1:
+        raise OutOfBounds("build", f"x has shape {array.shape} and y {target.shape}: expected one y a row", "")
+    if array.ndim == 2:
+        columns = {f"x{i}": array[:, i].astype(np.float32) for i in range(array.shape[1])}
+        fields = tuple(Field(key, "FP32", (-1,), "number", bool(np.isnan(column).any())) for key, column in columns.items())
+        if len(fields) > 256:
+            columns = {"x": array.astype(np.float32)}
+            fields = (Field("x", "FP32", (-1, array.shape[1]), "array"),)
+    elif array.ndim in (3, 4):
+        pixels = array if array.dtype == np.uint8 else array.astype(np.float32)
+        columns = {"image": pixels}
+        fields = (Field("image", "UINT8" if array.dtype == np.uint8 else "FP32", (-1, *array.shape[1:]), "image"),)
+    else:
+        raise OutOfBounds("build", f"x has {array.ndim} axes", "Give (rows, features) or (rows, height, width).")
+    weight = None if weights is None else np.asarray(weights, np.float32)
+    return Dataset(fields, columns, target, "y", weights=weight, origin="arrays in memory")
+
+
+def body(model: Any) -> Body:
+    """A live object as the body of a model: a torch module, or an estimator with `fit` and `predict`."""
+    from modelmill.model import Body
+
+    if hasattr(model, "state_dict") and callable(model):
+        return Body("network", model)
+    if hasattr(model, "fit") and hasattr(model, "predict"):
+        return Body("estimator", model)
+    raise UsageError("build", f"a {type(model).__name__} is neither a torch module nor an estimator", "")
+
+
+class Loaded:
+    """A version, loaded to be asked in this process; state: one runtime session."""
+
+    def __init__(self, version: Version, graph: bytes) -> None:
+        from modelmill.runtime.session import Session
+
+        self.version = version
+        self.graph = graph
+        self._session = Session(graph)
+
+    def predict(self, rows: Sequence[Any] | Mapping[str, Any] | Array) -> dict[str, Array]:
+        """A mapping of output name to array, the first axis the rows.
+
+        rows: a list of rows (objects, or lists in signature order), a mapping of columns, or one array.
+        Raises RequestError, naming the row and the field, where a row does not fit the signature.
+        """
+        from modelmill.runtime.rows import check, to_columns
+
+        signature = self.version.signature
+        if isinstance(rows, np.ndarray):
+            rows = rows.tolist() if len(signature.inputs) > 1 else {signature.inputs[0].name: rows}
+        if isinstance(rows, Mapping):
+            columns = {
+                field.name: np.asarray(rows[field.name], dtype=field.dtype)
+                for field in signature.inputs
+                if field.name in rows
+            }
+            unknown = set(rows) - {field.name for field in signature.inputs}
+            if unknown:
+                raise UsageError("predict", f"no input named {sorted(unknown)[0]!r}", "")
+            check(columns, signature)
+            return self._session.run(columns)
+        return self._session.run(to_columns(rows, signature))
+
+    def predict_file(self, path: Path) -> dict[str, Array]:
+        """The answers for every row of a file."""
+        from modelmill.data.read import read_for
+        from modelmill.evaluate.judge import predict
+
+        return dict(predict(self.graph, read_for(self.version.signature, path)))
+
+    def as_json(self, answers: Outputs) -> dict[str, Any]:
+        """Answers as the service's `POST /predict/NAME` gives them."""
+        from modelmill.runtime.rows import to_json
+
+        return {
+            "model": self.version.name,
+            "version": str(self.version.number),
+            "predictions": to_json(answers, self.version.signature),
+        }
+
+    def evaluate(self, source: str, target: str = "") -> dict[str, Any]:
+        """Metrics with intervals and costs on rows with the truth, as JSON values."""
+        import msgspec
+
+        from modelmill.data.read import read
+        from modelmill.data.source import guess
+        from modelmill.evaluate.judge import evaluate, measure
+        from modelmill.method import decode
+        from modelmill.recipe.make import REPORTED
+
+        signature = self.version.signature
+        data = read({**guess(source), "target": target or signature.target})
+        task = decode("task", {"method": signature.task})
+        return {
+            "model": self.version.reference,
+            "rows": data.rows,
+            "metrics": msgspec.to_builtins(evaluate(self.graph, data, signature, task.metrics, "test", seed=0)),
+            "costs": measure([self.graph], data, REPORTED, quick=False)[0],
+        }
+
+
+def load(name: str, place: Home | None = None) -> Loaded:
+    """The version that a reference names: `NAME`, `NAME@3` or `NAME@alias`.
+
+    Raises UnknownModel, with the closest names; Tampered where the bytes are not those that were published.
+    """
+    from modelmill.registry.registry import Registry
+
+    place = place or home()
+    shelf = Registry(place.database, place.blobs)
+    version = shelf.find(name)
+    return Loaded(version, shelf.file(version, "model.onnx"))

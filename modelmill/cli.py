@@ -1,0 +1,382 @@
+"""The command line: prints what the generators yield, and owns exit codes and environment variables."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelmill import __version__
+from modelmill.errors import GoalError, MillError, OutOfBounds, UsageError
+
+if TYPE_CHECKING:
+    from modelmill.registry.registry import Registry
+    from modelmill.store.home import Home
+
+app = typer.Typer(
+    name="modelmill",
+    help="The smallest, fastest model that is good enough: searched, milled, measured and served.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+models = typer.Typer(help="Versions in the registry: list, show, compare, promote, rollback, verify, delete.", rich_markup_mode=None)
+app.add_typer(models, name="models")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Say only what went wrong.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Say more: every trial with its settings.")]
+Name = Annotated[str, typer.Argument(help="NAME, NAME@3 or NAME@alias; NAME alone is NAME@live.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with the exit code of the contract."""
+    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command: 0 done, 2 usage, 1 failed, 3 nothing keeps the limits, 130 interrupted."""
+    import click
+
+    as_json = "--json" in arguments
+    try:
+        result = typer.main.get_command(app).main(list(arguments), "modelmill", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return 2
+    except click.ClickException as error:
+        return _fail(UsageError("command line", error.format_message(), "See `modelmill --help`."), as_json)
+    except MillError as error:
+        return _fail(error, as_json)
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _fail(error: MillError, as_json: bool) -> int:
+    if as_json:
+        _print_json({"error": error.as_json()})
+    print(f"modelmill: {error}", file=sys.stderr)
+    if isinstance(error, UsageError):
+        return 2
+    return 3 if isinstance(error, GoalError) else 1
+
+
+def _print_json(value: Any) -> None:
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def _home() -> Home:
+    from modelmill.api import home
+
+    return home()
+
+
+def _shelf() -> Registry:
+    from modelmill.api import registry
+
+    return registry()
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"modelmill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def build(
+    source: Annotated[str, typer.Argument(help="A built-in set, a file, a folder, or a spec (.toml).")],
+    name: Annotated[str, typer.Option(help="The model's name; by default the set's or the file's stem.")] = "",
+    target: Annotated[str, typer.Option(help="The column to predict.")] = "",
+    task: Annotated[str, typer.Option(help="classify or regress; inferred where not given.")] = "",
+    test: Annotated[str, typer.Option(help="A file of rows that no search may see.", metavar="FILE")] = "",
+    maximize: Annotated[list[str], typer.Option(help="A metric to make large; may be repeated.")] = [],
+    minimize: Annotated[list[str], typer.Option(help="A metric or cost to make small; may be repeated.")] = [],
+    reach: Annotated[list[str], typer.Option(help="Stop at this quality, then prefer the cheaper.", metavar="METRIC=VALUE")] = [],
+    limit: Annotated[list[str], typer.Option(help="What it may cost at most.", metavar="COST=VALUE")] = [],
+    budget: Annotated[str, typer.Option(help="60s, 15m, 2h or 40 trials.")] = "",
+    workers: Annotated[int, typer.Option(min=0, help="Trials at once; 0 is one a core.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
+    group: Annotated[str, typer.Option(help="Rows of one group stay on one side.", metavar="COLUMN")] = "",
+    time: Annotated[str, typer.Option(help="Cut by time: the newest rows are the test set.", metavar="COLUMN")] = "",
+    type_: Annotated[list[str], typer.Option("--type", help="State a column's type.", metavar="COLUMN=KIND")] = [],
+    promote: Annotated[bool, typer.Option("--promote", help="Make the result live whatever was live before.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew where an unfinished run would go on.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Search, train, compress, measure and publish the smallest, fastest model that is good enough."""
+    from modelmill.ask import request
+    from modelmill.mill import Options
+    from modelmill.mill import build as run_build
+    from modelmill.screen import Screen
+
+    data = {"target": target, "group": group, "time": time, "test": test, "types": _pairs("--type", type_)}
+    goal = {
+        "maximize": maximize,
+        "minimize": minimize,
+        "reach": _numbers("--reach", reach),
+        "limit": _numbers("--limit", limit),
+        "budget": budget,
+    }
+    spec = request(source, name=name, task=task, data=data, goal=goal, workers=workers, seed=seed)
+    with Screen(quiet=quiet or json, verbose=verbose) as screen:
+        report = screen.follow(run_build(spec, _home(), Options(promote=promote, fresh=fresh)))
+    if json:
+        _print_json(report)
+    elif not quiet:
+        screen.report(report)
+
+
+def _pairs(flag: str, items: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for item in items:
+        key, sign, value = item.partition("=")
+        if not (key and sign and value):
+            raise OutOfBounds(f"{flag} {item}", "expected NAME=VALUE", f"Write {flag} {key or 'NAME'}=VALUE.")
+        found[key] = value
+    return found
+
+
+def _numbers(flag: str, items: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for key, value in _pairs(flag, items).items():
+        try:
+            found[key] = float(value)
+        except ValueError:
+            raise OutOfBounds(f"{flag} {key}={value}", f"{value!r} is not a number", f"Write {flag} {key}=1.5") from None
+    return found
+
+
+@app.command()
+def check(
+    source: Annotated[str, typer.Argument(help="A built-in set, a file or a folder.")],
+    target: Annotated[str, typer.Option(help="The column to predict.")] = "",
+    task: Annotated[str, typer.Option(help="classify or regress.")] = "",
+    json: Json = False,
+) -> None:
+    """Look at data before any training: types, missing values, duplicates, leakage, balance."""
+    from modelmill.ask import request
+    from modelmill.recipe.look import look
+    from modelmill.screen import Screen
+
+    seen = look(request(source, task=task, data={"target": target}))
+    if json:
+        _print_json({"card": seen.card, "findings": seen.findings, "signature": seen.job.signature})
+    else:
+        with Screen() as screen:
+            screen.card(seen.card, seen.findings)
+
+
+@app.command()
+def predict(
+    name: Name,
+    input: Annotated[Path, typer.Option("--input", help="CSV, Parquet, JSON Lines, NPZ or IDX rows.", metavar="FILE")],
+    output: Annotated[Path | None, typer.Option("--output", help="Where to write; standard output by default.")] = None,
+    json: Json = False,
+) -> None:
+    """Answer every row of a file, with the model of the registry and without a service."""
+    from modelmill.api import load
+    from modelmill.table import write_answers
+
+    model = load(name, _home())
+    answers = model.predict_file(input)
+    if json and output is None:
+        _print_json(model.as_json(answers))
+    else:
+        rows = write_answers(answers, model.version.signature, output)
+        if output is not None:
+            print(f"{rows} rows written to {output}", file=sys.stderr)
+
+
+@app.command()
+def evaluate(
+    name: Name,
+    data: Annotated[str, typer.Option("--data", help="A source with the truth in it.")],
+    target: Annotated[str, typer.Option(help="The column with the truth.")] = "",
+    json: Json = False,
+) -> None:
+    """Score a version on data with the truth, and measure what it costs on this machine."""
+    from modelmill.api import load
+    from modelmill.screen import Screen
+
+    result = load(name, _home()).evaluate(data, target)
+    if json:
+        _print_json(result)
+    else:
+        with Screen() as screen:
+            screen.scores(name, result)
+
+
+@app.command()
+def serve(
+    names: Annotated[list[str] | None, typer.Argument(help="Models to serve; every live one by default.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="HTTP port; 0 takes a free one.", min=0, max=65535)] = 8080,
+    grpc_port: Annotated[int, typer.Option(help="Accepted, and not used yet.", min=0, max=65535)] = 8081,
+    quiet: Quiet = False,
+) -> None:
+    """Serve models over HTTP: Open Inference Protocol, plain JSON, metrics, and pages for people."""
+    from modelmill.console.pages import Pages
+    from modelmill.serve import server
+
+    shelf = _shelf()
+    say: Callable[[str], None] = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))
+    say(f"gRPC is not served yet: --grpc-port {grpc_port} is unused.")
+    server.run(shelf, names or [], host, port, ready=lambda url: say(f"modelmill serves {url} (Ctrl-C stops it)"), pages=Pages(shelf))
+
+
+@app.command()
+def methods(
+    family: Annotated[str, typer.Argument(help="A family such as arch, compress or train; all by default.")] = "",
+    json: Json = False,
+) -> None:
+    """List families, their methods, and each method's settings with bounds, defaults and paper."""
+    from modelmill.errors import UnknownName
+    from modelmill.method import ROOT, catalogue, families, home
+
+    if family and not (home(family).is_dir() and home(family) != ROOT):
+        raise UnknownName.among("methods", "family", family, families())
+    entries = catalogue(family)
+    if json:
+        _print_json(entries)
+    else:
+        from modelmill.listing import print_methods
+
+        print_methods(entries, full=bool(family))
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Say what is installed, how many cores, which instructions, and what is missing."""
+    from modelmill.doctor import examine
+
+    found = examine(_home().path)
+    if json:
+        _print_json(found)
+    else:
+        from modelmill.listing import print_doctor
+
+        print_doctor(found)
+
+
+@models.command("list")
+def models_list(json: Json = False) -> None:
+    """List every model with its versions."""
+    from modelmill.listing import print_models
+
+    shelf = _shelf()
+    found = [version for name in shelf.names() for version in shelf.versions(name)]
+    if json:
+        _print_json(found)
+    else:
+        print_models(found, shelf)
+
+
+@models.command("show")
+def models_show(name: Name, json: Json = False) -> None:
+    """Show one version: what it takes and gives, its figures, where it comes from, what happened to it."""
+    from modelmill.listing import print_version
+
+    shelf = _shelf()
+    version = shelf.find(name)
+    if json:
+        _print_json({"version": version, "report": shelf.report(version), "events": shelf.events(version.name)})
+    else:
+        print_version(version, shelf)
+
+
+@models.command("compare")
+def models_compare(first: Name, second: Name, json: Json = False) -> None:
+    """Show two versions side by side."""
+    from modelmill.listing import compare, print_comparison
+
+    shelf = _shelf()
+    pair = [shelf.find(first), shelf.find(second)]
+    rows = compare(*(shelf.report(version) for version in pair))
+    if json:
+        _print_json({"versions": [version.reference for version in pair], "figures": rows})
+    else:
+        print_comparison(pair, rows)
+
+
+@models.command("promote")
+def models_promote(
+    name: Name, alias: Annotated[str, typer.Option(help="The alias to move.")] = "live", json: Json = False
+) -> None:
+    """Point an alias at a version."""
+    shelf = _shelf()
+    version = shelf.find(name)
+    _tell(shelf.promote(version.name, version.number, alias), json, f"{alias} is now {version.reference}")
+
+
+@models.command("rollback")
+def models_rollback(
+    name: Annotated[str, typer.Argument(help="The model's name.")],
+    alias: Annotated[str, typer.Option(help="The alias to move back.")] = "live",
+    json: Json = False,
+) -> None:
+    """Point an alias at the version that it pointed at before."""
+    version = _shelf().rollback(name, alias)
+    _tell(version, json, f"{alias} is back at {version.reference}")
+
+
+@models.command("verify")
+def models_verify(
+    name: Annotated[str, typer.Argument(help="NAME, NAME@3 or NAME@alias; all versions by default.")] = "",
+    json: Json = False,
+) -> None:
+    """Check that the stored bytes are the bytes that were published."""
+    from modelmill.errors import Tampered
+
+    shelf = _shelf()
+    found = [shelf.find(name)] if name else [v for n in shelf.names() for v in shelf.versions(n)]
+    problems = {version.reference: shelf.verify(version.reference) for version in found}
+    bad = {reference: lines for reference, lines in problems.items() if lines}
+    if bad:
+        reference, lines = next(iter(bad.items()))
+        raise Tampered(reference, "; ".join(lines), "Delete the version, or restore its files from a copy.")
+    _tell(problems, json, f"{len(found)} versions, all as published")
+
+
+@models.command("delete")
+def models_delete(
+    name: Name, force: Annotated[bool, typer.Option("--force", help="Even where an alias points at it.")] = False, json: Json = False
+) -> None:
+    """Delete a version and the files that no other version needs."""
+    shelf = _shelf()
+    version = shelf.find(name)
+    shelf.delete(version.reference, force=force)
+    _tell({"deleted": version.reference}, json, f"{version.reference} is deleted")
+
+
+def _tell(value: Any, as_json: bool, text: str) -> None:
+    if as_json:
+        _print_json(value)
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

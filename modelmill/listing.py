@@ -1,0 +1,133 @@
+"""Lists for people: methods, versions, comparisons, and what the doctor found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from modelmill.method import Entry
+from modelmill.report import Report
+
+if TYPE_CHECKING:
+    from modelmill.registry.registry import Registry
+    from modelmill.version import Version
+
+
+def print_methods(entries: Sequence[Entry], *, full: bool) -> None:
+    """Print families and their methods; with `full`, every setting and the paper too. Plain text, for speed."""
+    for family, group in groupby(sorted(entries, key=lambda e: (e.family, e.name)), key=lambda e: e.family):
+        print(family)
+        for entry in group:
+            print(f"  {entry.name:<22} {entry.doc}")
+            if full:
+                _print_settings(entry)
+    if not full:
+        print("\n`modelmill methods FAMILY` shows settings, bounds, defaults and papers.")
+
+
+def _print_settings(entry: Entry) -> None:
+    for setting in entry.settings:
+        bounds = f" ({setting.bounds})" if setting.bounds else ""
+        default = f" = {setting.default}" if setting.default else ""
+        print(f"      {setting.name}: {setting.type}{default}{bounds}")
+        if setting.doc:
+            print(f"          {setting.doc}")
+    if entry.paper:
+        print(f"      {entry.paper}")
+    print()
+
+
+def print_models(versions: Sequence[Version], registry: Registry) -> None:
+    """Print every version with its age, aliases and first figures."""
+    from rich.console import Console
+
+    from modelmill.tables import table_of
+
+    if not versions:
+        print("No models yet. Try: modelmill build digits --budget 20s")
+        return
+    table = table_of("", ["version", "aliases", "task", "published (UTC)", "quality", "latency", "size"])
+    for version in versions:
+        table.add_row(version.reference, ", ".join(version.aliases), version.signature.task, when(version.created_ms), *_first(registry.report(version)))
+    Console(highlight=False).print(table)
+
+
+def _first(report: Report) -> tuple[str, str, str]:
+    from modelmill.tables import cost
+
+    costs = report.costs
+    name = next(iter(report.metrics), "")
+    quality = f"{name} {report.metrics[name].value:.4f}" if name else "–"
+    return quality, cost("latency_ms", costs.get("latency_ms")), cost("size_bytes", costs.get("size_bytes"))
+
+
+def when(at_ms: int) -> str:
+    """A time as a person reads it, in UTC.
+
+    >>> when(0)
+    '1970-01-01 00:00'
+    """
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def print_version(version: Version, registry: Registry) -> None:
+    """Print one version: signature, figures, lineage and history."""
+    from rich.console import Console
+
+    from modelmill.tables import scores_table
+
+    console = Console(highlight=False)
+    report = registry.report(version)
+    console.print(f"[bold]{version.reference}[/]  {', '.join(version.aliases)}  {when(version.created_ms)} UTC")
+    console.print(scores_table("", report.metrics, report.costs))
+    for field in version.signature.inputs:
+        console.print(f"  in   {field.name}: {field.datatype} {list(field.shape)}{' nullable' if field.nullable else ''}")
+    for field in version.signature.outputs:
+        console.print(f"  out  {field.name}: {field.datatype} {list(field.shape)}")
+    for name, size in version.sizes.items():
+        console.print(f"  file {name}: {size:,} bytes, {version.files[name]}")
+    for key in ("model", "data", "spec", "parent"):
+        console.print(f"  {key}: {getattr(version.lineage, key)}")
+    for event in registry.events(version.name):
+        console.print(f"  {when(event.at_ms)} {event.verb} @{event.number} {event.note}")
+
+
+def compare(first: Report, second: Report) -> dict[str, dict[str, float | None]]:
+    """The figures of two reports side by side, with the second over the first."""
+    flat = [
+        {**{name: value.value for name, value in report.metrics.items()}, **report.costs} for report in (first, second)
+    ]
+    rows: dict[str, dict[str, float | None]] = {}
+    for name in [*flat[0], *(name for name in flat[1] if name not in flat[0])]:
+        a, b = flat[0].get(name), flat[1].get(name)
+        rows[name] = {"first": a, "second": b, "ratio": b / a if a and b is not None else None}
+    return rows
+
+
+def print_comparison(pair: Sequence[Version], rows: Mapping[str, Mapping[str, float | None]]) -> None:
+    """Print two versions side by side."""
+    from rich.console import Console
+
+    from modelmill.tables import UNITS, cost
+    from modelmill.tables import table_of
+
+    table = table_of("", ["", pair[0].reference, pair[1].reference, "ratio"])
+    for name, row in rows.items():
+        ratio = f"{row['ratio']:.2f}x" if row["ratio"] is not None else ""
+        table.add_row(UNITS.get(name, (name,))[0], cost(name, row["first"]), cost(name, row["second"]), ratio)
+    Console(highlight=False).print(table)
+
+
+def print_doctor(found: Mapping[str, Any]) -> None:
+    """Print what the doctor found, a line a thing."""
+    for key, value in found.items():
+        if isinstance(value, Mapping):
+            print(key)
+            for name, item in value.items():
+                print(f"  {name:<18} {item}")
+        elif isinstance(value, list):
+            print(f"{key:<20} {', '.join(map(str, value)) or 'none'}")
+        else:
+            print(f"{key:<20} {value}")

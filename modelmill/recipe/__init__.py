@@ -1,0 +1,1 @@
+"""The steps of the recipe in `mill.py`, one file each: look, defaults, grow, make, account."""

@@ -1,0 +1,167 @@
+"""The account of a run: the report with its figures, words and lineage, and whether the result becomes live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from modelmill import __version__
+from modelmill.evaluate.judge import evaluate
+from modelmill.graph.digest import digest
+from modelmill.recipe.grow import features_kind, objective
+from modelmill.recipe.look import Look, digest_of
+from modelmill.recipe.make import REPORTED, Made
+from modelmill.registry.registry import Registry
+from modelmill.report import Baseline, Counts, Data, Lineage, Report
+from modelmill.spec import as_table
+from modelmill.trial import Trial
+
+TOOLS = ("modelmill", "numpy", "onnxruntime", "onnx", "torch", "scikit-learn", "optuna")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a version becomes live, and why, in words."""
+
+    live: bool
+    why: str
+
+
+def report(seen: Look, made: Made, trials: Sequence[Trial], seconds: float, parent: str | None) -> Report:
+    """Everything a run found out, not yet published: version 0, not live."""
+    job = seen.job
+    return Report(
+        name=job.spec.name,
+        version=0,
+        live=False,
+        task=job.signature.task,
+        data=Data(job.splits.digest, _rows(seen), _features(seen)),
+        metrics=made.metrics,
+        costs=_reported(made.costs),
+        baseline=Baseline(made.plain_metrics, _reported(made.plain_costs)),
+        limits=made.limits,
+        pareto=_pareto(job.spec.goal, trials),
+        trials=_counts(trials),
+        seconds=round(seconds, 3),
+        spec=as_table(job.spec),
+        lineage=Lineage(
+            model=digest(made.artifact),
+            data=job.splits.digest,
+            spec=digest_of(job.spec),
+            parent=parent,
+            tools=tools(),
+        ),
+        details=_details(seen, made, trials),
+    )
+
+
+def _rows(seen: Look) -> int:
+    return sum(part.rows for part in (seen.job.splits.train, seen.job.splits.valid, seen.job.splits.test))
+
+
+def _features(seen: Look) -> int:
+    """How many numbers, words and dates a row holds: pixels for images."""
+    return int(sum(np.prod(column.shape[1:], dtype=np.int64) for column in seen.job.splits.train.columns.values()))
+
+
+def _reported(costs: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: costs.get(name) for name in REPORTED}
+
+
+def _pareto(goal: Any, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    from modelmill.search.pareto import front
+
+    return [
+        {"trial": trial.number, "metrics": trial.metrics, "costs": trial.costs, "settings": trial.settings}
+        for trial in front(trials, goal)
+    ]
+
+
+def _counts(trials: Sequence[Trial]) -> Counts:
+    states = [trial.state for trial in trials]
+    return Counts(
+        done=states.count("done"),
+        stopped=states.count("stopped") + states.count("refused"),
+        failed=states.count("failed"),
+    )
+
+
+def tools() -> dict[str, str]:
+    """The versions of the libraries that had a hand in the model."""
+    found = {"modelmill": __version__}
+    for name in TOOLS[1:]:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
+    from modelmill.evaluate.details import confusion, residuals, why_lost
+    from modelmill.evaluate.importance import importance
+    from modelmill.evaluate.words import diagnose
+
+    job = seen.job
+    test = job.splits.test
+    name = objective(job)
+    train = evaluate(made.artifact, job.splits.train, job.signature, [name], "train", seed=job.spec.seed)
+    found: dict[str, Any] = {
+        "findings": msgspec.to_builtins(seen.findings),
+        "card": seen.card,
+        "trials": msgspec.to_builtins(list(trials)),
+        "winner": made.trial.number,
+        "notes": list(made.notes),
+        "importance": importance(trials, name),
+        "words": diagnose(
+            made.trial.curve, {name: train[name].value}, {name: made.metrics[name].value}
+        ),
+        "runners_up": why_lost(trials, job.spec.goal, made.trial),
+        "latency": {key: value for key, value in made.costs.items() if key.startswith("latency")},
+        "kind": features_kind(test),
+    }
+    assert test.target is not None, "a test set has a target"
+    if job.signature.classes:
+        found["confusion"] = confusion(made.outputs, test.target, job.signature.classes)
+    else:
+        found["residuals"] = residuals(made.outputs, test.target)
+    return found
+
+
+def decide(registry: Registry, seen: Look, made: Made, promote: bool) -> Decision:
+    """Whether the new version becomes live: the first does; a later one when asked, or better within the same limits.
+
+    The version that is live answers the same test rows, so that both are judged on equal terms.
+    """
+    from modelmill.errors import UnknownModel
+    from modelmill.metrics.score import better
+
+    name = seen.job.spec.name
+    try:
+        live = registry.find(name)
+    except UnknownModel:
+        return Decision(True, "it is the first version")
+    if promote:
+        return Decision(True, f"--promote was given; {live.reference} was live before")
+    if live.signature.inputs != seen.job.signature.inputs or live.signature.task != seen.job.signature.task:
+        return Decision(False, f"{live.reference} takes other rows; promote it by hand if that is meant")
+    if not made.keeps:
+        return Decision(False, f"it does not keep its limits, and {live.reference} stays live")
+    metric = objective(seen.job)
+    old = _score(registry.file(live, "model.onnx"), seen, metric)
+    new = made.metrics[metric].value
+    sign = 1 if better(metric) == "higher" else -1
+    said = f"{metric} {new:.4f} against {old:.4f} of {live.reference} on the same test rows"
+    if sign * (new - old) > 0 or (new == old and len(made.artifact) < live.sizes["model.onnx"]):
+        return Decision(True, f"it is better: {said}")
+    return Decision(False, f"it is not better: {said}; `modelmill models promote` makes it live")
+
+
+def _score(graph: bytes, seen: Look, metric: str) -> float:
+    job = seen.job
+    return evaluate(graph, job.splits.test, job.signature, [metric], "test", seed=job.spec.seed)[metric].value

@@ -1,0 +1,96 @@
+"""The spec that a build writes when little is said: search spaces by task and kind of data that were tried, not guessed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from modelmill.dataset import Dataset
+from modelmill.spec import Spec, Table
+
+SMALL = 4000
+"""Rows below which candidates are judged by folds: one validation part of so few rows ranks by luck."""
+
+
+def complete(spec: Spec, data: Dataset, kind: str, task: str, prepare: list[Table]) -> Spec:
+    """The spec with every table that was not given filled in for this data."""
+    return msgspec.structs.replace(
+        spec,
+        task=spec.task or {"method": task},
+        prepare=spec.prepare or tuple(prepare),
+        arch=spec.arch or (images(data) if kind == "image" else tables(data, task)),
+        train=spec.train or (train_images(data) if kind == "image" else train_tables(data)),
+        compress=spec.compress or steps(kind),
+        search={**search(data, kind), **spec.search},
+    )
+
+
+def search(data: Dataset, kind: str) -> Table:
+    """How to search: folds for few rows, a stopper for curves."""
+    folds = 5 if data.rows < SMALL and kind == "table" else 1
+    return {"sampler": {"method": "tpe"}, "stopper": {"method": "median"}, "folds": folds}
+
+
+def tables(data: Dataset, task: str) -> Table:
+    """Bodies for tables: linear, trees, boosting and a small network."""
+    many = data.rows > SMALL
+    return {
+        "any": [
+            {"method": "linear", "strength": {"low": 1e-3, "high": 1e2, "log": True}},
+            {
+                "method": "boosting",
+                "iterations": {"low": 30, "high": 300, "log": True},
+                "learning_rate": {"low": 0.02, "high": 0.3, "log": True},
+                "leaves": {"low": 4, "high": 64 if many else 32, "log": True},
+            },
+            {
+                "method": "forest",
+                "trees": {"low": 10, "high": 60 if many else 200, "log": True},
+                "depth": {"low": 3, "high": 12},
+            },
+            {"method": "tree", "depth": {"low": 2, "high": 10}},
+            {"method": "mlp", "depth": {"low": 1, "high": 3}, "width": {"low": 8, "high": 128, "log": True}},
+        ]
+    }
+
+
+def images(data: Dataset) -> Table:
+    """Bodies for images: convolutions, and a plain network as a smaller choice."""
+    return {
+        "any": [
+            {"method": "cnn", "width": {"low": 8, "high": 32, "log": True}, "depth": {"low": 2, "high": 3}},
+            {"method": "mlp", "depth": {"low": 1, "high": 2}, "width": {"low": 32, "high": 128, "log": True}},
+        ]
+    }
+
+
+def train_tables(data: Dataset) -> Table:
+    """How networks on tables are trained."""
+    return {
+        "method": "adam",
+        "learning_rate": {"low": 1e-3, "high": 2e-2, "log": True},
+        "epochs": 60 if data.rows < SMALL else 20,
+        "batch": 64 if data.rows < SMALL else 256,
+        "weight_decay": {"low": 1e-5, "high": 1e-1, "log": True},
+        "patience": 15,
+    }
+
+
+def train_images(data: Dataset) -> Table:
+    """How networks on images are trained: small shifts make up for few rows."""
+    return {
+        "method": "adam",
+        "learning_rate": {"low": 1e-3, "high": 1e-2, "log": True},
+        "epochs": 60 if data.rows < SMALL else 20,
+        "batch": 64 if data.rows < SMALL else 128,
+        "smoothing": {"low": 0.0, "high": 0.1},
+        "shift": {"any": [0, 1]},
+    }
+
+
+def steps(kind: str) -> tuple[Table, ...]:
+    """The compression steps that a search may take or leave."""
+    pruning: dict[str, Any] = {"method": "prune.magnitude", "optional": True, "ratio": {"low": 0.1, "high": 0.6}}
+    whole: Table = {"method": "quantize.static" if kind == "image" else "quantize.dynamic", "optional": True}
+    return (pruning, whole)

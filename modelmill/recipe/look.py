@@ -1,0 +1,86 @@
+"""The first step: read the data, look at them, and settle what the run is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from modelmill.dataset import Dataset, Splits
+from modelmill.finding import Finding
+from modelmill.method import decode
+from modelmill.model import Body
+from modelmill.recipe.defaults import complete
+from modelmill.recipe.grow import Job, features_kind
+from modelmill.signature import NO_DATE, Signature
+from modelmill.spec import Spec, check
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What the data turned out to be: the job of the search, findings and the data card."""
+
+    job: Job
+    findings: tuple[Finding, ...]
+    card: dict[str, Any]
+
+
+def look(spec: Spec, live: Body | None = None, data: Dataset | None = None) -> Look:
+    """Read, split and check the data, fill in the spec, and say what goes in and out of the model.
+
+    Raises DataError where no model can be made of the data, UsageError where the spec does not fit them.
+    """
+    from modelmill.data.card import card
+    from modelmill.data.inspect import inspect
+    from modelmill.data.read import read
+    from modelmill.data.split import split
+    from modelmill.prepare.chain import defaults
+    from modelmill.task.infer import infer
+
+    data = data or read(spec.data)
+    assert data.target is not None, "a source for building has a target"
+    name = spec.task.get("method") or infer(data.target)
+    splits = split(data, spec.seed, name)
+    findings = tuple(inspect(splits))
+    kind = features_kind(data)
+    spec = complete(spec, data, kind, name, list(defaults(data.fields, kind)))
+    check(spec)
+    task = decode("task", spec.task)
+    classes = () if name == "regress" else _classes(splits)
+    signature = Signature(
+        task=name,
+        inputs=data.fields,
+        outputs=task.declare(classes),
+        classes=classes,
+        target=data.target_name,
+        example=tuple(plain(splits.train.columns[field.name][0], field.kind) for field in data.fields),
+    )
+    return Look(Job(spec, splits, signature, task, live), findings, card(data, findings))
+
+
+def _classes(splits: Splits) -> Any:
+    labels = np.concatenate([part.target for part in (splits.train, splits.valid) if part.target is not None])
+    return tuple(np.unique(labels.astype(str) if labels.dtype == object else labels).tolist())
+
+
+def plain(value: Any, kind: str) -> Any:
+    """A value of a column as JSON holds it: missing is null, a date is ISO text.
+
+    >>> plain(np.int64(0), "date")
+    '1970-01-01T00:00:00'
+    """
+    if kind == "date":
+        return None if value == NO_DATE else str(np.datetime64(int(value), "ms").astype("datetime64[s]"))
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    item = value.item() if isinstance(value, np.generic) else value
+    return None if item == "" or (isinstance(item, float) and item != item) else item
+
+
+def digest_of(spec: Spec) -> str:
+    """SHA-256 of a spec: what to do, without where."""
+    import hashlib
+
+    return "sha256:" + hashlib.sha256(msgspec.json.encode(spec, order="sorted")).hexdigest()

@@ -1,0 +1,96 @@
+"""The last step before publishing: the winner made anew on all rows it may see, measured against its uncompressed self."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+from modelmill.contracts import Outputs
+from modelmill.dataset import Dataset
+from modelmill.recipe.grow import Job, metric_names
+from modelmill.report import Limit, Value
+from modelmill.spec import COSTS, FLOORS
+from modelmill.trial import Trial
+
+REPORTED = (
+    "latency_ms",
+    "latency_p99_ms",
+    "throughput_rps",
+    "size_bytes",
+    "memory_mb",
+    "energy_mj",
+    "macs",
+    "cpu_seconds",
+)
+"""The costs of a report, in its order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """The winner as it is published, with figures from rows that no search saw."""
+
+    trial: Trial
+    artifact: bytes
+    files: Mapping[str, bytes]
+    metrics: dict[str, Value]
+    costs: dict[str, float]
+    plain_metrics: dict[str, Value]
+    plain_costs: dict[str, float]
+    limits: dict[str, Limit]
+    outputs: Outputs
+    notes: Sequence[str] = field(default=())
+
+    @property
+    def keeps(self) -> bool:
+        """Whether every limit is kept."""
+        return all(limit.kept for limit in self.limits.values())
+
+
+def measured(job: Job, trial: Trial, result: Mapping[str, Any], test: Dataset) -> Made:
+    """Score a model and its uncompressed self on the test rows and measure both, interleaved."""
+    from modelmill.evaluate.judge import evaluate, measure, predict
+
+    names = metric_names(job)
+    both = [result["artifact"], result["baseline"]]
+    costs, plain = measure(both, test, REPORTED, quick=False)
+    metrics, plain_metrics = (
+        evaluate(graph, test, job.signature, names, "test", seed=job.spec.seed) for graph in both
+    )
+    return Made(
+        trial=trial,
+        artifact=result["artifact"],
+        files=result.get("body", {}),
+        metrics=metrics,
+        costs=costs,
+        plain_metrics=plain_metrics,
+        plain_costs=plain,
+        limits=limits(job.spec.goal.limit, {**{name: value.value for name, value in metrics.items()}, **costs}),
+        outputs=predict(result["artifact"], test),
+        notes=tuple(result.get("notes", ())),
+    )
+
+
+def limits(asked: Mapping[str, float], found: Mapping[str, float]) -> dict[str, Limit]:
+    """Each limit with what came out; costs are ceilings, `throughput_rps` and metrics where more is better are floors.
+
+    >>> limits({"size_kb": 50}, {"size_bytes": 49_000})["size_kb"].kept
+    True
+    """
+    return {name: Limit(limit, _value(name, found), _kept(name, limit, _value(name, found))) for name, limit in asked.items()}
+
+
+def _value(name: str, found: Mapping[str, float]) -> float:
+    if name == "size_kb" and name not in found:
+        return found["size_bytes"] / 1000
+    return found[name]
+
+
+def _kept(name: str, limit: float, value: float) -> bool:
+    from modelmill.metrics.score import better
+
+    floor = name in FLOORS or (name not in COSTS and better(name) == "higher")
+    return value >= limit if floor else value <= limit
+
+

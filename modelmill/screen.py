@@ -1,0 +1,180 @@
+"""What a person sees while a run goes on and when it ends: live progress on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from modelmill.finding import Finding
+from modelmill.report import Report
+from modelmill.trial import Progress, Trial
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+
+EVERY_S = 0.25
+"""How often the live line is drawn anew."""
+
+COLORS = {"note": "dim", "warning": "yellow", "fatal": "bold red"}
+
+
+class Screen:
+    """Follows a run on standard error and shows its result; state: the console, the live line, the trials so far."""
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        from rich.console import Console
+
+        self.console: Console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._verbose = verbose
+        self._live: Live | None = None
+        self._trials: dict[int, Trial] = {}
+        self._best: Trial | None = None
+        self._drawn = 0.0
+        self._started = time.monotonic()
+        self._doing = "looking at the data"
+
+    def __enter__(self) -> Screen:
+        if self.console.is_terminal and not self.console.quiet:
+            from rich.live import Live
+
+            self._live = Live(console=self.console, transient=True, auto_refresh=False)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def follow(self, steps: Iterable[Finding | Trial | Progress | Report]) -> Report:
+        """Show every step of a run as it comes; the report that it ends with."""
+        report: Report | None = None
+        for step in steps:
+            if isinstance(step, Report):
+                report = step
+            elif isinstance(step, Trial):
+                self._trial(step)
+            elif isinstance(step, Finding):
+                self.finding(step)
+            else:
+                self._progress(step)
+            self._draw()
+        assert report is not None, "a run ends with a report or an error"
+        self.__exit__(None, None, None)
+        return report
+
+    def finding(self, finding: Finding) -> None:
+        """Show what a check noticed."""
+        if finding.severity == "note" and not self._verbose:
+            return
+        mark = {"note": "·", "warning": "!", "fatal": "✗"}[finding.severity]
+        hint = f" [dim]{finding.hint}[/]" if finding.hint else ""
+        self.console.print(f"[{COLORS[finding.severity]}]{mark} {finding.where}: {finding.message}[/]{hint}")
+
+    def _progress(self, step: Progress) -> None:
+        if step.note:
+            self._doing = step.note
+            self.console.print(f"[bold]{step.note}[/]")
+
+    def _trial(self, trial: Trial) -> None:
+        self._trials[trial.number] = trial
+        self._doing = "searching"
+        if trial.state == "running":
+            return
+        better = bool(trial.notes) and "best so far" in trial.notes[-1]
+        if better:
+            self._best = trial
+        if better or self._verbose or self._live is None:
+            self.console.print(trial_line(trial, better=better))
+
+    def _draw(self) -> None:
+        if self._live is None or time.monotonic() - self._drawn < EVERY_S:
+            return
+        self._drawn = time.monotonic()
+        self._live.update(self._status(), refresh=True)
+
+    def _status(self) -> str:
+        ended = [trial for trial in self._trials.values() if trial.state != "running"]
+        going = [trial for trial in self._trials.values() if trial.state == "running"]
+        seconds = time.monotonic() - self._started
+        lines = [f"[cyan]{self._doing}[/]  {len(ended)} trials ended  [dim]{seconds:.0f} s[/]"]
+        lines += [f"  [dim]#{trial.number} {summary(trial.settings)} {_last(trial)}[/]" for trial in going]
+        return "\n".join(lines)
+
+    def report(self, report: Report) -> None:
+        """The tables that a run ends with: what was tried, what won, what it costs, which limits it keeps."""
+        from rich.console import Console
+
+        from modelmill.tables import tables
+
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console = Console(highlight=False, width=110)
+        for item in tables(report):
+            console.print(item)
+
+    def card(self, card: Mapping[str, Any], findings: Sequence[Finding]) -> None:
+        """A data card and what the checks noticed."""
+        from rich.console import Console
+
+        from modelmill.tables import card_table
+
+        Console(highlight=False).print(card_table(card))
+        self._verbose = True
+        for finding in findings:
+            self.finding(finding)
+        sys.stderr.flush()
+
+
+def trial_line(trial: Trial, *, better: bool = False) -> str:
+    """One trial in one line: its number, state, figures and settings."""
+    mark = "[green]★[/]" if better else {"done": " ", "stopped": "◦", "refused": "–", "failed": "[red]✗[/]"}[trial.state]
+    if trial.state in ("failed", "refused"):
+        what = f"[dim]{trial.state}: {trial.error.splitlines()[0][:100] if trial.error else ''}[/]"
+    else:
+        what = "  ".join(figures(trial))
+    return f"{mark} #{trial.number:<3} {what}  [dim]{summary(trial.settings)}[/]"
+
+
+def figures(trial: Trial) -> list[str]:
+    """The figures of a trial that a person looks at first."""
+    name, value = next(iter(trial.metrics.items()), ("", float("nan")))
+    found = [f"{name} [bold]{value:.4f}[/]"] if name else []
+    if "latency_ms" in trial.costs:
+        found.append(f"{trial.costs['latency_ms']:.3f} ms")
+    if "size_bytes" in trial.costs:
+        found.append(f"{trial.costs['size_bytes'] / 1000:.1f} kB")
+    return found
+
+
+def summary(settings: Mapping[str, Any], most: int = 6) -> str:
+    """Settings in a few words: the last parts of their names.
+
+    >>> summary({"arch": "mlp", "arch.mlp.width": 32, "compress.quantize.static": True})
+    'mlp width=32 +static'
+    """
+    words = []
+    for name, value in settings.items():
+        last = name.rpartition(".")[2]
+        if value is True:
+            words.append(f"+{last}")
+        elif value is False:
+            continue
+        elif name == last:
+            words.append(str(value))
+        else:
+            words.append(f"{last}={value:.3g}" if isinstance(value, float) else f"{last}={value}")
+    return " ".join(words[:most]) + (" …" if len(words) > most else "")
+
+
+def _last(trial: Trial) -> str:
+    if not trial.curve:
+        return ""
+    point = trial.curve[-1]
+    return f"step {point.step} " + " ".join(f"{name} {value:.3f}" for name, value in list(point.values.items())[-2:])

@@ -1,0 +1,80 @@
+"""Answers as a table in a file: CSV, Parquet, JSON Lines or NPZ, by the file's suffix."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelmill.contracts import Outputs
+from modelmill.errors import OutOfBounds, SourceError
+from modelmill.signature import Signature
+
+if TYPE_CHECKING:
+    import pyarrow
+
+SUFFIXES = (".csv", ".parquet", ".jsonl", ".npz")
+
+
+def write_answers(answers: Outputs, signature: Signature, path: Path | None) -> int:
+    """Write one line a row to a file, or CSV to standard output; how many rows.
+
+    The file appears whole or not at all. Raises OutOfBounds for a suffix that is not known.
+    """
+    rows = len(next(iter(answers.values())))
+    if path is None:
+        _csv(answers, signature, sys.stdout.buffer)
+        return rows
+    if path.suffix not in SUFFIXES:
+        raise OutOfBounds(f"--output {path}", f"no format for {path.suffix!r}", f"Write one of {', '.join(SUFFIXES)}.")
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            _write(path.suffix, answers, signature, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise SourceError(str(path), f"cannot be written: {error.strerror}", "Try another folder.") from None
+    return rows
+
+
+def _write(suffix: str, answers: Outputs, signature: Signature, file: Any) -> None:
+    if suffix == ".csv":
+        _csv(answers, signature, file)
+    elif suffix == ".parquet":
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(_table(answers, signature), file)
+    elif suffix == ".npz":
+        np.savez(file, **{name: array.astype(str) if array.dtype == object else array for name, array in answers.items()})
+    else:
+        import orjson
+
+        from modelmill.runtime.rows import to_json
+
+        file.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in to_json(answers, signature))
+
+
+def _csv(answers: Outputs, signature: Signature, file: Any) -> None:
+    import pyarrow.csv
+
+    pyarrow.csv.write_csv(_table(answers, signature), file)
+
+
+def _table(answers: Outputs, signature: Signature) -> pyarrow.Table:
+    """A column an output; `probabilities` becomes one column a class."""
+    import pyarrow
+
+    columns: dict[str, Any] = {}
+    for name, array in answers.items():
+        if array.ndim == 2 and array.shape[1] == len(signature.classes):
+            for i, label in enumerate(signature.classes):
+                columns[f"probability_{label}"] = array[:, i]
+        else:
+            columns[name] = array.tolist() if array.dtype == object or array.ndim > 1 else array
+    return pyarrow.table(columns)

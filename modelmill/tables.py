@@ -1,0 +1,154 @@
+"""The tables of a run and of the registry, as values that rich prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from modelmill.report import Limit, Report, Value
+from modelmill.screen import summary
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+UNITS: dict[str, tuple[str, float, str]] = {
+    "latency_ms": ("latency, one row (p50)", 1, "{:.3f} ms"),
+    "latency_p99_ms": ("latency, one row (p99)", 1, "{:.3f} ms"),
+    "throughput_rps": ("throughput, 32 at a time", 1, "{:,.0f} rows/s"),
+    "size_bytes": ("size", 1e-3, "{:,.1f} kB"),
+    "size_kb": ("size", 1, "{:,.1f} kB"),
+    "memory_mb": ("memory", 1, "{:.1f} MB"),
+    "energy_mj": ("energy a row", 1, "{:.3f} mJ"),
+    "macs": ("multiply-adds", 1, "{:,.0f}"),
+    "cpu_seconds": ("processor, 1,000 rows", 1, "{:.3f} s"),
+}
+
+
+def cost(name: str, value: float | None) -> str:
+    """A cost with its unit.
+
+    >>> cost("size_bytes", 12345)
+    '12.3 kB'
+    """
+    if value is None:
+        return "–"
+    _, factor, form = UNITS.get(name, (name, 1, "{:.4g}"))
+    return form.format(value * factor)
+
+
+def tables(report: Report) -> Iterator[RenderableType]:
+    """What a person reads when a build has ended."""
+    from rich.text import Text
+
+    yield Text()
+    yield _tried(report)
+    yield _won(report)
+    if report.limits:
+        yield _limits(report.limits)
+    yield from _words(report)
+
+
+def table_of(title: str, columns: Sequence[str]) -> Table:
+    """An empty table in the house's look: the first column to the left, figures to the right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    return table
+
+
+def _tried(report: Report) -> Table:
+    trials = [trial for trial in report.details.get("trials", []) if trial["metrics"]]
+    names = list(report.metrics)[:1]
+    table = table_of(_count_words(report), ["trial", *names, "latency", "size", "settings"])
+    table.columns[-1].justify = "left"
+    winner = report.details.get("winner")
+    better = _sign(report, names[0]) if names else 1
+    for trial in sorted(trials, key=lambda t: -better * t["metrics"].get(names[0], 0))[:8]:
+        mark = " ★" if trial["number"] == winner else ""
+        table.add_row(
+            f"#{trial['number']}{mark}",
+            *(f"{trial['metrics'].get(name, float('nan')):.4f}" for name in names),
+            cost("latency_ms", trial["costs"].get("latency_ms")),
+            cost("size_bytes", trial["costs"].get("size_bytes")),
+            summary(trial["settings"], 7),
+            style="bold green" if mark else None,
+        )
+    return table
+
+
+def _sign(report: Report, name: str) -> int:
+    from modelmill.metrics.score import better
+
+    return 1 if better(name) == "higher" else -1
+
+
+def _count_words(report: Report) -> str:
+    count = report.trials
+    words = [f"{count.done} candidates measured"]
+    words += [f"{count.stopped} stopped early or refused"] if count.stopped else []
+    words += [f"{count.failed} failed"] if count.failed else []
+    return f"Tried on validation rows: {', '.join(words)}, in {report.seconds:.0f} s"
+
+
+def _won(report: Report) -> Table:
+    table = table_of(
+        f"{report.name}@{report.version} on test rows that no search saw", ["", "milled", "uncompressed", "ratio"]
+    )
+    for name, value in report.metrics.items():
+        spread = f" ({value.interval[0]:.3f} to {value.interval[1]:.3f})" if value.interval else ""
+        plain = report.baseline.metrics.get(name)
+        table.add_row(name, f"{value.value:.4f}{spread}", f"{plain.value:.4f}" if plain else "–", "")
+    for name, figure in report.costs.items():
+        before = report.baseline.costs.get(name)
+        ratio = f"{before / figure:.2f}x" if figure and before else ""
+        note = " (modelled)" if name == "energy_mj" and report.details.get("energy_modelled", True) else ""
+        table.add_row(UNITS.get(name, (name,))[0] + note, cost(name, figure), cost(name, before), ratio)
+    return table
+
+
+def _limits(limits: Mapping[str, Limit]) -> Table:
+    table = table_of("Limits", ["", "limit", "reached", ""])
+    for name, limit in limits.items():
+        kept = "[green]kept[/]" if limit.kept else "[red]broken[/]"
+        table.add_row(name, f"{limit.limit:g}", f"{limit.value:.4g}", kept)
+    return table
+
+
+def _words(report: Report) -> Iterator[str]:
+    for line in report.details.get("words", []):
+        yield f"  {line}"
+    losers = report.details.get("runners_up", [])
+    if losers:
+        yield "\n[bold]Why the runners-up lost[/]"
+    for loser in losers[:4]:
+        yield f"  #{loser['trial']}: {loser['why']}"
+    yield f"\n[bold]{report.name}@{report.version}[/] is published; {report.details.get('live_why', '')}."
+    if report.details.get("page"):
+        yield f"The report: {report.details['page']}"
+
+
+def card_table(card: Mapping[str, Any]) -> Table:
+    """A data card for people."""
+    table = table_of("Data", ["", ""])
+    table.columns[1].justify = "left"
+    for key, value in card.items():
+        if isinstance(value, str | int | float):
+            table.add_row(str(key), str(value))
+        elif isinstance(value, Mapping):
+            table.add_row(str(key), ", ".join(f"{k}: {v}" for k, v in value.items() if not isinstance(v, dict | list)))
+    return table
+
+
+def scores_table(name: str, metrics: Mapping[str, Value], costs: Mapping[str, float | None]) -> Table:
+    """The figures of one evaluation."""
+    table = table_of(name, ["", "value", "95 % interval"])
+    for key, value in metrics.items():
+        interval = f"{value.interval[0]:.4f} to {value.interval[1]:.4f}" if value.interval else ""
+        table.add_row(key, f"{value.value:.4f}", interval)
+    for key, figure in costs.items():
+        table.add_row(UNITS.get(key, (key,))[0], cost(key, figure), "")
+    return table
