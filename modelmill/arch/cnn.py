@@ -21,8 +21,8 @@ class Cnn(Arch):
     The body is one flat `nn.Sequential`: the stem (`Conv2d`, `BatchNorm2d`, `ReLU`), then the blocks of every stage,
     then the head. A plain block is `Conv2d`, `BatchNorm2d`, `ReLU`; with `residual` it is one `Residual` of
     `arch/blocks.py`, whose body is conv, norm, ReLU, conv, norm. The first block of a later stage has stride 2. The
-    head is `AdaptiveAvgPool2d(1)` (with `head = "average"`), `Flatten`, `Dropout` (with `dropout`), `Linear`. Without `norm`
-    there are no batch norms and convolutions have a bias. Channels can be sliced between neighbours of the Sequential;
+    head is `AdaptiveAvgPool2d(1)` (where it averages), `Flatten`, `Dropout` (where asked for), `Linear`. Without `norm`
+    there are no batch norms, and convolutions have a bias. Channels can be sliced between neighbours of the Sequential;
     those of a Residual's output are tied to its input's where the shortcut is an `Identity`.
 
     LeCun et al. (1998), https://doi.org/10.1109/5.726791; He et al. (2016), https://arxiv.org/abs/1512.03385

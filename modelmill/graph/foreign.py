@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelmill.errors import MissingExtra, ModelError
-from modelmill.fragment import ML, Fragment, Writer
+from modelmill.fragment import ML, Writer
 from modelmill.graph.build import ML_OPSET, OPSET
 
 
@@ -61,22 +61,18 @@ def _plain_attributes() -> Iterator[None]:
         helper.make_attribute = real
 
 
-def network(module: Any, features: tuple[int, ...]) -> Fragment:
-    """Any torch module by way of torch.onnx, from the value `features` to the value `raw`; takes over a second.
+def network(module: Any, value: str, features: tuple[int, ...], writer: Writer) -> str:
+    """Write any torch module by way of torch.onnx, which takes over a second; the raw output's name.
 
     features: the shape of a row's features.
     """
     proto = trace(module, features)
-    writer = Writer()
-    made = inline(proto, {proto.graph.input[0].name: "features"}, writer)
-    writer.rename(made[0], "raw")
-    return writer.fragment()
+    return inline(proto, {proto.graph.input[0].name: value}, writer)[0]
 
 
 def trace(module: Any, features: tuple[int, ...]) -> Any:
     """The ONNX model that torch.onnx makes of a module in evaluation, with a free first axis."""
     import copy
-    import io
 
     import torch
 
@@ -95,16 +91,7 @@ def trace(module: Any, features: tuple[int, ...]) -> Any:
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ModelError("graph.foreign", f"torch.onnx cannot export the module: {reason}", "See its docs.") from error
-    assert program is not None
-    buffer = io.BytesIO()
-    program.save(buffer)
-    return _load(buffer.getvalue())
-
-
-def _load(data: bytes) -> Any:
-    import onnx
-
-    return onnx.load_from_string(data)
+    return program.model_proto
 
 
 def inline(proto: Any, names: Mapping[str, str], writer: Writer) -> list[str]:
@@ -147,15 +134,22 @@ def _array(initializer: Any) -> Any:
 
 
 def _attribute(value: Any, node: Any) -> Any:
+    """An attribute's value; a graph within is taken if it reads nothing from the graph around it."""
     import onnx
 
-    if isinstance(value, onnx.GraphProto) or (
-        isinstance(value, list) and value and isinstance(value[0], onnx.GraphProto)
-    ):
-        raise ModelError(
-            "graph.foreign", f"the operation {node.op_type} holds a graph of its own", "Flatten the model."
-        )
+    graphs = [value] if isinstance(value, onnx.GraphProto) else []
+    if any(_reads_outside(graph) for graph in graphs):
+        raise ModelError("graph.foreign", f"a graph within {node.op_type} reads from outside", "Flatten the model.")
     return value
+
+
+def _reads_outside(graph: Any) -> bool:
+    known = {"", *(v.name for v in graph.input), *(t.name for t in graph.initializer)}
+    for node in graph.node:
+        if any(a.HasField("g") for a in node.attribute) or not known.issuperset(node.input):
+            return True
+        known.update(node.output)
+    return not known.issuperset(v.name for v in graph.output)
 
 
 def _check_versions(proto: Any) -> None:

@@ -1,0 +1,81 @@
+"""Takes out of an ONNX file what says nothing about what it computes, so that its bytes count and digest truly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelmill.errors import ModelError
+from modelmill.graph.build import PRODUCER
+
+
+def load(data: bytes) -> Any:
+    """The ONNX model in some bytes, all of its tensors within. Raises ModelError for anything else."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load_from_string(data)
+    except DecodeError as error:
+        raise ModelError("graph", f"{len(data)} bytes that are no ONNX file", "Give a .onnx file.") from error
+    if not model.graph.node or not model.graph.output:
+        raise ModelError("graph", "an ONNX file without operations or outputs", "Export the model anew.")
+    return model
+
+
+def strip(data: bytes) -> bytes:
+    """The same graph without doc strings, metadata, names of operations, inner shapes and the producer's name.
+
+    Doing it twice changes nothing. Tensors become raw bytes. Raises ModelError for tensors in files of their own.
+    """
+    model = load(data)
+    model.producer_name, model.producer_version, model.doc_string = PRODUCER, "", ""
+    model.domain, model.model_version = "", 0
+    del model.metadata_props[:]
+    for function in model.functions:
+        function.doc_string = ""
+        del function.metadata_props[:], function.value_info[:]
+        _strip_nodes(function.node)
+    _strip_graph(model.graph)
+    model.graph.name = "model"
+    opsets = sorted((opset.domain, opset.version) for opset in model.opset_import)
+    del model.opset_import[:]
+    for domain, version in opsets:
+        model.opset_import.add(domain=domain, version=version)
+    stripped: bytes = model.SerializeToString(deterministic=True)
+    return stripped
+
+
+def _strip_graph(graph: Any) -> None:
+    graph.doc_string = ""
+    del graph.value_info[:], graph.metadata_props[:]
+    for value in (*graph.input, *graph.output):
+        value.doc_string = ""
+        del value.metadata_props[:]
+    for tensor in graph.initializer:
+        _strip_tensor(tensor)
+    _strip_nodes(graph.node)
+
+
+def _strip_nodes(nodes: Any) -> None:
+    for node in nodes:
+        node.name, node.doc_string = "", ""
+        del node.metadata_props[:]
+        for attribute in node.attribute:
+            attribute.doc_string = ""
+            if attribute.HasField("t"):
+                _strip_tensor(attribute.t)
+            if attribute.HasField("g"):
+                _strip_graph(attribute.g)
+
+
+def _strip_tensor(tensor: Any) -> None:
+    """The tensor as raw bytes, without words."""
+    import onnx
+
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise ModelError("graph", f"the tensor {tensor.name!r} lies in a file of its own", "Save it in one file.")
+    tensor.doc_string = ""
+    del tensor.metadata_props[:]
+    if tensor.data_type == onnx.TensorProto.STRING or tensor.HasField("raw_data"):
+        return
+    tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
