@@ -19,7 +19,9 @@ TABLES: tuple[str, ...] = (
         state TEXT NOT NULL CHECK (state IN ('running', 'finished', 'interrupted')),
         created_ms BIGINT NOT NULL,
         data_digest TEXT NOT NULL DEFAULT '',
-        seed BIGINT NOT NULL DEFAULT 0
+        seed BIGINT NOT NULL DEFAULT 0,
+        seconds DOUBLE PRECISION NOT NULL DEFAULT 0,
+        owner TEXT NOT NULL DEFAULT ''
     )""",
     "CREATE INDEX studies_by_key ON studies (key, state)",
     """CREATE TABLE trials (
