@@ -12,9 +12,10 @@ from typing import IO, Any
 
 import msgspec
 
-from modelmill.data.cells import NUMBER_GAPS
+from modelmill.data.cells import NUMBER_GAPS, kind_of
+from modelmill.data.files import parts
 from modelmill.data.naming import clean
-from modelmill.data.rows import Rows
+from modelmill.data.rows import Rows, join
 from modelmill.errors import ContentError, OutOfBounds, SourceError
 from modelmill.finding import Finding
 
@@ -31,15 +32,34 @@ class Dialect(msgspec.Struct, frozen=True):
     header: bool = True
 
 
+def read_parts(path: Path, dialect: Dialect, as_text: Sequence[str] = ()) -> Rows:
+    """The table in a text file, or in a folder of parts that share one header.
+
+    A column that is text in one part is read as text in all of them.
+    """
+    files = parts(path, "csv")
+    found = [read_text(file, dialect, as_text) for file in files]
+    for file, rows in zip(files, found, strict=True):
+        if rows.names != found[0].names:
+            hint = "Give parts of one table, or one file."
+            raise ContentError(str(file), f"has another header than {files[0].name}", hint)
+    mixed = [name for name in found[0].names if _mixed(found, name)]
+    if mixed:
+        found = [read_text(file, dialect, [*as_text, *mixed]) for file in files]
+    return join(found, path.name)
+
+
+def _mixed(found: Sequence[Rows], name: str) -> bool:
+    kinds = {kind_of(rows.table.schema.field(name).type) for rows in found} - {"empty"}
+    return len(kinds) > 1
+
+
 def read_text(path: Path, dialect: Dialect, as_text: Sequence[str] = ()) -> Rows:
     """The table in one text file; the columns `as_text` keep their text, the others get the type that fits.
 
     Raises SourceError for a file that is no text of that encoding, ContentError with the line of a ragged row.
     """
-    check_encoding(path, dialect.encoding)
-    separator = dialect.separator or find_separator(path, dialect)
-    dialect = msgspec.structs.replace(dialect, separator=separator)
-    header, skip = _header(path, dialect)
+    dialect, header, skip = _start(path, dialect)
     names, findings = clean(header, path.name)
     table = _parse(path, dialect, names, skip, as_text)
     if table.num_rows == 0:
@@ -47,6 +67,20 @@ def read_text(path: Path, dialect: Dialect, as_text: Sequence[str] = ()) -> Rows
     if dialect.header and len(header) > 1 and all(_is_number(name) for name in header):
         findings = (*findings, _no_header(path))
     return Rows(table, path.name, cache(lambda row: _place(path, dialect, row)), findings)
+
+
+def column_names(path: Path, dialect: Dialect) -> list[str]:
+    """The names of the columns of a text file, or of the parts in a folder."""
+    file = parts(path, "csv")[0]
+    return clean(_start(file, dialect)[1], file.name)[0]
+
+
+def _start(path: Path, dialect: Dialect) -> tuple[Dialect, list[str], int]:
+    """The dialect with its separator, the names in the header, and how many lines lie before the first row."""
+    check_encoding(path, dialect.encoding)
+    separator = dialect.separator or find_separator(path, dialect)
+    dialect = msgspec.structs.replace(dialect, separator=separator)
+    return dialect, *_header(path, dialect)
 
 
 def _no_header(path: Path) -> Finding:

@@ -1,0 +1,219 @@
+"""Data as a spec states them, and rows for a model that is already made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modelmill.data.archive import read_arrays
+from modelmill.data.cells import Array, booleans, dates, numbers, texts
+from modelmill.data.columnar import read_parquet
+from modelmill.data.delimited import Dialect, column_names, read_parts
+from modelmill.data.files import existing, source_of
+from modelmill.data.idx import labels_of, pair, read_idx
+from modelmill.data.naming import as_input
+from modelmill.data.rows import Rows
+from modelmill.data.table import missing
+from modelmill.dataset import Dataset
+from modelmill.errors import ContentError, SourceError, UnknownName
+from modelmill.method import decode
+from modelmill.signature import Field, Signature
+
+
+def read(table: Mapping[str, Any]) -> Dataset:
+    """The data set that the `[data]` table of a spec describes, with target, types, roles and stated test set.
+
+    >>> read({"method": "builtin", "name": "iris"}).rows
+    150
+
+    Raises UsageError for a setting or a column that does not exist, SourceError and ContentError for the files.
+    """
+    source = decode("data", table, "data")
+    found = source()
+    assert isinstance(found, Dataset), "a source gives a data set"
+    return found
+
+
+def read_rows(path: str, as_text: Sequence[str] = ()) -> Rows:
+    """The table in a CSV or Parquet file or in a folder of parts, as it stands."""
+    found = existing(path)
+    if source_of(found) == "csv":
+        return read_parts(found, Dialect(), as_text)
+    if source_of(found) == "parquet":
+        return read_parquet(found)
+    raise SourceError(path, "is no table", "Give a CSV or a Parquet file.")
+
+
+def read_for(signature: Signature, path: str, labeled: bool = False) -> Dataset:
+    """Rows from a file for a model that is already made: the fields of its signature, strictly.
+
+    Columns that the model does not take are left out. With `labeled`, the target is read as well.
+    Raises ContentError with the line or row of a value that does not fit, and for a column that is not there.
+    """
+    found = existing(path)
+    source = source_of(found)
+    if source in ("npz", "idx"):
+        return _from_arrays(signature, found, source, labeled)
+    rows = _table_for(signature, found, source)
+    field = signature.inputs[0]
+    if len(signature.inputs) == 1 and field.kind in ("array", "image") and field.name not in rows.names:
+        columns = {field.name: _block(signature, field, rows)}
+    else:
+        columns = {field.name: conform(field, rows, _column_of(field, rows)) for field in signature.inputs}
+    target = _target(signature, rows) if labeled else None
+    return Dataset(signature.inputs, columns, target, signature.target, origin=rows.origin)
+
+
+def _table_for(signature: Signature, path: Path, source: str) -> Rows:
+    if source == "parquet":
+        return read_parquet(path)
+    texts_wanted = [field.name for field in signature.inputs if field.kind in ("category", "date")]
+    names = column_names(path, Dialect())
+    originals = [name for name in names if as_input(name, names) in texts_wanted]
+    return read_parts(path, Dialect(), [*originals, signature.target])
+
+
+def _column_of(field: Field, rows: Rows) -> str:
+    """The name in the file of an input: its own, or the one it was renamed from."""
+    for name in rows.names:
+        if name == field.name or as_input(name, rows.names) == field.name:
+            return name
+    error = UnknownName.among(rows.origin, "column", field.name, rows.names)
+    raise ContentError(rows.origin, f"the column {field.name!r} is missing", error.hint)
+
+
+def conform(field: Field, rows: Rows, name: str) -> Array:
+    """A column as the field wants it. Raises ContentError at the first value that does not fit."""
+    column = rows.table[name]
+    if field.kind == "category":
+        values = texts(column)
+    elif field.kind == "date":
+        values = dates(column, rows.place, name)
+    elif field.kind == "boolean":
+        values = booleans(column, rows.place, name)
+    elif field.kind == "number":
+        values = numbers(column, rows.place, name)
+    else:
+        raise ContentError(rows.origin, f"a table cannot hold the {field.kind} {name!r}", "Give an .npz file.")
+    return _cast(field, values, rows, name)
+
+
+def _cast(field: Field, values: Array, rows: Rows, name: str) -> Array:
+    gaps = missing(values, field)
+    if gaps.any() and not field.nullable:
+        where = rows.place(int(np.argmax(gaps)))
+        raise ContentError(where, f"{name} is missing; the model saw none like it", "Fill in the value.")
+    if field.datatype == "INT64" and values.dtype.kind == "f":
+        broken = values != np.floor(values)
+        if broken.any():
+            row = int(np.argmax(broken))
+            raise ContentError(rows.place(row), f"{name} is {values[row]:g}; expected a whole number", "Correct it.")
+    with np.errstate(over="ignore"):
+        found: Array = values.astype(field.dtype, copy=False)
+    if found.dtype.kind == "f" and np.isinf(found).any():
+        row = int(np.argmax(np.isinf(found)))
+        raise ContentError(rows.place(row), f"{name} is {values[row]:g}; expected a finite number", "Correct it.")
+    return found
+
+
+def _block(signature: Signature, field: Field, rows: Rows) -> Array:
+    """One tensor from the columns of a table, in their order, without the target."""
+    names = [name for name in rows.names if name != signature.target]
+    width = int(np.prod(field.shape[1:]))
+    if len(names) != width:
+        message = f"has {len(names)} columns beside the target; expected {width}"
+        raise ContentError(rows.origin, message, "Give the columns that the model was made from, in their order.")
+    found = np.empty((rows.table.num_rows, width), field.dtype)
+    for number, name in enumerate(names):
+        found[:, number] = conform(Field(name, "FP32", nullable=field.nullable), rows, name)
+    return found.reshape(-1, *field.shape[1:])
+
+
+def _target(signature: Signature, rows: Rows) -> Array:
+    if signature.target not in rows.names:
+        raise UnknownName.among(rows.origin, "target column", signature.target, rows.names)
+    column = rows.table[signature.target]
+    text = bool(signature.classes) and isinstance(signature.classes[0], str)
+    values = texts(column) if text else numbers(column, rows.place, signature.target)
+    gaps = missing(values, Field(signature.target, "BYTES" if text else "FP32"))
+    if gaps.any():
+        where = rows.place(int(np.argmax(gaps)))
+        raise ContentError(where, f"the target {signature.target} is missing", "Leave the row out.")
+    return values if text else values.astype(np.int64 if signature.classes else np.float32)
+
+
+def _from_arrays(signature: Signature, path: Path, source: str, labeled: bool) -> Dataset:
+    arrays = _idx(path, labeled) if source == "idx" else read_arrays(path)
+    held = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
+    columns = {}
+    for field in signature.inputs:
+        name = field.name if field.name in arrays or len(signature.inputs) > 1 else "x"
+        if name not in arrays:
+            raise ContentError(str(path), f"holds no array {field.name!r}, but {held}", "Name the array so, or x.")
+        columns[field.name] = _fit(field, arrays[name], path)
+    data = Dataset(signature.inputs, columns, None, signature.target, origin=path.name)
+    if len({len(column) for column in columns.values()}) > 1:
+        raise ContentError(str(path), f"the arrays are of different lengths: {held}", "Give one value a row.")
+    return replace(data, target=_array_target(signature, arrays, data.rows, path)) if labeled else data
+
+
+def _idx(path: Path, labeled: bool) -> dict[str, Array]:
+    files = (pair(path, "t10k") or pair(path, "train")) if path.is_dir() else None
+    images = files[0] if files else path
+    found = {"x": read_idx(images)}
+    if labeled:
+        found["y"] = read_idx(files[1] if files else labels_of(images))
+    return found
+
+
+def _fit(field: Field, array: Array, path: Path) -> Array:
+    where = f"{path}: {field.name}"
+    if array.ndim != len(field.shape) or array.shape[1:] != field.shape[1:]:
+        message = f"has the shape {list(array.shape)}; expected {list(field.shape)}"
+        raise ContentError(where, message, "The first axis is the rows.")
+    if field.datatype == "BYTES":
+        if array.dtype.kind != "U":
+            raise ContentError(where, f"holds {array.dtype}; expected text", "Give an array of text.")
+        found: Array = array.astype(object)
+    elif array.dtype.kind not in "bifuM":
+        raise ContentError(where, f"holds {array.dtype}; expected {field.datatype}", "Give an array of numbers.")
+    else:
+        found = _exact(field, array.astype("datetime64[ms]") if array.dtype.kind == "M" else array, where)
+    if not field.nullable and missing(found, field).any():
+        row = int(np.argmax(missing(found, field)))
+        raise ContentError(f"{where} row {row + 1}", "a value is missing; the model saw none like it", "Fill it in.")
+    return found
+
+
+def _exact(field: Field, array: Array, where: str) -> Array:
+    """The array in the field's type, if no value changes by it (but for the rounding to 32 bits)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found: Array = array.astype(field.dtype)
+    if found.dtype.kind == "f":
+        wrong = np.isinf(found)
+    else:
+        wrong = found.astype(array.dtype) != array
+    if wrong.any():
+        row = int(np.argwhere(wrong)[0][0])
+        message = f"holds a value that {field.datatype} cannot hold"
+        raise ContentError(f"{where} row {row + 1}", message, "Give values as the model was made from.")
+    return found
+
+
+def _array_target(signature: Signature, arrays: Mapping[str, Array], rows: int, path: Path) -> Array:
+    name = signature.target if signature.target in arrays else "y"
+    if name not in arrays:
+        raise UnknownName.among(str(path), "target array", signature.target, arrays)
+    target = arrays[name].reshape(-1)
+    if len(target) != rows:
+        raise ContentError(str(path), f"{len(target)} targets for {rows} rows", "Give one target a row.")
+    if signature.classes and isinstance(signature.classes[0], str):
+        texts_found = np.where(target, "true", "false") if target.dtype.kind == "b" else target.astype(str)
+        return texts_found.astype(object)
+    if target.dtype.kind not in "bifu":
+        raise ContentError(f"{path}: {name}", f"holds {target.dtype}; expected numbers", "Give the model's labels.")
+    return target.astype(np.int64 if signature.classes else np.float32)
