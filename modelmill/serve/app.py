@@ -1,0 +1,324 @@
+"""The service as one ASGI callable: paths to handlers, and a handler is a few lines."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import modelmill
+from modelmill.errors import MillError, ModelError, RequestError
+from modelmill.runtime import rows
+from modelmill.serve import openapi, wire
+from modelmill.serve.endpoint import Catalogue, Endpoint, is_number
+from modelmill.serve.engine import Engine
+from modelmill.serve.exposition import Exposition
+from modelmill.serve.http import (
+    Asgi,
+    Call,
+    ClientLeft,
+    Draining,
+    Handler,
+    Receive,
+    Reply,
+    Routes,
+    Scope,
+    Send,
+    as_json,
+    path_parts,
+    refusal,
+    send_reply,
+    wrong_method,
+)
+
+Array = np.ndarray[Any, Any]
+
+EXTENSIONS = ("binary_tensor_data", "model_repository(index)")
+"""What is offered beyond the core of the Open Inference Protocol."""
+
+PLATFORM = "onnxruntime_onnx"
+DOCS = Path(__file__).parent / "docs_page"
+DOCS_FILES = {
+    "docs": ("docs.html", "text/html"),
+    "docs.js": ("docs.js", "text/javascript"),
+    "docs.css": ("docs.css", "text/css"),
+}
+SAFETY = (
+    ("content-security-policy", "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+)
+"""Headers of every page for people."""
+
+REPORT_SAFETY = (
+    ("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"),
+    *SAFETY[1:],
+)
+"""A report is one file with its style within; nothing in it runs, and it reaches no host."""
+
+
+@dataclass
+class State:
+    """What the service is doing right now; it changes."""
+
+    ready: bool = False
+    draining: bool = False
+    refusing: bool = False
+    """Draining, and past the time in which new requests are still taken."""
+    in_flight: int = 0
+
+
+def application(
+    catalogue: Catalogue, engine: Engine, exposition: Exposition, state: State, pages: Asgi | None, body_limit: int
+) -> Asgi:
+    """The ASGI callable. Paths that it does not know go to `pages`, if they are not the API's."""
+    app = App(catalogue, engine, exposition, state, body_limit)
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await app.answer(scope, receive, send, pages)
+
+    return call
+
+
+class App:
+    """The handlers, and what they need; everything that changes lies in what it is given."""
+
+    def __init__(
+        self, catalogue: Catalogue, engine: Engine, exposition: Exposition, state: State, body_limit: int
+    ) -> None:
+        self.catalogue = catalogue
+        self.engine = engine
+        self.exposition = exposition
+        self.state = state
+        self.body_limit = body_limit
+        self.routes = Routes(self.table())
+
+    def served(self) -> list[Endpoint]:
+        """The endpoints that NAME alone reaches, by name."""
+        return [endpoint for _, endpoint in sorted(self.catalogue.served.items())]
+
+    def table(self) -> dict[str, dict[str, Handler]]:
+        """Every path of the service, and what answers it."""
+        model = "v2/models/{name}"
+        version = "v2/models/{name}/versions/{version}"
+        return {
+            "v2": {"GET": self.server_metadata},
+            "v2/health/live": {"GET": self.live},
+            "v2/health/ready": {"GET": self.ready},
+            model: {"GET": self.metadata},
+            version: {"GET": self.metadata},
+            f"{model}/ready": {"GET": self.model_ready},
+            f"{version}/ready": {"GET": self.model_ready},
+            f"{model}/infer": {"POST": self.infer},
+            f"{version}/infer": {"POST": self.infer},
+            "v2/repository/index": {"POST": self.index},
+            "predict/{name}": {"POST": self.predict},
+            "api/models": {"GET": self.models},
+            "api/models/{name}": {"GET": self.model},
+            "api/models/{name}/report": {"GET": self.report},
+            "metrics": {"GET": self.metrics},
+            "openapi.json": {"GET": self.openapi},
+            **{path: {"GET": self.docs} for path in DOCS_FILES},
+        }
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send, pages: Asgi | None) -> None:
+        """Answer one request, whatever comes."""
+        parts = path_parts(scope.get("raw_path") or scope["path"].encode())
+        found = self.routes.match(parts)
+        if found is None and pages is not None and parts[0] not in ("v2", "api", "predict"):
+            scope["state"] = {**scope.get("state", {}), "served": {at.name: at.number for at in self.served()}}
+            await pages(scope, receive, send)
+            return
+        started = time.perf_counter()
+        handlers, names = found if found is not None else ({}, {})
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        call = Call(method, "/".join(parts), names, scope["headers"], receive, self.body_limit)
+        self.state.in_flight += 1
+        try:
+            reply = await self._reply(call, handlers, known=found is not None)
+        except ClientLeft:
+            reply = None
+        except Exception:
+            await send_reply(as_json({"error": "the service failed; its log says why"}, 500), send)
+            self._count(call, 500, started)
+            raise
+        finally:
+            self.state.in_flight -= 1
+        self._count(call, reply.status if reply else 499, started)
+        if reply is not None:
+            await send_reply(reply, send)
+
+    def _count(self, call: Call, code: int, started: float) -> None:
+        face = call.path.partition("/")[0]
+        if face == "predict" or call.path.endswith("/infer"):
+            self.exposition.request(*call.which, face, code, time.perf_counter() - started)
+
+    async def _reply(self, call: Call, handlers: Mapping[str, Handler], known: bool) -> Reply:
+        if not known:
+            return as_json({"error": f"no such path: /{call.path[:200]}. See /docs."}, 404)
+        handler = handlers.get(call.method)
+        if handler is None:
+            return wrong_method(handlers, call.method)
+        try:
+            return await handler(call)
+        except MillError as error:
+            reply = refusal(error)
+            if reply.status == 500 and isinstance(error, ModelError):
+                return as_json({"error": f"the model failed: {error.message}"}, 500)
+            return reply
+
+    async def live(self, call: Call) -> Reply:
+        """Whether the process answers."""
+        return as_json({"live": True})
+
+    async def ready(self, call: Call) -> Reply:
+        """Whether requests should be sent here."""
+        ready = self.state.ready and not self.state.draining
+        return as_json({"live": True, "ready": ready}, 200 if ready else 503)
+
+    async def server_metadata(self, call: Call) -> Reply:
+        """Who answers, and which extensions."""
+        return as_json({"name": "modelmill", "version": modelmill.__version__, "extensions": list(EXTENSIONS)})
+
+    async def metadata(self, call: Call) -> Reply:
+        """What a model takes and gives."""
+        endpoint = await self._endpoint(call)
+        numbers = await asyncio.to_thread(self.catalogue.numbers, endpoint.name)
+        fields = {
+            side: [{"name": f.name, "datatype": f.datatype, "shape": list(f.shape)} for f in listed]
+            for side, listed in (("inputs", endpoint.signature.inputs), ("outputs", endpoint.signature.outputs))
+        }
+        versions = [str(number) for number in numbers]
+        return as_json({"name": endpoint.name, "versions": versions, "platform": PLATFORM, **fields})
+
+    async def model_ready(self, call: Call) -> Reply:
+        """Whether a model answers."""
+        endpoint = await self._endpoint(call)
+        ready = not self.state.draining
+        return as_json({"name": endpoint.name, "ready": ready}, 200 if ready else 503)
+
+    async def index(self, call: Call) -> Reply:
+        """The models that are served."""
+        body = await call.body()
+        wanted = wire.parse(body) if body else {}
+        if not isinstance(wanted, dict) or not isinstance(wanted.get("ready", False), bool):
+            raise RequestError("body", 'expected {"ready": true or false}', "")
+        return as_json(
+            [{"name": at.name, "version": str(at.number), "state": "READY", "reason": ""} for at in self.served()]
+        )
+
+    async def infer(self, call: Call) -> Reply:
+        """Answer an inference request of the protocol."""
+        endpoint, body = await self._begin(call)
+        request = wire.read(body, call.header("inference-header-content-length"), endpoint.signature)
+        names = tuple(asked.name for asked in request.outputs)
+        outputs = await self._run(call, endpoint, request.columns, request.rows, names)
+        answer = wire.write(request, outputs, endpoint.signature.outputs, endpoint.name, endpoint.number)
+        headers = (_answered(endpoint),)
+        if answer.json_bytes is None:
+            return Reply(200, answer.body, headers=headers)
+        length = ("inference-header-content-length", str(answer.json_bytes))
+        return Reply(200, answer.body, "application/octet-stream", (*headers, length))
+
+    async def predict(self, call: Call) -> Reply:
+        """Answer rows in plain JSON."""
+        endpoint, body = await self._begin(call)
+        given = wire.parse(body)
+        if isinstance(given, dict):
+            raise RequestError("body", "expected an array of rows, came an object", "Put the row in brackets: [{...}].")
+        if not isinstance(given, list):
+            raise RequestError("body", "expected an array of rows", "Send [{...}, ...] or [[...], ...].")
+        if not given:
+            raise RequestError("body", "has no rows", "Send at least one row.")
+        columns = rows.to_columns(given, endpoint.signature)
+        names = tuple(field.name for field in endpoint.signature.outputs)
+        outputs = await self._run(call, endpoint, columns, len(given), names)
+        predictions = rows.to_json(outputs, endpoint.signature)
+        document = {"model": endpoint.name, "version": endpoint.number, "predictions": predictions}
+        return as_json(document, headers=(_answered(endpoint),))
+
+    async def models(self, call: Call) -> Reply:
+        """The served models."""
+        return as_json({"models": await asyncio.to_thread(self.catalogue.summaries)})
+
+    async def model(self, call: Call) -> Reply:
+        """One model in full."""
+        return as_json(await asyncio.to_thread(self.catalogue.describe, call.names["name"]))
+
+    async def report(self, call: Call) -> Reply:
+        """The HTML report of a version."""
+        page = await asyncio.to_thread(self.catalogue.report, call.names["name"])
+        return Reply(200, page, "text/html; charset=utf-8", REPORT_SAFETY)
+
+    async def metrics(self, call: Call) -> Reply:
+        """The figures for Prometheus."""
+        gauges = {
+            "modelmill_models_loaded": ("Versions in memory.", self.catalogue.loaded),
+            "modelmill_models_served": ("Models that are served.", len(self.catalogue.served)),
+            "modelmill_queue_requests": ("Requests that wait for the engine.", self.engine.waiting),
+            "modelmill_runs_in_progress": ("Runs on the engine's threads.", self.engine.running),
+            "modelmill_requests_in_flight": ("Requests that are being answered.", self.state.in_flight),
+            "modelmill_ready": (
+                "1 while requests should be sent here.",
+                int(self.state.ready and not self.state.draining),
+            ),
+        }
+        return Reply(200, self.exposition.text(gauges).encode(), "text/plain; version=0.0.4; charset=utf-8")
+
+    async def openapi(self, call: Call) -> Reply:
+        """The OpenAPI document, with the models that are served now."""
+        return as_json(openapi.document([at.version for at in self.served()]))
+
+    async def docs(self, call: Call) -> Reply:
+        """The page that shows the OpenAPI document, and its parts."""
+        file, kind = DOCS_FILES[call.path]
+        return Reply(200, (DOCS / file).read_bytes(), f"{kind}; charset=utf-8", SAFETY)
+
+    async def _begin(self, call: Call) -> tuple[Endpoint, bytes]:
+        """The endpoint and the body of an inference request, if requests are taken."""
+        if self.state.refusing:
+            raise Draining("service", "is shutting down", "Send the request to another instance.")
+        endpoint = await self._endpoint(call)
+        return endpoint, await call.body()
+
+    async def _endpoint(self, call: Call) -> Endpoint:
+        """The version that the path names."""
+        reference = call.names["name"]
+        version = call.names.get("version")
+        if version is not None:
+            if not is_number(version) or "@" in reference:
+                raise RequestError("path", f"{version[:40]!r} is not the number of a version", "Use versions/1.")
+            reference = f"{reference}@{int(version)}"
+        endpoint = self.catalogue.present(reference)
+        if endpoint is None:
+            endpoint = await asyncio.to_thread(self.catalogue.find, reference)
+        call.which = (endpoint.name, str(endpoint.number))
+        return endpoint
+
+    async def _run(
+        self, call: Call, endpoint: Endpoint, columns: dict[str, Array], rows: int, names: tuple[str, ...]
+    ) -> dict[str, Array]:
+        try:
+            if self.engine.fits_inline(endpoint.lane, rows):
+                return self.engine.run_inline(endpoint.lane, columns, rows, names)
+            outputs: dict[str, Array] = await call.unless_gone(self.engine.submit(endpoint.lane, columns, rows, names))
+        except ModelError as error:
+            if _is_open(endpoint):
+                raise RequestError("inputs", error.message, "Check the sizes that the model leaves open.") from None
+            raise
+        return outputs
+
+
+def _is_open(endpoint: Endpoint) -> bool:
+    """Whether sizes beside the rows are left to the client, so that a failure may be the request's."""
+    return any(-1 in field.shape[1:] for field in endpoint.signature.inputs)
+
+
+def _answered(endpoint: Endpoint) -> tuple[str, str]:
+    return ("modelmill-version", endpoint.version.reference)

@@ -1,0 +1,207 @@
+"""One request and its answer: bodies within limits, errors as `{"error": ...}`, and from a path to its handler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import orjson
+
+from modelmill.errors import MillError, NotServed, Overloaded, RequestError, TooLarge
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+JSON = "application/json"
+BODY_SECONDS = 30.0
+"""How long a client may take between two pieces of a body."""
+
+
+class ClientLeft(Exception):  # noqa: N818 - it is no error, and ends the request
+    """The client has left before its answer."""
+
+
+class Draining(Overloaded):
+    """The service is about to end."""
+
+
+class SlowBody(RequestError):  # noqa: N818 - reads as the other leaves of the tree do
+    """The client takes too long to send its body."""
+
+
+class PackedBody(RequestError):  # noqa: N818
+    """The body is packed in a way that is not taken."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer: status, body, its type, and further headers."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+    which: tuple[str, str] = ("", "")
+    """Model and version that answered, for the figures."""
+
+
+@dataclass(eq=False)
+class Call:
+    """One request on its way: what was asked, and how to hear from the client."""
+
+    method: str
+    path: str
+    names: dict[str, str]
+    """The parts of the path that its pattern names."""
+    headers: Iterable[tuple[bytes, bytes]]
+    receive: Receive
+    body_limit: int
+    which: tuple[str, str] = ("", "")
+    body_read: bool = field(default=False)
+
+    def header(self, name: str) -> str | None:
+        """The value of a header; None without it. Raises RequestError if it comes twice."""
+        wanted = name.lower().encode()
+        found = [value for key, value in self.headers if key == wanted]
+        if len(found) > 1:
+            raise RequestError(name, "comes twice", "Send it once.")
+        return found[0].decode("latin-1").strip() if found else None
+
+    async def body(self) -> bytes:
+        """The whole body. Raises TooLarge, SlowBody, PackedBody, or ClientLeft when the client leaves."""
+        encoding = self.header("content-encoding")
+        if encoding not in (None, "", "identity"):
+            raise PackedBody("Content-Encoding", f"{str(encoding)[:40]!r} is not taken", "Send the body as it is.")
+        declared = self.header("content-length")
+        if declared is not None and declared.isdigit() and int(declared) > self.body_limit:
+            raise self._too_large(int(declared))
+        parts: list[bytes] = []
+        size = 0
+        more = True
+        while more:
+            message = await self._next()
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self.body_limit:
+                raise self._too_large(size)
+            parts.append(part)
+            more = message.get("more_body", False)
+        self.body_read = True
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _next(self) -> Message:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                message = await self.receive()
+        except TimeoutError:
+            raise SlowBody("body", f"nothing came for {BODY_SECONDS:g} seconds", "") from None
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        return message
+
+    def _too_large(self, size: int) -> TooLarge:
+        return TooLarge(
+            "body", f"has {size} bytes or more, the limit is {self.body_limit}", "Send fewer rows at a time."
+        )
+
+    async def unless_gone(self, work: asyncio.Future[Any]) -> Any:
+        """What `work` gives; if the client leaves before, the work is cancelled and ClientLeft is raised."""
+        if work.done():
+            return work.result()
+        watch = asyncio.ensure_future(self._left())
+        try:
+            await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise ClientLeft
+            return work.result()
+        finally:
+            watch.cancel()
+            work.cancel()
+
+    async def _left(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+
+Handler = Callable[[Call], Awaitable[Reply]]
+
+
+class Routes:
+    """Handlers by method and path pattern: `v2/models/{name}/infer`."""
+
+    def __init__(self, table: Mapping[str, Mapping[str, Handler]]) -> None:
+        self.table = table
+        self.by_length: dict[int, list[tuple[tuple[str, ...], Mapping[str, Handler]]]] = {}
+        for pattern, handlers in table.items():
+            parts = tuple(pattern.split("/"))
+            self.by_length.setdefault(len(parts), []).append((parts, handlers))
+
+    def match(self, parts: list[str]) -> tuple[Mapping[str, Handler], dict[str, str]] | None:
+        """The handlers of a path, and the parts that its pattern names; None if there is no such path."""
+        for pattern, handlers in self.by_length.get(len(parts), ()):
+            names: dict[str, str] = {}
+            for wanted, came in zip(pattern, parts, strict=True):
+                if wanted[:1] == "{" and came:
+                    names[wanted[1:-1]] = came
+                elif wanted != came:
+                    break
+            else:
+                return handlers, names
+        return None
+
+
+def path_parts(raw: bytes) -> list[str]:
+    """The parts of a path, each decoded by itself, so that %2F is no separator.
+
+    >>> path_parts(b"/v2/models/digits%403/")
+    ['v2', 'models', 'digits@3']
+    """
+    text = raw.partition(b"?")[0].strip(b"/")
+    return [unquote_to_bytes(part).decode("utf-8", "replace") for part in text.split(b"/")]
+
+
+def as_json(value: Any, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
+    """A value as a JSON answer."""
+    return Reply(status, orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), JSON, headers)
+
+
+STATUS: tuple[tuple[type[MillError], int], ...] = (
+    (NotServed, 404),
+    (SlowBody, 408),
+    (TooLarge, 413),
+    (PackedBody, 415),
+    (Draining, 503),
+    (Overloaded, 429),
+    (RequestError, 400),
+)
+"""Errors that are the client's, or the hour's; any other is ours."""
+
+
+def refusal(error: MillError) -> Reply:
+    """The answer to a request that went wrong."""
+    status = next((code for kind, code in STATUS if isinstance(error, kind)), 500)
+    headers = (("retry-after", "1"),) if isinstance(error, Overloaded) else ()
+    return as_json({"error": str(error)}, status, headers)
+
+
+def wrong_method(allowed: Iterable[str], method: str) -> Reply:
+    """The answer to a GET where a POST belongs."""
+    allow = ", ".join(sorted(allowed))
+    return as_json({"error": f"{method[:20]} is not for this path, which takes {allow}"}, 405, (("allow", allow),))
+
+
+async def send_reply(reply: Reply, send: Send) -> None:
+    """Put an answer on the wire."""
+    headers = [
+        (b"content-type", reply.content_type.encode()),
+        (b"content-length", str(len(reply.body)).encode()),
+        *((name.encode(), value.encode("latin-1", "replace")) for name, value in reply.headers),
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})

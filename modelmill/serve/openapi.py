@@ -1,0 +1,226 @@
+"""The OpenAPI 3.1 document of the service: every path, and for every served model what its rows look like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import modelmill
+from modelmill.signature import Field
+from modelmill.version import Version
+
+Table = dict[str, Any]
+
+NAME: Table = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+    "description": "NAME, NAME@3 or NAME@alias",
+}
+NUMBER: Table = {"name": "version", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1}}
+REASONS = {
+    "400": "The request is malformed; the error says what came and what was wanted",
+    "404": "No such model or version is served",
+    "405": "The path takes another method",
+    "408": "The body did not come in time",
+    "413": "The body is too large",
+    "415": "The body is compressed",
+    "429": "Too many requests wait; try again after Retry-After seconds",
+    "503": "The service is shutting down",
+}
+POSTED = ("400", "404", "405", "408", "413", "415", "429", "503")
+
+ELEMENT: dict[str, Table] = {"BOOL": {"type": "boolean"}, "BYTES": {"type": "string"}}
+
+
+def document(versions: Sequence[Version]) -> Table:
+    """The document for the versions that are served now."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "modelmill",
+            "version": modelmill.__version__,
+            "description": "Predictions in plain JSON, or over the Open Inference Protocol.",
+        },
+        "tags": [
+            {"name": "predict", "description": "Plain JSON: rows in, predictions out"},
+            {"name": "open inference protocol", "description": "Version 2, with binary tensors"},
+            {"name": "models", "description": "What is served"},
+            {"name": "service", "description": "Health, figures and documents"},
+        ],
+        "paths": {**_predict_paths(versions), **_protocol_paths(), **_model_paths(), **_service_paths()},
+        "components": {"schemas": SCHEMAS},
+    }
+
+
+def _predict_paths(versions: Sequence[Version]) -> Table:
+    paths = {f"/predict/{version.name}": {"post": _predict(version)} for version in versions}
+    general = _operation("predict", "Predict with a model or one of its versions", [NAME], _json("Prediction"), POSTED)
+    rows = {"type": "array", "minItems": 1, "items": {"oneOf": [{"type": "object"}, {"type": "array"}]}}
+    return {**paths, "/predict/{name}": {"post": {**general, **_body(rows, None)}}}
+
+
+def _predict(version: Version) -> Table:
+    signature = version.signature
+    properties = {field.name: field_schema(field) for field in signature.inputs}
+    required = [field.name for field in signature.inputs if not field.nullable]
+    row = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    summary = f"Predict {signature.target or 'with ' + version.name} ({signature.task}, version {version.number})"
+    operation = _operation("predict", summary, [], _json("Prediction"), POSTED)
+    names = [field.name for field in signature.inputs]
+    example = [dict(zip(names, signature.example, strict=True))] if signature.example else None
+    rows = {"type": "array", "minItems": 1, "items": {"oneOf": [row, {"type": "array", "minItems": len(names)}]}}
+    return {**operation, **_body(rows, example)}
+
+
+def field_schema(field: Field) -> Table:
+    """What a value of the field looks like in JSON.
+
+    >>> field_schema(Field("age", "FP32", nullable=True))
+    {'type': ['number', 'null']}
+    """
+    schema = dict(ELEMENT.get(field.datatype, {"type": "number" if field.datatype.startswith("FP") else "integer"}))
+    if field.kind == "date":
+        schema = {"type": "string", "description": "ISO 8601 date or date and time, UTC"}
+    if field.nullable and len(field.shape) == 1:
+        schema["type"] = [schema["type"], "null"]
+    for size in reversed(field.shape[1:]):
+        sizes = {} if size < 0 else {"minItems": size, "maxItems": size}
+        schema = {"type": "array", "items": schema, **sizes}
+    return schema
+
+
+def _protocol_paths() -> Table:
+    tag = "open inference protocol"
+    model, version = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
+    paths: Table = {
+        "/v2": _get(tag, "Who answers, and which extensions", [], "ServerMetadata"),
+        "/v2/health/live": _get(tag, "Whether the process answers", [], "Health"),
+        "/v2/health/ready": _get(tag, "Whether requests should be sent here", [], "Health", ("503",)),
+    }
+    for path, names in ((model, [NAME]), (version, [NAME, NUMBER])):
+        infer = _operation(tag, "Infer", names, _json("InferenceResponse"), POSTED)
+        paths[path] = _get(tag, "What the model takes and gives", names, "ModelMetadata", ("400", "404"))
+        paths[f"{path}/ready"] = _get(tag, "Whether the model answers", names, "ModelReady", ("400", "404", "503"))
+        paths[f"{path}/infer"] = {"post": {**infer, **_body(_reference("InferenceRequest"), None, binary=True)}}
+    index = _operation(tag, "The models that are served", [], _json("RepositoryIndex"), ("400",))
+    paths["/v2/repository/index"] = {"post": {**index, **_body({"type": "object"}, None)}}
+    return paths
+
+
+def _model_paths() -> Table:
+    return {
+        "/api/models": _get("models", "The served models", [], "Any"),
+        "/api/models/{name}": _get("models", "A model in full: signature, versions, example", [NAME], "Any", ("404",)),
+        "/api/models/{name}/report": {
+            "get": _operation("models", "The HTML report of a version", [NAME], _media("text/html"), ("404",))
+        },
+    }
+
+
+def _service_paths() -> Table:
+    return {
+        "/metrics": {"get": _operation("service", "Figures for Prometheus", [], _media("text/plain"), ())},
+        "/openapi.json": _get("service", "This document", [], "Any"),
+        "/docs": {"get": _operation("service", "This document as a page", [], _media("text/html"), ())},
+    }
+
+
+def _get(tag: str, summary: str, parameters: Sequence[Table], schema: str, codes: Sequence[str] = ()) -> Table:
+    return {"get": _operation(tag, summary, parameters, _json(schema), codes)}
+
+
+def _operation(tag: str, summary: str, parameters: Sequence[Table], answer: Table, codes: Sequence[str]) -> Table:
+    refusals = {code: {"description": REASONS[code], "content": _json("Error")} for code in codes}
+    responses = {"200": {"description": "The answer", "content": answer}, **refusals}
+    return {"tags": [tag], "summary": summary, "parameters": list(parameters), "responses": responses}
+
+
+def _body(schema: Table, example: Any, binary: bool = False) -> Table:
+    content: Table = {"application/json": {"schema": schema}}
+    if example is not None:
+        content["application/json"]["example"] = example
+    if binary:
+        content["application/octet-stream"] = {
+            "schema": {"description": "JSON, then tensors; Inference-Header-Content-Length says where they begin"}
+        }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _json(schema: str) -> Table:
+    return {"application/json": {"schema": _reference(schema)}}
+
+
+def _media(type: str) -> Table:
+    return {type: {"schema": {"type": "string"}}}
+
+
+def _reference(schema: str) -> Table:
+    return {"$ref": f"#/components/schemas/{schema}"}
+
+
+def _object(properties: Table, required: Sequence[str] | None = None) -> Table:
+    return {"type": "object", "properties": properties, "required": list(properties if required is None else required)}
+
+
+TEXT: Table = {"type": "string"}
+SHAPE: Table = {"type": "array", "items": {"type": "integer"}}
+TENSOR: Table = {
+    "name": TEXT,
+    "datatype": TEXT,
+    "shape": SHAPE,
+    "parameters": {"type": "object"},
+    "data": {"type": "array"},
+}
+
+SCHEMAS: Table = {
+    "Any": {},
+    "Error": _object({"error": TEXT}),
+    "Health": _object({"live": {"type": "boolean"}, "ready": {"type": "boolean"}}, []),
+    "ServerMetadata": _object({"name": TEXT, "version": TEXT, "extensions": {"type": "array", "items": TEXT}}),
+    "ModelMetadata": _object(
+        {
+            "name": TEXT,
+            "versions": {"type": "array", "items": TEXT},
+            "platform": TEXT,
+            "inputs": {"type": "array", "items": _object({"name": TEXT, "datatype": TEXT, "shape": SHAPE})},
+            "outputs": {"type": "array", "items": _object({"name": TEXT, "datatype": TEXT, "shape": SHAPE})},
+        }
+    ),
+    "ModelReady": _object({"name": TEXT, "ready": {"type": "boolean"}}),
+    "Tensor": _object(TENSOR, ["name", "datatype", "shape"]),
+    "InferenceRequest": _object(
+        {
+            "id": TEXT,
+            "parameters": {"type": "object"},
+            "inputs": {"type": "array", "items": _reference("Tensor")},
+            "outputs": {"type": "array", "items": _object({"name": TEXT, "parameters": {"type": "object"}}, ["name"])},
+        },
+        ["inputs"],
+    ),
+    "InferenceResponse": _object(
+        {
+            "model_name": TEXT,
+            "model_version": TEXT,
+            "id": TEXT,
+            "outputs": {"type": "array", "items": _reference("Tensor")},
+        },
+        ["model_name", "outputs"],
+    ),
+    "RepositoryIndex": {
+        "type": "array",
+        "items": _object({"name": TEXT, "version": TEXT, "state": TEXT, "reason": TEXT}),
+    },
+    "Prediction": _object(
+        {
+            "model": TEXT,
+            "version": {"type": "integer"},
+            "predictions": {
+                "type": "array",
+                "items": {"type": "object", "examples": [{"label": "a", "probabilities": {"a": 0.9, "b": 0.1}}]},
+            },
+        }
+    ),
+}
+"""The shapes of what goes in and comes out, beside the models' own."""

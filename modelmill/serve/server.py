@@ -1,0 +1,323 @@
+"""The process around the service: a port, uvicorn, the watch over the registry, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import uvicorn
+
+from modelmill.errors import MillError, WorkError
+from modelmill.serve.app import State, application
+from modelmill.serve.endpoint import Catalogue, Shelf
+from modelmill.serve.engine import DEFAULT, Capacity, Engine
+from modelmill.serve.exposition import Exposition
+from modelmill.serve.http import Asgi
+
+BACKLOG = 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the service takes on, and how it ends."""
+
+    capacity: Capacity = DEFAULT
+    body_bytes: int = 64 * 1024 * 1024
+    """The largest request."""
+    watch_seconds: float = 1.0
+    """How often the registry is asked whether anything changed."""
+    lead_seconds: float = 0.0
+    """At the end, how long requests are still taken after readiness fell: what a load balancer needs to notice."""
+    drain_seconds: float = 30.0
+    """At the end, how long requests in flight may take."""
+
+
+def run(
+    registry: Shelf,
+    names: Sequence[str] = (),
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    ready: Callable[[str], None] | None = None,
+    pages: Asgi | None = None,
+    limits: Limits = Limits(),
+) -> None:
+    """Serve until SIGTERM or SIGINT; `ready` is told the URL once requests are answered.
+
+    Without names every model with a live version is served. Raises WorkError if the port is taken, UnknownModel for a
+    name that the registry does not have.
+    """
+    with listening(host, port) as listener:
+        if not is_loopback(host):
+            print(
+                f"modelmill serve: anyone who reaches {host} may use the models: there are no keys yet.",
+                file=sys.stderr,
+            )
+        Server(registry, names, url_of(listener, host), ready, pages, limits).run([listener])
+
+
+class Service:
+    """A running service in a thread of this process, for tests and demonstrations: `with Service(...) as service`."""
+
+    def __init__(
+        self,
+        registry: Shelf,
+        names: Sequence[str] = (),
+        host: str = "127.0.0.1",
+        port: int = 0,
+        pages: Asgi | None = None,
+        limits: Limits = Limits(),
+    ) -> None:
+        self.stack = contextlib.ExitStack()
+        self.listener = self.stack.enter_context(listening(host, port))
+        self.url = url_of(self.listener, host)
+        self.up = threading.Event()
+        self.server = Server(registry, names, self.url, lambda _: self.up.set(), pages, limits)
+        self.failure: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, name="modelmill-serve", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start, and come back when requests are answered. Raises what kept it from starting."""
+        self.thread.start()
+        self.up.wait()
+        if self.failure is not None:
+            self.stack.close()
+            raise self.failure
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End as SIGTERM does: requests in flight are answered first."""
+        self.close()
+
+    def close(self) -> None:
+        """Drain and end; nothing happens the second time."""
+        self.server.drain()
+        self.thread.join()
+        self.stack.close()
+
+    def _run(self) -> None:
+        try:
+            self.server.run([self.listener])
+        except BaseException as error:
+            self.failure = error
+            if self.up.is_set():
+                raise
+        finally:
+            self.up.set()
+
+
+class Server(uvicorn.Server):  # type: ignore[misc]
+    """uvicorn with our start and end: models are loaded before the first request, readiness falls before the last."""
+
+    def __init__(
+        self,
+        registry: Shelf,
+        names: Sequence[str],
+        url: str,
+        ready: Callable[[str], None] | None,
+        pages: Asgi | None,
+        limits: Limits,
+    ) -> None:
+        self.url = url
+        self.ready = ready
+        self.limits = limits
+        self.state = State()
+        self.exposition = Exposition()
+        self.catalogue = Catalogue(registry, names, self.exposition.run)
+        self.engine = Engine(limits.capacity)
+        app = application(
+            self.catalogue,
+            self.engine,
+            self.exposition,
+            self.state,
+            pages,
+            limits.body_bytes,
+        )
+        super().__init__(_config(app, limits))
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Load, serve, end."""
+        self.loop = asyncio.get_running_loop()
+        try:
+            await asyncio.to_thread(self.catalogue.start)
+            watch = asyncio.create_task(self._watch())
+            try:
+                await super()._serve(sockets)
+            finally:
+                watch.cancel()
+        finally:
+            self.engine.close()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        self.state.ready = True
+        if self.state.draining:
+            self.should_exit = True
+        if self.ready is not None:
+            self.ready(self.url)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain at the first signal, end at the second."""
+        if self.state.draining:
+            self.should_exit = True
+            self.force_exit = sig == signal.SIGINT
+        else:
+            self.drain()
+
+    def drain(self) -> None:
+        """Let readiness fall, and end when what is in flight is answered; from any thread, any number of times."""
+        if self.loop is None or self.loop.is_closed():
+            self.should_exit = True
+            return
+        if not self.state.draining:
+            self.state.draining = True
+            with contextlib.suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._keep, self._end)
+
+    def _keep(self, work: Callable[[], Any]) -> None:
+        task = asyncio.ensure_future(work())
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _end(self) -> None:
+        await asyncio.sleep(self.limits.lead_seconds)
+        self.state.refusing = True
+        deadline = asyncio.get_running_loop().time() + self.limits.drain_seconds
+        while self.state.in_flight and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+        self.should_exit = True
+
+    async def _watch(self) -> None:
+        """Follow the registry; a registry that cannot be read now may be read later."""
+        said = ""
+        while True:
+            await asyncio.sleep(self.limits.watch_seconds)
+            try:
+                await asyncio.to_thread(self.catalogue.refresh)
+                problem = "; ".join(self.catalogue.problems.values())
+            except MillError as error:
+                problem = str(error)
+            if problem and problem != said:
+                print(f"modelmill serve: {problem}", file=sys.stderr)
+            said = problem
+
+
+def _config(app: Any, limits: Limits) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=_protocol(),
+        ws="none",
+        lifespan="off",
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=max(1, round(limits.drain_seconds)),
+    )
+
+
+def _protocol() -> Any:
+    """uvicorn's fast HTTP parser, with our form of errors; its own slower one where that is not installed."""
+    try:
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+    except ImportError:
+        return "h11"
+
+    class Protocol(HttpToolsProtocol):  # type: ignore[misc]
+        """Answers what is no HTTP as everything else is refused, and bounds the headers."""
+
+        header_bytes = 0
+
+        def on_message_begin(self) -> None:
+            self.header_bytes = 0
+            super().on_message_begin()
+
+        def on_url(self, url: bytes) -> None:
+            self._bound(len(url))
+            super().on_url(url)
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            self._bound(len(name) + len(value))
+            super().on_header(name, value)
+
+        def _bound(self, size: int) -> None:
+            self.header_bytes += size
+            if self.header_bytes > 65_536:
+                raise ValueError("the headers are larger than 64 KiB")
+
+        def send_400_response(self, msg: str) -> None:
+            body = b'{"error":"the request is not HTTP that can be read"}'
+            self.transport.write(
+                b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: "
+                + str(len(body)).encode()
+                + b"\r\n\r\n"
+                + body
+            )
+            self.transport.close()
+
+    return Protocol
+
+
+@contextlib.contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A listening socket; raises WorkError, with a way out, if the port cannot be had."""
+    where = f"{host}:{port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, OverflowError) as error:
+        raise WorkError(where, f"cannot be listened on: {error}", "Try --host 127.0.0.1 --port 8080.") from None
+    with listener:
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                hint = f"Another service may run; stop it, or try --port {port + 1 if port < 65535 else 8080}."
+                raise WorkError(where, "the port is taken", hint) from None
+            raise WorkError(
+                where, f"cannot be listened on: {error.strerror}", "Try another --host or --port."
+            ) from None
+        yield listener
+
+
+def url_of(listener: socket.socket, host: str) -> str:
+    """Where people and clients find the service.
+
+    A service on all addresses is named by this machine's own.
+    """
+    port = listener.getsockname()[1]
+    if host in ("", "0.0.0.0", "::"):
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the host.
+
+    >>> is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
