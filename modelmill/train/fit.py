@@ -87,6 +87,8 @@ class Training:
         self.kept: Mapping[str, Tensor] = {}
         """The weights of the best epoch."""
         self.values: dict[str, float] = {}
+        self.masks: Mapping[str, Tensor] = {}
+        """Weights by name: where they may differ from zero; empty where all may."""
         self.waited = 0
         """Epochs since the best one."""
         self._fill = background(self.train.features) if recipe.shift else 0.0
@@ -127,6 +129,19 @@ class Training:
         """Drop the best weights so far: the network was changed, and they no longer count."""
         self.best, self.kept, self.waited = None, {}, 0
 
+    def mask(self, masks: Mapping[str, Tensor]) -> None:
+        """Hold the weights at zero, from now on, where their mask is False; what was best before no longer counts."""
+        self.masks = masks
+        self._apply(self.module)
+        self._apply(self.averaged.module)
+        self.forget()
+
+    def _apply(self, module: torch.nn.Module) -> None:
+        if self.masks:
+            weights = tensors(module)
+            for name, mask in self.masks.items():
+                weights[name].mul_(mask)
+
     def _stopped(self) -> str:
         if self.plan.over or not self.recipe.patience:
             return ""
@@ -162,6 +177,7 @@ class Training:
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.plan.step()
+        self._apply(self.module)
         self.averaged.update(self.plan.done)
         return loss.detach()
 

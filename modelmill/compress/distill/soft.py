@@ -44,4 +44,12 @@ class Soft(Compressor):
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Train a student; the model itself is left as found."""
-        raise NotImplementedError
+        from modelmill.compress.distill.student import narrower, objective
+        from modelmill.train.fit import Recipe, Training
+
+        student = narrower(model, self.ratio, data.train, seed)
+        teach = objective(model, data.train, task, self.temperature, self.share)
+        training = Training(student, data, task, Recipe.of("adam", self), seed, objective=teach)
+        yield Progress(0, self.epochs, note=student.history[-1])
+        yield from training.run()
+        yield training.finish("distill.soft")

@@ -42,4 +42,21 @@ class Magnitude(Compressor):
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Prune and retrain a copy of the model."""
-        raise NotImplementedError
+        import copy
+
+        from modelmill.compress.prune.slicing import kept, parameters, prune
+        from modelmill.train.fit import Recipe, Training
+
+        network = copy.deepcopy(model.body.value)
+        before = parameters(network)
+        said = prune(network, lambda group: kept(group.width, self.ratio, self.multiple), self.norm)
+        if not said:
+            note = f"nothing is removed: layers are too narrow for ratio {self.ratio:g} in multiples of {self.multiple}"
+            yield Progress(1, 1, note=note, result=model)
+            return
+        after = parameters(network)
+        yield Progress(0, self.epochs, {"weights": after}, f"of {before} weights {after} stay; {', '.join(said)}")
+        cut = model.with_body(network, "network", f"prune.magnitude: {', '.join(said)}")
+        training = Training(cut, data, task, Recipe.of("adam", self), seed, warm=True)
+        yield from training.run()
+        yield training.finish("retrain.adam")

@@ -29,4 +29,10 @@ class Dynamic(Compressor):
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Yield the quantized graph, or the graph as it is where nothing can be quantized."""
-        raise NotImplementedError
+        from modelmill.compress.quantize.graphs import dynamic, outcome, skipped
+
+        found = dynamic(model.body.value, self.per_channel, self.smallest)
+        if found is None:
+            yield skipped(model, self.smallest)
+        else:
+            yield outcome(model, found[0], f"quantize.dynamic: {found[1]} nodes compute in 8 bits")

@@ -35,4 +35,21 @@ class Static(Compressor):
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Yield the quantized graph, or the graph as it is where nothing can be quantized."""
-        raise NotImplementedError
+        import numpy as np
+
+        from modelmill.compress.quantize.calibrate import static
+        from modelmill.compress.quantize.graphs import outcome, skipped
+
+        index = np.sort(np.random.default_rng(seed).permutation(data.train.rows)[: self.rows])
+        found = static(
+            model.body.value,
+            data.train.take(index),
+            calibration=self.calibration,
+            per_channel=self.per_channel,
+            smallest=self.smallest,
+            preprocess=self.preprocess,
+        )
+        if found is None:
+            yield skipped(model, self.smallest)
+        else:
+            yield outcome(model, found[0], f"quantize.static: {found[1]} nodes compute in 8 bits")
