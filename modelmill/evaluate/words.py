@@ -56,8 +56,18 @@ def _gap(train: Mapping[str, float], valid: Mapping[str, float]) -> list[str]:
     return [f"It generalizes: {figures}."]
 
 
+def restarts(curve: Sequence[Point]) -> list[int]:
+    """Where the count of steps begins anew: places in the curve at which compression took over from training.
+
+    >>> restarts([Point(1, {}), Point(2, {}), Point(1, {})])
+    [3]
+    """
+    return [i + 1 for i in range(1, len(curve)) if curve[i].step <= curve[i - 1].step]
+
+
 def _course(curve: Sequence[Point]) -> list[str]:
-    losses = [(point.step, point.values["valid_loss"]) for point in curve if "valid_loss" in point.values]
+    training = curve[: (restarts(curve) or [len(curve) + 1])[0] - 1]
+    losses = [(point.step, point.values["valid_loss"]) for point in training if "valid_loss" in point.values]
     losses = [(step, loss) for step, loss in losses if isfinite(loss)]
     if len(losses) < 4:
         return []

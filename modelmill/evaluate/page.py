@@ -1,0 +1,128 @@
+"""Writes a report as one HTML file that needs nothing else: no network, no fonts, and no script to be read."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from modelmill.evaluate import sections
+from modelmill.evaluate.words import figure, words
+from modelmill.report import Report
+
+HOME = Path(__file__).parent
+
+
+def page(report: Report) -> str:
+    """The report as the text of one HTML file.
+
+    Its pictures are inline SVG. Its own content security policy allows the style and the small script in it by their
+    digests, and nothing else, so that a column's or a class's name can never run as code.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(HOME), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    style, script = ((HOME / name).read_text("utf-8") for name in ("page.css", "page.js"))
+    return environment.get_template("page.html").render(
+        style=style, script=script, policy=policy(style, script), **view(report)
+    )
+
+
+def policy(style: str, script: str) -> str:
+    """The content security policy of a page with this style and this script inside."""
+    return f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}"
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def view(report: Report) -> dict[str, Any]:
+    """Everything that the template shows, by name."""
+    told = sections.story(report)
+    details = report.details
+    return {
+        "report": report,
+        "metric": words(told.metric),
+        "sentences": sections.sentences(told),
+        "words": list(details.get("words") or ()),
+        "limits": sections.limits(told),
+        "metrics": sections.metrics(told),
+        "costs": sections.costs(told),
+        "tried": sections.tried(told),
+        "learning": sections.learning(told),
+        "mistakes": sections.mistakes(told),
+        "importance": sections.importance(told),
+        "trials": sections.table(told),
+        "card": card(details.get("card") or {}),
+        "findings": list(details.get("findings") or ()),
+        "duration": sections.duration(report.seconds),
+        "lineage": _lineage(report),
+        "spec": _toml(report.spec),
+    }
+
+
+def card(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A data card sorted by form: plain facts, counts that are drawn as bars, and tables."""
+    facts, counts, tables = {}, {}, {}
+    for key, value in table.items():
+        name = key.replace("_", " ")
+        if _is_counts(value):
+            counts[name] = _bars(value)
+        elif _is_table(value):
+            tables[name] = {"head": list(dict.fromkeys(k for row in value for k in row)), "rows": value}
+        elif value not in (None, "", [], {}):
+            facts[name] = _said(value)
+    return {"facts": facts, "counts": counts, "tables": tables}
+
+
+def _is_counts(value: Any) -> bool:
+    return (
+        isinstance(value, dict) and 1 < len(value) <= 30 and all(type(item) in (int, float) for item in value.values())
+    )
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _bars(value: Mapping[str, float]) -> str:
+    from modelmill.evaluate.charts.bars import bars
+
+    return bars([(str(key), float(count), figure(count)) for key, count in value.items()], "counts")
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return figure(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_said(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_said(item) for item in value)
+    return str(value)
+
+
+def _lineage(report: Report) -> list[tuple[str, str]]:
+    lineage = report.lineage
+    digests = [("model", lineage.model), ("data", lineage.data), ("spec", lineage.spec), ("parent", lineage.parent)]
+    return [(name, digest) for name, digest in digests if digest]
+
+
+def _toml(spec: Mapping[str, Any]) -> str:
+    import tomli_w
+
+    return tomli_w.dumps(_without_none(dict(spec)))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(item) for item in value if item is not None]
+    return value
