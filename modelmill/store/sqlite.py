@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet, finalize
 
 from modelmill.errors import StorageError
 from modelmill.store.disk import make_folder, refused, sync_folder
@@ -20,14 +21,15 @@ WAIT_S = 30.0
 
 
 class Sqlite:
-    """Transactions on one SQLite file; connections are kept for the next transaction, and never cross a fork."""
+    """Transactions on one SQLite file; connections wait for the next transaction, and never cross a fork."""
 
     def __init__(self, url: str) -> None:
         self.path = path_of(url)
         self.where = str(self.path)
         self._idle: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
-        self._process = os.getpid()
+        _engines.add(self)
+        finalize(self, _close_each, self._idle)
 
     def begin(self, *, write: bool, durable: bool) -> Connection:
         """A transaction; a writing one takes the lock at once, so that it can never fail halfway for want of it."""
@@ -59,16 +61,10 @@ class Sqlite:
     def close(self) -> None:
         """Close the connections that wait for work."""
         with self._lock:
-            idle, self._idle = self._idle, []
-        for raw in idle:
-            raw.close()
+            _close_each(self._idle)
 
     def _take(self) -> sqlite3.Connection:
         with self._lock:
-            if self._process != os.getpid():
-                # A connection that came through a fork must not even be closed: the parent goes on with it.
-                _inherited.extend(self._idle)
-                self._idle, self._process = [], os.getpid()
             if self._idle:
                 return self._idle.pop()
         return self._connect()
@@ -97,8 +93,22 @@ class Sqlite:
             raise refused(self.path, error) from error
 
 
-_inherited: list[sqlite3.Connection] = []
-"""Connections that came through a fork, kept alive so that nothing closes them."""
+def _close_each(idle: list[sqlite3.Connection]) -> None:
+    while idle:
+        idle.pop().close()
+
+
+_engines: WeakSet[Sqlite] = WeakSet()
+
+
+def _close_all() -> None:
+    """Before a fork: SQLite's locks belong to a process, and a child that inherits an open file would rely on them."""
+    for engine in list(_engines):
+        engine.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_close_all)
 
 
 class SqliteConnection:
