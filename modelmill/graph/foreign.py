@@ -73,21 +73,26 @@ def network(module: Any, value: str, features: tuple[int, ...], writer: Writer) 
 def trace(module: Any, features: tuple[int, ...]) -> Any:
     """The ONNX model that torch.onnx makes of a module in evaluation, with a free first axis."""
     import copy
+    import warnings
 
     import torch
 
     still = copy.deepcopy(module).eval()
-    sample = torch.zeros(2, *features)
     try:
-        program = torch.onnx.export(
-            still,
-            (sample,),
-            dynamo=True,
-            opset_version=OPSET,
-            dynamic_shapes=({0: torch.export.Dim.AUTO},),
-            external_data=False,
-            verbose=False,
-        )
+        with warnings.catch_warnings():
+            # torch 2.13 warns of its own inner calls
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                still,
+                (torch.zeros(2, *features),),
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=({0: torch.export.Dim.AUTO},),
+                external_data=False,
+                verbose=False,
+            )
+    except ImportError as error:
+        raise MissingExtra.of("graph.foreign", "onnxscript", "mill") from error
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ModelError("graph.foreign", f"torch.onnx cannot export the module: {reason}", "See its docs.") from error

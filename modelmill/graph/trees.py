@@ -10,8 +10,12 @@ import numpy as np
 
 from modelmill.errors import ModelError
 from modelmill.fragment import ML, Writer
+from modelmill.graph.build import tensor
 
 Array = np.ndarray[Any, Any]
+
+INT64 = 7
+"""ONNX's number for the type."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +42,48 @@ class Tree:
 
 
 def write(trees: Sequence[Tree], width: int, value: str, writer: Writer, *, average: bool, base: Array | None) -> str:
-    """Write the sum (or average) of the trees, plus `base`; the name of the (rows, width) output."""
-    attributes = _nodes(trees) | _targets(trees)
-    attributes["n_targets"] = width
-    attributes["aggregate_function"] = "AVERAGE" if average else "SUM"
-    if base is not None and np.any(base):
-        attributes["base_values"] = np.broadcast_to(np.asarray(base, np.float32).ravel(), (width,))
-    return writer.op("TreeEnsembleRegressor", [value], attributes, domain=ML)
+    """Write the sum (or average) of the trees, plus `base`; the name of the (rows, width) output.
+
+    Where every leaf adds to one output alone, one operation does all. Else it says which leaf of each tree a row falls
+    in, and the leaves' values are gathered from a table.
+    """
+    leaves = [np.flatnonzero(tree.left < 0) for tree in trees]
+    values = [tree.values[at].astype(np.float32) for tree, at in zip(trees, leaves, strict=True)]
+    if all(((part != 0).sum(axis=1) <= 1).all() for part in values):
+        targets = np.concatenate([tree.first + abs(part).argmax(1) for tree, part in zip(trees, values, strict=True)])
+        weights = np.concatenate([part.sum(axis=1) for part in values])
+        raw = _ensemble(trees, targets, weights, width, value, writer, average)
+    else:
+        raw = _gathered(trees, values, value, writer, average)
+    if base is None or not np.any(base):
+        return raw
+    return writer.op("Add", [raw, writer.constant(np.broadcast_to(np.asarray(base, np.float32).ravel(), (width,)))])
+
+
+def _gathered(trees: Sequence[Tree], values: Sequence[Array], value: str, writer: Writer, average: bool) -> str:
+    """The sum over trees of the row of the leaf that each gives: numbers of leaves are exact in float32 up to 2^24."""
+    table = np.concatenate(values)
+    if len(table) > 2**24:
+        raise ModelError("graph.trees", f"{len(table)} leaves", "Limit the depth, or grow fewer trees.")
+    trees_of = np.repeat(np.arange(len(trees)), [len(part) for part in values])
+    leaf = _ensemble(trees, trees_of, np.arange(len(table), dtype=np.float32), len(trees), value, writer, False)
+    rows = writer.op("Gather", [writer.constant(table), writer.op("Cast", [leaf], {"to": INT64})], {"axis": 0})
+    reduce = "ReduceMean" if average else "ReduceSum"
+    return writer.op(reduce, [rows, writer.constant([1])], {"keepdims": 0})
+
+
+def _ensemble(
+    trees: Sequence[Tree], targets: Array, weights: Array, width: int, value: str, writer: Writer, average: bool
+) -> str:
+    """The operation TreeEnsemble; targets and weights are those of all leaves in order."""
+    attributes = _nodes(trees) | {
+        "leaf_targetids": targets,
+        "leaf_weights": tensor("", weights.astype(np.float32)),
+        "n_targets": width,
+        "aggregate_function": 0 if average else 1,
+        "post_transform": 0,
+    }
+    return writer.op("TreeEnsemble", [value], attributes, domain=ML)
 
 
 def round_down(threshold: Array) -> Array:
@@ -59,39 +98,40 @@ def round_down(threshold: Array) -> Array:
 
 
 def _nodes(trees: Sequence[Tree]) -> dict[str, Any]:
-    sizes = [len(tree.left) for tree in trees]
-    leaf = np.concatenate([tree.left for tree in trees]) < 0
-    missing = np.concatenate([tree.missing_left for tree in trees]) & ~leaf
-    attributes: dict[str, Any] = {
-        "nodes_treeids": np.repeat(np.arange(len(trees)), sizes),
-        "nodes_nodeids": np.concatenate([np.arange(size) for size in sizes]),
-        "nodes_featureids": np.where(leaf, 0, np.concatenate([tree.feature for tree in trees])),
-        "nodes_modes": np.where(leaf, b"LEAF", b"BRANCH_LEQ").astype(object),
-        "nodes_values": np.where(leaf, 0, round_down(np.concatenate([tree.threshold for tree in trees]))),
-        "nodes_truenodeids": np.where(leaf, 0, np.concatenate([tree.left for tree in trees])),
-        "nodes_falsenodeids": np.where(leaf, 0, np.concatenate([tree.right for tree in trees])),
-    }
+    """The inner nodes of all trees; inner nodes and leaves are numbered apart, each through all trees."""
+    parts = [_inner(tree) for tree in trees]
+    inner = np.cumsum([0, *(len(part["nodes_featureids"]) for part in parts)])
+    leaves = np.cumsum([0, *(max((tree.left < 0).sum(), 1) for tree in trees)])
+    for part, node, leaf in zip(parts, inner.tolist(), leaves.tolist(), strict=False):
+        for side in ("true", "false"):
+            part[f"nodes_{side}nodeids"] += np.where(part[f"nodes_{side}leafs"], leaf, node)
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    splits, missing = round_down(joined.pop("splits")), joined.pop("missing")
     if missing.any():
-        attributes["nodes_missing_value_tracks_true"] = missing
-    return attributes
+        joined["nodes_missing_value_tracks_true"] = missing
+    modes = np.zeros(len(splits), np.uint8)
+    return joined | {"tree_roots": inner[:-1], "nodes_splits": tensor("", splits), "nodes_modes": tensor("", modes)}
 
 
-def _targets(trees: Sequence[Tree]) -> dict[str, Any]:
-    """What leaves add to which output; zeros are left out, but every leaf keeps one number."""
-    parts: list[tuple[Array, Array, Array, Array]] = []
-    for number, tree in enumerate(trees):
-        leaves = np.flatnonzero(tree.left < 0)
-        values = tree.values[leaves].astype(np.float32)
-        keep = values != 0
-        keep[:, 0] |= ~keep.any(axis=1)
-        row, column = np.nonzero(keep)
-        parts.append((np.full(len(row), number), leaves[row], column + tree.first, values[row, column]))
-    tree_ids, nodes, targets, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
+def _inner(tree: Tree) -> dict[str, Array]:
+    """The inner nodes of one tree; a tree of one leaf becomes a node that leads there both ways."""
+    leaf = tree.left < 0
+    if leaf[0]:
+        zero = np.zeros(1, np.int64)
+        ids = {f"nodes_{side}nodeids": zero.copy() for side in ("true", "false")}
+        leafs = {f"nodes_{side}leafs": zero == 0 for side in ("true", "false")}
+        return {"nodes_featureids": zero, "splits": np.zeros(1), "missing": zero > 0} | ids | leafs
+    # the number of a node among its own kind
+    number = np.where(leaf, np.cumsum(leaf), np.cumsum(~leaf)) - 1
+    at = np.flatnonzero(~leaf)
     return {
-        "target_treeids": tree_ids,
-        "target_nodeids": nodes,
-        "target_ids": targets,
-        "target_weights": weights,
+        "nodes_featureids": tree.feature[at],
+        "splits": tree.threshold[at],
+        "missing": tree.missing_left[at],
+        "nodes_truenodeids": number[tree.left[at]],
+        "nodes_falsenodeids": number[tree.right[at]],
+        "nodes_trueleafs": leaf[tree.left[at]],
+        "nodes_falseleafs": leaf[tree.right[at]],
     }
 
 
