@@ -1,0 +1,135 @@
+"""Keeps every trial of a search in the database as it starts and as it ends, so that a dead search can go on."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+import psutil
+
+from modelmill.store.database import Database
+from modelmill.store.engine import Connection
+from modelmill.trial import Trial
+
+
+class Ledger:
+    """The trials of one study in a database; it holds nothing itself."""
+
+    def __init__(self, database: Database, study: int, spent_s: float = 0.0) -> None:
+        self._database = database
+        self._study = study
+        self.spent_s = spent_s
+        """Seconds that earlier runs of the study took."""
+
+    @classmethod
+    def open(
+        cls,
+        database: Database,
+        key: str,
+        spec: Mapping[str, Any],
+        *,
+        data: str = "",
+        seed: int = 0,
+        fresh: bool = False,
+    ) -> tuple[Ledger, bool]:
+        """The study to go on with, and whether it was begun before; a new one where the last of that key is finished.
+
+        key: a digest of all that the trials depend on. A study that another living process runs is left alone, and a
+        new one is begun; `fresh` always begins a new one.
+        """
+        with database.writing() as connection:
+            last = None if fresh else _last_open(connection, key)
+            if last is not None:
+                study, spent_s = last
+                connection.execute(
+                    "UPDATE studies SET owner = :owner, state = 'running' WHERE id = :id",
+                    {"owner": _me(), "id": study},
+                )
+                begun = connection.row("SELECT 1 FROM trials WHERE study_id = :id LIMIT 1", {"id": study})
+                return cls(database, study, spent_s), begun is not None
+            return cls(database, _begin(connection, key, spec, data, seed)), False
+
+    def trials(self) -> list[Trial]:
+        """All trials in the order of their numbers; those of a dead run may still be `running`."""
+        with self._database.reading() as connection:
+            rows = connection.rows("SELECT body FROM trials WHERE study_id = :id ORDER BY number", {"id": self._study})
+        decoder = msgspec.json.Decoder(Trial)
+        return [decoder.decode(body) for (body,) in rows]
+
+    def write(self, trial: Trial, spent_s: float) -> None:
+        """Record how a trial stands, and what the study has spent so far."""
+        row = {
+            "id": self._study,
+            "number": trial.number,
+            "state": trial.state,
+            "body": msgspec.json.encode(trial).decode(),
+        }
+        with self._database.writing() as connection:
+            connection.execute(
+                "INSERT INTO trials (study_id, number, state, body) VALUES (:id, :number, :state, :body) "
+                "ON CONFLICT (study_id, number) DO UPDATE SET state = excluded.state, body = excluded.body",
+                row,
+            )
+            connection.execute(
+                "UPDATE studies SET seconds = :seconds WHERE id = :id", {"seconds": spent_s, "id": self._study}
+            )
+
+    def close(self, state: Literal["finished", "interrupted"]) -> None:
+        """Let go of the study: a finished one is never gone on with, an interrupted one is."""
+        with self._database.writing() as connection:
+            connection.execute(
+                "UPDATE studies SET state = :state, owner = '' WHERE id = :id", {"state": state, "id": self._study}
+            )
+
+
+def _last_open(connection: Connection, key: str) -> tuple[int, float] | None:
+    row = connection.row(
+        "SELECT id, state, owner, seconds FROM studies WHERE key = :key ORDER BY id DESC LIMIT 1", {"key": key}
+    )
+    if row is None or row[1] == "finished" or _lives(row[2]):
+        return None
+    return int(row[0]), float(row[3])
+
+
+def _begin(connection: Connection, key: str, spec: Mapping[str, Any], data: str, seed: int) -> int:
+    row = connection.row("SELECT COALESCE(MAX(id), 0) + 1 FROM studies")
+    assert row is not None, "an aggregate gives a row"
+    values = {
+        "id": int(row[0]),
+        "key": key,
+        "spec": msgspec.json.encode(spec).decode(),
+        "created": time.time_ns() // 1_000_000,
+        "data": data,
+        "seed": seed,
+        "owner": _me(),
+    }
+    connection.execute(
+        "INSERT INTO studies (id, key, spec, state, created_ms, data_digest, seed, seconds, owner) "
+        "VALUES (:id, :key, :spec, 'running', :created, :data, :seed, 0, :owner)",
+        values,
+    )
+    return int(row[0])
+
+
+def _me() -> str:
+    """This process, so that no other can be taken for it: a pid is used again, with another start."""
+    return _name(os.getpid())
+
+
+def _name(pid: int) -> str:
+    return f"{socket.gethostname()} {pid} {psutil.Process(pid).create_time():.2f}"
+
+
+def _lives(owner: str) -> bool:
+    """Whether the process that owned a study is another one, of this machine, and still there."""
+    if not owner or owner == _me():
+        return False
+    host, pid, _ = owner.rsplit(" ", 2)
+    try:
+        return host == socket.gethostname() and _name(int(pid)) == owner
+    except psutil.Error:
+        return False

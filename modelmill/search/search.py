@@ -1,0 +1,339 @@
+"""Looks for the best candidate: asks a sampler, has trials grown in worker processes, judges them, learns from them.
+
+It is handed functions, and knows neither training nor metrics.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from msgspec.structs import replace
+
+from modelmill.contracts import Sampler, Stopper
+from modelmill.errors import GoalError, MillError, SpecError, WorkError
+from modelmill.execute.message import Message
+from modelmill.search.clock import Clock
+from modelmill.search.ledger import Ledger
+from modelmill.search.pareto import feasible, higher_is_better, reached, value
+from modelmill.search.seeds import derive
+from modelmill.search.suggest import Settings, Suggester
+from modelmill.space import Walk
+from modelmill.spec import Budget, Goal
+from modelmill.trial import Point, Trial
+
+FAILURES = 5
+"""So many failures before the first success, and the search gives up."""
+
+REFUSALS = 200
+"""So many refusals one after the other, and the search takes it that nothing can fit."""
+
+STOPPING_S = 1.0
+"""How long a trial that is stopped may take to its next step before its process is ended."""
+
+TICK_S = 0.2
+"""How long to wait for news at most, so that a deadline is kept."""
+
+
+class Grow(Protocol):
+    """What runs trials: `execute.local.Pool`, set up to make a candidate from a payload.
+
+    A payload is `{"number", "settings", "seed", "seconds"}`; progress is `{"step", "values"}`, and the result
+    `{"metrics", "artifact", "notes", "costs"}`, all but the metrics optional, or `{"refused": REASON}`.
+    """
+
+    @property
+    def free(self) -> int:
+        """How many more jobs could run at once."""
+
+    def submit(self, job: str, payload: Any) -> None:
+        """Run a job."""
+
+    def messages(self, timeout_s: float) -> Iterator[Message]:
+        """What has happened to the jobs."""
+
+    def cancel(self, job: str, grace_s: float = 0.0) -> None:
+        """Call a job off."""
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Suspend all jobs for a while."""
+
+
+Judge = Callable[[Mapping[str, Any]], Mapping[str, float]]
+"""Gives the costs of a result, measured while nothing else runs."""
+
+Keep = Callable[[bytes], str]
+"""Stores an artifact and gives its digest."""
+
+Refuse = Callable[[Settings], str]
+"""Says why a candidate cannot fit, or "" where it may."""
+
+
+def _refuse_none(settings: Settings) -> str:
+    return ""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What to look for, where, and for how long."""
+
+    walk: Walk
+    goal: Goal
+    sampler: Sampler
+    stopper: Stopper | None = None
+    seed: int = 0
+    budget: Budget | None = None
+    """Where it differs from the goal's own."""
+    first: Sequence[Mapping[str, Any]] = ()
+    """Settings of the opening trials; what they leave out takes its default, or is picked at random."""
+    share: float = 0.25
+    """The part of a budget in seconds that one trial may use."""
+    refuse: Refuse = field(default=_refuse_none)
+    """Asked before any training."""
+
+
+def search(study: Study, grow: Grow, judge: Judge, keep: Keep, ledger: Ledger) -> Iterator[Trial]:
+    """Yield every trial whenever its state or its curve changes; trials of an earlier run of the study come first.
+
+    Ends with the budget, with a candidate that reaches the goal, or when the space is exhausted; within 2 seconds of a
+    deadline. To interrupt, stop iterating: trials that run then are run again when the study is gone on with.
+
+    Raises WorkError where nothing can be trained, GoalError where every candidate was refused.
+    """
+    if not study.goal.objectives:
+        raise SpecError("goal", "there is nothing to maximize or minimize", "Name a metric or a cost.")
+    run = _Run(study, grow, judge, keep, ledger)
+    try:
+        yield from run.remember()
+        while True:
+            yield from run.start()
+            if not run.running:
+                break
+            for message in grow.messages(TICK_S):
+                yield from run.hear(message)
+            yield from run.end_in_time()
+    except (GeneratorExit, KeyboardInterrupt):
+        run.abandon()
+        ledger.close("interrupted")
+        raise
+    except BaseException:
+        run.abandon()
+        raise
+    ledger.close("finished")
+    run.check()
+
+
+class _Run:
+    """One run of a search; state: its trials, which of them run, and why no more are started."""
+
+    def __init__(self, study: Study, grow: Grow, judge: Judge, keep: Keep, ledger: Ledger) -> None:
+        self.study = study
+        self.grow = grow
+        self.judge = judge
+        self.keep = keep
+        self.ledger = ledger
+        budget = study.budget or Budget.parse(study.goal.budget)
+        self.clock = Clock(budget, time.monotonic(), ledger.spent_s)
+        self.suggester = Suggester(study.walk, study.goal, study.sampler, study.seed)
+        self.trials: dict[int, Trial] = {}
+        self.running: dict[int, Trial] = {}
+        self.again: list[Trial] = []
+        self.stopping: dict[int, str] = {}
+        self.measuring_s = 0.0
+        self.refusals = 0
+        self.over = ""
+
+    def remember(self) -> Iterator[Trial]:
+        """Take over what an earlier run of the study left in the ledger."""
+        for trial in self.ledger.trials():
+            if trial.state == "running":
+                self.again.append(replace(trial, curve=()))
+            else:
+                self.trials[trial.number] = trial
+                self.suggester.learn(trial)
+                self._conclude(trial)
+                yield trial
+
+    def start(self) -> Iterator[Trial]:
+        """Start trials as long as workers are free and the budget allows."""
+        while not self.over and self.grow.free > 0:
+            if not self._fits():
+                self.over = "the budget ended"
+                return
+            trial = self._next()
+            if trial is None:
+                self.over = "the space is exhausted"
+                return
+            reason = self.study.refuse(trial.settings)
+            if reason:
+                yield self._ended(replace(trial, state="refused", error=reason))
+                continue
+            self._write(trial)
+            self.running[trial.number] = trial
+            self.grow.submit(str(trial.number), self._payload(trial))
+            yield trial
+
+    def hear(self, message: Message) -> Iterator[Trial]:
+        """Take in what happened to a trial."""
+        trial = self.running.get(int(message.job)) if message.job.isdigit() else None
+        if trial is None:
+            return
+        if message.kind == "progress":
+            yield from self._progress(trial, message.value)
+        elif message.kind == "result":
+            yield self._ended(self._judged(trial, message))
+        else:
+            yield self._ended(self._failed(trial, message))
+
+    def end_in_time(self) -> Iterator[Trial]:
+        """At the deadline, or once the goal is reached, call off what still runs."""
+        if self.over == "the goal is reached":
+            yield from self._stop_all("another candidate reached the goal")
+        elif time.monotonic() >= self.clock.deadline:
+            self.over = self.over or "the budget ended"
+            yield from self._stop_all("the budget ended")
+
+    def abandon(self) -> None:
+        """Call off what runs; the ledger goes on calling it running, so that the next run takes it up."""
+        for number in self.running:
+            self.grow.cancel(str(number))
+        self.running = {}
+
+    def check(self) -> None:
+        """Refuse to end without a single finished trial, and say why there is none."""
+        if any(trial.state == "done" for trial in self.trials.values()):
+            return
+        last = {trial.state: trial for trial in self.trials.values()}
+        if "failed" in last:
+            count = sum(trial.state == "failed" for trial in self.trials.values())
+            raise WorkError("search", f"all of {count} trials failed, the last one with: {last['failed'].error}", "")
+        if "stopped" in last or not last:
+            raise WorkError(
+                "goal.budget", "the budget ended before the first trial did", "Give more time, or a smaller space."
+            )
+        raise GoalError(
+            "search", f"none of {len(self.trials)} candidates can fit: {last['refused'].error}", "Loosen the limits."
+        )
+
+    def _fits(self) -> bool:
+        counted = [trial for trial in self.trials.values() if trial.state != "refused"]
+        took = [trial.seconds for trial in counted if trial.state == "done"]
+        return self.clock.fits(time.monotonic(), len(counted) + len(self.running), took)
+
+    def _next(self) -> Trial | None:
+        if self.again:
+            trial = self.again.pop(0)
+            self.suggester.repeat(trial.number, trial.settings)
+            return trial
+        number = max((*self.trials, *self.running), default=-1) + 1
+        first = self.study.first
+        settings = self.suggester.opening(number, first[number]) if number < len(first) else None
+        settings = settings or self.suggester.pick(number)
+        if settings is None:
+            return None
+        return Trial(number, "running", settings, seed=derive(self.study.seed, "trial", number))
+
+    def _payload(self, trial: Trial) -> dict[str, Any]:
+        allowance_s = self.clock.allowance_s(time.monotonic(), self.measuring_s, self.study.share)
+        return {"number": trial.number, "settings": trial.settings, "seed": trial.seed, "seconds": allowance_s}
+
+    def _progress(self, trial: Trial, news: Any) -> Iterator[Trial]:
+        if not (isinstance(news, Mapping) and "step" in news and "values" in news):
+            return
+        point = Point(int(news["step"]), _finite(news["values"]))
+        trial = replace(trial, curve=(*trial.curve, point))
+        self.running[trial.number] = trial
+        yield trial
+        if self.study.stopper and trial.number not in self.stopping and self._is_behind(self.study.stopper, trial):
+            self.stopping[trial.number] = f"stopped at step {point.step}: the others were better by then"
+            self.grow.cancel(str(trial.number), STOPPING_S)
+
+    def _is_behind(self, stopper: Stopper, trial: Trial) -> bool:
+        """Whether the stopper gives a trial up; only trials that keep the limits are worth comparing with."""
+        good = [other for other in self.trials.values() if feasible(other, self.study.goal)]
+        curve = _curve(trial, self.study.goal)
+        return bool(curve and good and stopper(curve, [_curve(other, self.study.goal) for other in good]))
+
+    def _judged(self, trial: Trial, message: Message) -> Trial:
+        """A trial with its scores: the costs are measured here, while all other trials pause."""
+        result = message.value if isinstance(message.value, Mapping) else {}
+        trial = replace(trial, seconds=message.seconds)
+        if "refused" in result:
+            return replace(trial, state="refused", error=str(result["refused"]))
+        started = time.monotonic()
+        if self._has_done() and not self.clock.may_measure(started, self.measuring_s):
+            return replace(trial, state="stopped", notes=("the budget ended before it was measured",))
+        try:
+            with self.grow.paused():
+                costs = {**result.get("costs", {}), **self.judge(result)}
+        except MillError as error:
+            return replace(trial, state="failed", error=str(error))
+        took_s = time.monotonic() - started
+        self.measuring_s = max(self.measuring_s, took_s)
+        return self._scored(replace(trial, costs=_finite(costs), seconds=trial.seconds + took_s), result)
+
+    def _scored(self, trial: Trial, result: Mapping[str, Any]) -> Trial:
+        trial = replace(trial, metrics=_finite(result.get("metrics", {})), notes=tuple(result.get("notes", ())))
+        trial = replace(trial, spread=float(result.get("spread", 0.0)))
+        missing = [name for name, _ in self.study.goal.objectives if math.isnan(value(trial, name))]
+        if missing:
+            return replace(trial, state="failed", error=f"it has no finite {missing[0]}")
+        artifact = result.get("artifact")
+        return replace(trial, state="done", artifact=self.keep(artifact) if artifact else "")
+
+    def _failed(self, trial: Trial, message: Message) -> Trial:
+        trial = replace(trial, seconds=message.seconds)
+        if message.reason == "cancelled":
+            note = self.stopping.get(trial.number, message.error)
+            return replace(trial, state="stopped", notes=(*trial.notes, note))
+        return replace(trial, state="failed", error=message.error)
+
+    def _ended(self, trial: Trial) -> Trial:
+        """Record, learn from and conclude from a trial that has just ended."""
+        self.running.pop(trial.number, None)
+        self.stopping.pop(trial.number, None)
+        self._write(trial)
+        self.trials[trial.number] = trial
+        self.suggester.learn(trial)
+        self._conclude(trial)
+        return trial
+
+    def _conclude(self, trial: Trial) -> None:
+        """Say that the search is over where this trial shows it."""
+        self.refusals = self.refusals + 1 if trial.state == "refused" else 0
+        if reached(trial, self.study.goal):
+            self.over = "the goal is reached"
+        elif self.refusals >= REFUSALS:
+            self.over = "nothing fits"
+        elif trial.state == "failed" and not self._has_done():
+            failures = sum(other.state == "failed" for other in self.trials.values())
+            self.over = "every trial fails" if failures >= FAILURES else self.over
+
+    def _has_done(self) -> bool:
+        return any(trial.state == "done" for trial in self.trials.values())
+
+    def _stop_all(self, note: str) -> Iterator[Trial]:
+        for trial in list(self.running.values()):
+            self.grow.cancel(str(trial.number))
+            yield self._ended(replace(trial, state="stopped", notes=(*trial.notes, note)))
+        for _ in self.grow.messages(0.0):
+            pass  # that they were called off; whoever uses the workers next need not hear of it
+
+    def _write(self, trial: Trial) -> None:
+        self.ledger.write(trial, self.clock.elapsed_s(time.monotonic()))
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, float]:
+    """The values that JSON can hold: one that is not there is unknown."""
+    return {name: float(found) for name, found in values.items() if found is not None and math.isfinite(found)}
+
+
+def _curve(trial: Trial, goal: Goal) -> list[float]:
+    """The first objective on the validation rows, step by step, signed so that higher is better."""
+    name = goal.objectives[0][0]
+    sign = 1.0 if higher_is_better(name, goal) else -1.0
+    return [sign * point.values[f"valid_{name}"] for point in trial.curve if f"valid_{name}" in point.values]

@@ -1,0 +1,1 @@
+"""Stoppers: when a trial is not worth finishing."""
