@@ -101,4 +101,3 @@ def _parts(stamps: str, middle: Array, writer: Writer) -> dict[Part, str]:
         "hour": number("Div", in_day, HOUR_MS),
         "days": number("Sub", days, middle),
     }
-

@@ -11,9 +11,12 @@ from modelmill.contracts import Array, Column, Preparation
 from modelmill.fragment import Writer
 from modelmill.prepare.block import is_flags, join, of_kind, values, without
 
+FAR = 1e6
+"""Scaled values are cut here: an absurd request then gets an answer of numbers, not of NaN."""
+
 
 class Scale(Preparation):
-    """Numbers of comparable size: a shift and a factor for every column, two operations for all together.
+    """Numbers of comparable size: a shift and a factor for every column, three operations for all together.
 
     Blocks of 0 and 1 (one-hot columns) stay as they are, and so do gaps. A column that is constant in training
     becomes 0, and is not blown up where it varies later.
@@ -31,6 +34,7 @@ class Scale(Preparation):
         shift, factor = self._fit(values(block).astype(np.float64))
         name = writer.op("Sub", [block.name, writer.constant(shift.astype(np.float32))])
         name = writer.op("Mul", [name, writer.constant(factor.astype(np.float32))])
+        name = writer.op("Clip", [name, writer.constant(np.float32(-FAR)), writer.constant(np.float32(FAR))])
         return [Column(name, "number", block.labels), *without(columns, blocks)]
 
     def _fit(self, found: Array) -> tuple[Array, Array]:

@@ -1,0 +1,153 @@
+"""Rows of JSON to columns of tensors, and a model's outputs back to JSON: strict, and quick where all is well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from modelmill.contracts import Array, Outputs
+from modelmill.dataset import Dataset
+from modelmill.errors import RequestError
+from modelmill.runtime.values import came, to_column
+from modelmill.signature import NO_DATE, Field, Signature
+
+
+def to_columns(rows: Sequence[Any], signature: Signature) -> dict[str, Array]:
+    """The columns of JSON rows: objects by name, or lists in signature order; the model's inputs by name.
+
+    A model with one array or image takes that array as a row, too. Raises RequestError, which says which row, which
+    field, what came and what was wanted.
+
+    >>> signature = Signature("regress", (Field("x", "FP32"), Field("n", "INT64")), ())
+    >>> to_columns([{"x": 0.5, "n": 3}, [1, 4]], signature)["x"].tolist()
+    [0.5, 1.0]
+    """
+    if not isinstance(rows, list | tuple | np.ndarray):
+        raise RequestError("rows", f"came {came(rows)}, expected a list of rows", "Write [{...}, {...}].")
+    if not len(rows):
+        raise RequestError("rows", "came no rows, expected at least one", "")
+    fields = signature.inputs
+    if set(map(type, rows)) == {dict}:
+        columns = _of_objects(rows, fields)
+    else:
+        columns = zip(*(_values(row, number, fields) for number, row in enumerate(rows)), strict=True)
+    return {field.name: to_column(field, values) for field, values in zip(fields, columns, strict=True)}
+
+
+def _of_objects(rows: Sequence[dict[str, Any]], fields: Sequence[Field]) -> Iterable[Sequence[Any]]:
+    """The values of every field, all rows being objects."""
+    names = [field.name for field in fields]
+    try:
+        if len(names) == 1:
+            columns: list[Any] = [[row[names[0]] for row in rows]]
+        else:
+            columns = list(zip(*map(itemgetter(*names), rows), strict=True))
+    except KeyError:
+        columns = []
+    if not columns or any(len(row) != len(names) for row in rows):
+        for number, row in enumerate(rows):
+            _check_keys(row, number, names)
+    return columns
+
+
+def _check_keys(row: Mapping[str, Any], number: int, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in row:
+            raise RequestError(f"rows[{number}]", f"has no {name!r}", "A missing value is null, where it is allowed.")
+    for name in row:
+        if name not in names:
+            shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            raise RequestError(f"rows[{number}]", f"has {came(name)}, which is no input", f"Inputs: {shown}.")
+
+
+def _values(row: Any, number: int, fields: Sequence[Field]) -> Sequence[Any]:
+    """The values of one row, in signature order."""
+    if isinstance(row, dict):
+        _check_keys(row, number, [field.name for field in fields])
+        return [row[field.name] for field in fields]
+    if isinstance(row, np.ndarray):
+        row = row.tolist()
+    if len(fields) == 1 and _is_bare(row, fields[0]):
+        return [row]
+    if not isinstance(row, list | tuple):
+        raise RequestError(
+            f"rows[{number}]", f"came {came(row)}, expected an object or a list", "Write {...} or [...]."
+        )
+    if len(row) != len(fields):
+        message = f"came a list of {len(row)}, expected {len(fields)} in the order of the signature"
+        raise RequestError(f"rows[{number}]", message, "Or write an object by name.")
+    return row
+
+
+def _is_bare(row: Any, field: Field) -> bool:
+    """Whether a row is the one array itself, and not a list that holds it."""
+    axes = len(field.shape) - 1
+    depth = 0
+    while isinstance(row, list | tuple) and depth <= axes:
+        depth += 1
+        row = row[0] if row else None
+    return axes > 0 and depth == axes
+
+
+def to_json(outputs: Outputs, signature: Signature) -> list[dict[str, Any]]:
+    """One object a row: `{"label", "probabilities": {NAME: P}}` or `{"value"}`.
+
+    >>> signature = Signature("classify", (), (Field("label", "BYTES"),), ("a", "b"))
+    >>> to_json({"label": np.array(["b"], object), "probabilities": np.array([[0.25, 0.75]])}, signature)
+    [{'label': 'b', 'probabilities': {'a': 0.25, 'b': 0.75}}]
+    """
+    labels = [str(label) for label in signature.classes]
+    columns: list[list[Any]] = []
+    for name, values in outputs.items():
+        column = values.tolist()
+        if name.rpartition(".")[2] == "probabilities" and len(labels) == values.shape[-1]:
+            column = [dict(zip(labels, row, strict=True)) for row in column]
+        columns.append(column)
+    names = list(outputs)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def from_dataset(dataset: Dataset) -> dict[str, Array]:
+    """The columns of a data set as a session takes them."""
+    return {field.name: dataset.columns[field.name] for field in dataset.fields}
+
+
+def check(columns: Mapping[str, Array], signature: Signature) -> None:
+    """Refuse columns that are not what the signature says: names, types, shapes, equal lengths, missing values."""
+    fields = {field.name: field for field in signature.inputs}
+    for name in columns:
+        if name not in fields:
+            raise RequestError("inputs", f"{name!r} is no input", f"Inputs: {', '.join(list(fields)[:8])}.")
+    for name, field in fields.items():
+        if name not in columns:
+            raise RequestError("inputs", f"{name!r} is not there", "Give every input.")
+        _check_column(columns[name], field)
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise RequestError("inputs", f"have different numbers of rows: {lengths}", "Give every input the same rows.")
+
+
+def _check_column(column: Array, field: Field) -> None:
+    where = f"inputs.{field.name}"
+    if column.dtype != np.dtype(field.dtype):
+        raise RequestError(where, f"came {column.dtype}, expected {field.datatype}", "")
+    same = column.ndim == len(field.shape) and all(
+        want in (-1, size) for want, size in zip(field.shape, column.shape, strict=True)
+    )
+    if not same:
+        raise RequestError(where, f"came the shape {list(column.shape)}, expected {list(field.shape)}", "-1 is any.")
+    if field.datatype == "BYTES" and not all(isinstance(value, str) for value in column.flat):
+        raise RequestError(where, "holds something that is no text", "")
+    if not field.nullable and _has_gaps(column, field):
+        raise RequestError(where, "has missing values, which this input does not take", "Give every value.")
+
+
+def _has_gaps(column: Array, field: Field) -> bool:
+    if column.dtype == object:
+        return "" in column.ravel().tolist()
+    if column.dtype.kind == "f":
+        return bool(np.isnan(column).any())
+    return field.kind == "date" and bool((column == NO_DATE).any())
