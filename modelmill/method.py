@@ -53,7 +53,7 @@ class Method:
                 raise _out_of_bounds(f"{name_of(type(self))}.{name}", getattr(self, name), error) from None
             object.__setattr__(self, name, value)
 
-    def encode(self) -> dict[str, Any]:
+    def as_table(self) -> dict[str, Any]:
         """The method as a table of a spec: `{"method": NAME, SETTING: VALUE, ...}`.
 
         `decode` reads it back. Nested methods become nested tables.
@@ -61,7 +61,7 @@ class Method:
         table: dict[str, Any] = {"method": name_of(type(self))}
         for name in settings(type(self)):
             value = getattr(self, name)
-            table[name] = value.encode() if isinstance(value, Method) else msgspec.to_builtins(value)
+            table[name] = value.as_table() if isinstance(value, Method) else msgspec.to_builtins(value)
         return table
 
     def replace(self, **changes: Any) -> Self:
@@ -243,9 +243,11 @@ def catalogue(key: str = "") -> list[Entry]:
 def _entry(path: Path) -> Entry | None:
     if path.parent == ROOT:
         return None
-    page = ast.parse(path.read_text("utf-8"))
     wanted = camel(path.stem)
-    for node in page.body:
+    text = path.read_text("utf-8")
+    if f"\nclass {wanted}(" not in text:
+        return None
+    for node in ast.parse(text).body:
         if isinstance(node, ast.ClassDef) and node.name == wanted:
             contract = next((base for base in _bases(node) if base in contracts()), None)
             if contract is None:

@@ -7,9 +7,10 @@ iterating; what was done stays in the ledger, and the same call goes on from the
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,11 +18,12 @@ import msgspec
 from modelmill.errors import GoalError
 from modelmill.finding import Finding
 from modelmill.report import Report
-from modelmill.spec import Budget, Spec, as_toml, check, read, space
+from modelmill.spec import COSTS, Budget, Goal, Spec, as_table, as_toml, check, read, space
 from modelmill.trial import Progress, Trial
 
 if TYPE_CHECKING:
     from modelmill.dataset import Dataset
+    from modelmill.execute.local import Pool
     from modelmill.model import Body
     from modelmill.recipe.look import Look
     from modelmill.recipe.make import Made
@@ -29,6 +31,12 @@ if TYPE_CHECKING:
 
 FINAL_SHARE = 0.3
 """The part of a budget in seconds that is kept for making and measuring the winner."""
+
+MEASURE_S = 4.0
+"""What measuring, reporting and publishing take of it."""
+
+PRELOAD = ("torch", "sklearn.ensemble", "sklearn.linear_model", "onnx", "onnxruntime")
+"""What every worker needs: loaded once, and shared by all."""
 
 Step = Finding | Trial | Progress | Report
 
@@ -61,3 +69,178 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
         trials = yield from searched(seen, workers, home, options, started)
         made = yield from finished(seen, workers, home, trials, started)
     yield from published(seen, made, trials, home, options, started)
+
+
+def run_folder(seen: Look, home: Home) -> Path:
+    """The folder of a run, named by what the run depends on: the same command finds its own again."""
+    folder = home.runs / f"{seen.job.spec.name}-{key_of(seen).removeprefix('sha256:')[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def key_of(seen: Look) -> str:
+    """A digest of all that trials depend on: the spec with its seed, and the data."""
+    import hashlib
+
+    from modelmill.recipe.look import digest_of
+
+    return "sha256:" + hashlib.sha256((digest_of(seen.job.spec) + seen.job.splits.digest).encode()).hexdigest()
+
+
+def pool(seen: Look) -> Pool:
+    """Worker processes that make candidates; each is set up with the data once."""
+    import psutil
+
+    from modelmill.execute.local import Pool
+    from modelmill.recipe.grow import worker
+
+    spec = seen.job.spec
+    share_mb = 0.5 * psutil.virtual_memory().total / 1e6 / max(1, spec.workers)
+    return Pool(
+        spec.workers,
+        worker,
+        seen.job,
+        preload=PRELOAD,
+        time_limit_s=float(spec.search.get("trial_seconds", 0)) or time_limit(spec),
+        memory_limit_mb=float(spec.search.get("trial_memory_mb", 0)) or share_mb,
+    )
+
+
+def time_limit(spec: Spec) -> float:
+    """Seconds after which a trial counts as hung: a budget in seconds is itself the limit."""
+    return max(60.0, Budget.parse(spec.goal.budget).seconds or 3600.0)
+
+
+def searched(
+    seen: Look, workers: Pool, home: Home, options: Options, started: float
+) -> Generator[Step, None, list[Trial]]:
+    """Search; yields trials and returns them all."""
+    from modelmill.method import decode
+    from modelmill.search.ledger import Ledger
+    from modelmill.search.pareto import best
+    from modelmill.search.search import Study, search
+
+    spec = seen.job.spec
+    budget = Budget.parse(spec.goal.budget)
+    ledger, resumed = Ledger.open(
+        home.database, key_of(seen), as_table(spec), data=seen.job.splits.digest, seed=spec.seed, fresh=options.fresh
+    )
+    if resumed:
+        yield Progress(0, 0, note="An unfinished run of this spec on these data goes on; --fresh would start anew.")
+    left = None if budget.seconds is None else (budget.seconds * (1 - FINAL_SHARE)) - (time.monotonic() - started)
+    study = Study(
+        walk=space(spec, options.body.kind if options.body else None),
+        goal=spec.goal,
+        sampler=decode("sampler", spec.search["sampler"]),
+        stopper=decode("stopper", spec.search["stopper"]) if spec.search.get("stopper") else None,
+        seed=spec.seed,
+        budget=budget if left is None else Budget(seconds=max(0.5, left)),
+        first=openings(spec),
+    )
+    trials: dict[int, Trial] = {}
+    champion: Trial | None = None
+    for trial in search(study, workers, lambda result: judged(seen, result), home.blobs.put, ledger):
+        trials[trial.number] = trial
+        leader = best(trials.values(), spec.goal) if trial.state == "done" else champion
+        if leader is not None and leader != champion:
+            champion = leader
+            yield Progress(trial.number, 0, note=f"best so far: #{leader.number}") if leader != trial else trial
+        yield trial
+    return sorted(trials.values(), key=lambda trial: trial.number)
+
+
+def judged(seen: Look, result: Mapping[str, Any]) -> Mapping[str, float]:
+    """The costs of a candidate, measured while the workers pause."""
+    from modelmill.evaluate.judge import measure
+
+    wanted = ["latency_ms", "latency_p99_ms", "size_bytes", *limited(seen.job.spec)]
+    return measure([result["artifact"]], seen.job.splits.valid, list(dict.fromkeys(wanted)), quick=True)[0]
+
+
+def limited(spec: Spec) -> list[str]:
+    """The costs that a goal names, beside those that are always measured."""
+    named = [*spec.goal.limit, *(name for name, _ in spec.goal.objectives)]
+    return [name for name in named if name in COSTS]
+
+
+def openings(spec: Spec) -> list[dict[str, Any]]:
+    """The first trials: every body with its defaults, so that a short budget has tried them all."""
+    options = spec.arch.get("any", [])
+    return [{"arch": option["method"]} for option in options] if len(options) > 1 else [{}]
+
+
+def finished(
+    seen: Look, workers: Pool, home: Home, trials: Sequence[Trial], started: float
+) -> Generator[Step, None, Made]:
+    """Make the winner anew on all rows it may see and measure it; the next best follows where a limit breaks.
+
+    Raises GoalError where no trial keeps the limits, with the nearest and by how much it misses.
+    """
+    from modelmill.recipe.make import ranked, remade
+
+    spec = seen.job.spec
+    order = ranked(trials, spec.goal)
+    if not order:
+        raise missed(trials, spec.goal)
+    budget = Budget.parse(spec.goal.budget).seconds
+    made: Made | None = None
+    for trial in order[:3]:
+        yield Progress(0, 0, note=f"Making #{trial.number} anew on training and validation rows, and measuring it")
+        left = None if budget is None else budget - (time.monotonic() - started) - MEASURE_S
+        made = remade(seen.job, workers, home.blobs, trial, left)
+        if made.keeps:
+            return made
+    assert made is not None, "at least one trial was made"
+    raise missed(trials, spec.goal)
+
+
+def missed(trials: Sequence[Trial], goal: Goal) -> GoalError:
+    """What to say where nothing keeps the limits: the nearest candidate, and by how much it misses."""
+    from modelmill.search.pareto import nearest
+
+    found = nearest(trials, goal)
+    if found is None:
+        return GoalError("goal", "no candidate was finished within the budget", "Give more time.")
+    trial, over = found
+    words = ", ".join(f"{name} by {value:.4g} (limit {goal.limit[name]:g})" for name, value in over.items())
+    return GoalError(
+        "goal.limit", f"nothing keeps the limits; the nearest, #{trial.number}, misses {words}", "Loosen them, or give more time."
+    )
+
+
+def published(
+    seen: Look, made: Made, trials: Sequence[Trial], home: Home, options: Options, started: float
+) -> Iterator[Step]:
+    """Account for the run and publish the version with its report; yields the report last."""
+    from modelmill.evaluate.page import page
+    from modelmill.recipe.account import decide, report
+    from modelmill.registry.registry import Registry
+
+    registry = Registry(home.database, home.blobs)
+    decision = decide(registry, seen, made, options.promote)
+    found = report(seen, made, trials, time.monotonic() - started, decision.parent)
+    found.details["live_why"] = decision.words
+
+    def numbered(number: int, live: bool) -> Report:
+        return msgspec.structs.replace(found, version=number, live=live)
+
+    version = registry.publish(
+        found.name,
+        {
+            "model.onnx": made.artifact,
+            **made.files,
+            "spec.toml": as_toml(seen.job.spec).encode(),
+            "report.html": lambda number, live: page(numbered(number, live)).encode(),
+        },
+        seen.job.signature,
+        report_json=found,
+        lineage=found.lineage,
+        promote=decision.live,
+        notes=decision.words,
+    )
+    final = numbered(version.number, decision.live)
+    folder = run_folder(seen, home)
+    final.details["page"] = str(folder / "report.html")
+    (folder / "report.html").write_text(page(final), "utf-8")
+    (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(final), indent=2))
+    yield final

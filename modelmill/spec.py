@@ -303,6 +303,7 @@ def check(spec: Spec) -> None:
     Raises UnknownName, OutOfBounds or SpecError.
     """
     Budget.parse(spec.goal.budget)
+    _check_choices(spec)
     known = [*names("metrics"), *COSTS]
     for name, _ in spec.goal.objectives:
         _known(f"goal.{name}", "metric or cost", name, known)
@@ -357,6 +358,12 @@ def _ends(value: Any) -> list[Any]:
             raise SpecError("any", "the list of options is empty", "Give at least one.")
         return [end for option in value["any"] for end in _ends(option)]
     return [value]
+
+
+def _check_choices(spec: Spec) -> None:
+    for stage in ("arch", "train"):
+        if getattr(spec, stage).get("any") == []:
+            raise SpecError(f"{stage}.any", "the list of options is empty", "Give at least one table.")
 
 
 def _check_branches(spec: Spec) -> None:

@@ -31,6 +31,8 @@ class Trial(msgspec.Struct, frozen=True):
     seed: int = 0
     metrics: dict[str, float] = {}
     """Metric: value on the validation rows."""
+    spread: float = 0.0
+    """Standard error of the metric that decides."""
     costs: dict[str, float] = {}
     curve: tuple[Point, ...] = ()
     notes: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from modelmill import __version__
-from modelmill.evaluate.judge import evaluate
+from modelmill.evaluate.judge import energy_is_modelled, evaluate
 from modelmill.graph.digest import digest
 from modelmill.recipe.grow import features_kind, objective
 from modelmill.recipe.look import Look, digest_of
@@ -30,6 +30,13 @@ class Decision:
 
     live: bool
     why: str
+    parent: str | None = None
+    """The version that was live before."""
+
+    @property
+    def words(self) -> str:
+        """The decision as the end of a sentence."""
+        return f"it is {'live' if self.live else 'not live'}, since {self.why}"
 
 
 def report(seen: Look, made: Made, trials: Sequence[Trial], seconds: float, parent: str | None) -> Report:
@@ -103,9 +110,9 @@ def tools() -> dict[str, str]:
 
 
 def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
-    from modelmill.evaluate.details import confusion, residuals, why_lost
+    from modelmill.evaluate.details import confusion, latency, residuals
     from modelmill.evaluate.importance import importance
-    from modelmill.evaluate.words import diagnose
+    from modelmill.evaluate.words import diagnose, why_lost
 
     job = seen.job
     test = job.splits.test
@@ -118,18 +125,19 @@ def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
         "winner": made.trial.number,
         "notes": list(made.notes),
         "importance": importance(trials, name),
+        "energy_modelled": energy_is_modelled(),
         "words": diagnose(
             made.trial.curve, {name: train[name].value}, {name: made.metrics[name].value}
         ),
-        "runners_up": why_lost(trials, job.spec.goal, made.trial),
-        "latency": {key: value for key, value in made.costs.items() if key.startswith("latency")},
+        "runners_up": why_lost(trials, job.spec.goal, made.trial.number),
+        "latency": latency(made.costs, made.plain_costs),
         "kind": features_kind(test),
     }
     assert test.target is not None, "a test set has a target"
     if job.signature.classes:
         found["confusion"] = confusion(made.outputs, test.target, job.signature.classes)
     else:
-        found["residuals"] = residuals(made.outputs, test.target)
+        found["residuals"] = residuals(made.outputs, test.target, job.spec.seed)
     return found
 
 
@@ -147,19 +155,19 @@ def decide(registry: Registry, seen: Look, made: Made, promote: bool) -> Decisio
     except UnknownModel:
         return Decision(True, "it is the first version")
     if promote:
-        return Decision(True, f"--promote was given; {live.reference} was live before")
+        return Decision(True, f"--promote was given; {live.reference} was live before", live.reference)
     if live.signature.inputs != seen.job.signature.inputs or live.signature.task != seen.job.signature.task:
-        return Decision(False, f"{live.reference} takes other rows; promote it by hand if that is meant")
+        return Decision(False, f"{live.reference} takes other rows; promote it by hand if that is meant", live.reference)
     if not made.keeps:
-        return Decision(False, f"it does not keep its limits, and {live.reference} stays live")
+        return Decision(False, f"it does not keep its limits, and {live.reference} stays live", live.reference)
     metric = objective(seen.job)
     old = _score(registry.file(live, "model.onnx"), seen, metric)
     new = made.metrics[metric].value
     sign = 1 if better(metric) == "higher" else -1
     said = f"{metric} {new:.4f} against {old:.4f} of {live.reference} on the same test rows"
     if sign * (new - old) > 0 or (new == old and len(made.artifact) < live.sizes["model.onnx"]):
-        return Decision(True, f"it is better: {said}")
-    return Decision(False, f"it is not better: {said}; `modelmill models promote` makes it live")
+        return Decision(True, f"it is better: {said}", live.reference)
+    return Decision(False, f"it is not better: {said}; `modelmill models promote` makes it live", live.reference)
 
 
 def _score(graph: bytes, seen: Look, metric: str) -> float:

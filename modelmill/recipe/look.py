@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from modelmill.contracts import Task
 from modelmill.dataset import Dataset, Splits
 from modelmill.finding import Finding
 from modelmill.method import decode
@@ -15,7 +16,7 @@ from modelmill.model import Body
 from modelmill.recipe.defaults import complete
 from modelmill.recipe.grow import Job, features_kind
 from modelmill.signature import NO_DATE, Signature
-from modelmill.spec import Spec, check
+from modelmill.spec import Goal, Spec, check
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +47,9 @@ def look(spec: Spec, live: Body | None = None, data: Dataset | None = None) -> L
     findings = tuple(inspect(splits))
     kind = features_kind(data)
     spec = complete(spec, data, kind, name, list(defaults(data.fields, kind)))
-    check(spec)
     task = decode("task", spec.task)
+    spec = msgspec.structs.replace(spec, goal=aimed(spec.goal, task))
+    check(spec)
     classes = () if name == "regress" else _classes(splits)
     signature = Signature(
         task=name,
@@ -58,6 +60,17 @@ def look(spec: Spec, live: Body | None = None, data: Dataset | None = None) -> L
         example=tuple(plain(splits.train.columns[field.name][0], field.kind) for field in data.fields),
     )
     return Look(Job(spec, splits, signature, task, live), findings, card(data, findings))
+
+
+def aimed(goal: Goal, task: Task) -> Goal:
+    """The goal with something to aim at: what is to be reached, or the task's first metric."""
+    from modelmill.metrics.score import better
+
+    if goal.objectives:
+        return goal
+    name = next(iter(goal.reach), task.metrics[0])
+    side = "maximize" if better(name) == "higher" else "minimize"
+    return msgspec.structs.replace(goal, **{side: (name,)})
 
 
 def _classes(splits: Splits) -> Any:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 from modelmill.contracts import Outputs
 from modelmill.dataset import Dataset
 from modelmill.recipe.grow import Job, metric_names
 from modelmill.report import Limit, Value
-from modelmill.spec import COSTS, FLOORS
+from modelmill.spec import COSTS, FLOORS, Goal
 from modelmill.trial import Trial
+
+if TYPE_CHECKING:
+    from modelmill.execute.local import Pool
+    from modelmill.store.blobs import Blobs
+
+MOST = 3
+"""So many candidates are made anew at the most."""
 
 REPORTED = (
     "latency_ms",
@@ -94,3 +101,44 @@ def _kept(name: str, limit: float, value: float) -> bool:
     return value >= limit if floor else value <= limit
 
 
+
+
+def ranked(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
+    """Trials that keep the limits, the winner first, and then who would win without those before."""
+    from modelmill.search.pareto import best
+
+    left = list(trials)
+    order: list[Trial] = []
+    while len(order) < MOST:
+        trial = best(left, goal, tolerance(left, goal))
+        if trial is None:
+            break
+        order.append(trial)
+        left.remove(trial)
+    return order
+
+
+def tolerance(trials: Sequence[Trial], goal: Goal) -> float:
+    """How much quality may be given up for fewer bytes: nothing where limits say what is cheap enough, else one
+    standard error of the best (the one-standard-error rule: Breiman et al., 1984)."""
+    from modelmill.search.pareto import best
+
+    top = best(trials, goal)
+    return 0.0 if goal.limit or top is None else top.spread
+
+
+def remade(job: Job, workers: Pool, blobs: Blobs, trial: Trial, seconds: float | None) -> Made:
+    """The trial's candidate made anew in a worker, with more rows; as it was searched where that fails."""
+    payload = {"final": True, "settings": trial.settings, "seed": trial.seed, "seconds": seconds}
+    workers.submit("final", payload)
+    result: Mapping[str, Any] | None = None
+    while result is None:
+        for message in workers.messages():
+            if message.job == "final" and message.kind == "result":
+                result = message.value
+            elif message.job == "final" and message.kind == "error":
+                graph = blobs.get(trial.artifact)
+                note = f"Made anew it failed ({message.error}), so that it stays as it was searched."
+                result = {"artifact": graph, "baseline": graph, "notes": [*trial.notes, note]}
+    with workers.paused():
+        return measured(job, trial, result, job.splits.test)
