@@ -129,4 +129,6 @@ def refuse_columns(source: Source, where: str) -> None:
     """Refuse settings that speak of columns where the data have none."""
     for name in ("types", "group", "time", "weight"):
         if getattr(source, name):
-            raise UsageError(f"data.{name}", f"{where} has no columns to name", "Leave the setting out, or give a table.")
+            raise UsageError(
+                f"data.{name}", f"{where} has no columns to name", "Leave the setting out, or give a table."
+            )

@@ -72,7 +72,8 @@ def texts(column: Any) -> Array:
     coded = (array if is_text(array.type) else array.cast(pyarrow.string())).dictionary_encode()
     known = ["" if text is None or text.strip() in MISSING else text.strip() for text in coded.dictionary.to_pylist()]
     values = np.array([*known, ""], dtype=object)
-    return values[coded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
+    found: Array = values[coded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
+    return found
 
 
 def integers(column: Any) -> Array | None:
@@ -142,7 +143,9 @@ def dates(column: Any, place: Place, name: str) -> Array:
         found = _by_text(texts(array), milliseconds, np.int64)
         refused = _refused(found)
         if refused is not None:
-            raise _wrong(place(refused), name, texts(array)[refused], "a date such as 2026-01-31 or 2026-01-31T12:00:00Z")
+            raise _wrong(
+                place(refused), name, texts(array)[refused], "a date such as 2026-01-31 or 2026-01-31T12:00:00Z"
+            )
         return found[0]
     if kind_of(array.type) not in ("date", "number", "empty"):
         raise _wrong(place(0), name, f"{array.type} values", "a date")
@@ -188,7 +191,9 @@ def _boolean(text: str) -> float | None:
     return None if known is None else float(known)
 
 
-def _by_text(values: Array, read: Callable[[str], float | int | None], dtype: Any) -> tuple[Array, frozenset[str], Array]:
+def _by_text(
+    values: Array, read: Callable[[str], float | int | None], dtype: Any
+) -> tuple[Array, frozenset[str], Array]:
     """Values read text by text, each distinct text once; the texts that were refused; the texts themselves."""
     known = {text: read(text) for text in set(values.tolist())}
     refused = frozenset(text for text, value in known.items() if value is None)

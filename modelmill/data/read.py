@@ -48,13 +48,13 @@ def read_rows(path: str, as_text: Sequence[str] = ()) -> Rows:
     raise SourceError(path, "is no table", "Give a CSV or a Parquet file.")
 
 
-def read_for(signature: Signature, path: str, labeled: bool = False) -> Dataset:
+def read_for(signature: Signature, path: str | Path, labeled: bool = False) -> Dataset:
     """Rows from a file for a model that is already made: the fields of its signature, strictly.
 
     Columns that the model does not take are left out. With `labeled`, the target is read as well.
     Raises ContentError with the line or row of a value that does not fit, and for a column that is not there.
     """
-    found = existing(path)
+    found = existing(str(path))
     source = source_of(found)
     if source in ("npz", "idx"):
         return _from_arrays(signature, found, source, labeled)
@@ -193,10 +193,7 @@ def _exact(field: Field, array: Array, where: str) -> Array:
     """The array in the field's type, if no value changes by it (but for the rounding to 32 bits)."""
     with np.errstate(over="ignore", invalid="ignore"):
         found: Array = array.astype(field.dtype)
-    if found.dtype.kind == "f":
-        wrong = np.isinf(found)
-    else:
-        wrong = found.astype(array.dtype) != array
+    wrong = np.isinf(found) if found.dtype.kind == "f" else found.astype(array.dtype) != array
     if wrong.any():
         row = int(np.argwhere(wrong)[0][0])
         message = f"holds a value that {field.datatype} cannot hold"

@@ -127,7 +127,7 @@ def convert(tables: Sequence[Rows], name: str, stated: str) -> Converted:
 def missing(values: Array, field: Field) -> Array:
     """(rows,) whether the value is missing; for arrays and images, whether any part of it is."""
     if values.dtype == object:
-        found: Array = values == ""
+        found: Array = np.asarray(values == "")
     elif field.kind == "date":
         found = values == NO_DATE
     elif values.dtype.kind == "f":
@@ -212,7 +212,9 @@ def _rename(columns: list[tuple[Field, list[Array]]], rows: Rows) -> tuple[list[
         (Field(changes.get(f.name, f.name), f.datatype, f.shape, f.kind, f.nullable), arrays) for f, arrays in columns
     ]
     findings = tuple(
-        Finding("names", "note", f"{rows.origin} column {old}", f"an output has this name, so the input is called {new!r}")
+        Finding(
+            "names", "note", f"{rows.origin} column {old}", f"an output has this name, so the input is called {new!r}"
+        )
         for old, new in changes.items()
     )
     return renamed, findings
@@ -243,7 +245,11 @@ def _target(rows: Rows, name: str, stated: str) -> Array:
     if kind == "category" and not stated and _all_dates(column):
         kind = "date"
     if kind in ("date", None):
-        raise ContentError(f"{rows.origin} column {name}", f"a target of {kind or column.type} values cannot be predicted", "Name another.")
+        raise ContentError(
+            f"{rows.origin} column {name}",
+            f"a target of {kind or column.type} values cannot be predicted",
+            "Name another.",
+        )
     if kind == "empty":
         return np.full(len(column), np.nan, np.float32)
     if kind in ("boolean", "category") and not (kind == "category" and not stated and _all_numbers(column)):

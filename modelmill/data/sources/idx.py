@@ -32,10 +32,13 @@ class Idx(Source):
         data = _read(files, path.name)
         if self.test:
             where = existing(self.test)
-            stated = (pair(where, "t10k") or _training(where)) if where.is_dir() else _training(where)
-            return with_test(data, _read(stated, where.name))
-        stated = pair(path, "t10k") if path.is_dir() else None
-        return data if stated is None else with_test(data, _read(stated, f"{path.name} (test)"))
+            return with_test(data, _read(_test(where) or _training(where), where.name))
+        beside = _test(path)
+        return data if beside is None else with_test(data, _read(beside, f"{path.name} (test)"))
+
+
+def _test(path: Path) -> tuple[Path, Path] | None:
+    return pair(path, "t10k") if path.is_dir() else None
 
 
 def _training(path: Path) -> tuple[Path, Path]:

@@ -18,7 +18,8 @@ from modelmill.errors import ContentError, UnknownName, UsageError
 class Npz(Source):
     """Arrays named x and y in an .npz file, with x_test and y_test where there is a stated test set.
 
-    x is (rows, features), or images (rows, height, width[, channels]) with raw pixel values. Pickled objects are refused.
+    x is (rows, features), or images (rows, height, width[, channels]) with raw pixel values. Pickled objects are
+    refused.
     """
 
     path: str
@@ -51,7 +52,9 @@ class Npz(Source):
         for name in needed:
             if name not in arrays:
                 held = ", ".join(sorted(arrays)) or "nothing"
-                raise ContentError(path, f"holds no array {name!r}, but {held}", "Name the arrays x, y, x_test, y_test.")
+                raise ContentError(
+                    path, f"holds no array {name!r}, but {held}", "Name the arrays x, y, x_test, y_test."
+                )
         return arrays
 
     def _with_roles(self, data: Dataset, arrays: dict[str, Array]) -> Dataset:
