@@ -91,9 +91,9 @@ def _is_table(value: Any) -> bool:
 
 
 def _bars(value: Mapping[str, float]) -> str:
-    from modelmill.evaluate.charts.bars import bars
+    from modelmill.evaluate.charts.bars import counts
 
-    return bars([(str(key), float(count), figure(count)) for key, count in value.items()], "counts")
+    return counts([(str(key), float(count), figure(count)) for key, count in value.items()], "counts")
 
 
 def _said(value: Any) -> str:

@@ -103,7 +103,7 @@ def recipe(trial: Trial) -> str:
 def _step(name: str, ratio: Any) -> str:
     group, _, kind = name.partition(".")
     share = f" {100 * float(ratio):.0f} %" if isinstance(ratio, int | float) else ""
-    said = {"prune": f"pruned{share}", "quantize": f"int8 ({kind})", "distill": f"distilled{share}"}
+    said = {"prune": f"pruned{share}", "quantize": f"{kind} int8", "distill": f"distilled{share}"}
     return said.get(group, name)
 
 
@@ -172,7 +172,8 @@ def metrics(told: Story) -> list[Row]:
     rows = []
     for name, value in told.report.metrics.items():
         interval = value.interval or (value.value, value.value)
-        both = [*interval, value.value, *([plain[name].value] if name in plain else [])]
+        other = plain[name].value if name in plain else None
+        both = [*interval, value.value, *([other] if other is not None else [])]
         within = (0.0, max(both) * 1.1 or 1.0) if name in UNBOUNDED else _within(both)
         tip = f"{words(name)}: {quality(value)}; scale from {figure(within[0])} to {figure(within[1])}"
         rows.append(
@@ -181,7 +182,7 @@ def metrics(told: Story) -> list[Row]:
                 "value": figure(value.value),
                 "interval": f"{figure(interval[0])} – {figure(interval[1])}" if value.interval else "",
                 "baseline": figure(plain[name].value) if name in plain else "",
-                "picture": bars.whisker(value.value, interval, within, tip) if isfinite(value.value) else "",
+                "picture": bars.whisker(value.value, interval, other, within, tip) if isfinite(value.value) else "",
             }
         )
     return rows
@@ -196,13 +197,12 @@ def _within(values: Sequence[float]) -> tuple[float, float]:
 def costs(told: Story) -> list[Row]:
     """Every cost beside the uncompressed model's."""
     rows = []
-    modelled = bool(told.report.details.get("energy_modelled"))
+    energy = "energy (modelled)" if told.report.details.get("energy_modelled") else "energy"
     for name, value, plain in _costs(told.report):
-        shown = name + ("_modelled" if name == "energy_mj" and modelled else "")
         tip = f"{words(name)}: {figure(value)}, uncompressed {figure(plain) if plain is not None else 'not measured'}"
         rows.append(
             {
-                "name": "energy (modelled)" if shown.endswith("modelled") else words(name),
+                "name": energy if name == "energy_mj" else words(name),
                 "value": figure(value),
                 "unit": UNITS.get(name, ""),
                 "baseline": figure(plain) if plain is not None else "",
@@ -252,7 +252,7 @@ def tried(told: Story) -> Row:
         scale = Scale(cost, metric, higher, cost in FLOORS, told.limits.get(cost))
         pictures.append(front(marks, scale))
     if len(scored) > 1:
-        past = [(trial.number, trial.metrics[metric], _tip(told, trial)) for trial in scored]
+        past = [(trial.number, trial.metrics[metric], _kept(told, trial), _tip(told, trial)) for trial in scored]
         pictures.append(curves.progress(past, metric, higher))
     return {"pictures": pictures, "legend": [(i % TINTS, name) for i, name in enumerate(told.families)]}
 
@@ -273,9 +273,14 @@ def _axes(told: Story, scored: Sequence[Trial]) -> list[str]:
 
 def _mark(told: Story, trial: Trial, cost: str) -> Mark:
     tint = told.families.index(family(told.report, trial)) % TINTS
-    kept = trial.state == "done" and all(_keeps(told, trial, name, limit) for name, limit in told.limits.items())
     is_winner = trial.number == told.report.details.get("winner")
-    return Mark(_charged(trial)[cost], trial.metrics[told.metric], tint, _tip(told, trial), kept, is_winner)
+    return Mark(
+        _charged(trial)[cost], trial.metrics[told.metric], tint, _tip(told, trial), _kept(told, trial), is_winner
+    )
+
+
+def _kept(told: Story, trial: Trial) -> bool:
+    return trial.state == "done" and all(_keeps(told, trial, name, limit) for name, limit in told.limits.items())
 
 
 def _keeps(told: Story, trial: Trial, name: str, limit: float) -> bool:

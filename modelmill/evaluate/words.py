@@ -19,8 +19,8 @@ UNITS = {
     "size_bytes": "bytes",
     "memory_mb": "MB",
     "energy_mj": "mJ",
-    "macs": "multiply-adds",
-    "cpu_seconds": "s",
+    "macs": "",
+    "cpu_seconds": "s / 1000 rows",
 }
 """The unit of every cost, as it is printed."""
 
@@ -112,7 +112,8 @@ def _miss(name: str, limit: float, trial: Trial) -> str:
     if value is None or (value >= limit if floor else value <= limit):
         return ""
     side = "below the floor of" if floor else "over the limit of"
-    return f"{words(name)} {figure(value)} is {side} {figure(limit)} {UNITS.get(name, '')}".rstrip()
+    unit = f" {UNITS[name]}" if UNITS.get(name) else ""
+    return f"{words(name)} {figure(value)}{unit} is {side} {figure(limit)}{unit}"
 
 
 def _compared(trial: Trial, won: Trial, goal: Goal) -> str:
@@ -150,16 +151,15 @@ def words(name: str) -> str:
 def figure(value: float) -> str:
     """A number with as many digits as a person reads.
 
-    >>> [figure(v) for v in (0.98765, 12.345, 1234567, 0.000123, 3)]
-    ['0.988', '12.3', '1,234,567', '0.00012', '3']
+    >>> [figure(v) for v in (0.98765, 0.99971, 12.345, 1234567, 0.000123, 3)]
+    ['0.988', '0.99971', '12.3', '1,234,567', '0.00012', '3']
     """
     if not isfinite(value):
         return "not defined"
     size = abs(value)
     if size >= 1000 or float(value).is_integer():
         return f"{value:,.0f}"
-    if size >= 10:
-        return f"{value:.1f}"
     if size >= 0.1:
-        return f"{value:.3f}".rstrip("0")
+        digits = 1 if size >= 10 else 2 if size >= 1 else 3 if size < 0.9995 else 5
+        return f"{value:.{digits}f}".rstrip("0").rstrip(".")
     return f"{value:.2g}" if size >= 1e-4 else f"{value:.1e}"

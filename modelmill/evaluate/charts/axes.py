@@ -24,6 +24,8 @@ class Axis:
     start: float
     end: float
     log: bool = False
+    whole: bool = False
+    """Only whole numbers are marked: epochs, trials."""
 
     def at(self, value: float) -> float:
         """The pixel of a value, held within the axis.
@@ -54,6 +56,7 @@ class Axis:
         raw = (self.high - self.low) / most or 1.0
         ten = 10.0 ** floor(log10(raw))
         step = next(ten * m for m in (1, 2, 2.5, 5, 10) if ten * m >= raw * 0.999)
+        step = max(round(step), 1) if self.whole else step
         first = ceil(self.low / step - 1e-9)
         return [round(i * step, 12) for i in range(first, floor(self.high / step + 1e-9) + 1)]
 
@@ -77,9 +80,9 @@ def is_wide(values: Sequence[float]) -> bool:
     return bool(positive) and len(positive) == len(values) and max(positive) / min(positive) > 6
 
 
-def horizontal(low: float, high: float, log: bool = False) -> Axis:
+def horizontal(low: float, high: float, log: bool = False, whole: bool = False) -> Axis:
     """The x axis of a chart."""
-    return Axis(low, high, LEFT, WIDTH - RIGHT, log)
+    return Axis(low, high, LEFT, WIDTH - RIGHT, log, whole)
 
 
 def vertical(low: float, high: float, log: bool = False) -> Axis:
@@ -133,8 +136,9 @@ def title(tip: str) -> str:
     return f"<title>{escape(tip)}</title>" if tip else ""
 
 
-def svg(label: str, content: str, height: float = HEIGHT, width: float = WIDTH) -> str:
-    """The whole picture; `label` is what a screen reader says."""
-    return (
-        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label, quote=True)}">{content}</svg>'
-    )
+def svg(label: str, content: str, height: float = HEIGHT, width: float = WIDTH, style: str = "chart") -> str:
+    """The whole picture; `label` is what a screen reader says. One of style "strip" is stretched to its place."""
+    stretch = ' preserveAspectRatio="none"' if style == "strip" else ""
+    said = escape(label, quote=True)
+    shape = f'class="{style}" viewBox="0 0 {width:g} {height:g}"{stretch}'
+    return f'<svg {shape} role="img" aria-label="{said}">{content}</svg>'

@@ -31,6 +31,7 @@ def gauge(value: float, limit: float, kept: bool, floor: bool, tip: str) -> str:
         + box((min(at, 158) if not floor else at, 0, 2, 14), "mark2"),
         height=14,
         width=160,
+        style="strip",
     )
 
 
@@ -45,8 +46,23 @@ def pair(value: float, baseline: float, tip: str) -> str:
     )
 
 
-def whisker(value: float, interval: tuple[float, float], within: tuple[float, float], tip: str) -> str:
-    """A figure with its interval on a scale that all lines of the table share."""
+def counts(items: Sequence[tuple[str, float, str]], label: str) -> str:
+    """Thin bars, name, bar and words on one line: for many short names."""
+    most = max((value for _, value, _ in items), default=0) or 1.0
+    left = min(12 + 7 * max((len(name) for name, _, _ in items), default=0), 150)
+    parts = []
+    for i, (name, value, words) in enumerate(items):
+        top = 21 * i
+        parts.append(text(left - 8, top + 13, name if len(name) <= 20 else name[:19] + "…", "tick", "end"))
+        parts.append(box((left, top + 4, (340 - left) * value / most, 11), "bar", f"{name}: {words}"))
+        parts.append(text(346 + 50, top + 13, words, "tick", "end"))
+    return svg(label, "".join(parts), height=21 * max(len(items), 1))
+
+
+def whisker(
+    value: float, interval: tuple[float, float], baseline: float | None, within: tuple[float, float], tip: str
+) -> str:
+    """A figure with its interval on a scale, and the baseline as a hollow mark."""
     low, high = within
     reach = high - low or 1.0
 
@@ -58,6 +74,7 @@ def whisker(value: float, interval: tuple[float, float], within: tuple[float, fl
         tip,
         box((6, 7.5, 148, 1), "track")
         + box((start, 6.5, max(end - start, 1), 3), "whisker", tip)
+        + (dot(at(baseline), 8, 4.5, "hollow", tip) if baseline is not None else "")
         + dot(at(value), 8, 4.5, "bar", tip),
         height=16,
         width=160,

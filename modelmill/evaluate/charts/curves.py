@@ -17,8 +17,8 @@ def curves(series: Sequence[tuple[str, str, Points]], y_name: str, breaks: Seque
     every = [point for _, _, points in clean for point in points]
     values = [value for _, value in every]
     log = y_name == "loss" and is_wide(values)
-    x = horizontal(min(step for step, _ in every), max(max(step for step, _ in every), 1))
-    y = vertical(*span(values, log), log)
+    x = horizontal(min(step for step, _ in every), max(max(step for step, _ in every), 2), whole=True)
+    y = vertical(*span(_told(clean) or values, log), log)
     content = [frame(x, y, "epoch", y_name)]
     for at in breaks:
         content.append(f'<line class="limit" x1="{x.at(at)}" x2="{x.at(at)}" y1="{y.start}" y2="{y.end}"/>')
@@ -32,19 +32,32 @@ def curves(series: Sequence[tuple[str, str, Points]], y_name: str, breaks: Seque
     return svg(f"{y_name} over epochs", "".join(content))
 
 
-def progress(values: Sequence[tuple[int, float, str]], metric: str, higher: bool) -> str:
-    """Every trial's quality in order, `(number, value, tip)`, and the line of the best so far."""
+def _told(series: Sequence[tuple[str, str, Points]]) -> list[float]:
+    """The values that the y axis is laid for: not those of other trials, nor of the very first epochs among them."""
+    if not any(style == "faint" for _, style, _ in series):
+        return []
+    own = [points for _, style, points in series if style != "faint"]
+    return [value for points in own for _, value in points[len(points) // 10 :]]
+
+
+def progress(values: Sequence[tuple[int, float, bool, str]], metric: str, higher: bool) -> str:
+    """Every trial's quality in order, `(number, value, kept, tip)`, and the line of the best kept one so far."""
     ordered = sorted(values)
-    x = horizontal(ordered[0][0], max(ordered[-1][0], ordered[0][0] + 1))
-    ranked = sorted((value for _, value, _ in ordered), reverse=higher)
+    x = horizontal(ordered[0][0], max(ordered[-1][0], ordered[0][0] + 1), whole=True)
+    ranked = sorted((value for _, value, _, _ in ordered), reverse=higher)
     y = vertical(*span(ranked[: max(len(ranked) * 3 // 4, 2)]))
     best: list[tuple[float, float]] = []
-    for number, value, _ in ordered:
+    for number, value, kept, _ in ordered:
+        if not kept:
+            continue
         top = value if not best else (max if higher else min)(best[-1][1], value)
         if best:
             best.append((number, best[-1][1]))
         best.append((number, top))
-    marks = "".join(dot(x.at(number), y.at(value), 3, "past", tip) for number, value, tip in ordered)
+    marks = "".join(
+        dot(x.at(number), y.at(value), 3.5, "past" if kept else "past missed", tip)
+        for number, value, kept, tip in ordered
+    )
     best_line = line([(x.at(number), y.at(value)) for number, value in best], "front")
     label = f"best {words(metric)} so far, trial by trial"
     return svg(label, frame(x, y, "trial", words(metric)) + best_line + marks)

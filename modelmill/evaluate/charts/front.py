@@ -68,7 +68,7 @@ def best(marks: Iterable[Mark], scale: Scale) -> list[Mark]:
 def _axes(marks: Sequence[Mark], scale: Scale) -> tuple[Axis, Axis]:
     costs = [mark.x for mark in marks]
     log = is_wide(costs)
-    x = horizontal(*span([*costs, *([scale.limit] if scale.limit else [])], log))
+    x = horizontal(*span([*costs, *([scale.limit] if scale.limit else [])], log), log)
     return x, vertical(*_focus(marks, scale))
 
 
