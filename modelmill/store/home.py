@@ -28,8 +28,6 @@ class Home:
     @cached_property
     def database(self) -> Database:
         """The database; it is made at its first use."""
-        if not self.database_url:
-            make_folder(self.path)
         return Database(self.database_url or f"sqlite:///{self.path.as_posix()}/modelmill.db")
 
     @cached_property
