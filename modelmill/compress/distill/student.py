@@ -36,7 +36,7 @@ def narrower(model: Model, ratio: float, train: Dataset, seed: int) -> Model:
     shape = features(model.part, model.signature, train).shape[1:]
     body = arch(model.signature, shape, seed)
     note = f"a student of width {width} learns from one of width {table.get('width', decode('arch', table).width)}"
-    return model.with_body(body, "network", note, arch.encode())
+    return model.with_body(body, "network", note, arch.as_table())
 
 
 def objective(model: Model, train: Dataset, task: Task, temperature: float, share: float) -> Objective:

@@ -44,7 +44,14 @@ def batches(dataset: Dataset) -> Iterator[Mapping[str, Array]]:
 
 
 def static(
-    graph: bytes, dataset: Dataset, *, calibration: str, per_channel: bool, smallest: int, preprocess: bool
+    graph: bytes,
+    dataset: Dataset,
+    *,
+    calibration: str,
+    per_channel: bool,
+    reduce_range: bool,
+    smallest: int,
+    preprocess: bool,
 ) -> tuple[bytes, int] | None:
     """The quantized graph and how many nodes work in integers; None where no node is worth it."""
     model = load(graph)
@@ -61,6 +68,7 @@ def static(
             op_types_to_quantize=sorted(HEAVY | FOLLOWERS),
             nodes_to_quantize=[*nodes, *followers(model, nodes)],
             per_channel=per_channel,
+            reduce_range=reduce_range,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=METHODS[calibration],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -24,6 +24,8 @@ class Dynamic(Compressor):
 
     per_channel: bool = False
     """One scale for each output channel of the weights, instead of one for all."""
+    weight_bits: Literal[7, 8] = 7
+    """7 of 8 bits keep sums exact on processors without 8-bit dot products; with 8 these may saturate there."""
     smallest: Annotated[int, Meta(ge=1)] = 64
     """Weights with fewer numbers than this stay floats."""
 
@@ -31,7 +33,7 @@ class Dynamic(Compressor):
         """Yield the quantized graph, or the graph as it is where nothing can be quantized."""
         from modelmill.compress.quantize.graphs import dynamic, outcome, skipped
 
-        found = dynamic(model.body.value, self.per_channel, self.smallest)
+        found = dynamic(model.body.value, self.per_channel, self.weight_bits == 7, self.smallest)
         if found is None:
             yield skipped(model, self.smallest)
         else:

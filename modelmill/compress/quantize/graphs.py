@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -77,7 +78,7 @@ def followers(model: Any, starts: list[str]) -> list[str]:
     return found
 
 
-def dynamic(graph: bytes, per_channel: bool, smallest: int) -> tuple[bytes, int] | None:
+def dynamic(graph: bytes, per_channel: bool, reduce_range: bool, smallest: int) -> tuple[bytes, int] | None:
     """The graph with weights of Gemm and MatMul in 8 bits, and how many; None where no node is worth it."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -92,7 +93,12 @@ def dynamic(graph: bytes, per_channel: bool, smallest: int) -> tuple[bytes, int]
     with quiet(), TemporaryDirectory() as folder:
         path = Path(folder) / "quantized.onnx"
         quantize_dynamic(
-            model, path, nodes_to_quantize=[*nodes, *made], per_channel=per_channel, weight_type=QuantType.QInt8
+            model,
+            path,
+            nodes_to_quantize=[*nodes, *made],
+            per_channel=per_channel,
+            reduce_range=reduce_range,
+            weight_type=QuantType.QInt8,
         )
         return tidy(onnx.load(path)), len(nodes)
 
@@ -114,11 +120,12 @@ def skipped(model: Model, smallest: int) -> Progress:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without onnxruntime's hints to people who call its tools by hand."""
+    """Without onnxruntime's hints to people who call its tools by hand, and without what its tools print."""
     root = logging.getLogger()
     before = root.level
     root.setLevel(logging.ERROR)
     try:
-        yield
+        with redirect_stdout(StringIO()):
+            yield
     finally:
         root.setLevel(before)

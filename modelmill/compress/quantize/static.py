@@ -24,6 +24,8 @@ class Static(Compressor):
 
     per_channel: bool = True
     """One scale for each output channel of the weights, instead of one for all."""
+    weight_bits: Literal[7, 8] = 7
+    """7 of 8 bits keep sums exact on processors without 8-bit dot products; with 8 these may saturate there."""
     calibration: Literal["minmax", "entropy", "percentile"] = "minmax"
     """How the range of an activation is chosen from what was seen."""
     rows: Annotated[int, Meta(ge=1)] = 512
@@ -46,6 +48,7 @@ class Static(Compressor):
             data.train.take(index),
             calibration=self.calibration,
             per_channel=self.per_channel,
+            reduce_range=self.weight_bits == 7,
             smallest=self.smallest,
             preprocess=self.preprocess,
         )
