@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -42,9 +42,10 @@ class Prepared:
     labels: tuple[str, ...]
 
 
-def prepare(steps: Sequence[Preparation], train: Dataset, kind: Literal["table", "image"]) -> Prepared:
+def prepare(steps: Sequence[Preparation], train: Dataset, kind: str) -> Prepared:
     """Fit the steps on the training rows; the fragment ends in `features`, as a body of that kind takes them.
 
+    kind: "table" or "image".
     Raises SpecError where a column is left that no step turned into numbers.
     """
     _check_names(train.fields)
@@ -61,7 +62,7 @@ def prepare(steps: Sequence[Preparation], train: Dataset, kind: Literal["table",
     return Prepared(writer.fragment(), features.values.shape[1:], features.labels)
 
 
-def defaults(fields: Sequence[Field], kind: Literal["table", "image"]) -> list[dict[str, Any]]:
+def defaults(fields: Sequence[Field], kind: str) -> list[dict[str, Any]]:
     """The `[[prepare]]` tables that the fields need, in order, where a spec has none.
 
     >>> defaults([Field("when", "INT64", kind="date"), Field("x", "FP32", nullable=True)], "table")

@@ -1,0 +1,37 @@
+"""Precision and recall in one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from modelmill.contracts import Array, Metric, Outputs
+from modelmill.metrics import counts
+
+
+class F1(Metric):
+    """The harmonic mean of precision and recall: the mean over labels, each counting the same.
+
+    A label that is never right counts 0.
+
+    >>> metric = F1()
+    >>> round(metric.total(metric.part({"label": np.array([0, 1, 1])}, np.array([0, 0, 1]), (0, 1))), 4)
+    0.6667
+    """
+
+    better: ClassVar[str] = "higher"
+    tasks: ClassVar[frozenset[str]] = frozenset({"classify"})
+
+    def part(self, predictions: Outputs, targets: Array, classes: Sequence[Any]) -> counts.Counts:
+        """The counts of every label."""
+        return counts.counts(np.asarray(predictions["label"]), targets)
+
+    def merge(self, first: Any, second: Any) -> counts.Counts:
+        """The sums."""
+        return counts.merge(first, second)
+
+    def total(self, part: Any) -> float:
+        """NaN without rows."""
+        return counts.macro(part, lambda right, said, true: (2 * right, said + true))

@@ -1,0 +1,37 @@
+"""How many of the rows of a label are found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from modelmill.contracts import Array, Metric, Outputs
+from modelmill.metrics import counts
+
+
+class Recall(Metric):
+    """Of the rows that have a label, the share that was given it: the mean over labels, each counting the same.
+
+    A label that is said but never true counts 0.
+
+    >>> metric = Recall()
+    >>> metric.total(metric.part({"label": np.array([0, 1, 1])}, np.array([0, 0, 1]), (0, 1)))
+    0.75
+    """
+
+    better: ClassVar[str] = "higher"
+    tasks: ClassVar[frozenset[str]] = frozenset({"classify"})
+
+    def part(self, predictions: Outputs, targets: Array, classes: Sequence[Any]) -> counts.Counts:
+        """The counts of every label."""
+        return counts.counts(np.asarray(predictions["label"]), targets)
+
+    def merge(self, first: Any, second: Any) -> counts.Counts:
+        """The sums."""
+        return counts.merge(first, second)
+
+    def total(self, part: Any) -> float:
+        """NaN without rows."""
+        return counts.macro(part, lambda right, said, true: (right, true))
