@@ -1,0 +1,146 @@
+"""The pages at `/`: the models that are served, and for each a place to draw a digit or fill in a row."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import modelmill
+from modelmill.errors import UnknownModel, UsageError
+from modelmill.serve import views
+from modelmill.serve.app import SAFETY
+from modelmill.serve.endpoint import Shelf
+from modelmill.serve.http import Receive, Reply, Scope, Send, path_parts, send_reply, wrong_method
+from modelmill.version import Version
+
+if TYPE_CHECKING:
+    import jinja2
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+HTML = "text/html; charset=utf-8"
+
+
+@dataclass(frozen=True, eq=False)
+class Pages:
+    """An ASGI callable for `/`, `/models/NAME` and `/static/...`; the service hands it what it does not know itself.
+
+    The service says what it serves in the scope's state, as `served`: model to number. Without that it is whatever is
+    live.
+    """
+
+    shelf: Shelf
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        served: Mapping[str, int] | None = scope.get("state", {}).get("served")
+        parts = path_parts(scope.get("raw_path") or scope["path"].encode())
+        if scope["method"] not in ("GET", "HEAD"):
+            await send_reply(wrong_method(("GET",), scope["method"]), send)
+            return
+        if parts[0] == "static":
+            reply = self.static("/".join(parts[1:]))
+        else:
+            reply = await asyncio.to_thread(self.page, parts, served)
+        await send_reply(reply, send)
+
+    def page(self, parts: list[str], served: Mapping[str, int] | None) -> Reply:
+        """The page at a path."""
+        if parts in ([""], ["models"]):
+            return self.index(served)
+        if len(parts) == 2 and parts[0] == "models":
+            return self.model(parts[1], served)
+        return self.missing("There is no such page.")
+
+    def index(self, served: Mapping[str, int] | None) -> Reply:
+        """The list of models."""
+        references = self._live() if served is None else [f"{name}@{number}" for name, number in served.items()]
+        found = [self.shelf.find(reference) for reference in references]
+        models = [{**self._summary(version), "link": f"/models/{quote(version.name)}"} for version in found]
+        return self._render("index.html", 200, models=models)
+
+    def model(self, reference: str, served: Mapping[str, int] | None) -> Reply:
+        """The page of one model, or of one of its versions."""
+        name, at, _ = reference.partition("@")
+        if served is not None and name not in served:
+            return self.missing(f"No model named {name[:80]} is served here.")
+        asked = reference if at or served is None else f"{name}@{served[name]}"
+        try:
+            version = self.shelf.find(asked)
+        except (UnknownModel, UsageError) as error:
+            return self.missing(error.message)
+        detail = views.detail(version, self.shelf.versions(version.name))
+        present = served[name] if served is not None else version.number
+        reference = version.name if version.number == present else version.reference
+        return self._render("model.html", 200, model=detail, reference=reference, served=present)
+
+    def missing(self, message: str) -> Reply:
+        """The page that says what is not there, and where to go."""
+        return self._render("missing.html", 404, message=message)
+
+    def static(self, name: str) -> Reply:
+        """A style sheet or script, if it is one of ours."""
+        body = self._files.get(name)
+        if body is None:
+            return self.missing("There is no such file.")
+        kind = TYPES[Path(name).suffix]
+        return Reply(200, body, f"{kind}; charset=utf-8", (*SAFETY, ("cache-control", "no-cache")))
+
+    def _live(self) -> list[str]:
+        return [name for name in self.shelf.names() if any("live" in v.aliases for v in self.shelf.versions(name))]
+
+    def _summary(self, version: Version) -> dict[str, Any]:
+        numbers = [other.number for other in self.shelf.versions(version.name)]
+        return views.summary(version, numbers)
+
+    def _render(self, template: str, status: int, **values: Any) -> Reply:  # noqa: ANN401 - what the template names
+        body = self._templates.get_template(template).render(mill=modelmill.__version__, **values)
+        return Reply(status, body.encode(), HTML, SAFETY)
+
+    @cached_property
+    def _files(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in STATIC.iterdir() if path.suffix in TYPES}
+
+    @cached_property
+    def _templates(self) -> jinja2.Environment:
+        import jinja2
+
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters["bytes"] = in_kilobytes
+        environment.filters["day"] = as_day
+        environment.filters["quote"] = quote
+        return environment
+
+
+def in_kilobytes(size: int | None) -> str:
+    """A size as people read it.
+
+    >>> in_kilobytes(48213)
+    '48.2 kB'
+    """
+    if size is None:
+        return "–"
+    return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"
+
+
+def as_day(milliseconds: int) -> str:
+    """A moment as a day and a time, UTC.
+
+    >>> as_day(0)
+    '1970-01-01 00:00'
+    """
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M")
