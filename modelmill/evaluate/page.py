@@ -69,15 +69,29 @@ def view(report: Report) -> dict[str, Any]:
 def card(table: Mapping[str, Any]) -> dict[str, Any]:
     """A data card sorted by form: plain facts, counts that are drawn as bars, and tables."""
     facts, counts, tables = {}, {}, {}
-    for key, value in table.items():
+    for key, value in _flat(table).items():
         name = key.replace("_", " ")
         if _is_counts(value):
             counts[name] = _bars(value)
         elif _is_table(value):
-            tables[name] = {"head": list(dict.fromkeys(k for row in value for k in row)), "rows": value}
+            head = list(dict.fromkeys(k for row in value for k in row))
+            tables[name] = {"head": head, "rows": [[_said(row.get(key)) for key in head] for row in value]}
         elif value not in (None, "", [], {}):
             facts[name] = _said(value)
     return {"facts": facts, "counts": counts, "tables": tables}
+
+
+def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The card without what the page shows elsewhere, and the target's own card laid out in it."""
+    found = {key: value for key, value in table.items() if key not in ("rows", "features", "digest", "findings")}
+    target = found.pop("target", None)
+    if isinstance(target, dict):
+        name = target.get("name") or "target"
+        found["target"] = name
+        found |= {f"{name}: {key}": value for key, value in target.items() if key != "name"}
+    elif target:
+        found["target"] = target
+    return found
 
 
 def _is_counts(value: Any) -> bool:
@@ -97,6 +111,8 @@ def _bars(value: Mapping[str, float]) -> str:
 
 
 def _said(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
@@ -104,6 +120,8 @@ def _said(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_said(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
+        if value and all(isinstance(item, list | tuple) and len(item) == 2 for item in value):
+            return ", ".join(f"{_said(item)} ({_said(count)})" for item, count in value)
         return ", ".join(_said(item) for item in value)
     return str(value)
 

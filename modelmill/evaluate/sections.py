@@ -23,12 +23,15 @@ BODIES = {
     "linear": "a linear model",
     "tree": "a decision tree",
     "forest": "a forest of trees",
-    "boosting": "boosted trees",
-    "lightgbm": "boosted trees (LightGBM)",
+    "boosting": "an ensemble of boosted trees",
+    "lightgbm": "an ensemble of boosted trees (LightGBM)",
     "mlp": "a small fully connected network",
     "cnn": "a convolutional network",
 }
 """What a family is called in a sentence."""
+
+COMPARED = {"size": ("larger", "smaller"), "latency": ("slower", "faster")}
+"""What a cost is called that is greater, and one that is less."""
 
 TINTS = 6
 UNBOUNDED = frozenset({"mae", "rmse", "log_loss"})
@@ -206,7 +209,7 @@ def costs(told: Story) -> list[Row]:
                 "value": figure(value),
                 "unit": UNITS.get(name, ""),
                 "baseline": figure(plain) if plain is not None else "",
-                "change": change(value, plain, name in FLOORS),
+                "change": change(name, value, plain),
                 "picture": bars.pair(value, plain, tip) if plain is not None else "",
             }
         )
@@ -228,18 +231,19 @@ def _costs(report: Report) -> list[tuple[str, float, float | None]]:
     return [(name, value, plain) for name, value, plain in [*kilobytes, *listed] if value is not None]
 
 
-def change(value: float, plain: float | None, floor: bool) -> str:
+def change(name: str, value: float, plain: float | None) -> str:
     """How many times better or worse than uncompressed.
 
-    >>> change(10, 31, False), change(10, 10.2, False), change(30, 10, True)
-    ('3.1× less', 'the same', '3.0× more')
+    >>> change("size_kb", 10, 31), change("memory_mb", 10, 10.2), change("throughput_rps", 30, 10)
+    ('3.1× smaller', 'the same', '3.0× more')
     """
     if not plain or not value:
         return ""
     ratio = value / plain
     if 1 / 1.05 < ratio < 1.05:
         return "the same"
-    return f"{ratio:.1f}× more" if ratio > 1 else f"{1 / ratio:.1f}× less"
+    more, less = COMPARED.get(name.partition("_")[0], ("more", "less"))
+    return f"{ratio:.1f}× {more}" if ratio > 1 else f"{1 / ratio:.1f}× {less}"
 
 
 def tried(told: Story) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelmill.evaluate.charts.axes import box, dot, svg, text
+from modelmill.evaluate.charts.axes import WIDTH, box, dot, svg, text
 
 
 def bars(items: Sequence[tuple[str, float, str]], label: str, style: str = "bar") -> str:
@@ -14,9 +14,9 @@ def bars(items: Sequence[tuple[str, float, str]], label: str, style: str = "bar"
     for i, (name, value, words) in enumerate(items):
         top = 34 * i
         parts.append(text(0, top + 12, name, "item"))
-        parts.append(text(400, top + 12, words, "tick", "end"))
-        parts.append(box((0, top + 18, 400, 7), "track"))
-        parts.append(box((0, top + 18, 400 * value / most, 7), style, f"{name}: {words}"))
+        parts.append(text(WIDTH, top + 12, words, "tick", "end"))
+        parts.append(box((0, top + 18, WIDTH, 7), "track"))
+        parts.append(box((0, top + 18, WIDTH * value / most, 7), style, f"{name}: {words}"))
     return svg(label, "".join(parts), height=34 * max(len(items), 1))
 
 
@@ -54,8 +54,8 @@ def counts(items: Sequence[tuple[str, float, str]], label: str) -> str:
     for i, (name, value, words) in enumerate(items):
         top = 21 * i
         parts.append(text(left - 8, top + 13, name if len(name) <= 20 else name[:19] + "…", "tick", "end"))
-        parts.append(box((left, top + 4, (340 - left) * value / most, 11), "bar", f"{name}: {words}"))
-        parts.append(text(346 + 50, top + 13, words, "tick", "end"))
+        parts.append(box((left, top + 4, (WIDTH - 56 - left) * value / most, 11), "bar", f"{name}: {words}"))
+        parts.append(text(WIDTH, top + 13, words, "tick", "end"))
     return svg(label, "".join(parts), height=21 * max(len(items), 1))
 
 

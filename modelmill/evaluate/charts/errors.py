@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from modelmill.evaluate.charts.axes import Axis, box, dot, frame, horizontal, line, span, svg, text, vertical
+from modelmill.evaluate.charts.axes import WIDTH, Axis, box, dot, frame, horizontal, line, span, svg, text, vertical
 from modelmill.evaluate.words import figure
 
 MOST = 26
@@ -22,7 +22,7 @@ def matrix(classes: Sequence[Any], counts: Sequence[Sequence[int]]) -> str:
     left = 22 + LETTER * max(len(name) for name in names)
     steep = max(len(name) for name in names) > 3
     top = 24 + (LETTER * 0.75 * max(len(name) for name in names) if steep else 8)
-    cell = (400 - left - 4) / len(names)
+    cell = (WIDTH - left - 4) / len(names)
     cell = min(cell, 64.0)
     parts = [text(left, 10, "said", "name"), text(2, top - 6, "was", "name")]
     for i, name in enumerate(names):
