@@ -135,9 +135,10 @@ def test_workers_compute_on_one_thread(pool: Pool) -> None:
 
 @pytest.mark.parametrize(("arguments", "words"), [("broken", "the arguments are broken"), ("dead", "exit code 4")])
 def test_work_that_cannot_be_set_up_is_refused_once(arguments: str, words: str) -> None:
-    with Pool(1, jobs.setup, arguments) as pool, pytest.raises(WorkError, match=words):
+    with Pool(1, jobs.setup, arguments) as pool:
         pool.submit("a", 1)
-        everything(pool)
+        with pytest.raises(WorkError, match=words):
+            everything(pool)
 
 
 def test_interrupting_a_worker_does_not_disturb_its_job(pool: Pool) -> None:
