@@ -93,7 +93,7 @@ def rate(
 def measure(
     models: Sequence[bytes], data: Dataset, wanted: Sequence[str] = REPORTED, quick: bool = False
 ) -> Measurements:
-    """What ONNX files cost, measured in one interleaved run; the first is the baseline of the others.
+    """What ONNX files cost, measured in one interleaved run; the last is the baseline of the others.
 
     Gives the wanted costs and what comes with them of the same calls: `latency_p95_ms`, `latency_b32_ms`, and for
     several models `latency_ratio` with its interval. `quick` is for trials, in well under a second a model.

@@ -12,7 +12,7 @@ import msgspec
 
 from modelmill.evaluate.charts import bars, curves, errors
 from modelmill.evaluate.charts.front import Mark, Scale, front
-from modelmill.evaluate.words import LOWER, UNITS, figure, restarts, words
+from modelmill.evaluate.words import UNITS, figure, higher, restarts, words
 from modelmill.report import Report, Value
 from modelmill.spec import FLOORS
 from modelmill.trial import Trial
@@ -34,7 +34,6 @@ COMPARED = {"size": ("larger", "smaller"), "latency": ("slower", "faster")}
 """What a cost is called that is greater, and one that is less."""
 
 TINTS = 6
-UNBOUNDED = frozenset({"mae", "rmse", "log_loss"})
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def limits(told: Story) -> list[Row]:
     """Every limit with a gauge."""
     rows = []
     for name, limit in told.report.limits.items():
-        floor = name in FLOORS or (name in told.report.metrics and name not in LOWER)
+        floor = name in FLOORS or (name in told.report.metrics and higher(name))
         unit = UNITS.get(name, "")
         verdict = "kept" if limit.kept else "missed"
         tip = f"{words(name)}: {figure(limit.value)} {unit}, {'at least' if floor else 'at most'} {figure(limit.limit)}"
@@ -177,7 +176,7 @@ def metrics(told: Story) -> list[Row]:
         interval = value.interval or (value.value, value.value)
         other = plain[name].value if name in plain else None
         both = [*interval, value.value, *([other] if other is not None else [])]
-        within = (0.0, max(both) * 1.1 or 1.0) if name in UNBOUNDED else _within(both)
+        within = (0.0, max(both) * 1.1 or 1.0) if not higher(name) else _within(both)
         tip = f"{words(name)}: {quality(value)}; scale from {figure(within[0])} to {figure(within[1])}"
         rows.append(
             {
@@ -248,16 +247,16 @@ def change(name: str, value: float, plain: float | None) -> str:
 
 def tried(told: Story) -> Row:
     """The pictures of what was tried, with their legend."""
-    metric, higher = told.metric, told.metric not in LOWER
+    metric = told.metric
     scored = [trial for trial in told.trials if metric in trial.metrics]
     pictures = []
     for cost in _axes(told, scored):
         marks = [_mark(told, trial, cost) for trial in scored if cost in _charged(trial)]
-        scale = Scale(cost, metric, higher, cost in FLOORS, told.limits.get(cost))
+        scale = Scale(cost, metric, higher(metric), cost in FLOORS, told.limits.get(cost))
         pictures.append(front(marks, scale))
     if len(scored) > 1:
         past = [(trial.number, trial.metrics[metric], _kept(told, trial), _tip(told, trial)) for trial in scored]
-        pictures.append(curves.progress(past, metric, higher))
+        pictures.append(curves.progress(past, metric, higher(metric)))
     return {"pictures": pictures, "legend": [(i % TINTS, name) for i, name in enumerate(told.families)]}
 
 
@@ -291,7 +290,7 @@ def _keeps(told: Story, trial: Trial, name: str, limit: float) -> bool:
     value = {**trial.metrics, **_charged(trial)}.get(name)
     if value is None:
         return True
-    floor = name in FLOORS or (name in told.report.metrics and name not in LOWER)
+    floor = name in FLOORS or (name in told.report.metrics and higher(name))
     return value >= limit if floor else value <= limit
 
 
@@ -359,7 +358,7 @@ def importance(told: Story) -> str:
 def table(told: Story) -> list[Row]:
     """Every trial: the winner first, then by quality; with why it lost."""
     why = {row["trial"]: row["why"] for row in told.report.details.get("runners_up") or ()}
-    sign = 1 if told.metric in LOWER else -1
+    sign = 1 if not higher(told.metric) else -1
     worst = float("inf")
     order = sorted(
         told.trials,

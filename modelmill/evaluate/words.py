@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
+from modelmill.errors import UnknownName
 from modelmill.spec import FLOORS, Goal
 from modelmill.trial import Point, Trial
 
@@ -24,9 +25,6 @@ UNITS = {
 }
 """The unit of every cost, as it is printed."""
 
-LOWER = frozenset({"log_loss", "mae", "rmse"})
-"""Metrics of which less is better."""
-
 WIDE = 0.05
 """A gap between training and validation that is worth a word, of a metric that ends at 1."""
 
@@ -43,7 +41,7 @@ def _gap(train: Mapping[str, float], valid: Mapping[str, float]) -> list[str]:
         return []
     seen, unseen = train[name], valid[name]
     figures = f"{words(name)} {figure(seen)} on the rows it learned from, {figure(unseen)} on rows it did not"
-    if name in LOWER:
+    if not higher(name):
         worse = (unseen - seen) / abs(seen) if seen else (unseen > 0) * 1.0
         wide, weak = 0.5, False
     else:
@@ -108,7 +106,7 @@ def _first(notes: Sequence[str]) -> str:
 
 def _miss(name: str, limit: float, trial: Trial) -> str:
     value = {**trial.metrics, **trial.costs}.get(name)
-    floor = name in FLOORS or (name in trial.metrics and name not in LOWER)
+    floor = name in FLOORS or (name in trial.metrics and higher(name))
     if value is None or (value >= limit if floor else value <= limit):
         return ""
     side = "below the floor of" if floor else "over the limit of"
@@ -123,17 +121,33 @@ def _compared(trial: Trial, won: Trial, goal: Goal) -> str:
             continue
         worse = mine < best if direction == "maximize" else mine > best
         gap = abs(mine - best)
-        if worse and gap > 1e-3 * max(abs(best), 1e-12):
+        if worse and gap > won.spread:
             return f"{words(name)} {figure(gap)} {'lower' if mine < best else 'higher'}"
-    return _dearer(trial, won)
+        if not worse:
+            return _dearer(trial, won, f"{words(name)} {figure(gap)} better, within the noise")
+    return _dearer(trial, won, "as good within the noise")
 
 
-def _dearer(trial: Trial, won: Trial) -> str:
+def _dearer(trial: Trial, won: Trial, quality: str) -> str:
     for name, adjective in (("size_kb", "larger"), ("size_bytes", "larger"), ("latency_ms", "slower")):
         mine, best = trial.costs.get(name), won.costs.get(name)
         if mine and best and mine > 1.05 * best:
-            return f"as good, but {mine / best:.1f} times {adjective}"
-    return "as good within the noise, found later or no smaller"
+            return f"{quality}, but {mine / best:.1f} times {adjective}"
+    return f"{quality}, and no smaller"
+
+
+def higher(metric: str) -> bool:
+    """Whether more of a metric is better; so it is taken to be where the metric is not known here.
+
+    >>> higher("accuracy"), higher("rmse")
+    (True, False)
+    """
+    from modelmill.metrics.score import better
+
+    try:
+        return better(metric) == "higher"
+    except UnknownName:
+        return True
 
 
 def words(name: str) -> str:

@@ -17,7 +17,7 @@ class Latency(Cost):
     """Milliseconds for one row on one thread, spinning off: the median, the 95th and the 99th percentile.
 
     All come from the same calls. The models take turns in blocks whose order is shuffled, each on the same real rows,
-    and blocks in which the first model, the baseline, drifts by over 5 % are left out. With several models there is
+    and blocks in which the last model, the baseline, drifts by over 5 % are left out. With several models there is
     also `latency_ratio`, the median over blocks of a model's time to the baseline's, and the ends of its 95 % interval
     (`latency_ratio_low`, `latency_ratio_high`): a model is faster where the upper end is below 1.
     """
@@ -34,7 +34,7 @@ class Latency(Cost):
     def __call__(self, models: Sequence[bytes], data: Dataset) -> Measurements:
         """Milliseconds of single rows, for every model."""
         series = time_rows(models, data, 1, Plan(self.seconds, self.blocks, self.warmups))
-        return [_figures(one, series[0], len(models) > 1) for one in series]
+        return [_figures(one, series[-1], len(models) > 1) for one in series]
 
 
 def _figures(series: Series, baseline: Series, several: bool) -> dict[str, float]:

@@ -52,7 +52,7 @@ class Series:
 
 
 def time_rows(models: Sequence[bytes], data: Dataset, rows: int, plan: Plan, seed: int = 0) -> list[Series]:
-    """Time ONNX files on `rows` real rows a call, in turns; the first model is the baseline."""
+    """Time ONNX files on `rows` real rows a call, in turns; the last model is the baseline."""
     runs = [_run(session(model), data, rows) for model in models]
     with _quiet(pinned=plan.blocks >= 8):
         return interleave(runs, plan, seed)
@@ -89,7 +89,7 @@ def interleave(runs: Sequence[Run], plan: Plan, seed: int = 0) -> list[Series]:
             wall, cpu = _block(runs[k], calls[k])
             walls[k].append(wall)
             cpus[k].append(cpu)
-    kept = calm(np.array([np.median(wall) for wall in walls[0]]))
+    kept = calm(np.array([np.median(wall) for wall in walls[-1]]))
     return [
         Series(
             np.concatenate([wall[i] for i in kept]),
