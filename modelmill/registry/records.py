@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -13,6 +14,8 @@ from modelmill.report import Lineage
 from modelmill.signature import Signature
 from modelmill.store.engine import Connection
 from modelmill.version import LIVE, Version
+
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def names(connection: Connection) -> list[str]:
@@ -153,20 +156,13 @@ def before(happened: Sequence[Event], alias: str, known: Sequence[int], current:
     return left[-1] if left else None
 
 
-def unreferenced(connection: Connection, digests: Iterable[str]) -> list[str]:
-    """The digests that no version and no trial of an unfinished search needs."""
-    return [digest for digest in digests if not _referenced(connection, digest)]
-
-
-def _referenced(connection: Connection, digest: str) -> bool:
-    if connection.row("SELECT 1 FROM files WHERE digest = :digest", {"digest": digest}):
-        return True
-    trial = connection.row(
-        "SELECT 1 FROM trials JOIN studies ON studies.id = trials.study_id"
-        " WHERE studies.state <> 'finished' AND trials.body LIKE :pattern",
-        {"pattern": f'%"{digest}"%'},
+def needed(connection: Connection) -> set[str]:
+    """The digests that some version, or some trial of an unfinished search, needs."""
+    files = connection.rows("SELECT digest FROM files")
+    bodies = connection.rows(
+        "SELECT body FROM trials JOIN studies ON studies.id = trials.study_id WHERE studies.state <> 'finished'"
     )
-    return trial is not None
+    return {digest for (digest,) in files} | {digest for (body,) in bodies for digest in DIGEST.findall(body)}
 
 
 def _unknown(where: str, what: str, name: str, known: Iterable[str]) -> UnknownModel:

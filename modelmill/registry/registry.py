@@ -166,13 +166,22 @@ class Registry:
             for table in ("aliases", "files", "versions"):
                 connection.execute(f"DELETE FROM {table} WHERE name = :name AND number = :number", key)
             records.record(connection, Event(_now_ms(), "delete", version.name, version.number, note))
-        self._forget(version)
+        self._forget(dict(zip(version.files.values(), version.sizes.values(), strict=True)))
 
-    def _forget(self, version: Version) -> None:
-        """Drop a deleted version's bytes. The lock is held so that no publisher counts on them meanwhile."""
+    def sweep(self, older_than_s: float = 86_400.0) -> int:
+        """How many bytes were freed: files that no version and no unfinished search needs, and torn ones.
+
+        Younger ones are left, since a search writes a candidate's file before it records the trial.
+        """
+        return self._forget(self._blobs.older(time.time() - older_than_s))
+
+    def _forget(self, sizes: Mapping[str, int]) -> int:
+        """Drop the bytes that nothing needs. The lock is held so that no publisher counts on them meanwhile."""
         with self._database.writing() as connection:
-            for digest in records.unreferenced(connection, set(version.files.values())):
+            unneeded = sizes.keys() - records.needed(connection)
+            for digest in unneeded:
                 self._blobs.delete(digest)
+        return sum(sizes[digest] for digest in unneeded)
 
     def file(self, version: Version | str, name: str) -> bytes:
         """The bytes of one of a version's files, verified. Raises Tampered where they are not as published."""

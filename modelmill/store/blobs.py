@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import string
 from pathlib import Path
 
 from modelmill.errors import StorageError, Tampered
-from modelmill.store.disk import make_folder, refused, sync_folder, write_file
+from modelmill.store.disk import PARTIAL, make_folder, refused, sync_folder, write_file
 
 PREFIX = "sha256:"
 
@@ -39,6 +40,7 @@ class Blobs:
         if self._holds(path, data):
             # Another process may have renamed it a moment ago without having synced the folder yet.
             with _refusals(path):
+                os.utime(path)
                 sync_folder(self.folder)
         else:
             write_file(path, data)
@@ -79,6 +81,21 @@ class Blobs:
         path = self.path(digest)
         with _refusals(path), contextlib.suppress(FileNotFoundError):
             path.unlink()
+
+    def older(self, moment_s: float) -> dict[str, int]:
+        """Digest: size of everything that was last put before a moment, in seconds since 1970.
+
+        What a process left half-written when it was killed before that moment is removed on the way.
+        """
+        found: dict[str, int] = {}
+        with _refusals(self.folder), contextlib.suppress(FileNotFoundError):
+            for path in self.folder.iterdir():
+                stood = path.stat()
+                if stood.st_mtime < moment_s and path.suffix == PARTIAL:
+                    path.unlink()
+                elif stood.st_mtime < moment_s and len(path.name) == 64:
+                    found[PREFIX + path.name] = stood.st_size
+        return found
 
     def _holds(self, path: Path, data: bytes) -> bool:
         """Whether the very bytes are there already; damaged ones are written again."""

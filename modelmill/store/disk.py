@@ -10,6 +10,9 @@ from pathlib import Path
 
 from modelmill.errors import StorageError
 
+PARTIAL = ".part"
+"""How the name of a file ends that is not whole yet."""
+
 ADVICE = {
     errno.ENOSPC: "Free some space on the disk; nothing was changed.",
     errno.EDQUOT: "Free some of your disk quota; nothing was changed.",
@@ -35,7 +38,7 @@ def write_file(path: Path, data: bytes) -> None:
     Raises StorageError, and leaves what was there.
     """
     # In the same folder, since a rename is atomic only within one file system.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         _write_synced(temporary, data)
         temporary.replace(path)

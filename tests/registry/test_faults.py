@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import textwrap
@@ -17,7 +18,9 @@ import pytest
 from modelmill.errors import StorageError, UnknownModel
 from modelmill.registry.registry import Registry
 from modelmill.signature import Signature
+from modelmill.store.blobs import digest_of
 from modelmill.store.home import Home
+from modelmill.store.sqlite import SqliteConnection
 
 FILES = {"model.onnx": b"m" * 3000, "body.safetensors": b"b" * 3000}
 
@@ -228,6 +231,44 @@ def test_whichever_system_call_fails_even_the_databases_own_nothing_is_half_done
     refused, database = map(int, printed.split())
     assert refused > 15
     assert database > 2
+
+
+def test_files_are_synced_before_they_are_named_and_named_before_the_row_is_committed(
+    registry: Registry, home: Home, signature: Signature, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.publish("digits", {"model.onnx": b"first"}, signature)
+    steps: list[str] = []
+    fsync, replace, execute = os.fsync, Path.replace, SqliteConnection.execute
+
+    def traced_fsync(number: int) -> None:
+        steps.append("sync folder" if stat.S_ISDIR(os.fstat(number).st_mode) else "sync file")
+        fsync(number)
+
+    def traced_replace(path: Path, target: Path) -> Path:
+        steps.append("rename")
+        return replace(path, target)
+
+    def traced_execute(self: SqliteConnection, sql: str, parameters: Any = None) -> int:
+        steps.append(sql.split(" (")[0])
+        return execute(self, sql, parameters)
+
+    monkeypatch.setattr(os, "fsync", traced_fsync)
+    monkeypatch.setattr(Path, "replace", traced_replace)
+    monkeypatch.setattr(SqliteConnection, "execute", traced_execute)
+    registry.publish("digits", {"model.onnx": b"x"}, signature)
+    assert steps[:4] == ["sync file", "rename", "sync folder", "PRAGMA synchronous = FULL"]
+    assert steps.index("BEGIN IMMEDIATE") < steps.index("INSERT INTO versions") < steps.index("COMMIT")
+
+
+def test_bytes_that_a_delete_takes_while_they_are_published_are_put_again(
+    registry: Registry, home: Home, signature: Signature
+) -> None:
+    def meanwhile(number: int, live: bool) -> bytes:
+        home.blobs.delete(digest_of(b"shared"))
+        return b"page"
+
+    registry.publish("digits", {"model.onnx": b"shared", "report.html": meanwhile}, signature)
+    assert registry.verify("digits") == []
 
 
 @pytest.mark.parametrize("base", [0, 2])

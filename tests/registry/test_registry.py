@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -244,6 +246,26 @@ def test_deleting_keeps_the_bytes_that_others_need(registry: Registry, home: Hom
     assert registry.file("digits@1", "model.onnx") == shared
     assert home.blobs.get(candidate) == b"a candidate"
     assert not home.blobs.has(own_digest)
+
+
+def test_a_sweep_frees_what_nothing_needs_once_it_is_old(registry: Registry, home: Home, signature: Signature) -> None:
+    publish(registry, signature)
+    orphan = home.blobs.put(b"orphan")
+    torn = home.blobs.folder / ".torn.1234.part"
+    torn.write_bytes(b"half")
+    assert registry.sweep() == 0
+    assert home.blobs.has(orphan)
+    assert registry.sweep(older_than_s=-10) == len(b"orphan")
+    assert not torn.exists()
+    assert registry.verify("digits") == []
+
+
+def test_what_was_put_again_is_young(home: Home) -> None:
+    digest = home.blobs.put(b"candidate")
+    os.utime(home.blobs.path(digest), (1000, 1000))
+    assert home.blobs.older(2000) == {digest: 9}
+    home.blobs.put(b"candidate")
+    assert home.blobs.older(2000) == {}
 
 
 def test_a_flipped_bit_is_found_by_verify_and_at_every_read(
