@@ -25,6 +25,11 @@ def scalars(data: Dataset) -> Iterator[tuple[str, Field, Array]]:
                 yield f"{field.name}[{number}]", field, flat[:, number]
 
 
+def width(data: Dataset) -> int:
+    """How many numbers or texts a row holds, images aside."""
+    return sum(int(np.prod(field.shape[1:])) for field in data.fields if field.kind != "image")
+
+
 def codes(values: Array, field: Field) -> Array:
     """(rows,) int64: equal values have equal codes from 0, in order of the values; a missing value is -1."""
     if values.dtype == object:

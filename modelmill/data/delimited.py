@@ -7,6 +7,7 @@ import csv
 import gzip
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -61,12 +62,12 @@ def read_text(path: Path, dialect: Dialect, as_text: Sequence[str] = ()) -> Rows
     """
     dialect, header, skip = _start(path, dialect)
     names, findings = clean(header, path.name)
-    table = _parse(path, dialect, names, skip, as_text)
-    if table.num_rows == 0:
+    if next(islice(records(path, dialect), int(dialect.header), None), None) is None:
         raise ContentError(str(path), "holds a header and no rows", "Give a file with rows to learn from.")
+    table = _parse(path, dialect, names, skip, as_text)
     if dialect.header and len(header) > 1 and all(_is_number(name) for name in header):
         findings = (*findings, _no_header(path))
-    return Rows(table, path.name, cache(lambda row: _place(path, dialect, row)), findings)
+    return Rows(table, path.name, cache(lambda row: _place(path, dialect, row)), findings, True)
 
 
 def column_names(path: Path, dialect: Dialect) -> list[str]:

@@ -19,6 +19,8 @@ class Rows:
     place: Callable[[int], str]
     """Row number from 0 to words such as `sales.csv line 17`."""
     findings: tuple[Finding, ...] = ()
+    is_text: bool = False
+    """Whether the rows come from text, in which dates are to be found."""
 
     @property
     def names(self) -> list[str]:
@@ -39,4 +41,4 @@ def join(parts: Sequence[Rows], origin: str) -> Rows:
         part = max(i for i in range(len(parts)) if starts[i] <= row)
         return parts[part].place(row - starts[part])
 
-    return Rows(table, origin, place, parts[0].findings)
+    return Rows(table, origin, place, parts[0].findings, parts[0].is_text)

@@ -115,6 +115,8 @@ def convert(tables: Sequence[Rows], name: str, stated: str) -> Converted:
     if kind is None:
         message = f"holds values of the type {first.type}, which cannot be used; the column is left out"
         return None, [], [Finding("types", "warning", where, message, "Give one number, text or date a cell.")]
+    if kind == "category" and not stated and tables[0].is_text and all_dates(first):
+        kind = "date"
     made = {"number": _numbers, "boolean": _booleans, "date": _dates, "category": _texts}[kind](tables, name)
     field, arrays, findings = made
     if field is not None and missing(arrays[0], field).all():
@@ -126,12 +128,13 @@ def convert(tables: Sequence[Rows], name: str, stated: str) -> Converted:
 
 def missing(values: Array, field: Field) -> Array:
     """(rows,) whether the value is missing; for arrays and images, whether any part of it is."""
+    found: Array
     if values.dtype == object:
-        found: Array = np.asarray(values == "")
+        found = np.asarray(values == "")
     elif field.kind == "date":
-        found = values == NO_DATE
+        found = np.asarray(values == NO_DATE)
     elif values.dtype.kind == "f":
-        found = np.isnan(values).reshape(len(values), -1).any(axis=1)
+        found = np.asarray(np.isnan(values).reshape(len(values), -1).any(axis=1))
     else:
         found = np.zeros(len(values), bool)
     return found
@@ -242,7 +245,7 @@ def _target(rows: Rows, name: str, stated: str) -> Array:
     """
     column = rows.table[name]
     kind = stated or kind_of(column.type)
-    if kind == "category" and not stated and _all_dates(column):
+    if kind == "category" and not stated and all_dates(column):
         kind = "date"
     if kind in ("date", None):
         raise ContentError(
@@ -262,9 +265,12 @@ def _all_numbers(column: Any) -> bool:
     return is_text(column.type) and mostly_numbers(texts(column))[1] == ""
 
 
-def _all_dates(column: Any) -> bool:
+def all_dates(column: Any) -> bool:
+    """Whether every text that is there is an ISO date."""
+    if not is_text(column.type):
+        return False
     there = set(texts(column).tolist()) - {""}
-    return bool(there) and all(milliseconds(text) not in (None, NO_DATE) for text in there) and not _all_numbers(column)
+    return bool(there) and all(text[4:5] == "-" and milliseconds(text) is not None for text in there)
 
 
 def _weights(rows: Rows, name: str) -> Array | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
+import numpy as np
 from msgspec import Meta
 
 from modelmill.contracts import Check
@@ -28,6 +29,9 @@ class Constant(Check):
         data = splits.train
         constant = []
         for name, field, values in scalars(data):
+            if field.kind == "array":
+                constant += [name] * _same(values)
+                continue
             known = codes(values, field)
             different = int(known.max(initial=-1)) + 1
             if different + bool((known < 0).any()) <= 1:
@@ -49,3 +53,8 @@ class Constant(Check):
             return False
         # Numbers without gaps and repetitions are a count of rows; a quantity would have some of either.
         return int(values.max()) - int(values.min()) < 2 * len(values)
+
+
+def _same(values: Array) -> bool:
+    """Whether all values are equal, a missing one being a value."""
+    return bool((values == values[0]).all() or np.isnan(values).all()) if len(values) else False

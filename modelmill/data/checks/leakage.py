@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from modelmill.contracts import Check
 from modelmill.data.cells import Array
-from modelmill.data.columns import codes, scalars, share, target_codes
+from modelmill.data.columns import codes, scalars, share, target_codes, width
 from modelmill.dataset import Dataset, Splits
 from modelmill.finding import Finding
 from modelmill.signature import Field
@@ -29,11 +29,12 @@ class Leakage(Check):
     near: Annotated[float, Meta(gt=0.5, lt=1)] = 0.998
     """The accuracy, or the squared correlation, from which one feature tells too much."""
     rows: Annotated[int, Meta(ge=10)] = 20_000
-    """How many training rows are looked at."""
+    """How many training rows are looked at; fewer where columns are many."""
 
     def __call__(self, splits: Splits) -> Iterator[Finding]:
         """Yield a warning for every feature that gives the target away."""
-        train, valid = _few(splits.train, self.rows), _few(splits.valid, self.rows)
+        most = max(1000, self.rows * 100 // max(100, width(splits.train)))
+        train, valid = _few(splits.train, most), _few(splits.valid, most)
         if train.target is None or valid.target is None or not (train.rows and valid.rows):
             return
         told = _number_told if train.target.dtype.kind == "f" else _class_told

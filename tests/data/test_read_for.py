@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from modelmill.data.read import read, read_for
+from modelmill.errors import ContentError, SourceError, UnknownName
+from modelmill.signature import NO_DATE, Field, Signature
+
+INPUTS = (
+    Field("age", "INT64"),
+    Field("value_in", "FP32", nullable=True),
+    Field("city", "BYTES", kind="category"),
+    Field("since", "INT64", kind="date", nullable=True),
+    Field("paid", "BOOL", kind="boolean"),
+)
+SIGNATURE = Signature("classify", INPUTS, (), ("a", "b"), "y")
+GOOD = "id,paid,since,city,value,age,y\n9,true,2026-01-31,7,,41,a\n8,0,,Rome,2.5,42.0,b\n"
+
+
+def rows(folder: Path, text: str, labeled: bool = False):  # noqa: ANN201
+    (folder / "rows.csv").write_text(text)
+    return read_for(SIGNATURE, folder / "rows.csv", labeled)
+
+
+def test_rows_get_the_fields_of_the_signature_by_name(tmp_path: Path) -> None:
+    data = rows(tmp_path, GOOD)
+    assert data.fields == INPUTS
+    assert data.columns["age"].tolist() == [41, 42]
+    assert data.columns["city"].tolist() == ["7", "Rome"]
+    assert data.columns["since"].tolist() == [1769817600000, NO_DATE]
+    assert data.columns["paid"].tolist() == [True, False]
+    assert np.isnan(data.columns["value_in"][0])
+    assert all(data.columns[field.name].dtype == field.dtype for field in INPUTS)
+    assert data.target is None
+
+
+def test_the_target_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
+    assert rows(tmp_path, GOOD, labeled=True).target.tolist() == ["a", "b"]
+    with pytest.raises(UnknownName, match="target column"):
+        rows(tmp_path, GOOD.replace(",y\n", ",z\n"), labeled=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("42.0", "42.5", "line 3: age is 42.5; expected a whole number"),
+        ("42.0", "old", "line 3: the value of age is 'old'; expected a number"),
+        ("42.0", "", "line 3: age is missing"),
+        ("Rome", "", "line 3: city is missing"),
+        ("2026-01-31", "31.1.2026", "line 2: the value of since is '31.1.2026'; expected a date"),
+        ("true", "perhaps", "line 2: the value of paid is 'perhaps'; expected true or false"),
+        ("2.5", "1e99", "line 3: value is 1e[+]99; expected a finite number"),
+        (",age,", ",ages,", "the column 'age' is missing.*Did you mean ages"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_with_its_line(tmp_path: Path, old: str, new: str, words: str) -> None:
+    with pytest.raises(ContentError, match=words):
+        rows(tmp_path, GOOD.replace(old, new, 1))
+
+
+def test_parquet_rows_name_the_row(tmp_path: Path) -> None:
+    table = pyarrow.table({"a": [1.0, None], "b": ["x", "y"]})
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    signature = Signature("regress", (Field("a", "FP32"),), ())
+    with pytest.raises(ContentError, match="row 2: a is missing"):
+        read_for(signature, tmp_path / "rows.parquet")
+
+
+def test_a_wide_table_fills_one_tensor_in_the_order_of_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,y,b\n1,0,2\n3,1,4\n")
+    signature = Signature("classify", (Field("x", "FP32", (-1, 2), "array"),), (), (0, 1), "y")
+    data = read_for(signature, tmp_path / "rows.csv", labeled=True)
+    assert data.columns["x"].tolist() == [[1, 2], [3, 4]]
+    assert data.target.tolist() == [0, 1]
+    (tmp_path / "rows.csv").write_text("a\n1\n")
+    with pytest.raises(ContentError, match="has 1 columns beside the target; expected 2"):
+        read_for(signature, tmp_path / "rows.csv")
+
+
+def test_arrays_must_have_the_shape_and_hold_the_values(tmp_path: Path) -> None:
+    signature = Signature("classify", (Field("image", "UINT8", (-1, 2, 2), "image"),), (), (0, 1), "y")
+    path = tmp_path / "rows.npz"
+    np.savez(path, x=np.full((3, 2, 2), 200), y=np.array([0, 1, 1]))
+    data = read_for(signature, path, labeled=True)
+    assert (data.columns["image"].dtype, data.target.tolist()) == (np.uint8, [0, 1, 1])
+    np.savez(path, x=np.full((3, 2, 2), 256))
+    with pytest.raises(ContentError, match="row 1: holds a value that UINT8 cannot hold"):
+        read_for(signature, path)
+    np.savez(path, x=np.zeros((3, 4, 4)))
+    with pytest.raises(ContentError, match=r"has the shape \[3, 4, 4\]; expected \[-1, 2, 2\]"):
+        read_for(signature, path)
+
+
+def test_a_file_that_is_not_there_is_refused() -> None:
+    with pytest.raises(SourceError, match="no such file"):
+        read_for(SIGNATURE, "nowhere.csv")
+
+
+def test_rows_that_were_trained_on_read_back_the_same(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,b,c,y\n1,x,2026-01-01,0\n2.5,,2026-01-02T10:00:00+02:00,1\n,z,,0\n")
+    data = read({"method": "csv", "path": str(tmp_path / "rows.csv")})
+    signature = Signature("classify", data.fields, (), (0, 1), "y")
+    again = read_for(signature, tmp_path / "rows.csv", labeled=True)
+    assert again == data
