@@ -28,12 +28,10 @@ def strip(data: bytes) -> bytes:
     Doing it twice changes nothing. Tensors become raw bytes. Raises ModelError for tensors in files of their own.
     """
     model = load(data)
-    model.producer_name, model.producer_version, model.doc_string = PRODUCER, "", ""
-    model.domain, model.model_version = "", 0
-    del model.metadata_props[:]
+    model.producer_name = PRODUCER
+    _clear(model, "producer_version", "doc_string", "domain", "model_version", "metadata_props")
     for function in model.functions:
-        function.doc_string = ""
-        del function.metadata_props[:], function.value_info[:]
+        _clear(function, "doc_string", "metadata_props", "value_info")
         _strip_nodes(function.node)
     _strip_graph(model.graph)
     model.graph.name = "model"
@@ -45,12 +43,16 @@ def strip(data: bytes) -> bytes:
     return stripped
 
 
+def _clear(proto: Any, *fields: str) -> None:
+    """Take the fields out: an empty string that is set would still be written."""
+    for field in fields:
+        proto.ClearField(field)
+
+
 def _strip_graph(graph: Any) -> None:
-    graph.doc_string = ""
-    del graph.value_info[:], graph.metadata_props[:]
+    _clear(graph, "doc_string", "value_info", "metadata_props")
     for value in (*graph.input, *graph.output):
-        value.doc_string = ""
-        del value.metadata_props[:]
+        _clear(value, "doc_string", "metadata_props")
     for tensor in graph.initializer:
         _strip_tensor(tensor)
     _strip_nodes(graph.node)
@@ -58,10 +60,9 @@ def _strip_graph(graph: Any) -> None:
 
 def _strip_nodes(nodes: Any) -> None:
     for node in nodes:
-        node.name, node.doc_string = "", ""
-        del node.metadata_props[:]
+        _clear(node, "name", "doc_string", "metadata_props")
         for attribute in node.attribute:
-            attribute.doc_string = ""
+            _clear(attribute, "doc_string")
             if attribute.HasField("t"):
                 _strip_tensor(attribute.t)
             if attribute.HasField("g"):
@@ -74,8 +75,7 @@ def _strip_tensor(tensor: Any) -> None:
 
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         raise ModelError("graph", f"the tensor {tensor.name!r} lies in a file of its own", "Save it in one file.")
-    tensor.doc_string = ""
-    del tensor.metadata_props[:]
+    _clear(tensor, "doc_string", "metadata_props")
     if tensor.data_type == onnx.TensorProto.STRING or tensor.HasField("raw_data"):
         return
     tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))

@@ -9,7 +9,7 @@ from modelmill.errors import ModelError
 from modelmill.fragment import Fragment, Writer
 from modelmill.graph.build import to_onnx
 from modelmill.graph.emit import emit
-from modelmill.model import Body, Model
+from modelmill.model import Model, Part
 from modelmill.signature import Field, Signature
 
 FEATURES = "features"
@@ -25,29 +25,24 @@ def export(model: Model, task: Task) -> bytes:
     if part.body.kind == "graph":
         data: bytes = part.body.value
         return data
-    try:
-        return _write(part.prepare, part.body, signature, task)
-    except ModelError:
-        shape = features_shape(part.prepare, signature.inputs) if part.body.kind == "network" else None
-        if shape is None:
-            raise
-        return _write_foreign(part.prepare, part.body, signature, task, shape)
-
-
-def _write(prepare: Fragment, body: Body, signature: Signature, task: Task) -> bytes:
-    writer = Writer(prepare)
-    raw, form = emit(body, FEATURES, writer, signature.classes)
+    writer = Writer(part.prepare)
+    raw, form = _body(part, signature, writer)
     task.decode(raw, form, signature, writer)
     return to_onnx(writer.fragment(), signature.inputs, signature.outputs)
 
 
-def _write_foreign(prepare: Fragment, body: Body, signature: Signature, task: Task, shape: tuple[int, ...]) -> bytes:
+def _body(part: Part, signature: Signature, writer: Writer) -> tuple[str, str]:
+    """Write the body; what an attempt of ours leaves behind is dropped with all that no output needs."""
     from modelmill.graph import foreign
 
-    writer = Writer(prepare)
-    raw = foreign.network(body.value, FEATURES, shape, writer)
-    task.decode(raw, "logits" if signature.classes else "value", signature, writer)
-    return to_onnx(writer.fragment(), signature.inputs, signature.outputs)
+    try:
+        return emit(part.body, FEATURES, writer, signature.classes)
+    except ModelError:
+        shape = features_shape(part.prepare, signature.inputs) if part.body.kind == "network" else None
+        if shape is None:
+            raise
+    raw = foreign.network(part.body.value, FEATURES, shape, writer)
+    return raw, "logits" if signature.classes else "value"
 
 
 def features_shape(prepare: Fragment, inputs: Sequence[Field]) -> tuple[int, ...] | None:

@@ -94,7 +94,8 @@ def round_down(threshold: Array) -> Array:
     """
     with np.errstate(over="ignore"):
         near = threshold.astype(np.float32)
-    return np.where(near > threshold, np.nextafter(near, np.float32(-np.inf)), near).astype(np.float32)
+        below = np.nextafter(near, np.float32(-np.inf))
+    return np.where(near > threshold, below, near).astype(np.float32)
 
 
 def _nodes(trees: Sequence[Tree]) -> dict[str, Any]:
