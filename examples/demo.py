@@ -13,7 +13,18 @@ import urllib.request
 from pathlib import Path
 
 COMMAND = [str(Path(sys.executable).with_name("modelmill"))]
-BUILD = ["build", "digits", "--maximize", "accuracy", "--limit", "latency_ms=1", "--limit", "size_kb=50", "--budget", "60s"]
+BUILD = [
+    "build",
+    "digits",
+    "--maximize",
+    "accuracy",
+    "--limit",
+    "latency_ms=1",
+    "--limit",
+    "size_kb=50",
+    "--budget",
+    "60s",
+]
 SEVEN = [
     [0, 0, 7, 8, 13, 16, 15, 1],
     [0, 0, 7, 7, 4, 11, 12, 0],

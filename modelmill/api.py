@@ -30,9 +30,7 @@ def home(path: str | Path | None = None) -> Home:
     from modelmill.store.home import Home
 
     folder = path or os.environ.get("MODELMILL_HOME") or Path.home() / ".modelmill"
-    return Home(
-        Path(folder), os.environ.get("MODELMILL_DATABASE_URL", ""), os.environ.get("MODELMILL_STORE_URL", "")
-    )
+    return Home(Path(folder), os.environ.get("MODELMILL_DATABASE_URL", ""), os.environ.get("MODELMILL_STORE_URL", ""))
 
 
 def registry(path: str | Path | None = None) -> Registry:
@@ -100,7 +98,16 @@ def _spec(source: Any, goal: Mapping[str, Any], name: str, seed: int, chosen: Ma
     task = str(chosen.get("task", ""))
     if isinstance(source, tuple):
         table = {"method": "arrays"}
-        return read({"name": name or "model", "data": table, "goal": goal, "seed": seed, "workers": workers, "task": {"method": task} if task else {}})
+        return read(
+            {
+                "name": name or "model",
+                "data": table,
+                "goal": goal,
+                "seed": seed,
+                "workers": workers,
+                "task": {"method": task} if task else {},
+            }
+        )
     if isinstance(source, Mapping):
         return read(source)
     data = {key: str(chosen[key]) for key in ("target", "test", "group", "time") if chosen.get(key)}
@@ -108,19 +115,25 @@ def _spec(source: Any, goal: Mapping[str, Any], name: str, seed: int, chosen: Ma
 
 
 def rows(pair: tuple[Any, Any], weights: Any = None) -> Dataset:
-    """A data set from arrays: x of shape (rows, features), (rows, height, width[, channels]) or a mapping of columns."""
+    """A data set from arrays: x of shape (rows, features) or (rows, height, width[, channels]), one y a row."""
     from modelmill.dataset import Dataset
     from modelmill.signature import Field
 
     x, y = pair
     target = np.asarray(y)
-    target = target.astype(object) if target.dtype.kind in "US" else target.astype(np.float32 if target.dtype.kind == "f" else np.int64)
+    target = (
+        target.astype(object)
+        if target.dtype.kind in "US"
+        else target.astype(np.float32 if target.dtype.kind == "f" else np.int64)
+    )
     array = np.asarray(x)
     if array.shape[:1] != target.shape[:1] or target.ndim != 1:
         raise OutOfBounds("build", f"x has shape {array.shape} and y {target.shape}: expected one y a row", "")
     if array.ndim == 2:
         columns = {f"x{i}": array[:, i].astype(np.float32) for i in range(array.shape[1])}
-        fields = tuple(Field(key, "FP32", (-1,), "number", bool(np.isnan(column).any())) for key, column in columns.items())
+        fields = tuple(
+            Field(key, "FP32", (-1,), "number", bool(np.isnan(column).any())) for key, column in columns.items()
+        )
         if len(fields) > 256:
             columns = {"x": array.astype(np.float32)}
             fields = (Field("x", "FP32", (-1, array.shape[1]), "array"),)
@@ -198,8 +211,6 @@ class Loaded:
 
     def evaluate(self, source: str, target: str = "") -> dict[str, Any]:
         """Metrics with intervals and costs on rows with the truth, as JSON values."""
-        import msgspec
-
         from modelmill.data.read import read
         from modelmill.data.source import guess
         from modelmill.evaluate.judge import evaluate, measure
@@ -210,9 +221,8 @@ class Loaded:
         data = read({**guess(source), "target": target or signature.target})
         task = decode("task", {"method": signature.task})
         return {
-            "model": self.version.reference,
             "rows": data.rows,
-            "metrics": msgspec.to_builtins(evaluate(self.graph, data, signature, task.metrics, "test", seed=0)),
+            "metrics": evaluate(self.graph, data, signature, task.metrics, "test", seed=0),
             "costs": measure([self.graph], data, REPORTED, quick=False)[0],
         }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ def request(
 
     Raises SourceError for a file that is not there, UnknownName for a set that does not exist.
     """
-    from modelmill.data.source import guess
+    from modelmill.data.source import default_name, guess
 
     said = {key: value for key, value in (data or {}).items() if value}
     wanted = {key: value for key, value in (goal or {}).items() if value}
@@ -50,13 +49,3 @@ def request(
             "task": {"method": task} if task else {},
         }
     )
-
-
-def default_name(source: str) -> str:
-    """The model's name for a source: the built-in's, or the file's stem, in the characters that names may have.
-
-    >>> default_name("data/My flowers.csv.gz")
-    'My-flowers'
-    """
-    stem = re.sub(r"(\.(gz|csv|tsv|parquet|npz|jsonl|toml))+$", "", Path(source).resolve().name if source in (".", "..") else Path(source).name)
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "model"

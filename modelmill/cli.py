@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +23,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-models = typer.Typer(help="Versions in the registry: list, show, compare, promote, rollback, verify, delete.", rich_markup_mode=None)
+models = typer.Typer(
+    help="Versions in the registry: list, show, compare, promote, rollback, verify, delete.", rich_markup_mode=None
+)
 app.add_typer(models, name="models")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else there.")]
@@ -112,7 +113,9 @@ def build(
     test: Annotated[str, typer.Option(help="A file of rows that no search may see.", metavar="FILE")] = "",
     maximize: Annotated[list[str], typer.Option(help="A metric to make large; may be repeated.")] = [],
     minimize: Annotated[list[str], typer.Option(help="A metric or cost to make small; may be repeated.")] = [],
-    reach: Annotated[list[str], typer.Option(help="Stop at this quality, then prefer the cheaper.", metavar="METRIC=VALUE")] = [],
+    reach: Annotated[
+        list[str], typer.Option(help="Stop at this quality, then prefer the cheaper.", metavar="METRIC=VALUE")
+    ] = [],
     limit: Annotated[list[str], typer.Option(help="What it may cost at most.", metavar="COST=VALUE")] = [],
     budget: Annotated[str, typer.Option(help="60s, 15m, 2h or 40 trials.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="Trials at once; 0 is one a core.")] = 0,
@@ -165,7 +168,9 @@ def _numbers(flag: str, items: Sequence[str]) -> dict[str, float]:
         try:
             found[key] = float(value)
         except ValueError:
-            raise OutOfBounds(f"{flag} {key}={value}", f"{value!r} is not a number", f"Write {flag} {key}=1.5") from None
+            raise OutOfBounds(
+                f"{flag} {key}={value}", f"{value!r} is not a number", f"Write {flag} {key}=1.5"
+            ) from None
     return found
 
 
@@ -219,14 +224,16 @@ def evaluate(
 ) -> None:
     """Score a version on data with the truth, and measure what it costs on this machine."""
     from modelmill.api import load
-    from modelmill.screen import Screen
+    from modelmill.tables import scores_table
 
-    result = load(name, _home()).evaluate(data, target)
+    loaded = load(name, _home())
+    scores = loaded.evaluate(data, target)
     if json:
-        _print_json(result)
+        _print_json({"model": loaded.version.reference, **scores})
     else:
-        with Screen() as screen:
-            screen.scores(name, result)
+        from rich.console import Console
+
+        Console(highlight=False).print(scores_table(loaded.version.reference, scores["metrics"], scores["costs"]))
 
 
 @app.command()
@@ -242,9 +249,18 @@ def serve(
     from modelmill.serve import server
 
     shelf = _shelf()
-    say: Callable[[str], None] = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))
+    say: Callable[[str], None] = (
+        (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))
+    )
     say(f"gRPC is not served yet: --grpc-port {grpc_port} is unused.")
-    server.run(shelf, names or [], host, port, ready=lambda url: say(f"modelmill serves {url} (Ctrl-C stops it)"), pages=Pages(shelf))
+    server.run(
+        shelf,
+        names or [],
+        host,
+        port,
+        ready=lambda url: say(f"modelmill serves {url} (Ctrl-C stops it)"),
+        pages=Pages(shelf),
+    )
 
 
 @app.command()
@@ -362,7 +378,9 @@ def models_verify(
 
 @models.command("delete")
 def models_delete(
-    name: Name, force: Annotated[bool, typer.Option("--force", help="Even where an alias points at it.")] = False, json: Json = False
+    name: Name,
+    force: Annotated[bool, typer.Option("--force", help="Even where an alias points at it.")] = False,
+    json: Json = False,
 ) -> None:
     """Delete a version and the files that no other version needs."""
     shelf = _shelf()

@@ -32,7 +32,7 @@ class Source(Method):
 
     target: str = ""
     """The column to predict; found where it is not named."""
-    types: dict[str, str] = {}  # noqa: RUF012 - a default that is copied, never changed
+    types: dict[str, str] = {}
     """Column: kind (number, boolean, category, date), where the inferred one is wrong."""
     group: str = ""
     """A column whose equal values stay on one side of every split."""

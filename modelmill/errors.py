@@ -1,26 +1,26 @@
 """Everything that can go wrong, as one tree; no error here knows of HTTP or of exit codes.
 
-    MillError
-    ├── UsageError              the command line, the spec or a column name is wrong
-    │   ├── UnknownName         no method, metric, limit, target or set of that name
-    │   ├── OutOfBounds         a setting's value or type is not allowed
-    │   └── SpecError           the spec as a whole cannot be run
-    ├── DataError               a file or its content cannot be used
-    │   ├── SourceError         the file is missing, unreadable or not what it says
-    │   └── ContentError        the rows are read, but no model can be made of them
-    ├── ModelError              a model cannot be converted, compressed or run
-    ├── RegistryError           the registry refuses
-    │   ├── UnknownModel        no such name, version or alias
-    │   ├── Tampered            stored bytes are not the bytes that were published
-    │   └── StorageError        the disk or the database refuses
-    ├── WorkError               work was started and failed
-    │   └── TrialError          one trial crashed, hung or grew too large
-    ├── GoalError               the budget ended and nothing keeps the limits
-    ├── RequestError            a request to a served model is wrong
-    │   ├── NotServed           the service has no such model or version
-    │   ├── Overloaded          the service cannot take the request now
-    │   └── TooLarge            the request is over a stated size
-    └── MissingExtra            an optional library is not installed
+MillError
+├── UsageError              the command line, the spec or a column name is wrong
+│   ├── UnknownName         no method, metric, limit, target or set of that name
+│   ├── OutOfBounds         a setting's value or type is not allowed
+│   └── SpecError           the spec as a whole cannot be run
+├── DataError               a file or its content cannot be used
+│   ├── SourceError         the file is missing, unreadable or not what it says
+│   └── ContentError        the rows are read, but no model can be made of them
+├── ModelError              a model cannot be converted, compressed or run
+├── RegistryError           the registry refuses
+│   ├── UnknownModel        no such name, version or alias
+│   ├── Tampered            stored bytes are not the bytes that were published
+│   └── StorageError        the disk or the database refuses
+├── WorkError               work was started and failed
+│   └── TrialError          one trial crashed, hung or grew too large
+├── GoalError               the budget ended and nothing keeps the limits
+├── RequestError            a request to a served model is wrong
+│   ├── NotServed           the service has no such model or version
+│   ├── Overloaded          the service cannot take the request now
+│   └── TooLarge            the request is over a stated size
+└── MissingExtra            an optional library is not installed
 """
 
 from __future__ import annotations

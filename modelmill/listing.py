@@ -50,7 +50,13 @@ def print_models(versions: Sequence[Version], registry: Registry) -> None:
         return
     table = table_of("", ["version", "aliases", "task", "published (UTC)", "quality", "latency", "size"])
     for version in versions:
-        table.add_row(version.reference, ", ".join(version.aliases), version.signature.task, when(version.created_ms), *_first(registry.report(version)))
+        table.add_row(
+            version.reference,
+            ", ".join(version.aliases),
+            version.signature.task,
+            when(version.created_ms),
+            *_first(registry.report(version)),
+        )
     Console(highlight=False).print(table)
 
 
@@ -83,7 +89,9 @@ def print_version(version: Version, registry: Registry) -> None:
     console.print(f"[bold]{version.reference}[/]  {', '.join(version.aliases)}  {when(version.created_ms)} UTC")
     console.print(scores_table("", report.metrics, report.costs))
     for field in version.signature.inputs:
-        console.print(f"  in   {field.name}: {field.datatype} {list(field.shape)}{' nullable' if field.nullable else ''}")
+        console.print(
+            f"  in   {field.name}: {field.datatype} {list(field.shape)}{' nullable' if field.nullable else ''}"
+        )
     for field in version.signature.outputs:
         console.print(f"  out  {field.name}: {field.datatype} {list(field.shape)}")
     for name, size in version.sizes.items():
@@ -110,8 +118,7 @@ def print_comparison(pair: Sequence[Version], rows: Mapping[str, Mapping[str, fl
     """Print two versions side by side."""
     from rich.console import Console
 
-    from modelmill.tables import UNITS, cost
-    from modelmill.tables import table_of
+    from modelmill.tables import UNITS, cost, table_of
 
     table = table_of("", ["", pair[0].reference, pair[1].reference, "ratio"])
     for name, row in rows.items():

@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import inspect
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Self, dataclass_transform, get_type_hints
+from typing import Any, Self, cast, dataclass_transform, get_type_hints
 
 import msgspec
 
@@ -71,7 +72,7 @@ class Method:
 
 def _copy_defaults(cls: type[Method]) -> None:
     """Let a dict or list stand as a default: dataclasses want a factory for it."""
-    for name in cls.__dict__.get("__annotations__", {}):
+    for name in inspect.get_annotations(cls):
         default = cls.__dict__.get(name)
         if isinstance(default, dict | list):
             setattr(cls, name, dataclasses.field(default_factory=default.copy))
@@ -79,12 +80,12 @@ def _copy_defaults(cls: type[Method]) -> None:
 
 def settings(cls: type[Method]) -> dict[str, Any]:
     """The annotations of a method's settings, by name, in the order in which they are written."""
-    hints = _hints(cls)
+    hints = _hints(cast("Any", cls))
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
 
 @cache
-def _hints(cls: type[Method]) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return get_type_hints(cls, include_extras=True)
 
 

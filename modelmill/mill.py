@@ -35,6 +35,9 @@ FINAL_SHARE = 0.3
 MEASURE_S = 4.0
 """What measuring, reporting and publishing take of it."""
 
+BEST = "the best so far"
+"""The last note of a trial that has just become the best."""
+
 PRELOAD = ("torch", "sklearn.ensemble", "sklearn.linear_model", "onnx", "onnxruntime")
 """What every worker needs: loaded once, and shared by all."""
 
@@ -142,10 +145,11 @@ def searched(
     for trial in search(study, workers, lambda result: judged(seen, result), home.blobs.put, ledger):
         trials[trial.number] = trial
         leader = best(trials.values(), spec.goal) if trial.state == "done" else champion
-        if leader is not None and leader != champion:
-            champion = leader
-            yield Progress(trial.number, 0, note=f"best so far: #{leader.number}") if leader != trial else trial
-        yield trial
+        if trial == leader != champion:
+            yield msgspec.structs.replace(trial, notes=(*trial.notes, BEST))
+        else:
+            yield trial
+        champion = leader
     return sorted(trials.values(), key=lambda trial: trial.number)
 
 
@@ -204,7 +208,9 @@ def missed(trials: Sequence[Trial], goal: Goal) -> GoalError:
     trial, over = found
     words = ", ".join(f"{name} by {value:.4g} (limit {goal.limit[name]:g})" for name, value in over.items())
     return GoalError(
-        "goal.limit", f"nothing keeps the limits; the nearest, #{trial.number}, misses {words}", "Loosen them, or give more time."
+        "goal.limit",
+        f"nothing keeps the limits; the nearest, #{trial.number}, misses {words}",
+        "Loosen them, or give more time.",
     )
 
 

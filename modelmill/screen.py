@@ -32,7 +32,6 @@ class Screen:
         self._verbose = verbose
         self._live: Live | None = None
         self._trials: dict[int, Trial] = {}
-        self._best: Trial | None = None
         self._drawn = 0.0
         self._started = time.monotonic()
         self._doing = "looking at the data"
@@ -87,9 +86,7 @@ class Screen:
         self._doing = "searching"
         if trial.state == "running":
             return
-        better = bool(trial.notes) and "best so far" in trial.notes[-1]
-        if better:
-            self._best = trial
+        better = "the best so far" in trial.notes[-1:]
         if better or self._verbose or self._live is None:
             self.console.print(trial_line(trial, better=better))
 
@@ -134,7 +131,9 @@ class Screen:
 
 def trial_line(trial: Trial, *, better: bool = False) -> str:
     """One trial in one line: its number, state, figures and settings."""
-    mark = "[green]★[/]" if better else {"done": " ", "stopped": "◦", "refused": "–", "failed": "[red]✗[/]"}[trial.state]
+    mark = (
+        "[green]★[/]" if better else {"done": " ", "stopped": "◦", "refused": "–", "failed": "[red]✗[/]"}[trial.state]
+    )
     if trial.state in ("failed", "refused"):
         what = f"[dim]{trial.state}: {trial.error.splitlines()[0][:100] if trial.error else ''}[/]"
     else:

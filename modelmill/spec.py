@@ -133,7 +133,8 @@ def as_table(spec: Spec) -> Table:
         if len(goal.get(key, ())) == 1:
             goal[key] = goal[key][0]
     kept = {key: value for key, value in table.items() if value or key == "seed"}
-    return {"data": kept.pop("data"), "goal": goal, **kept}
+    data: Table = kept.pop("data")
+    return {"data": data, "goal": goal, **kept}
 
 
 def as_toml(spec: Spec) -> str:
@@ -188,7 +189,8 @@ def _train(table: Table, body: BodyKind, choose: Choose) -> Table:
     options = [option for option in _options(table) if body in _class("train", option, Trainer).takes]
     if not options:
         return {"method": "estimator" if body == "estimator" else "adam"}
-    return _resolve("train", options[0] if len(options) == 1 else {"any": options}, choose)
+    picked: Table = _resolve("train", options[0] if len(options) == 1 else {"any": options}, choose)
+    return picked
 
 
 def _steps(stage: str, steps: tuple[Table, ...], choose: Choose, body: BodyKind | None) -> Iterator[Table]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelmill.contracts import Outputs
+from modelmill.contracts import Array, Outputs
 from modelmill.errors import OutOfBounds, SourceError
 from modelmill.signature import Signature
 
@@ -51,13 +51,19 @@ def _write(suffix: str, answers: Outputs, signature: Signature, file: Any) -> No
 
         pyarrow.parquet.write_table(_table(answers, signature), file)
     elif suffix == ".npz":
-        np.savez(file, **{name: array.astype(str) if array.dtype == object else array for name, array in answers.items()})
+        arrays: dict[str, Any] = {name: _plain(array) for name, array in answers.items()}
+        np.savez(file, **arrays)
     else:
         import orjson
 
         from modelmill.runtime.rows import to_json
 
         file.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in to_json(answers, signature))
+
+
+def _plain(array: Array) -> Array:
+    """Strings as numpy's own type: an object array would be a pickle."""
+    return array.astype(str) if array.dtype == object else array
 
 
 def _csv(answers: Outputs, signature: Signature, file: Any) -> None:

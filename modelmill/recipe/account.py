@@ -126,9 +126,7 @@ def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
         "notes": list(made.notes),
         "importance": importance(trials, name),
         "energy_modelled": energy_is_modelled(),
-        "words": diagnose(
-            made.trial.curve, {name: train[name].value}, {name: made.metrics[name].value}
-        ),
+        "words": diagnose(made.trial.curve, {name: train[name].value}, {name: made.metrics[name].value}),
         "runners_up": why_lost(trials, job.spec.goal, made.trial.number),
         "latency": latency(made.costs, made.plain_costs),
         "kind": features_kind(test),
@@ -157,7 +155,9 @@ def decide(registry: Registry, seen: Look, made: Made, promote: bool) -> Decisio
     if promote:
         return Decision(True, f"--promote was given; {live.reference} was live before", live.reference)
     if live.signature.inputs != seen.job.signature.inputs or live.signature.task != seen.job.signature.task:
-        return Decision(False, f"{live.reference} takes other rows; promote it by hand if that is meant", live.reference)
+        return Decision(
+            False, f"{live.reference} takes other rows; promote it by hand if that is meant", live.reference
+        )
     if not made.keeps:
         return Decision(False, f"it does not keep its limits, and {live.reference} stays live", live.reference)
     metric = objective(seen.job)

@@ -1,4 +1,4 @@
-"""The spec that a build writes when little is said: search spaces by task and kind of data that were tried, not guessed."""
+"""The spec that a build writes when little is said: search spaces by task and kind of data, tried and not guessed."""
 
 from __future__ import annotations
 

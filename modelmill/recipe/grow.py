@@ -1,4 +1,4 @@
-"""One candidate, from settings to a measured graph: prepare, build, train, compress, judge. Runs in a worker process."""
+"""One candidate, from settings to a graph: prepare, build, train, compress, judge. Runs in a worker process."""
 
 from __future__ import annotations
 
@@ -219,7 +219,9 @@ def smallest_share(steps: Sequence[Mapping[str, Any]]) -> float:
         if family == "quantize":
             share *= 0.25
         elif family in ("prune", "distill"):
-            share *= (1 - float(step.get("ratio", 0.5))) ** 2 if family == "prune" else float(step.get("ratio", 0.5)) ** 2
+            share *= (
+                (1 - float(step.get("ratio", 0.5))) ** 2 if family == "prune" else float(step.get("ratio", 0.5)) ** 2
+            )
     return share
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from modelmill.contracts import Task
 from modelmill.dataset import Dataset, Splits
+from modelmill.errors import ContentError
 from modelmill.finding import Finding
 from modelmill.method import decode
 from modelmill.model import Body
@@ -37,12 +38,15 @@ def look(spec: Spec, live: Body | None = None, data: Dataset | None = None) -> L
     from modelmill.data.inspect import inspect
     from modelmill.data.read import read
     from modelmill.data.split import split
+    from modelmill.data.target import for_task
     from modelmill.prepare.chain import defaults
     from modelmill.task.infer import infer
 
     data = data or read(spec.data)
-    assert data.target is not None, "a source for building has a target"
-    name = spec.task.get("method") or infer(data.target)
+    if data.target is None:
+        raise ContentError(data.origin, "there is no column to predict", "Name one with --target.")
+    name = str(spec.task.get("method") or infer(data.target, data.target_name))
+    data = for_task(data, name)
     splits = split(data, spec.seed, name)
     findings = tuple(inspect(splits))
     kind = features_kind(data)

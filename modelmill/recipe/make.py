@@ -1,11 +1,10 @@
-"""The last step before publishing: the winner made anew on all rows it may see, measured against its uncompressed self."""
+"""Before publishing: the winner made anew on all rows it may see, and measured against its uncompressed self."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
 
 from modelmill.contracts import Outputs
 from modelmill.dataset import Dataset
@@ -62,9 +61,7 @@ def measured(job: Job, trial: Trial, result: Mapping[str, Any], test: Dataset) -
     names = metric_names(job)
     both = [result["artifact"], result["baseline"]]
     costs, plain = measure(both, test, REPORTED, quick=False)
-    metrics, plain_metrics = (
-        evaluate(graph, test, job.signature, names, "test", seed=job.spec.seed) for graph in both
-    )
+    metrics, plain_metrics = (evaluate(graph, test, job.signature, names, "test", seed=job.spec.seed) for graph in both)
     return Made(
         trial=trial,
         artifact=result["artifact"],
@@ -85,7 +82,10 @@ def limits(asked: Mapping[str, float], found: Mapping[str, float]) -> dict[str, 
     >>> limits({"size_kb": 50}, {"size_bytes": 49_000})["size_kb"].kept
     True
     """
-    return {name: Limit(limit, _value(name, found), _kept(name, limit, _value(name, found))) for name, limit in asked.items()}
+    return {
+        name: Limit(limit, _value(name, found), _kept(name, limit, _value(name, found)))
+        for name, limit in asked.items()
+    }
 
 
 def _value(name: str, found: Mapping[str, float]) -> float:
@@ -99,8 +99,6 @@ def _kept(name: str, limit: float, value: float) -> bool:
 
     floor = name in FLOORS or (name not in COSTS and better(name) == "higher")
     return value >= limit if floor else value <= limit
-
-
 
 
 def ranked(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
