@@ -68,8 +68,8 @@ def _at_once(field: Field, values: Sequence[Any]) -> Array | None:
         values = [_gap(field) if value is None else value for value in values]
     if field.datatype == "BYTES":
         return _array(field, values) if kinds <= {str} and (field.nullable or "" not in values) else None
-    if field.datatype == "BOOL":
-        return _array(field, values) if kinds == {bool} else None
+    if field.kind == "boolean" or field.datatype == "BOOL":
+        return _array(field, values) if kinds <= {bool} else None
     if field.datatype.startswith("FP"):
         return _floats(field, values) if kinds <= NUMBERS else None
     return _integers(field, values) if kinds == {int} else None
