@@ -22,6 +22,9 @@ from modelmill.execute.worker import Setup, work
 LOOK_S = 0.1
 """How often running jobs are looked at: their time and their memory."""
 
+CHILDREN_S = 1.0
+"""How often it is asked which processes a worker has started."""
+
 GRACE_S = 1.0
 """How long an idle worker may take to end."""
 
@@ -199,7 +202,7 @@ class Pool:
             self._replace(worker, "cancelled", "called off")
         elif self._time_limit_s is not None and worker.seconds > self._time_limit_s:
             self._replace(worker, "time", f"took longer than {self._time_limit_s:g} s and was ended")
-        elif self._memory_limit_mb is not None and (used := worker.memory_mb) > self._memory_limit_mb:
+        elif self._memory_limit_mb is not None and (used := worker.memory_mb()) > self._memory_limit_mb:
             said = f"grew to {used:.0f} MB, over the limit of {self._memory_limit_mb:.0f} MB, and was ended"
             self._replace(worker, "memory", said)
 
@@ -245,6 +248,8 @@ class _Worker:
             other.close()
         self.pid: int = self.process.pid
         self._seen = psutil.Process(self.pid)
+        self._children: list[psutil.Process] = []
+        self._memory_mb = self._weighed_at = self._counted_at = 0.0
         self.ready = False
         self.rest()
         self.send(first)
@@ -262,14 +267,23 @@ class _Worker:
         now = time.monotonic() if self._suspended_at is None else self._suspended_at
         return now - self._since
 
-    @property
     def memory_mb(self) -> float:
-        """Resident memory of the process and its children."""
-        total = 0
+        """Resident memory of the process and its children, at most `LOOK_S` old."""
+        now = time.monotonic()
+        if now - self._weighed_at < LOOK_S:
+            return self._memory_mb
         with contextlib.suppress(psutil.Error):
-            for process in (self._seen, *self._seen.children(recursive=True)):
-                total += process.memory_info().rss
-        return total / 1e6
+            # To find children is slow: every process of the machine is looked at.
+            if now - self._counted_at >= CHILDREN_S:
+                self._counted_at = now
+                self._children = self._seen.children(recursive=True)
+            total = self._seen.memory_info().rss
+            for child in self._children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    total += child.memory_info().rss
+            self._memory_mb = total / 1e6
+        self._weighed_at = now
+        return self._memory_mb
 
     def start(self, job: str, payload: Any) -> None:
         self.job = job

@@ -112,11 +112,13 @@ class Suggester:
                     asked.set_constraint(name, missed)
                 self._study.tell(asked, values)
             else:
-                kinds = distributions(self._walk, trial.settings)
+                dimensions = met(self._walk, trial.settings)
                 past = optuna.trial.create_trial(
-                    params=parameters(self._walk, trial.settings), distributions=kinds, values=values,
+                    params={parameter(dimension): trial.settings[dimension.name] for dimension in dimensions},
+                    distributions={parameter(dimension): _distribution(dimension) for dimension in dimensions},
+                    values=values,
                     system_attrs={f"constraints:{name}": missed for name, missed in misses.items()},
-                )  # fmt: skip
+                )
                 self._study.add_trial(past)
         self._tried.add(_key(trial.settings))
 
@@ -202,11 +204,6 @@ def parameter(dimension: Dimension) -> str:
 def parameters(walk: Walk, settings: Mapping[str, Any]) -> Settings:
     """Settings under the names that Optuna knows them by."""
     return {parameter(dimension): settings[dimension.name] for dimension in met(walk, settings)}
-
-
-def distributions(walk: Walk, settings: Mapping[str, Any]) -> dict[str, BaseDistribution]:
-    """What Optuna may pick each of some settings from."""
-    return {parameter(dimension): _distribution(dimension) for dimension in met(walk, settings)}
 
 
 def met(walk: Walk, settings: Mapping[str, Any]) -> list[Dimension]:
