@@ -99,7 +99,7 @@ class Pages:
         numbers = [other.number for other in self.shelf.versions(version.name)]
         return views.summary(version, numbers)
 
-    def _render(self, template: str, status: int, **values: Any) -> Reply:  # noqa: ANN401 - what the template names
+    def _render(self, template: str, status: int, **values: Any) -> Reply:
         body = self._templates.get_template(template).render(mill=modelmill.__version__, **values)
         return Reply(status, body.encode(), HTML, SAFETY)
 

@@ -1,0 +1,203 @@
+"""The protocol's bytes: what is taken, what is refused, and with which words."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import numpy as np
+import orjson
+import pytest
+
+from modelmill.errors import RequestError
+from modelmill.serve import wire
+from modelmill.signature import NO_DATE, Field, Signature
+
+OUTPUTS = (Field("label", "BYTES"), Field("score", "FP32", (-1, 2)))
+ONE = Signature("t", (Field("x", "FP32", (-1, 3)),), OUTPUTS)
+MISSING = Signature(
+    "t", (Field("n", "FP32", nullable=True), Field("s", "BYTES", nullable=True), Field("d", "INT64", (-1,), "date", True)), OUTPUTS
+)
+
+
+def tensor(name="x", datatype="FP32", shape=(2, 3), **rest):
+    return {"name": name, "datatype": datatype, "shape": list(shape), **rest}
+
+
+def read(*tensors, signature=ONE, tail=b"", **rest):
+    head = orjson.dumps({"inputs": list(tensors), **rest})
+    return wire.read(head + tail, str(len(head)) if tail else None, signature)
+
+
+def refused(*tensors, **rest):
+    with pytest.raises(RequestError) as error:
+        read(*tensors, **rest)
+    return str(error.value)
+
+
+SIX = [1, 2, 3, 4, 5, 6.5]
+
+
+def test_flat_and_nested_data_are_the_same_tensor():
+    flat = read(tensor(data=SIX)).columns["x"]
+    nested = read(tensor(data=[[1, 2, 3], [4, 5, 6.5]])).columns["x"]
+    assert flat.tolist() == nested.tolist() == [[1, 2, 3], [4, 5, 6.5]]
+    assert flat.dtype == np.float32
+
+
+def test_binary_numbers_are_views_of_the_body():
+    signature = Signature("t", (Field("b", "UINT8", (-1, 3)),), OUTPUTS)
+    data = bytes(range(6))
+    given = tensor("b", "UINT8", parameters={"binary_data_size": 6})
+    column = read(given, signature=signature, tail=data).columns["b"]
+    assert column.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert not column.flags.owndata
+
+
+def test_a_body_mixes_json_and_binary_tensors():
+    signature = Signature("t", (Field("a", "INT64"), Field("b", "FP32"), Field("c", "BYTES")), OUTPUTS)
+    tail = struct.pack("<2f", 0.5, 1.5) + wire.encode(np.array(["ü", ""], object))
+    request = read(
+        tensor("a", "INT64", (2,), data=[1, 2]),
+        tensor("b", "FP32", (2,), parameters={"binary_data_size": 8}),
+        tensor("c", "BYTES", (2,), parameters={"binary_data_size": len(tail) - 8}),
+        signature=Signature("t", (*signature.inputs[:2], Field("c", "BYTES", nullable=True)), OUTPUTS),
+        tail=tail,
+    )
+    assert request.columns["a"].tolist() == [1, 2]
+    assert request.columns["b"].tolist() == [0.5, 1.5]
+    assert request.columns["c"].tolist() == ["ü", ""]
+    assert request.rows == 2
+
+
+def test_header_zero_is_the_input_itself_and_the_answer_is_binary():
+    request = wire.read(struct.pack("<6f", *SIX), "0", ONE)
+    assert request.columns["x"].tolist() == [[1, 2, 3], [4, 5, 6.5]]
+    assert all(asked.binary for asked in request.outputs)
+
+
+def test_a_raw_request_leaves_one_size_open():
+    signature = Signature("t", (Field("x", "UINT8", (-1, -1, 2)),), OUTPUTS)
+    assert wire.read(b"abcdef", "0", signature).columns["x"].shape == (1, 3, 2)
+
+
+def test_missing_values_are_null_nan_or_empty_where_they_are_allowed():
+    request = read(
+        tensor("n", "FP32", (1,), data=[None]),
+        tensor("s", "BYTES", (1,), data=[None]),
+        tensor("d", "INT64", (1,), data=[None]),
+        signature=MISSING,
+    )
+    assert np.isnan(request.columns["n"][0])
+    assert request.columns["s"][0] == ""
+    assert request.columns["d"][0] == NO_DATE
+
+
+def test_the_id_comes_back_and_outputs_come_as_asked():
+    asked = [{"name": "score", "parameters": {"binary_data": True}}, {"name": "label"}]
+    request = read(tensor(data=SIX), id="42", outputs=asked)
+    outputs = {"label": np.array(["a", "b"], object), "score": np.array([[1, 2], [3, 4]], np.float32)}
+    answer = wire.write(request, outputs, OUTPUTS, "m", 7)
+    document = json.loads(answer.body[: answer.json_bytes])
+    assert (document["id"], document["model_name"], document["model_version"]) == ("42", "m", "7")
+    assert [output["name"] for output in document["outputs"]] == ["score", "label"]
+    assert document["outputs"][1]["data"] == ["a", "b"]
+    assert np.frombuffer(answer.body[answer.json_bytes :], np.float32).tolist() == [1, 2, 3, 4]
+
+
+def test_an_output_overrides_what_the_request_says_of_all():
+    asked = [{"name": "score", "parameters": {"binary_data": False}}, {"name": "label"}]
+    request = read(tensor(data=SIX), outputs=asked, parameters={"binary_data_output": True})
+    assert [output.binary for output in request.outputs] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (tensor("y", data=SIX), "no input 'y'"),
+        (tensor(datatype="FP64", data=SIX), "expected FP32, came 'FP64'"),
+        (tensor(shape=(6,), data=SIX), "expected [-1, 3], came [6]"),
+        (tensor(shape=(3, 2), data=SIX), "expected [-1, 3], came [3, 2]"),
+        (tensor(shape=(0, 3), data=[]), "no rows"),
+        (tensor(shape=(2**31, 2**31), data=SIX), "came [2147483648, 2147483648]"),
+        (tensor(shape=(2**62, 3), data=SIX), "elements, came 6"),
+        (tensor(shape=(-2, 3), data=SIX), "expected a list of sizes"),
+        (tensor(shape=(True, 3), data=SIX), "expected a list of sizes"),
+        (tensor(data=SIX[:5]), "wants 6 elements, came 5"),
+        (tensor(data=[[1, 2, 3], [4, 5]]), "not the 3 items"),
+        (tensor(data=[[1, 2, 3], 4]), "nested unevenly"),
+        (tensor(data=[[[1, 2, 3]], [[4, 5, 6]]]), "not the 3 items"),
+        (tensor(data=["1", 2, 3, 4, 5, 6]), "came a string"),
+        (tensor(data=[True, 2, 3, 4, 5, 6]), "came a boolean"),
+        (tensor(data=[None, 2, 3, 4, 5, 6]), "null is not allowed"),
+        (tensor(data=[1e39, 2, 3, 4, 5, 6]), "does not fit into FP32"),
+        (tensor(data={}), "expected a list"),
+        (tensor(), "neither data nor binary_data_size"),
+        (tensor(data=SIX, parameters={"binary_data_size": 24}), "both data and binary_data_size"),
+        (tensor(parameters={"binary_data_size": 24}), "24 bytes, 0 are left"),
+        (tensor(parameters={"binary_data_size": -1}), "expected a number of bytes"),
+        (tensor(data=SIX, parameters={"shared_memory_region": "r"}), "is not supported"),
+        (tensor(data=SIX, parameters={"p": []}), "expected a string, number or boolean"),
+        (tensor(data=SIX, parameters=[]), "expected an object"),
+        ({"name": 3}, "expected a string"),
+        ([], "expected an object"),
+    ],
+)
+def test_a_wrong_tensor_is_refused_in_words(given, words):
+    assert words in refused(given)
+
+
+def test_an_input_that_comes_twice_or_not_at_all_is_refused():
+    assert "comes twice" in refused(tensor(data=SIX), tensor(data=SIX))
+    assert "missing: x" in refused()
+
+
+@pytest.mark.parametrize(
+    ("rest", "words"),
+    [
+        ({"id": 3}, "id: expected a string"),
+        ({"parameters": {"binary_data_output": 1}}, "expected true or false"),
+        ({"parameters": {"sequence_id": 5}}, "is not supported"),
+        ({"outputs": [{"name": "labels"}]}, "Did you mean label?"),
+        ({"outputs": [{"name": "label"}, {"name": "label"}]}, "asked for twice"),
+        ({"outputs": [{"name": "label", "parameters": {"classification": 3}}]}, "is not supported"),
+        ({"outputs": {}}, "expected a list"),
+    ],
+)
+def test_a_wrong_envelope_is_refused_in_words(rest, words):
+    assert words in refused(tensor(data=SIX), **rest)
+
+
+def test_binary_strings_that_lie_about_their_length_are_refused():
+    signature = Signature("t", (Field("s", "BYTES"),), OUTPUTS)
+
+    def words(data, count=1):
+        return refused(
+            tensor("s", "BYTES", (count,), parameters={"binary_data_size": len(data)}), signature=signature, tail=data
+        )
+
+    assert "says 4294967295 bytes" in words(b"\xff\xff\xff\xffab")
+    assert "at most 1" in words(b"\x01\x00\x00\x00a", 2)
+    assert "follow the last string" in words(b"\x01\x00\x00\x00ab")
+    assert "not UTF-8" in words(b"\x01\x00\x00\x00\xff")
+
+
+def test_missing_values_in_binary_are_refused_where_they_are_not_allowed():
+    data = np.full(6, np.nan, np.float32).tobytes()
+    assert "a value is missing" in refused(tensor(parameters={"binary_data_size": 24}), tail=data)
+
+
+@pytest.mark.parametrize("header", ["-1", "x", "", "1e3", "99999", "²", "9" * 30])
+def test_a_header_length_that_lies_is_refused(header):
+    with pytest.raises(RequestError, match="Inference-Header-Content-Length"):
+        wire.read(b'{"inputs": []}', header, ONE)
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"[]", b'{"inputs"', b"[" * 10_000, b'{"inputs": [NaN]}', b"\xff\xfe", b'"\\ud800"'])
+def test_a_body_that_is_no_request_is_refused(body):
+    with pytest.raises(RequestError):
+        wire.read(body, None, ONE)
+
+
+def test_bytes_that_belong_to_no_tensor_are_refused():
+    assert "belong to no input" in refused(tensor(data=SIX), tail=b"abc")
