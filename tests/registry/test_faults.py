@@ -67,7 +67,7 @@ def run(body: str, *arguments: str | Path, **environment: str) -> str:
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -378,7 +378,7 @@ def test_two_processes_that_publish_at_once_get_distinct_numbers(tmp_path: Path)
         assert child.stdin is not None
         child.stdin.write("go")
         child.stdin.flush()
-    taken = [list(map(int, child.communicate(timeout=60)[0].split())) for child in children]
+    taken = [list(map(int, child.communicate(timeout=300)[0].split())) for child in children]
     assert sorted(taken[0] + taken[1]) == list(range(1, 31))
     assert all(numbers == sorted(numbers) for numbers in taken)
     assert len(run("print(*check(sys.argv[1]))", tmp_path / "home").split()) == 30

@@ -133,12 +133,17 @@ def test_a_model_without_a_live_version_says_how_to_get_one(registry: Registry, 
         registry.find("digits")
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    home = Home(tmp_path_factory.mktemp("empty"))
+    return Registry(home.database, home.blobs)
+
+
 @settings(max_examples=50, deadline=None)
 @given(text=st.text(max_size=40))
-def test_no_reference_breaks_the_registry(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    home = Home(tmp_path_factory.getbasetemp() / "references")
+def test_no_reference_breaks_the_registry(empty: Registry, text: str) -> None:
     with pytest.raises(UnknownModel):
-        Registry(home.database, home.blobs).find(text)
+        empty.find(text)
 
 
 @pytest.mark.parametrize(

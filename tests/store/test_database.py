@@ -109,7 +109,7 @@ def test_two_processes_may_make_the_same_database_at_once(tmp_path: Path) -> Non
         assert child.stdin is not None
         child.stdin.write(b"g")
         child.stdin.close()
-    assert [child.wait(30) for child in started] == [0, 0, 0]
+    assert [child.wait(120) for child in started] == [0, 0, 0]
     assert changes(Database(url)) == 3
 
 
