@@ -212,8 +212,8 @@ def _refused(found: tuple[Array, frozenset[str], Array]) -> int | None:
 def mostly_numbers(values: Array) -> tuple[float, str]:
     """The share of numbers among the texts that are there, and the first distinct text that is none.
 
-    >>> mostly_numbers(np.array(["1", "2", "x", ""], dtype=object))
-    (0.6666666666666666, 'x')
+    >>> mostly_numbers(np.array(["1", "2", "3", "x", ""], dtype=object))
+    (0.75, 'x')
     """
     counts: dict[str, int] = {}
     for text in values.tolist():

@@ -8,6 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from modelmill.data.read import read, read_for
+from modelmill.dataset import Dataset
 from modelmill.errors import ContentError, SourceError, UnknownName
 from modelmill.signature import NO_DATE, Field, Signature
 
@@ -22,7 +23,7 @@ SIGNATURE = Signature("classify", INPUTS, (), ("a", "b"), "y")
 GOOD = "id,paid,since,city,value,age,y\n9,true,2026-01-31,7,,41,a\n8,0,,Rome,2.5,42.0,b\n"
 
 
-def rows(folder: Path, text: str, labeled: bool = False):  # noqa: ANN201
+def rows(folder: Path, text: str, labeled: bool = False) -> Dataset:
     (folder / "rows.csv").write_text(text)
     return read_for(SIGNATURE, folder / "rows.csv", labeled)
 

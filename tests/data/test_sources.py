@@ -177,8 +177,8 @@ def test_npz_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         read({"method": "npz", "path": npz(tmp_path, x=np.ones((2, 2)), y=np.ones(3))})
     with pytest.raises(ContentError, match="has the shape"):
         read({"method": "npz", "path": npz(tmp_path, x=np.ones((2, 2, 2, 2, 2)), y=np.ones(2))})
+    x, y = np.ones((2, 2)), np.ones(2)
     with pytest.raises(ContentError, match="the test set has rows of the shape"):
-        x, y = np.ones((2, 2)), np.ones(2)
         read({"method": "npz", "path": npz(tmp_path, x=x, y=y, x_test=np.ones((2, 3)), y_test=y)})
     with pytest.raises(UnknownName, match="target array"):
         read({"method": "npz", "path": npz(tmp_path, x=np.ones((2, 2)), y=np.ones(2)), "target": "z"})

@@ -17,13 +17,15 @@ from modelmill.signature import Field
 
 HINT = "Leave it out if it is not known before the target is."
 BINS = 64
+MOST_EDGES = 500
+"""How many places for a cut are tried."""
 
 
 class Leakage(Check):
     """Features that equal the target, rename it, or predict it almost perfectly on their own.
 
-    A number is cut into bins, and each bin answers with its commonest class (or the values are correlated with the
-    target, by value and by rank); the answers are judged on the validation rows.
+    Classes are predicted by a shallow tree on the feature alone, judged on the validation rows; values are correlated
+    with the feature, as they are and by rank.
     """
 
     near: Annotated[float, Meta(gt=0.5, lt=1)] = 0.998
@@ -54,7 +56,7 @@ def _class_told(field: Field, ours: Array, theirs: Array, targets: tuple[Array, 
     known = codes(both, field)
     if len(ours) >= 10 and _renames(known, target):
         return "has one value for each class: it is the target by another name"
-    bins = _bins(known, len(ours))
+    bins = _bins(known, target, len(ours))
     head, tail = slice(0, len(ours)), slice(len(ours), None)
     table = np.zeros((bins.max() + 1, target.max() + 1), np.int64)
     np.add.at(table, (bins[head], target[head]), 1)
@@ -67,19 +69,49 @@ def _class_told(field: Field, ours: Array, theirs: Array, targets: tuple[Array, 
 
 def _renames(known: Array, target: Array) -> bool:
     """Whether every value goes with one class, and every class with one value."""
-    pairs = len(np.unique(np.stack([known, target]), axis=1).T)
+    values, classes = int(known.max()) + 2, int(target.max()) + 1
+    if values - 1 > classes:
+        return False
+    pairs = len(np.unique((known + 1) * classes + target))
     return pairs == len(np.unique(known)) == len(np.unique(target)) > 1
 
 
-def _bins(known: Array, fit: int) -> Array:
-    """(rows,) int64 bins from 0: the values themselves where they are few, else quantiles; 0 is a missing value."""
+def _bins(known: Array, target: Array, fit: int) -> Array:
+    """(rows,) int64 bins from 0: the values themselves where they are few, else the leaves of a shallow tree.
+
+    The tree is grown on the first `fit` rows; bin 0 is a missing value.
+    """
     if known.max(initial=-1) < BINS:
         return known + 1
-    there = known[:fit][known[:fit] >= 0]
-    edges = np.unique(np.quantile(there, np.linspace(0, 1, BINS + 1)[1:-1])) if len(there) else np.empty(0)
-    found: Array = np.searchsorted(edges, known, side="right") + 1
+    there = known[:fit] >= 0
+    values, labels = known[:fit][there], target[:fit][there]
+    order = np.argsort(values, kind="stable")
+    classes = int(target.max()) + 1
+    depth = min(7, 2 + int(np.ceil(np.log2(classes))))
+    edges = sorted(_edges(values[order], labels[order], classes, depth))
+    found: Array = np.searchsorted(np.array(edges), known, side="left") + 1
     found[known < 0] = 0
     return found
+
+
+def _edges(values: Array, labels: Array, classes: int, depth: int) -> list[float]:
+    """Where a tree of that depth cuts sorted values so that the parts are purest (by Gini's measure)."""
+    places = np.flatnonzero(values[1:] != values[:-1])
+    if depth == 0 or len(places) == 0 or (labels == labels[0]).all():
+        return []
+    if len(places) > MOST_EDGES:
+        places = places[np.arange(MOST_EDGES) * len(places) // MOST_EDGES]
+    left = np.stack([np.searchsorted(np.flatnonzero(labels == k), places, side="right") for k in range(classes)])
+    right = np.bincount(labels, minlength=classes)[:, None] - left
+    purity = (left**2).sum(axis=0) / (places + 1) + (right**2).sum(axis=0) / (len(values) - places - 1)
+    place = int(places[purity.argmax()])
+    cut = (float(values[place]) + float(values[place + 1])) / 2
+    head, tail = slice(0, place + 1), slice(place + 1, None)
+    return [
+        cut,
+        *_edges(values[head], labels[head], classes, depth - 1),
+        *_edges(values[tail], labels[tail], classes, depth - 1),
+    ]
 
 
 def _number_told(field: Field, ours: Array, theirs: Array, targets: tuple[Array, Array], near: float) -> str:
