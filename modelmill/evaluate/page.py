@@ -8,8 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modelmill.evaluate import sections
+import msgspec
+
+from modelmill.evaluate import sections, tried
+from modelmill.evaluate.story import story
 from modelmill.evaluate.words import figure, words
+from modelmill.finding import Finding
 from modelmill.report import Report
 
 HOME = Path(__file__).parent
@@ -43,7 +47,7 @@ def _source(text: str) -> str:
 
 def view(report: Report) -> dict[str, Any]:
     """Everything that the template shows, by name."""
-    told = sections.story(report)
+    told = story(report)
     details = report.details
     return {
         "report": report,
@@ -53,13 +57,14 @@ def view(report: Report) -> dict[str, Any]:
         "limits": sections.limits(told),
         "metrics": sections.metrics(told),
         "costs": sections.costs(told),
-        "tried": sections.tried(told),
-        "learning": sections.learning(told),
+        "tried": tried.tried(told),
+        "learning": tried.learning(told),
         "mistakes": sections.mistakes(told),
         "importance": sections.importance(told),
-        "trials": sections.table(told),
+        "trials": tried.table(told),
         "card": card(details.get("card") or {}),
-        "findings": list(details.get("findings") or ()),
+        "findings": msgspec.convert(details.get("findings") or (), tuple[Finding, ...]),
+        "notes": list(details.get("notes") or ()),
         "duration": sections.duration(report.seconds),
         "lineage": _lineage(report),
         "spec": _toml(report.spec),

@@ -1,21 +1,16 @@
-"""Turns a report into what each section of its page shows: words, rows and pictures."""
+"""What the sections on quality, costs, limits and mistakes show: words, rows and pictures."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
-import msgspec
-
-from modelmill.evaluate.charts import bars, curves, errors
-from modelmill.evaluate.charts.front import Mark, Scale, front
-from modelmill.evaluate.words import UNITS, figure, higher, restarts, words
+from modelmill.evaluate.charts import bars, errors
+from modelmill.evaluate.story import Story, family, recipe
+from modelmill.evaluate.words import UNITS, figure, higher, words
 from modelmill.report import Report, Value
 from modelmill.spec import FLOORS
-from modelmill.trial import Trial
 
 Row = dict[str, Any]
 
@@ -33,89 +28,14 @@ BODIES = {
 COMPARED = {"size": ("larger", "smaller"), "latency": ("slower", "faster")}
 """What a cost is called that is greater, and one that is less."""
 
-TINTS = 6
-
-
-@dataclass(frozen=True)
-class Story:
-    """A report with its trials read, and what it is mostly about: one metric."""
-
-    report: Report
-    trials: tuple[Trial, ...]
-    metric: str
-    families: tuple[str, ...]
-
-    @property
-    def winner(self) -> Trial | None:
-        """The trial that won."""
-        number = self.report.details.get("winner")
-        return next((trial for trial in self.trials if trial.number == number), None)
-
-    @property
-    def limits(self) -> Mapping[str, float]:
-        """Name: the limit that was asked for."""
-        return {name: limit.limit for name, limit in self.report.limits.items()}
-
-
-def story(report: Report) -> Story:
-    """Read a report's details."""
-    trials = tuple(_trial(table) for table in report.details.get("trials", ()))
-    counted = Counter(family(report, trial) for trial in trials)
-    return Story(report, trials, _metric(report), tuple(name for name, _ in counted.most_common()))
-
-
-def _trial(table: Mapping[str, Any]) -> Trial:
-    """A trial as JSON had it; a figure that was not defined came as null and is left out."""
-    kept = {**table, "metrics": _finite(table.get("metrics", {})), "costs": _finite(table.get("costs", {}))}
-    kept["curve"] = [{**point, "values": _finite(point["values"])} for point in table.get("curve", ())]
-    return msgspec.convert(kept, Trial)
-
-
-def _finite(figures: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in figures.items() if isinstance(value, int | float) and isfinite(value)}
-
-
-def _metric(report: Report) -> str:
-    goal = report.spec.get("goal", {})
-    asked = [name for key in ("maximize", "minimize") for name in _listed(goal.get(key, ()))]
-    return next((name for name in asked if name in report.metrics), next(iter(report.metrics), ""))
-
-
-def _listed(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
-
-
-def family(report: Report, trial: Trial) -> str:
-    """The family of a trial's body."""
-    return str(trial.settings.get("arch") or report.spec.get("arch", {}).get("method") or "model")
-
-
-def recipe(trial: Trial) -> str:
-    """What a trial was compressed with, in a few words."""
-    steps = []
-    for key, value in trial.settings.items():
-        if key.partition(".")[0] != "compress" or value is not True:
-            continue
-        name = ".".join(part for part in key.split(".")[1:] if not part.isdigit())
-        ratio = trial.settings.get(f"{key}.ratio")
-        steps.append(_step(name, ratio))
-    return ", ".join(steps)
-
-
-def _step(name: str, ratio: Any) -> str:
-    group, _, kind = name.partition(".")
-    share = f" {100 * float(ratio):.0f} %" if isinstance(ratio, int | float) else ""
-    said = {"prune": f"pruned{share}", "quantize": f"{kind} int8", "distill": f"distilled{share}"}
-    return said.get(group, name)
-
 
 def sentences(told: Story) -> list[str]:
     """What came out, in two or three sentences."""
     report, winner = told.report, told.winner
     body = BODIES.get(family(report, winner), f"a {family(report, winner)}") if winner else "a model"
     how = f" ({recipe(winner)})" if winner and recipe(winner) else ""
-    tried = report.trials.done + report.trials.stopped + report.trials.failed
-    found = f", the best of {tried} candidates in {duration(report.seconds)}" if tried else ""
+    count = report.trials.done + report.trials.stopped + report.trials.failed
+    found = f", the best of {count} candidates in {duration(report.seconds)}" if count else ""
     said = [f"{report.name} is {body}{how}{found}."]
     if told.metric:
         value = report.metrics[told.metric]
@@ -245,91 +165,6 @@ def change(name: str, value: float, plain: float | None) -> str:
     return f"{ratio:.1f}× {more}" if ratio > 1 else f"{1 / ratio:.1f}× {less}"
 
 
-def tried(told: Story) -> Row:
-    """The pictures of what was tried, with their legend."""
-    metric = told.metric
-    scored = [trial for trial in told.trials if metric in trial.metrics]
-    pictures = []
-    for cost in _axes(told, scored):
-        marks = [_mark(told, trial, cost) for trial in scored if cost in _charged(trial)]
-        scale = Scale(cost, metric, higher(metric), cost in FLOORS, told.limits.get(cost))
-        pictures.append(front(marks, scale))
-    if len(scored) > 1:
-        past = [(trial.number, trial.metrics[metric], _kept(told, trial), _tip(told, trial)) for trial in scored]
-        pictures.append(curves.progress(past, metric, higher(metric)))
-    return {"pictures": pictures, "legend": [(i % TINTS, name) for i, name in enumerate(told.families)]}
-
-
-def _charged(trial: Trial) -> dict[str, float]:
-    """A trial's costs, with the size in kilobytes."""
-    size = trial.costs.get("size_bytes")
-    return {**({"size_kb": size / 1000} if size is not None else {}), **trial.costs}
-
-
-def _axes(told: Story, scored: Sequence[Trial]) -> list[str]:
-    """The costs that the pictures show: those that were asked about, else size and latency."""
-    goal = told.report.spec.get("goal", {})
-    asked = [*told.limits, *_listed(goal.get("minimize", ()))]
-    known = {name for trial in scored for name in _charged(trial)}
-    return [name for name in dict.fromkeys([*asked, "size_kb", "latency_ms"]) if name in known][:2]
-
-
-def _mark(told: Story, trial: Trial, cost: str) -> Mark:
-    tint = told.families.index(family(told.report, trial)) % TINTS
-    is_winner = trial.number == told.report.details.get("winner")
-    return Mark(
-        _charged(trial)[cost], trial.metrics[told.metric], tint, _tip(told, trial), _kept(told, trial), is_winner
-    )
-
-
-def _kept(told: Story, trial: Trial) -> bool:
-    return trial.state == "done" and all(_keeps(told, trial, name, limit) for name, limit in told.limits.items())
-
-
-def _keeps(told: Story, trial: Trial, name: str, limit: float) -> bool:
-    value = {**trial.metrics, **_charged(trial)}.get(name)
-    if value is None:
-        return True
-    floor = name in FLOORS or (name in told.report.metrics and higher(name))
-    return value >= limit if floor else value <= limit
-
-
-def _tip(told: Story, trial: Trial) -> str:
-    parts = [f"trial {trial.number}: {family(told.report, trial)}", recipe(trial)]
-    if told.metric in trial.metrics:
-        parts.append(f"{words(told.metric)} {figure(trial.metrics[told.metric])}")
-    for cost in ("size_kb", "latency_ms"):
-        if cost in _charged(trial):
-            parts.append(f"{figure(_charged(trial)[cost])} {UNITS[cost]}")
-    return ", ".join(part for part in parts if part)
-
-
-def learning(told: Story) -> list[str]:
-    """The winner's loss, and its quality among the other trials', over epochs."""
-    winner = told.winner
-    if winner is None or len(winner.curve) < 2:
-        return []
-    breaks, quality_name = restarts(winner.curve), f"valid_{told.metric}"
-    losses = [
-        (label, style, _course(winner, name))
-        for label, style, name in (("training", "first", "train_loss"), ("validation", "second", "valid_loss"))
-    ]
-    pictures = []
-    if any(len(points) > 1 for _, _, points in losses):
-        pictures.append(curves.curves(losses, "loss", breaks))
-    others = [(f"trial {trial.number}", "faint", _course(trial, quality_name)) for trial in told.trials]
-    own = _course(winner, quality_name)
-    if len(own) > 1:
-        rest = [line for line in others if len(line[2]) > 1 and line[0] != f"trial {winner.number}"][:40]
-        pictures.append(curves.curves([*rest, ("the winner", "second", own)], words(told.metric), breaks))
-    return pictures
-
-
-def _course(trial: Trial, name: str) -> list[tuple[float, float]]:
-    """A value over the points of a curve, counted through where compression began its epochs anew."""
-    return [(float(i + 1), point.values[name]) for i, point in enumerate(trial.curve) if name in point.values]
-
-
 def mistakes(told: Story) -> Row:
     """Where the model errs: pictures and sentences."""
     details = told.report.details
@@ -353,49 +188,3 @@ def importance(told: Story) -> str:
     """The bars of what mattered in the search."""
     shares = sorted((told.report.details.get("importance") or {}).items(), key=lambda item: -item[1])[:10]
     return bars.bars([(name, share, f"{100 * share:.0f} %") for name, share in shares], "importance") if shares else ""
-
-
-def table(told: Story) -> list[Row]:
-    """Every trial: the winner first, then by quality; with why it lost."""
-    why = {row["trial"]: row["why"] for row in told.report.details.get("runners_up") or ()}
-    sign = 1 if not higher(told.metric) else -1
-    worst = float("inf")
-    order = sorted(
-        told.trials,
-        key=lambda trial: (
-            trial.number != told.report.details.get("winner"),
-            trial.state != "done",
-            sign * trial.metrics[told.metric] if told.metric in trial.metrics else worst,
-        ),
-    )
-    return [_row(told, trial, why.get(trial.number, "")) for trial in order]
-
-
-def _row(told: Story, trial: Trial, why: str) -> Row:
-    charged = _charged(trial)
-    name = family(told.report, trial)
-    winner = trial.number == told.report.details.get("winner")
-    shown = {"size": "size_kb", "latency": "latency_ms"}
-    return {
-        "number": trial.number,
-        "family": name,
-        "tint": told.families.index(name) % TINTS,
-        "recipe": recipe(trial),
-        "metric": figure(trial.metrics[told.metric]) if told.metric in trial.metrics else "",
-        **{key: figure(charged[cost]) if cost in charged else "" for key, cost in shown.items()},
-        "state": trial.state,
-        "winner": winner,
-        "why": "won" if winner else why or trial.error.partition("\n")[0],
-        "settings": _settings(trial),
-    }
-
-
-def _settings(trial: Trial) -> str:
-    """The numbers of a trial, without what its family and recipe say already."""
-    kept = {
-        ".".join(key.split(".")[-2:]) if "compress" in key else key.rpartition(".")[2]: value
-        for key, value in trial.settings.items()
-        if key != "arch" and not isinstance(value, bool)
-    }
-    said = (f"{words(key)} {figure(v) if isinstance(v, int | float) else v}" for key, v in kept.items())
-    return ", ".join(said)

@@ -80,7 +80,7 @@ def _course(curve: Sequence[Point]) -> list[str]:
     return [f"Validation loss levelled out: lowest at epoch {best_step} of {last_step}."]
 
 
-def why_lost(trials: Sequence[Trial], goal: Goal, winner: int, most: int = 50) -> list[dict[str, Any]]:
+def why_lost(trials: Sequence[Trial], goal: Goal, winner: int, most: int = 500) -> list[dict[str, Any]]:
     """For every other trial `{"trial", "why"}`: what it lacked against the winner, in a few words."""
     won = next((trial for trial in trials if trial.number == winner), None)
     others = [trial for trial in trials if trial.number != winner and trial.state != "running"]
