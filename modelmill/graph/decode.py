@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from modelmill.errors import ModelError
 from modelmill.graph.clean import load
@@ -24,9 +24,10 @@ def describe(data: bytes) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
 
 def _field(value: Any) -> Field:
     shape = tuple(_size(axis) for axis in value.type.tensor_type.shape.dim)
-    kind = "number" if len(shape) <= 1 else "array"
     datatype = _datatype(value)
-    return Field(value.name, datatype, shape, "category" if datatype == "BYTES" else kind)  # type: ignore[arg-type]
+    if datatype == "BYTES":
+        return Field(value.name, datatype, shape, "category")
+    return Field(value.name, datatype, shape, "number" if len(shape) <= 1 else "array")
 
 
 def _size(axis: Any) -> int:
@@ -40,6 +41,6 @@ def _datatype(value: Any) -> Datatype:
         raise ModelError("graph", f"{value.name!r} is no tensor", "Export the model without ZipMap and sequences.")
     name = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
     datatype = DATATYPES.get(name, name)
-    if datatype not in Datatype.__args__:  # type: ignore[attr-defined]
-        raise ModelError("graph", f"{value.name!r} has the type {name}", f"Known: {', '.join(Datatype.__args__)}.")  # type: ignore[attr-defined]
+    if datatype not in get_args(Datatype):
+        raise ModelError("graph", f"{value.name!r} has the type {name}", f"Known: {', '.join(get_args(Datatype))}.")
     return cast(Datatype, datatype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -73,15 +75,12 @@ def network(module: Any, value: str, features: tuple[int, ...], writer: Writer) 
 def trace(module: Any, features: tuple[int, ...]) -> Any:
     """The ONNX model that torch.onnx makes of a module in evaluation, with a free first axis."""
     import copy
-    import warnings
 
     import torch
 
     still = copy.deepcopy(module).eval()
     try:
-        with warnings.catch_warnings():
-            # torch 2.13 warns of its own inner calls
-            warnings.simplefilter("ignore")
+        with _quiet():
             program = torch.onnx.export(
                 still,
                 (torch.zeros(2, *features),),
@@ -97,6 +96,20 @@ def trace(module: Any, features: tuple[int, ...]) -> Any:
         reason = str(error).strip().partition("\n")[0]
         raise ModelError("graph.foreign", f"torch.onnx cannot export the module: {reason}", "See its docs.") from error
     return program.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch 2.13 warns of its own inner calls, and logs that torchvision is not there."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def inline(proto: Any, names: Mapping[str, str], writer: Writer) -> list[str]:

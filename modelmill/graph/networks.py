@@ -41,7 +41,7 @@ def leaves(module: Any, path: str = "body") -> Iterator[Leaf]:
 def _name(module: Any) -> str:
     """The name of a module's class, where it is torch's or our own, and not a subclass with a forward of its own."""
     cls = type(module)
-    known = cls.__module__.startswith(("torch.nn.modules.", "torch.ao.nn.", "modelmill."))
+    known = cls.__module__.startswith(("torch.nn.modules.", "modelmill."))
     return cls.__name__ if known else f"{cls.__module__}.{cls.__qualname__}"
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from modelmill.arch.boosting import Boosting

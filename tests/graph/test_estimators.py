@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from threadpoolctl import threadpool_limits
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import ensemble, linear_model, naive_bayes, neighbors, tree
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from threadpoolctl import threadpool_limits
 
 from modelmill.errors import ModelError
 from modelmill.fragment import Writer

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from modelmill.errors import ModelError
@@ -145,3 +146,15 @@ REFUSED: Sequence[tuple[bytes, str]] = [
 def test_what_is_no_whole_model_is_refused(data: bytes, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         strip(data)
+
+
+def test_a_type_that_the_protocol_has_not_is_refused() -> None:
+    made = onnx.load_from_string(noisy("a"))
+    made.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.COMPLEX64
+    with pytest.raises(ModelError, match="'x' has the type COMPLEX64"):
+        describe(made.SerializeToString())
+
+
+def test_an_estimator_that_cannot_be_written_is_refused_with_its_reason() -> None:
+    with pytest.raises(ModelError, match="not fitted"):
+        export(model(LogisticRegression(), "estimator"), Classify())
