@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from modelmill.contracts import Array, Column, Preparation
@@ -29,8 +30,13 @@ FEATURES = "features"
 EXACT = 2**24
 """Whole numbers up to here are exact as float32."""
 
+KEPT = 8
+"""Preparations that are kept in this process."""
+
 STEPS = {"category": "onehot", "date": "dates", "image": "image"}
 """Kind of a column: the step that turns it into numbers."""
+
+_kept: dict[tuple[bytes, str, str], Prepared] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,21 +51,15 @@ class Prepared:
 def prepare(steps: Sequence[Preparation], train: Dataset, kind: str) -> Prepared:
     """Fit the steps on the training rows; the fragment ends in `features`, as a body of that kind takes them.
 
-    kind: "table" or "image".
-    Raises SpecError where a column is left that no step turned into numbers.
+    kind: "table" or "image". Raises SpecError where a column is left that no step turned into numbers. The last few
+    preparations are kept: the trials of a search mostly share theirs.
     """
-    _check_names(train.fields)
-    raw = _sample(train)
-    writer = Writer(taken=(FEATURES, *raw))
-    columns = _start(train.fields, raw, writer)
-    if kind == "table" and _steps_leave_images(steps, columns):
-        steps = [*steps, Flatten()]
-    for step in steps:
-        columns = _filled(step(_filled(columns, writer, train.fields, raw), writer), writer, train.fields, raw)
-    features = _features(columns, writer, kind)
-    writer.rename(features.name, FEATURES)
-    assert features.values is not None, "the last step's columns are filled in"
-    return Prepared(writer.fragment(), features.values.shape[1:], features.labels)
+    key = (msgspec.json.encode([step.as_table() for step in steps]), train.digest, kind)
+    if key not in _kept:
+        _kept[key] = _fit(steps, train, kind)
+        while len(_kept) > KEPT:
+            _kept.pop(next(iter(_kept)))
+    return _kept[key]
 
 
 def defaults(fields: Sequence[Field], kind: str) -> list[dict[str, Any]]:
@@ -74,10 +74,28 @@ def defaults(fields: Sequence[Field], kind: str) -> list[dict[str, Any]]:
         "image": "image" in kinds,
         "dates": "date" in kinds,
         "impute": gaps,
-        "onehot": "category" in kinds,
         "scale": bool(kinds & {"number", "boolean", "array", "date"}),
+        "onehot": "category" in kinds,
     }
     return [{"method": method} for method, needed in wanted.items() if needed]
+
+
+def _fit(steps: Sequence[Preparation], train: Dataset, kind: str) -> Prepared:
+    _check_names(train.fields)
+    raw = _sample(train)
+    writer = Writer(taken=(FEATURES, *raw))
+    columns = _start(train.fields, raw, writer)
+    if kind == "table" and _steps_leave_images(steps, columns):
+        steps = [*steps, Flatten()]
+    for step in steps:
+        columns = list(step(_filled(columns, writer, train.fields, raw), writer))
+    # Nothing is fitted on what the last step gives: one row tells its shape.
+    columns = [replace(c, values=None if c.values is None else c.values[:1]) for c in columns]
+    columns = _filled(columns, writer, train.fields, {name: values[:1] for name, values in raw.items()})
+    features = _features(columns, writer, kind)
+    writer.rename(features.name, FEATURES)
+    assert features.values is not None, "the last step's columns are filled in"
+    return Prepared(writer.fragment(), features.values.shape[1:], features.labels)
 
 
 def _check_names(fields: Sequence[Field]) -> None:
@@ -102,8 +120,9 @@ def _start(fields: Sequence[Field], raw: Mapping[str, Array], writer: Writer) ->
     rest = [Column(f.name, f.kind, (f.name,), raw[f.name]) for f in fields if f.kind in STEPS]
     if not blocks:
         return rest
-    blocks = _filled(blocks, writer, fields, raw)
-    return [join(blocks, writer), *rest]
+    if len(blocks) > 1:
+        blocks = [join(_filled(blocks, writer, fields, raw), writer)]
+    return [*blocks, *rest]
 
 
 def _scalars(fields: Sequence[Field], raw: Mapping[str, Array], writer: Writer) -> Iterator[Column]:

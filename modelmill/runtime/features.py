@@ -23,6 +23,9 @@ from modelmill.signature import Field, Signature
 KEPT = 8
 """Feature arrays that are kept: training, validation and test rows of a few preparations."""
 
+KEPT_BYTES = 256_000_000
+"""What they may take together; the newest is kept whatever its size."""
+
 NAME = "features"
 
 _kept: OrderedDict[tuple[str, str], Array] = OrderedDict()
@@ -43,7 +46,7 @@ def features(part: Part, signature: Signature, dataset: Dataset) -> Array:
     found.flags.writeable = False
     with _lock:
         _kept[key] = found
-        while len(_kept) > KEPT:
+        while len(_kept) > 1 and (len(_kept) > KEPT or sum(array.nbytes for array in _kept.values()) > KEPT_BYTES):
             _kept.popitem(last=False)
     return found
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_merged_parts_give_the_figure_of_the_whole(name: str, cuts: list[int], t
     edges = [0, *sorted(cuts), 80]
     parts = [
         metric.part({key: value[low:high] for key, value in outputs.items()}, true[low:high], classes)
-        for low, high in zip(edges, edges[1:], strict=False)
+        for low, high in pairwise(edges)
     ]
     if turned:
         parts.reverse()

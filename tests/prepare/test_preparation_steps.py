@@ -12,6 +12,7 @@ from modelmill.dataset import Dataset
 from modelmill.errors import ContentError, OutOfBounds, SpecError
 from modelmill.graph.build import to_onnx
 from modelmill.method import decode
+from modelmill.prepare import chain
 from modelmill.prepare.chain import Prepared, defaults, prepare
 from modelmill.prepare.dates import Dates
 from modelmill.prepare.flatten import Flatten
@@ -212,11 +213,28 @@ def test_columns_named_like_inner_values_do_no_harm() -> None:
     assert (fitted([Impute(), Scale()], data) == fitted([Impute(), Scale()], numbers(NUMBERS))).all()
 
 
-def test_the_same_rows_give_the_same_fragment() -> None:
+def test_the_same_rows_give_the_same_fragment(monkeypatch: pytest.MonkeyPatch) -> None:
     data = numbers(NUMBERS)
-    first, second = (prepare([Impute(), Scale()], data, "table").fragment for _ in range(2))
+    first = prepare([Impute(), Scale()], data, "table").fragment
+    monkeypatch.setattr(chain, "_kept", {})
+    second = prepare([Impute(), Scale()], data, "table").fragment
+    assert first is not second
     outputs = [Field("features", "FP32", (-1, 4))]
     assert to_onnx(first, data.fields, outputs) == to_onnx(second, data.fields, outputs)
+
+
+def test_trials_share_a_preparation_of_equal_settings_and_rows() -> None:
+    first = prepare([Scale()], numbers(NUMBERS), "table")
+    assert prepare([Scale()], numbers(NUMBERS), "table") is first
+    assert prepare([Scale(by="robust")], numbers(NUMBERS), "table") is not first
+    assert prepare([Scale()], numbers(NUMBERS[1:]), "table") is not first
+
+
+def test_a_long_table_is_fitted_on_rows_spread_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "FIT_ROWS", 11)
+    data = numbers(np.arange(101, dtype=np.float32).reshape(-1, 1))
+    found = fitted([Scale(by="minmax")], data)
+    assert (found.min(), found.max()) == (0, 1)
 
 
 def test_a_mixed_table_is_prepared_by_the_defaults() -> None:
@@ -231,7 +249,7 @@ def test_a_mixed_table_is_prepared_by_the_defaults() -> None:
         "when": np.arange(3) * 40_000_000_000,
     }
     tables = defaults(fields, "table")
-    assert [table["method"] for table in tables] == ["dates", "impute", "onehot", "scale"]
+    assert [table["method"] for table in tables] == ["dates", "impute", "scale", "onehot"]
     found = fitted([decode("prepare", table) for table in tables], Dataset(fields, columns))
     assert found.shape == (3, 9)
     assert np.isfinite(found).all()
@@ -241,7 +259,7 @@ def test_a_mixed_table_is_prepared_by_the_defaults() -> None:
 def test_a_setting_out_of_bounds_is_refused() -> None:
     with pytest.raises(OutOfBounds, match="max_categories"):
         Onehot(max_categories=0)
-    with pytest.raises(OutOfBounds, match="scale.by"):
+    with pytest.raises(OutOfBounds, match=r"scale\.by"):
         decode("prepare", {"method": "scale", "by": "loud"})
-    with pytest.raises(OutOfBounds, match="dates.parts"):
+    with pytest.raises(OutOfBounds, match=r"dates\.parts"):
         Dates(parts=("century",))  # type: ignore[arg-type]

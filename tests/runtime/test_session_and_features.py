@@ -99,6 +99,13 @@ def test_only_the_last_features_are_kept() -> None:
     assert len(kept._kept) == kept.KEPT
 
 
+def test_large_features_are_not_heaped_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "KEPT_BYTES", 300)
+    train = some(10)
+    newest = [features(part(train), SIGNATURE, some(10, 200 + seed)) for seed in range(4)]
+    assert [array is newest[-1 - i] for i, array in enumerate(reversed(kept._kept.values()))] == [True, True]
+
+
 def test_fragments_are_told_apart_by_their_constants() -> None:
     assert digest(part(some(30)).prepare) == digest(part(some(30)).prepare) != digest(part(some(30, 2)).prepare)
 
