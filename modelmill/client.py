@@ -40,6 +40,7 @@ class Client:
         self._parts = parts
         self._local = threading.local()
         self._metadata: dict[str, dict[str, Any]] = {}
+        self._connections: list[http.client.HTTPConnection] = []
 
     def __enter__(self) -> Client:
         """The client itself."""
@@ -48,6 +49,11 @@ class Client:
     def __exit__(self, *_: object) -> None:
         """Close this thread's connection."""
         self.close()
+
+    def __del__(self) -> None:
+        """Close what a client that was forgotten left open, in any thread."""
+        for connection in getattr(self, "_connections", ()):
+            connection.close()
 
     def predict(self, name: str, rows: Sequence[Any] | Array | Mapping[str, Any]) -> dict[str, Array]:
         """The outputs for rows, by name: what the local `predict` gives.
@@ -107,6 +113,7 @@ class Client:
         connection = getattr(self._local, "connection", None)
         if connection is not None:
             connection.close()
+            self._connections.remove(connection)
             self._local.connection = None
 
     def _fields(self, name: str) -> dict[str, Any]:
@@ -145,6 +152,7 @@ class Client:
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(self._parts.hostname or "", self._parts.port, timeout=self.timeout_s)
         connection.connect()
+        self._connections.append(connection)
         # Headers and body go in two writes: without this the second waits for the first to be acknowledged.
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection

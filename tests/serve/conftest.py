@@ -108,3 +108,18 @@ def service(registry):
 def empty_registry(tmp_path) -> Registry:
     place = Home(tmp_path)
     return Registry(place.database, place.blobs)
+
+
+@pytest.fixture
+def publish_flowers():
+    """Publishes a version of a model of two columns: `sign` -1 answers the other way round."""
+
+    def call(registry, name="flowers", sign=1, promote=None):
+        return publish(registry, name, flowers(sign), promote)
+
+    return call
+
+
+@pytest.fixture
+def flowers_signature() -> Signature:
+    return flowers()[1]

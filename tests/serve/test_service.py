@@ -233,10 +233,10 @@ def test_figures_count_requests_by_model_and_code(ask):
     assert 'modelmill_requests_total{model="flowers",version="1",face="predict",code="200"}' in text
     assert 'modelmill_requests_total{model="flowers",version="1",face="predict",code="400"}' in text
     assert 'modelmill_requests_total{model="",version="",face="predict",code="404"}' in text
-    assert 'nobody' not in text
+    assert "nobody" not in text
     assert 'modelmill_batch_rows_bucket{model="flowers",version="1",le="1"}' in text
     assert "modelmill_models_loaded" in text
-    assert 'modelmill_queue_requests 0' in text
+    assert "modelmill_queue_requests 0" in text
 
 
 def test_the_registry_is_shown_under_api(ask):

@@ -16,7 +16,9 @@ from modelmill.signature import NO_DATE, Field, Signature
 OUTPUTS = (Field("label", "BYTES"), Field("score", "FP32", (-1, 2)))
 ONE = Signature("t", (Field("x", "FP32", (-1, 3)),), OUTPUTS)
 MISSING = Signature(
-    "t", (Field("n", "FP32", nullable=True), Field("s", "BYTES", nullable=True), Field("d", "INT64", (-1,), "date", True)), OUTPUTS
+    "t",
+    (Field("n", "FP32", nullable=True), Field("s", "BYTES", nullable=True), Field("d", "INT64", (-1,), "date", True)),
+    OUTPUTS,
 )
 
 
@@ -193,7 +195,9 @@ def test_a_header_length_that_lies_is_refused(header):
         wire.read(b'{"inputs": []}', header, ONE)
 
 
-@pytest.mark.parametrize("body", [b"", b"null", b"[]", b'{"inputs"', b"[" * 10_000, b'{"inputs": [NaN]}', b"\xff\xfe", b'"\\ud800"'])
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b"[]", b'{"inputs"', b"[" * 10_000, b'{"inputs": [NaN]}', b"\xff\xfe", b'"\\ud800"']
+)
 def test_a_body_that_is_no_request_is_refused(body):
     with pytest.raises(RequestError):
         wire.read(body, None, ONE)

@@ -1,0 +1,80 @@
+"""The client gives what the local predict gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from modelmill.client import Client
+from modelmill.errors import NotServed, RequestError, WorkError
+from modelmill.runtime.rows import to_columns
+from modelmill.runtime.session import Session
+
+
+@pytest.fixture(scope="module")
+def client(service):
+    with Client(service.url) as client:
+        yield client
+
+
+def same(got, wanted):
+    assert set(got) == set(wanted)
+    for name, array in wanted.items():
+        assert got[name].dtype == array.dtype
+        assert got[name].tolist() == array.tolist()
+
+
+def test_rows_over_http_are_the_local_outputs_to_the_bit(client, registry):
+    version = registry.find("flowers")
+    rows = [{"length": 3, "width": 1.7}, [0.1, 2]]
+    local = Session(registry.file(version, "model.onnx")).run(to_columns(rows, version.signature))
+    same(client.predict("flowers", rows), local)
+    columns = {"length": [3, 0.1], "width": [1.7, 2]}
+    same(client.infer("flowers", columns), local)
+    same(client.infer("flowers", columns, binary=False), local)
+    same(client.predict("flowers", columns), local)
+    same(client.predict("flowers", np.array([[3, 1.7], [0.1, 2]])), local)
+
+
+def test_an_array_of_pictures_goes_in_one_tensor(client):
+    pixels = np.zeros((2, 8, 8))
+    pixels[0, :4] = pixels[1, 4:] = 16
+    assert client.predict("pictures", pixels)["label"].tolist() == [0, 1]
+    assert client.predict("pictures", pixels)["label"].dtype == np.int64
+    assert client.predict("pictures", [{"image": picture} for picture in pixels])["label"].tolist() == [0, 1]
+
+
+def test_only_wanted_outputs_come(client):
+    assert list(client.infer("flowers", {"length": [1], "width": [2]}, outputs=["label"])) == ["label"]
+
+
+def test_a_missing_number_is_nan_or_none(client):
+    for row in ([float("nan"), 1], [None, 1], [np.float32("nan"), 1]):
+        assert client.predict("flowers", [row])["label"].shape == (1,)
+    with pytest.raises(RequestError, match="width"):
+        client.predict("flowers", [[1, None]])
+
+
+def test_refusals_are_the_errors_of_the_tree(client):
+    with pytest.raises(NotServed, match="Did you mean flowers"):
+        client.predict("flower", [[1, 2]])
+    with pytest.raises(RequestError, match="no input 'depth'"):
+        client.infer("flowers", {"length": [1], "depth": [2]})
+    with pytest.raises(WorkError, match="Is `modelmill serve` running"):
+        Client("http://127.0.0.1:9").models()
+    with pytest.raises(RequestError, match="is not the URL"):
+        Client("ftp://127.0.0.1")
+
+
+def test_metadata_and_models_are_listed(client):
+    assert client.metadata("flowers")["inputs"][0] == {"name": "length", "datatype": "FP32", "shape": [-1]}
+    assert [model["name"] for model in client.models()] == ["flowers", "mixed", "pictures"]
+    assert client.ready()
+
+
+def test_a_connection_that_was_closed_is_opened_anew(service):
+    client = Client(service.url)
+    client.models()
+    client._local.connection.sock.shutdown(2)
+    assert len(client.models()) == 3
+    client.close()

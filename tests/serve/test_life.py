@@ -1,0 +1,209 @@
+"""How the service starts, follows the registry, and ends."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from modelmill.client import Client
+from modelmill.errors import Overloaded, UnknownModel, WorkError
+from modelmill.serve.engine import Capacity
+from modelmill.serve.server import Limits, Service, run
+
+QUICK = Limits(watch_seconds=0.02)
+
+
+def eventually(check, seconds=10.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if check():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def label(client, name="flowers"):
+    return client.predict(name, [[3, 1]])["label"][0]
+
+
+def test_a_promoted_version_answers_without_a_restart(empty_registry, publish_flowers):
+    registry = empty_registry
+    publish_flowers(registry)
+    with Service(registry, limits=QUICK) as service, Client(service.url) as client:
+        assert label(client) == "long"
+        publish_flowers(registry, sign=-1, promote=True)
+        assert eventually(lambda: label(client) == "wide")
+        registry.rollback("flowers")
+        assert eventually(lambda: label(client) == "long")
+
+
+def test_a_new_model_appears_by_itself_unless_names_were_given(empty_registry, publish_flowers):
+    registry = empty_registry
+    publish_flowers(registry, "a")
+    with Service(registry, limits=QUICK) as every, Service(registry, ["a"], limits=QUICK) as one:
+        publish_flowers(registry, "b")
+        assert eventually(lambda: [m["name"] for m in Client(every.url).models()] == ["a", "b"])
+        assert [m["name"] for m in Client(one.url).models()] == ["a"]
+
+
+def test_a_named_version_is_what_the_name_stands_for(registry):
+    with Service(registry, ["flowers@2"]) as service:
+        assert label(Client(service.url)) == "wide"
+
+
+def test_an_empty_registry_is_served_and_fills_up(empty_registry, publish_flowers):
+    with Service(empty_registry, limits=QUICK) as service, Client(service.url) as client:
+        assert client.models() == []
+        publish_flowers(empty_registry)
+        assert eventually(lambda: len(client.models()) == 1)
+
+
+def test_a_broken_version_leaves_the_one_before_in_place(empty_registry, publish_flowers, flowers_signature, capsys):
+    registry = empty_registry
+    publish_flowers(registry)
+    with Service(registry, limits=QUICK) as service, Client(service.url) as client:
+        registry.publish("flowers", {"model.onnx": b"broken"}, flowers_signature, promote=True)
+        assert eventually(lambda: client.models()[0]["problem"])
+        assert label(client) == "long"
+    assert "flowers@2 cannot be loaded" in capsys.readouterr().err
+
+
+def test_an_unknown_name_keeps_the_service_from_starting(registry):
+    with pytest.raises(UnknownModel), Service(registry, ["nobody"]):
+        pass
+
+
+def test_a_taken_port_is_said_with_a_way_out(registry):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(WorkError, match=r"the port is taken.*--port"):
+            run(registry, port=port)
+
+
+class Slow:
+    """Wraps a session, and holds every run until its gate is open."""
+
+    def __init__(self, session):
+        self.session = session
+        self.gate = threading.Event()
+        self.started = threading.Event()
+
+    def run(self, columns, outputs=None):
+        self.started.set()
+        self.gate.wait(10)
+        return self.session.run(columns, outputs)
+
+
+def slowed(service, name="flowers"):
+    """Make a served model slow: its runs leave the loop and wait."""
+    from modelmill.serve.engine import Pace
+
+    lane = service.server.catalogue.served[name].lane
+    lane.session = Slow(lane.session)
+    lane.pace = Pace(10.0, 1.0)
+    return lane.session
+
+
+def in_thread(work):
+    found = {}
+
+    def keep():
+        try:
+            found["value"] = work()
+        except Exception as error:
+            found["error"] = error
+            raise
+
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
+    return thread, found
+
+
+def test_draining_lets_readiness_fall_first_and_answers_what_is_in_flight(registry):
+    with Service(registry, ["flowers"]) as service:
+        slow = slowed(service)
+        thread, found = in_thread(lambda: label(Client(service.url)))
+        assert slow.started.wait(10)
+        other = Client(service.url)
+        assert other.ready()
+        service.server.drain()
+        assert eventually(lambda: not other.ready())
+        with pytest.raises(Overloaded, match="shutting down"):
+            other.predict("flowers", [[1, 2]])
+        slow.gate.set()
+        thread.join(10)
+        assert found["value"] == "long"
+        service.thread.join(10)
+        assert not service.thread.is_alive()
+
+
+def test_overload_is_429_with_retry_after(registry):
+    limits = Limits(capacity=Capacity(threads=1, waiting=0))
+    with Service(registry, ["flowers"], limits=limits) as service:
+        slow = slowed(service)
+        thread, found = in_thread(lambda: label(Client(service.url)))
+        assert slow.started.wait(10)
+        connection = http.client.HTTPConnection(urlsplit(service.url).netloc)
+        connection.request("POST", "/predict/flowers", b"[[1, 2]]")
+        response = connection.getresponse()
+        assert (response.status, response.headers["retry-after"]) == (429, "1")
+        connection.close()
+        slow.gate.set()
+        thread.join(10)
+        assert found["value"] == "long"
+
+
+def test_a_client_that_leaves_takes_its_work_with_it(registry):
+    limits = Limits(capacity=Capacity(threads=1))
+    with Service(registry, ["flowers"], limits=limits) as service:
+        slow = slowed(service)
+        thread, _ = in_thread(lambda: label(Client(service.url)))
+        assert slow.started.wait(10)
+        host, port = urlsplit(service.url).netloc.split(":")
+        lane = service.server.catalogue.served["flowers"].lane
+        with socket.create_connection((host, int(port))) as leaving:
+            leaving.sendall(b"POST /predict/flowers HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n[[1, 2]]")
+            assert eventually(lambda: len(lane.waiting) == 1)
+        assert eventually(lambda: lane.waiting[0].future.done())
+        slow.gate.set()
+        thread.join(10)
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from modelmill.registry.registry import Registry
+from modelmill.serve.server import run
+from modelmill.store.home import Home
+
+home = Home(Path({home!r}))
+run(Registry(home.database, home.blobs), ["flowers"], port=0, ready=lambda url: print(url, flush=True))
+heavy = sorted(set(sys.modules) & {{"torch", "sklearn", "onnx", "optuna", "jinja2"}})
+print("ended", heavy, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_sigterm_ends_the_process_in_order_and_nothing_heavy_was_imported(registry, home):
+    program = textwrap.dedent(PROGRAM).format(tests=os.path.dirname(__file__), home=str(home))  # noqa: PTH120
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        url = process.stdout.readline().strip()
+        assert label(Client(url)) == "long"
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert rest.strip() == "ended []"
+    assert process.returncode == 0
