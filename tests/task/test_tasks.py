@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from modelmill.errors import ModelError
+from modelmill.errors import ModelError, SpecError
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
 from modelmill.runtime.session import Session
 from modelmill.signature import Field, Signature
 from modelmill.task.classify import UNSEEN, Classify
 from modelmill.task.infer import explain, infer
+from modelmill.task.names import check_names
 from modelmill.task.regress import Regress
 
 RAW = Field("raw", "FP32", (-1, 3))
@@ -109,3 +110,10 @@ def test_a_row_of_twice_the_weight_counts_as_two() -> None:
 def test_the_task_is_told_from_the_target(target: np.ndarray, name: str, task: str) -> None:
     assert infer(target, name) == task
     assert "the target" in explain(target, name)[1]
+
+
+def test_a_column_that_is_called_as_an_output_is_refused() -> None:
+    field = Field("value", "FP32")
+    with pytest.raises(SpecError, match="'value' has the name of an output of regress"):
+        check_names(Signature("regress", (field,), Regress().declare(())))
+    check_names(Signature("classify", (field,), Classify().declare(("a", "b")), ("a", "b")))
