@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import msgspec
 
-from modelmill.data.cells import NUMBER_GAPS, kind_of
+from modelmill.data.cells import NUMBER_GAPS, is_text, kind_of
 from modelmill.data.files import parts
 from modelmill.data.naming import clean
 from modelmill.data.rows import Rows, join
@@ -51,8 +51,9 @@ def read_parts(path: Path, dialect: Dialect, as_text: Sequence[str] = ()) -> Row
 
 
 def _mixed(found: Sequence[Rows], name: str) -> bool:
-    kinds = {kind_of(rows.table.schema.field(name).type) for rows in found} - {"empty"}
-    return len(kinds) > 1
+    dtypes = {rows.table.schema.field(name).type for rows in found}
+    kinds = {kind_of(dtype) for dtype in dtypes} - {"empty"}
+    return len(kinds) > 1 or (kinds == {"date"} and len(dtypes) > 1)
 
 
 def read_text(path: Path, dialect: Dialect, as_text: Sequence[str] = ()) -> Rows:
@@ -65,6 +66,10 @@ def read_text(path: Path, dialect: Dialect, as_text: Sequence[str] = ()) -> Rows
     if next(islice(records(path, dialect), int(dialect.header), None), None) is None:
         raise ContentError(str(path), "holds a header and no rows", "Give a file with rows to learn from.")
     table = _parse(path, dialect, names, skip, as_text)
+    # A time of day means a category here, whose text must stay as it is written.
+    clock = [name for name in names if kind_of(table.schema.field(name).type) == "category" and name not in as_text]
+    if any(not is_text(table.schema.field(name).type) for name in clock):
+        table = _parse(path, dialect, names, skip, [*as_text, *clock])
     if dialect.header and len(header) > 1 and all(_is_number(name) for name in header):
         findings = (*findings, _no_header(path))
     return Rows(table, path.name, cache(lambda row: _place(path, dialect, row)), findings, True)

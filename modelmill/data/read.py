@@ -17,7 +17,9 @@ from modelmill.data.files import existing, source_of
 from modelmill.data.idx import labels_of, pair, read_idx
 from modelmill.data.naming import as_input
 from modelmill.data.rows import Rows
+from modelmill.data.source import BUILTINS
 from modelmill.data.table import missing
+from modelmill.data.target import for_task
 from modelmill.dataset import Dataset
 from modelmill.errors import ContentError, SourceError, UnknownName
 from modelmill.method import decode
@@ -49,11 +51,13 @@ def read_rows(path: str, as_text: Sequence[str] = ()) -> Rows:
 
 
 def read_for(signature: Signature, path: str | Path, labeled: bool = False) -> Dataset:
-    """Rows from a file for a model that is already made: the fields of its signature, strictly.
+    """Rows from a file (or a built-in set) for a model that is already made: the fields of its signature, strictly.
 
     Columns that the model does not take are left out. With `labeled`, the target is read as well.
     Raises ContentError with the line or row of a value that does not fit, and for a column that is not there.
     """
+    if str(path) in BUILTINS:
+        return _builtin(signature, str(path), labeled)
     found = existing(str(path))
     source = source_of(found)
     if source in ("npz", "idx"):
@@ -66,6 +70,17 @@ def read_for(signature: Signature, path: str | Path, labeled: bool = False) -> D
         columns = {field.name: conform(field, rows, _column_of(field, rows)) for field in signature.inputs}
     target = _target(signature, rows) if labeled else None
     return Dataset(signature.inputs, columns, target, signature.target, origin=rows.origin)
+
+
+def _builtin(signature: Signature, name: str, labeled: bool) -> Dataset:
+    data = for_task(read({"method": "builtin", "name": name}), signature.task)
+    for field in signature.inputs:
+        if field.name not in data.columns:
+            error = UnknownName.among(name, "column", field.name, data.columns)
+            raise ContentError(name, f"the column {field.name!r} is missing", error.hint)
+    columns = {field.name: _fit(field, data.columns[field.name], Path(name)) for field in signature.inputs}
+    target = data.target if labeled else None
+    return Dataset(signature.inputs, columns, target, signature.target, origin=name)
 
 
 def _table_for(signature: Signature, path: Path, source: str) -> Rows:

@@ -119,6 +119,22 @@ def test_parts_in_a_folder_make_one_table(tmp_path: Path) -> None:
     assert data.columns["a"].tolist() == ["1", "2", "3.5", "high"]
 
 
+def test_parts_may_differ_in_whole_numbers_and_in_the_form_of_dates(tmp_path: Path) -> None:
+    write(tmp_path, "a,b,y\n1,2026-01-01,0\n", "part-1.csv")
+    write(tmp_path, "a,b,y\n3.5,2026-01-02T12:00:00Z,1\n", "part-2.csv")
+    data = read({"method": "csv", "path": str(tmp_path)})
+    assert data.fields == (Field("a", "FP32"), Field("b", "INT64", kind="date"))
+
+
+def test_times_of_day_are_text_as_it_is_written(tmp_path: Path) -> None:
+    assert csv(tmp_path, "at,y\n09:30,0\n12:15,1\n").columns["at"].tolist() == ["09:30", "12:15"]
+
+
+def test_text_of_the_test_file_stays_as_it_is_written(tmp_path: Path) -> None:
+    test = write(tmp_path, "code,y\n07,0\n", "test.csv")
+    assert csv(tmp_path, "code,y\nA1,0\n07,1\n", test=test).test.columns["code"].tolist() == ["07"]
+
+
 def test_parts_with_another_header_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "a,y\n1,x\n", "part-1.csv")
     write(tmp_path, "b,y\n1,x\n", "part-2.csv")

@@ -108,3 +108,11 @@ def test_rows_that_were_trained_on_read_back_the_same(tmp_path: Path) -> None:
     signature = Signature("classify", data.fields, (), (0, 1), "y")
     again = read_for(signature, tmp_path / "rows.csv", labeled=True)
     assert again == data
+
+
+def test_a_builtin_set_gives_rows_too() -> None:
+    data = read({"method": "builtin", "name": "iris"})
+    signature = Signature("classify", data.fields, (), ("setosa", "versicolor", "virginica"), "target")
+    assert read_for(signature, "iris", labeled=True) == data
+    with pytest.raises(ContentError, match="'sepal length .cm.' is missing"):
+        read_for(signature, "wine")

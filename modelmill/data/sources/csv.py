@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from modelmill.contracts import Source
+from modelmill.data.cells import is_text
 from modelmill.data.delimited import Dialect, column_names, read_parts
 from modelmill.data.files import existing
 from modelmill.data.table import build, choose_target
@@ -37,5 +38,7 @@ class Csv(Source):
         target, _ = choose_target(column_names(path, dialect), path.name, self)
         as_text = [target, *self.types]
         rows = read_parts(path, dialect, as_text)
+        # What is text in the training rows stays as it is written in the test rows: 07 is not 7.
+        as_text += [name for name in rows.names if is_text(rows.table.schema.field(name).type)]
         test = read_parts(existing(self.test), dialect, as_text) if self.test else None
         return build(rows, self, test)
