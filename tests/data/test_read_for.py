@@ -114,5 +114,5 @@ def test_a_builtin_set_gives_rows_too() -> None:
     data = read({"method": "builtin", "name": "iris"})
     signature = Signature("classify", data.fields, (), ("setosa", "versicolor", "virginica"), "target")
     assert read_for(signature, "iris", labeled=True) == data
-    with pytest.raises(ContentError, match="'sepal length .cm.' is missing"):
+    with pytest.raises(ContentError, match=r"'sepal length .cm.' is missing"):
         read_for(signature, "wine")
