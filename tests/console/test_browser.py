@@ -1,0 +1,95 @@
+"""The pages in a real browser: they run under their policy, ask the service, and show what it says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from modelmill.console.pages import Pages
+from modelmill.serve.http import Reply, send_reply
+from modelmill.serve.server import Service
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+
+
+def dom(url, profile):
+    """The document after its scripts have run."""
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    command = [CHROMIUM, *flags, f"--user-data-dir={profile}", "--virtual-time-budget=8000", "--dump-dom", url]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def test_an_example_row_is_filled_in_and_answered(site, tmp_path):
+    text = dom(f"{site}/models/flowers#example", tmp_path)
+    assert '<p class="headline">long</p>' in text
+    assert re.search(r'class="value"[^>]*>88\.1 %<', text)
+    assert 'for="field-0"' in text
+    assert f'curl {site}/predict/flowers -d \'[{{"length":2,"width":1}}]\'' in text
+    assert "aria-busy" not in text
+
+
+def test_a_picture_is_shown_on_a_pad_and_answered(site, tmp_path):
+    text = dom(f"{site}/models/pictures#example", tmp_path)
+    assert '<canvas class="pad"' in text
+    assert "What the model sees: 8 × 8" in text
+    assert '<p class="headline">0</p>' in text
+
+
+def test_the_api_page_shows_every_operation(site, tmp_path):
+    text = dom(f"{site}/docs", tmp_path)
+    assert "/predict/flowers" in text
+    assert "/v2/models/{name}/infer" in text
+
+
+PROBE = """
+import { shrink, peakOf } from "/static/pixels.js";
+const side = 336, ink = new Float32Array(side * side);
+for (let y = 100; y < 268; y++) for (let x = 40; x < 82; x++) ink[y * side + x] = 1;
+const small = shrink(ink, side, side, { rows: 8, columns: 8, peak: 16, whole: false });
+const large = shrink(ink, side, side, { rows: 28, columns: 28, peak: 255, whole: true });
+const none = shrink(new Float32Array(side * side), side, side, { rows: 8, columns: 8, peak: 16, whole: false });
+const float = { datatype: "FP32" };
+const peaks = [peakOf({ datatype: "UINT8" }, []), peakOf(float, [[0, 13]]), peakOf(float, [[0.5]])];
+document.body.textContent = JSON.stringify({ small, large, none, peaks });
+"""
+
+
+@pytest.fixture
+def probe(shelf):
+    """A service whose pages hold one more, that runs a script against ours."""
+    pages = Pages(shelf)
+
+    async def more(scope, receive, send):
+        if scope["path"] == "/probe":
+            page = b'<!doctype html><body><script type="module" src="/probe.js"></script></body>'
+            await send_reply(Reply(200, page, "text/html"), send)
+        elif scope["path"] == "/probe.js":
+            await send_reply(Reply(200, PROBE.encode(), "text/javascript"), send)
+        else:
+            await pages(scope, receive, send)
+
+    with Service(shelf, ["flowers"], pages=more) as service:
+        yield service.url
+
+
+def test_a_drawing_is_cropped_centred_and_averaged_to_what_the_model_takes(probe, tmp_path):
+    found = json.loads(re.search(r"<body>(\{.*\})", dom(f"{probe}/probe", tmp_path))[1])
+    small = np.array(found["small"])
+    # A bar of 168 x 42 pixels fills the height of 8 rows, 21 pixels each: two columns wide, in the middle.
+    assert small.shape == (8, 8)
+    assert (small[:, 3:5] == 16).all()
+    assert small.sum() == 8 * 2 * 16
+    large = np.array(found["large"])
+    # On 28 x 28 it is 20 rows high, and leaves 4 above and below.
+    assert large.max() == 255
+    assert (large[:4] == 0).all()
+    assert (large[24:] == 0).all()
+    assert (large[4:24, 12:16] > 0).all()
+    assert found["none"] is None
+    assert found["peaks"] == [255, 16, 1]
