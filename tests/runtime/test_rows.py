@@ -215,3 +215,7 @@ def test_columns_that_do_not_fit_are_refused(change: dict[str, np.ndarray], word
         check({**to_columns([ROW], TABLE), **change}, TABLE)
     with pytest.raises(RequestError, match="'age' is not there"):
         check({}, TABLE)
+
+
+def test_a_boolean_with_gaps_may_be_written_as_its_numbers() -> None:
+    assert to_columns([{**ROW, "maybe": 1.0}, {**ROW, "maybe": 0}], TABLE)["maybe"].tolist() == [1, 0]
