@@ -22,6 +22,12 @@ from modelmill.execute.worker import Setup, work
 LOOK_S = 0.1
 """How often running jobs are looked at: their time and their memory."""
 
+GREETING_S = 10.0
+"""How long a new process may take to its first word."""
+
+STANDSTILL_S = 1.0
+"""How long to wait for suspended workers to stand still; one that writes to a slow disk cannot at once."""
+
 CHILDREN_S = 1.0
 """How often it is asked which processes a worker has started."""
 
@@ -125,6 +131,9 @@ class Pool:
             self._paused = True
             for worker in self._workers:
                 worker.suspend()
+            until = time.monotonic() + STANDSTILL_S
+            while not all(worker.stands for worker in self._workers) and time.monotonic() < until:
+                time.sleep(0.001)
 
     def resume(self) -> None:
         """Let every worker go on."""
@@ -177,8 +186,9 @@ class Pool:
     def _take(self, worker: _Worker, verb: str, job: str, value: Any, trace: str) -> None:
         if verb == "broken":
             raise WorkError("execute", f"the worker could not be set up: {value}", trace)
-        if verb == "ready":
-            worker.ready = True
+        if verb in ("hello", "ready"):
+            worker.greeted = True
+            worker.ready = verb == "ready"
             return
         seconds = worker.seconds
         if verb == "progress":
@@ -250,7 +260,7 @@ class _Worker:
         self._seen = psutil.Process(self.pid)
         self._children: list[psutil.Process] = []
         self._memory_mb = self._weighed_at = self._counted_at = 0.0
-        self.ready = False
+        self.greeted = self.ready = False
         self.rest()
         self.send(first)
 
@@ -303,9 +313,21 @@ class _Worker:
             self.pipe.send(words)
 
     def suspend(self) -> None:
+        # Not before it has seen to it that it dies with us: suspended, it could not.
+        if not self.greeted and self.pipe.poll(GREETING_S):
+            with contextlib.suppress(EOFError, OSError):  # it died; `_hear` will find out
+                self.pipe.recv()
+                self.greeted = True
         self._suspended_at = time.monotonic()
         with contextlib.suppress(psutil.Error):
             self._seen.suspend()
+
+    @property
+    def stands(self) -> bool:
+        """Whether the process has come to a stop: a signal takes a moment to arrive."""
+        with contextlib.suppress(psutil.Error):
+            return self._seen.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+        return True
 
     def wake(self) -> None:
         if self._suspended_at is not None:

@@ -31,6 +31,7 @@ def work(pipe: Connection) -> None:
     _die_with_parent()
     os.environ.update(dict.fromkeys(THREADS, "1"))
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        pipe.send(("hello", "", None, ""))
         run = _set_up(pipe)
         while run is not None:
             _serve(run, pipe)

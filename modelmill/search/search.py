@@ -102,7 +102,7 @@ def search(study: Study, grow: Grow, judge: Judge, keep: Keep, ledger: Ledger) -
     Ends with the budget, with a candidate that reaches the goal, or when the space is exhausted; within 2 seconds of a
     deadline. To interrupt, stop iterating: trials that run then are run again when the study is gone on with.
 
-    Raises WorkError where nothing can be trained, GoalError where every candidate was refused.
+    Raises WorkError where every trial failed, GoalError where every one was refused or none ended within the budget.
     """
     if not study.goal.objectives:
         raise SpecError("goal", "there is nothing to maximize or minimize", "Name a metric or a cost.")
@@ -212,7 +212,7 @@ class _Run:
             count = sum(trial.state == "failed" for trial in self.trials.values())
             raise WorkError("search", f"all of {count} trials failed, the last one with: {last['failed'].error}", "")
         if "stopped" in last or not last:
-            raise WorkError(
+            raise GoalError(
                 "goal.budget", "the budget ended before the first trial did", "Give more time, or a smaller space."
             )
         raise GoalError(

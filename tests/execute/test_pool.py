@@ -18,7 +18,7 @@ from modelmill.errors import WorkError
 from modelmill.execute.local import Pool
 from modelmill.execute.message import Message
 
-WAIT_S = 60
+WAIT_S = 30
 
 
 @pytest.fixture

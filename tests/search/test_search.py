@@ -312,7 +312,7 @@ def test_at_the_deadline_running_trials_are_called_off(ledger: Ledger) -> None:
 
 
 def test_a_budget_too_short_for_one_trial_says_so(ledger: Ledger) -> None:
-    with pytest.raises(WorkError, match="ended before the first trial did"):
+    with pytest.raises(GoalError, match="ended before the first trial did"):
         run(study(budget=Budget(seconds=0.2)), Slow(endless), ledger)
 
 
