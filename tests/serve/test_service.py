@@ -247,6 +247,7 @@ def test_the_registry_is_shown_under_api(ask):
     assert [other["number"] for other in model["history"]] == [1, 2]
     page = ask("GET", "/api/models/flowers/report")
     assert b"report of flowers" in page.body
+    assert "sandbox" in page.headers["content-security-policy"]
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
