@@ -3,7 +3,7 @@
 import { peakOf, shrink } from "./pixels.js";
 
 const SIDE = 336;
-const BRUSH = 27;
+const BRUSH = 32;
 const STEP = 14;
 
 export function drawingPad(host, field, example, changed) {

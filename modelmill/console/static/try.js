@@ -34,7 +34,7 @@ async function start() {
     source.fill(example);
     ask(model, read);
   };
-  document.getElementById("example").addEventListener("click", show);
+  document.getElementById("fill").addEventListener("click", show);
   if (model.example.length) {
     if (!image) source.fill(example);
     programs(Object.fromEntries(model.inputs.map((field, index) => [field.name, model.example[index]])));
