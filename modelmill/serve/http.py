@@ -23,7 +23,7 @@ BODY_SECONDS = 30.0
 """How long a client may take between two pieces of a body."""
 
 
-class ClientLeft(Exception):  # noqa: N818 - it is no error, and ends the request
+class ClientLeft(Exception):
     """The client has left before its answer."""
 
 
@@ -31,11 +31,11 @@ class Draining(Overloaded):
     """The service is about to end."""
 
 
-class SlowBody(RequestError):  # noqa: N818 - reads as the other leaves of the tree do
+class SlowBody(RequestError):
     """The client takes too long to send its body."""
 
 
-class PackedBody(RequestError):  # noqa: N818
+class PackedBody(RequestError):
     """The body is packed in a way that is not taken."""
 
 
