@@ -194,6 +194,9 @@ class Loaded:
 
     def predict_file(self, path: Path) -> dict[str, Array]:
         """The answers for every row of a file."""
+
+        import msgspec
+
         from modelmill.data.read import read_for
         from modelmill.evaluate.judge import predict
 
@@ -211,14 +214,16 @@ class Loaded:
 
     def evaluate(self, source: str, target: str = "") -> dict[str, Any]:
         """Metrics with intervals and costs on rows with the truth, as JSON values."""
-        from modelmill.data.read import read
-        from modelmill.data.source import guess
+        import msgspec
+
+        from modelmill.data.read import read_for
         from modelmill.evaluate.judge import evaluate, measure
         from modelmill.method import decode
         from modelmill.recipe.make import REPORTED
 
         signature = self.version.signature
-        data = read({**guess(source), "target": target or signature.target})
+        renamed = msgspec.structs.replace(signature, target=target or signature.target)
+        data = read_for(renamed, source, labeled=True)
         task = decode("task", {"method": signature.task})
         return {
             "rows": data.rows,

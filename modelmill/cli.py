@@ -28,6 +28,9 @@ models = typer.Typer(
 )
 app.add_typer(models, name="models")
 
+Refused: type[Any] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+"""What the parser raises; typer brings a parser of its own, and names its root nowhere."""
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say only what went wrong.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Say more: every trial with its settings.")]
@@ -41,20 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command: 0 done, 2 usage, 1 failed, 3 nothing keeps the limits, 130 interrupted."""
-    import click
-
     as_json = "--json" in arguments
     try:
         result = typer.main.get_command(app).main(list(arguments), "modelmill", standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message(), file=sys.stderr)
-        return 2
-    except click.ClickException as error:
+    except Refused as error:
+        if not arguments or arguments == ["models"]:
+            return 2
         return _fail(UsageError("command line", error.format_message(), "See `modelmill --help`."), as_json)
     except MillError as error:
         return _fail(error, as_json)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -144,8 +144,14 @@ def build(
         "budget": budget,
     }
     spec = request(source, name=name, task=task, data=data, goal=goal, workers=workers, seed=seed)
-    with Screen(quiet=quiet or json, verbose=verbose) as screen:
-        report = screen.follow(run_build(spec, _home(), Options(promote=promote, fresh=fresh)))
+    place = _home()
+    with Screen(quiet=quiet, verbose=verbose) as screen:
+        try:
+            report = screen.follow(run_build(spec, place, Options(promote=promote, fresh=fresh)))
+        except KeyboardInterrupt:
+            if not screen.offers_best():
+                raise
+            report = screen.follow(run_build(spec, place, Options(promote=promote, finish=True)))
     if json:
         _print_json(report)
     elif not quiet:

@@ -50,6 +50,8 @@ class Options:
 
     promote: bool = False
     fresh: bool = False
+    finish: bool = False
+    """Search no further: make and publish the best of an unfinished run."""
     data: Dataset | None = None
     body: Body | None = None
 
@@ -60,11 +62,15 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
     Raises UsageError before any work, DataError for data no model can be made of, GoalError where nothing keeps the
     limits when the budget ends.
     """
+    from modelmill.execute.preload import context
     from modelmill.recipe.look import look
+    from modelmill.registry.reference import check_name
 
     started = time.monotonic()
     spec = spec if isinstance(spec, Spec) else read(spec)
     check(spec)
+    check_name(spec.name or "model")
+    context(PRELOAD)
     seen = look(spec, options.body, options.data)
     yield from seen.findings
     (run_folder(seen, home) / "spec.toml").write_text(as_toml(seen.job.spec), "utf-8")
@@ -140,6 +146,8 @@ def searched(
         budget=budget if left is None else Budget(seconds=max(0.5, left)),
         first=openings(spec),
     )
+    if options.finish:
+        return list(ledger.trials())
     trials: dict[int, Trial] = {}
     champion: Trial | None = None
     for trial in search(study, workers, lambda result: judged(seen, result), home.blobs.put, ledger):
@@ -244,6 +252,7 @@ def published(
         promote=decision.live,
         notes=decision.words,
     )
+    registry.sweep()
     final = numbered(version.number, decision.live)
     folder = run_folder(seen, home)
     final.details["page"] = str(folder / "report.html")

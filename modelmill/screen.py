@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelmill.finding import Finding
 from modelmill.report import Report
+from modelmill.tables import summary, trial_line
 from modelmill.trial import Progress, Trial
 
 if TYPE_CHECKING:
@@ -67,6 +68,19 @@ class Screen:
         assert report is not None, "a run ends with a report or an error"
         self.__exit__(None, None, None)
         return report
+
+    def offers_best(self) -> bool:
+        """After Ctrl-C: say what is kept, and, on a terminal, ask whether to publish the best so far."""
+        self.__exit__(None, None, None)
+        done = [trial for trial in self._trials.values() if trial.state == "done"]
+        self.console.print(f"\n[bold]Interrupted.[/] {len(done)} measured trials are kept; the same command goes on.")
+        best = next((trial for trial in reversed(done) if trial.notes[-1:] == ("the best so far",)), None)
+        if best is None:
+            return False
+        self.console.print(f"The best so far: {trial_line(best)}")
+        if not (sys.stdin.isatty() and self.console.is_terminal):
+            return False
+        return self.console.input("Publish it now? [y/N] ").strip().lower() in ("y", "yes")
 
     def finding(self, finding: Finding) -> None:
         """Show what a check noticed."""
@@ -127,49 +141,6 @@ class Screen:
         for finding in findings:
             self.finding(finding)
         sys.stderr.flush()
-
-
-def trial_line(trial: Trial, *, better: bool = False) -> str:
-    """One trial in one line: its number, state, figures and settings."""
-    mark = (
-        "[green]★[/]" if better else {"done": " ", "stopped": "◦", "refused": "–", "failed": "[red]✗[/]"}[trial.state]
-    )
-    if trial.state in ("failed", "refused"):
-        what = f"[dim]{trial.state}: {trial.error.splitlines()[0][:100] if trial.error else ''}[/]"
-    else:
-        what = "  ".join(figures(trial))
-    return f"{mark} #{trial.number:<3} {what}  [dim]{summary(trial.settings)}[/]"
-
-
-def figures(trial: Trial) -> list[str]:
-    """The figures of a trial that a person looks at first."""
-    name, value = next(iter(trial.metrics.items()), ("", float("nan")))
-    found = [f"{name} [bold]{value:.4f}[/]"] if name else []
-    if "latency_ms" in trial.costs:
-        found.append(f"{trial.costs['latency_ms']:.3f} ms")
-    if "size_bytes" in trial.costs:
-        found.append(f"{trial.costs['size_bytes'] / 1000:.1f} kB")
-    return found
-
-
-def summary(settings: Mapping[str, Any], most: int = 6) -> str:
-    """Settings in a few words: the last parts of their names.
-
-    >>> summary({"arch": "mlp", "arch.mlp.width": 32, "compress.quantize.static": True})
-    'mlp width=32 +static'
-    """
-    words = []
-    for name, value in settings.items():
-        last = name.rpartition(".")[2]
-        if value is True:
-            words.append(f"+{last}")
-        elif value is False:
-            continue
-        elif name == last:
-            words.append(str(value))
-        else:
-            words.append(f"{last}={value:.3g}" if isinstance(value, float) else f"{last}={value}")
-    return " ".join(words[:most]) + (" …" if len(words) > most else "")
 
 
 def _last(trial: Trial) -> str:

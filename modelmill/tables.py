@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelmill.report import Limit, Report, Value
-from modelmill.screen import summary
+from modelmill.trial import Trial
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -152,3 +152,46 @@ def scores_table(name: str, metrics: Mapping[str, Value], costs: Mapping[str, fl
     for key, figure in costs.items():
         table.add_row(UNITS.get(key, (key,))[0], cost(key, figure), "")
     return table
+
+
+def trial_line(trial: Trial, *, better: bool = False) -> str:
+    """One trial in one line: its number, state, figures and settings."""
+    mark = (
+        "[green]★[/]" if better else {"done": " ", "stopped": "◦", "refused": "–", "failed": "[red]✗[/]"}[trial.state]
+    )
+    if trial.state in ("failed", "refused"):
+        what = f"[dim]{trial.state}: {trial.error.splitlines()[0][:100] if trial.error else ''}[/]"
+    else:
+        what = "  ".join(figures(trial))
+    return f"{mark} #{trial.number:<3} {what}  [dim]{summary(trial.settings)}[/]"
+
+
+def figures(trial: Trial) -> list[str]:
+    """The figures of a trial that a person looks at first."""
+    name, value = next(iter(trial.metrics.items()), ("", float("nan")))
+    found = [f"{name} [bold]{value:.4f}[/]"] if name else []
+    if "latency_ms" in trial.costs:
+        found.append(f"{trial.costs['latency_ms']:.3f} ms")
+    if "size_bytes" in trial.costs:
+        found.append(f"{trial.costs['size_bytes'] / 1000:.1f} kB")
+    return found
+
+
+def summary(settings: Mapping[str, Any], most: int = 6) -> str:
+    """Settings in a few words: the last parts of their names.
+
+    >>> summary({"arch": "mlp", "arch.mlp.width": 32, "compress.quantize.static": True})
+    'mlp width=32 +static'
+    """
+    words = []
+    for name, value in settings.items():
+        last = name.rpartition(".")[2]
+        if value is True:
+            words.append(f"+{last}")
+        elif value is False:
+            continue
+        elif name == last:
+            words.append(str(value))
+        else:
+            words.append(f"{last}={value:.3g}" if isinstance(value, float) else f"{last}={value}")
+    return " ".join(words[:most]) + (" …" if len(words) > most else "")

@@ -26,7 +26,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 MODELMILL = str(Path(sys.executable).with_name("modelmill"))
-FASHION = "/usr/share/dataset-fashion-mnist"
+FASHION = "/usr/share/datasets/fashion-mnist"
 
 
 def main() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from modelmill.dataset import Dataset
-from modelmill.spec import Spec, Table
+from modelmill.method import find
+from modelmill.spec import Spec, Table, fits
 
 SMALL = 4000
 """Rows below which candidates are judged by folds: one validation part of so few rows ranks by luck."""
@@ -15,15 +16,22 @@ SMALL = 4000
 
 def complete(spec: Spec, data: Dataset, kind: str, task: str, prepare: list[Table]) -> Spec:
     """The spec with every table that was not given filled in for this data."""
+    arch = spec.arch or (images(data) if kind == "image" else tables(data, task))
     return msgspec.structs.replace(
         spec,
         task=spec.task or {"method": task},
         prepare=spec.prepare or tuple(prepare),
-        arch=spec.arch or (images(data) if kind == "image" else tables(data, task)),
+        arch=arch,
         train=spec.train or (train_images(data) if kind == "image" else train_tables(data)),
-        compress=spec.compress or steps(kind),
+        compress=spec.compress or fitting(steps(kind), arch),
         search={**search(data, kind), **spec.search},
     )
+
+
+def fitting(wanted: tuple[Table, ...], arch: Table) -> tuple[Table, ...]:
+    """Those of the steps that at least one body of the arch can take."""
+    bodies = {find("arch", option["method"]).body for option in arch.get("any", [arch])}
+    return tuple(step for step in wanted if any(fits(step, body) for body in bodies))
 
 
 def search(data: Dataset, kind: str) -> Table:
@@ -57,11 +65,18 @@ def tables(data: Dataset, task: str) -> Table:
 
 def images(data: Dataset) -> Table:
     """Bodies for images: convolutions, and a plain network as a smaller choice."""
+    cnn: Table = {
+        "method": "cnn",
+        "width": {"low": 8, "high": 24, "log": True},
+        "depth": {"low": 2, "high": 3},
+        "growth": {"low": 1.5, "high": 2.0},
+        "head": {"any": ["flatten", "average"]},
+        "dropout": {"low": 0.0, "high": 0.3},
+    }
+    if data.rows > SMALL:
+        return cnn
     return {
-        "any": [
-            {"method": "cnn", "width": {"low": 8, "high": 32, "log": True}, "depth": {"low": 2, "high": 3}},
-            {"method": "mlp", "depth": {"low": 1, "high": 2}, "width": {"low": 32, "high": 128, "log": True}},
-        ]
+        "any": [cnn, {"method": "mlp", "depth": {"low": 1, "high": 2}, "width": {"low": 32, "high": 128, "log": True}}]
     }
 
 
@@ -79,13 +94,17 @@ def train_tables(data: Dataset) -> Table:
 
 def train_images(data: Dataset) -> Table:
     """How networks on images are trained: small shifts make up for few rows."""
+    few = data.rows < SMALL
     return {
         "method": "adam",
-        "learning_rate": {"low": 1e-3, "high": 1e-2, "log": True},
-        "epochs": 60 if data.rows < SMALL else 20,
-        "batch": 64 if data.rows < SMALL else 128,
+        "learning_rate": {"low": 2e-3, "high": 2e-2, "log": True},
+        "weight_decay": {"low": 1e-3, "high": 1e-1, "log": True},
+        "schedule": "one_cycle",
+        "epochs": 40 if few else 20,
+        "batch": 64 if few else 128,
+        "patience": 0,
         "smoothing": {"low": 0.0, "high": 0.1},
-        "shift": {"any": [0, 1]},
+        "shift": 1,
     }
 
 

@@ -41,6 +41,7 @@ def look(spec: Spec, live: Body | None = None, data: Dataset | None = None) -> L
     from modelmill.data.target import for_task
     from modelmill.prepare.chain import defaults
     from modelmill.task.infer import infer
+    from modelmill.task.names import check_names
 
     data = data or read(spec.data)
     if data.target is None:
@@ -63,6 +64,7 @@ def look(spec: Spec, live: Body | None = None, data: Dataset | None = None) -> L
         target=data.target_name,
         example=tuple(plain(splits.train.columns[field.name][0], field.kind) for field in data.fields),
     )
+    check_names(signature)
     return Look(Job(spec, splits, signature, task, live), findings, card(data, findings))
 
 
