@@ -215,7 +215,7 @@ class Training:
         rank = (quality if better(name) == "higher" else -quality, -loss)
         self.waited += 1
         if self.best is None or _higher(rank, self.best):
-            self.best, self.waited, self.values = rank, 0, {**values, **found}
+            self.best, self.waited, self.values = rank, 0, {**values, **found, "best_epoch": float(self.epoch)}
             self.kept = {key: value.clone() for key, value in tensors(self.averaged.module).items()}
         return found
 
@@ -253,17 +253,18 @@ class Training:
         if self.recipe.average:
             self.averaged.module.load_state_dict(parts["average"])
         self.kept = parts.get("kept", {})
-        learned = {
-            int(part.partition(".")[2]): values for part, values in parts.items() if part.startswith("optimizer.")
-        }
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": learned})
+        self._restore({int(name.partition(".")[2]): found for name, found in parts.items() if "optimizer." in name})
         self.epoch, self.waited, self.values = state["epoch"], state["waited"], state["values"]
         self.best = None if state["best"] is None else (state["best"][0], state["best"][1])
         self.plan.done, self.plan.total, self.plan.spent = state["done"], state["total"], state["elapsed"]
 
-    def _laid_out(self, value: Tensor) -> Tensor:
-        """The optimizer's numbers in memory as the weights are: its fused step walks through both side by side."""
-        return value.contiguous(memory_format=self.layout) if value.ndim == 4 else value
+    def _restore(self, learned: Mapping[int, Mapping[str, Any]]) -> None:
+        """Give the optimizer its numbers, laid out as the weights are: its fused step walks both side by side."""
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": learned})
+        for numbers in self.optimizer.state.values():
+            for name, value in numbers.items():
+                if isinstance(value, Tensor) and value.ndim == 4:
+                    numbers[name] = value.contiguous(memory_format=self.layout)
 
 
 def _layout(module: torch.nn.Module, features: Tensor) -> Any:

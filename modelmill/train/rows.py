@@ -63,8 +63,8 @@ def weights(encoded: Array, given: Array | None, balanced: bool) -> Array | None
 
     balanced: rows of a class weigh the less the more of them there are.
 
-    >>> weights(np.array([0, 0, 0, 1]), None, True).round(2).tolist()
-    [0.67, 0.67, 0.67, 2.0]
+    >>> weights(np.array([0, 0, 0, 1, 1, 1, 1, 1, 1]), None, True).tolist()
+    [1.5, 1.5, 1.5, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75]
     """
     if given is None and not balanced:
         return None
