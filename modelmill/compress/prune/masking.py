@@ -10,7 +10,7 @@ def share(final: float, epoch: int, epochs: int) -> float:
     """The share of zeros during the epoch after `epoch`: it grows fast at first, and is final after half of them.
 
     >>> [round(share(0.8, epoch, 8), 3) for epoch in range(5)]
-    [0.463, 0.7, 0.787, 0.8, 0.8]
+    [0.463, 0.7, 0.788, 0.8, 0.8]
 
     Zhu & Gupta (2018), equation 1
     """

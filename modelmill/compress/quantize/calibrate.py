@@ -1,4 +1,4 @@
-"""Static quantization by onnxruntime's own tool: U8 activations, S8 weights, as pairs of Quantize and Dequantize."""
+"""Static quantization: ranges of activations from sample rows, then onnxruntime's quantizer (U8 activations, S8 weights)."""
 
 from __future__ import annotations
 
@@ -9,38 +9,25 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import HistogramCollector, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from modelmill.compress.quantize.graphs import FOLLOWERS, HEAVY, followers, heavy, load, quiet
+from modelmill.compress.quantize.graphs import FOLLOWERS, HEAVY, constants, followers, heavy, load, quiet
 from modelmill.compress.quantize.tidy import tidy
 from modelmill.contracts import Array
 from modelmill.dataset import Dataset
 from modelmill.runtime.rows import from_dataset
+from modelmill.runtime.session import Session
 
-METHODS = {
-    "minmax": CalibrationMethod.MinMax,
-    "entropy": CalibrationMethod.Entropy,
-    "percentile": CalibrationMethod.Percentile,
-}
 BATCH = 128
+SAMPLE = 65536
+"""Numbers of an activation that are kept of a batch, where more than its ends are looked at."""
+PERCENT = 0.01
+"""What the percentile calibration leaves out at both ends of a range."""
 
-
-class Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Feeds raw rows, a batch at a time, to onnxruntime's calibration."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self._batches = batches(dataset)
-
-    def get_next(self) -> Mapping[str, Array] | None:
-        """The next batch; None when all were given."""
-        return next(self._batches, None)
-
-
-def batches(dataset: Dataset) -> Iterator[Mapping[str, Array]]:
-    """The inputs of the graph, some rows at a time."""
-    for start in range(0, dataset.rows, BATCH):
-        yield from_dataset(dataset.take(np.arange(start, min(start + BATCH, dataset.rows))))
+Ranges = dict[str, tuple[Array, Array]]
 
 
 def static(
@@ -60,30 +47,85 @@ def static(
     with quiet(), TemporaryDirectory() as folder:
         model = prepared(model, Path(folder), preprocess)
         nodes = heavy(model, HEAVY, smallest)
-        path = Path(folder) / "quantized.onnx"
-        quantize_static(
+        chosen = [*nodes, *followers(model, nodes)]
+        quantizer = QDQQuantizer(
             model,
-            path,
-            Reader(dataset),
-            op_types_to_quantize=sorted(HEAVY | FOLLOWERS),
-            nodes_to_quantize=[*nodes, *followers(model, nodes)],
-            per_channel=per_channel,
-            reduce_range=reduce_range,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=METHODS[calibration],
-            extra_options={"QDQOpTypePerChannelSupportToAxis": {"MatMul": 1}},
+            per_channel,
+            reduce_range,
+            QuantType.QInt8,
+            QuantType.QUInt8,
+            TensorsData(CalibrationMethod.MinMax, ranges(model, chosen, dataset, calibration)),
+            chosen,
+            [],
+            sorted(HEAVY | FOLLOWERS),
+            {"QDQOpTypePerChannelSupportToAxis": {"MatMul": 1}},
         )
-        return tidy(onnx.load(path)), len(nodes)
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+        return tidy(quantizer.model.model), len(nodes)
 
 
 def prepared(model: Any, folder: Path, preprocess: bool) -> Any:
     """The model with the shapes of its inner values and, where it has batch norms and `preprocess`, without those."""
     if preprocess and any(node.op_type == "BatchNormalization" for node in model.graph.node):
-        path = folder / "prepared.onnx"
-        quant_pre_process(model, path, skip_symbolic_shape=True)
+        given, path = folder / "given.onnx", folder / "prepared.onnx"
+        onnx.save(model, given)  # given as a value, the tool moves small constants out of its own sight
+        quant_pre_process(given, path, skip_symbolic_shape=True)
         model = load(path.read_bytes())
-    model = onnx.shape_inference.infer_shapes(model)
-    del model.metadata_props[:]
-    model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
-    return model
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def ranges(model: Any, nodes: list[str], dataset: Dataset, calibration: str) -> Ranges:
+    """The lowest and the highest number that each value between the nodes takes, by the way it is calibrated."""
+    names = values(model, nodes)
+    collector = HistogramCollector("entropy", False, 128, 128, None, None) if calibration == "entropy" else None
+    seen: dict[str, list[Array]] = {name: [] for name in names}
+    for outputs in runs(model, names, dataset):
+        if collector is not None:
+            collector.collect({name: [_sample(value)] for name, value in outputs.items()})
+        for name, value in outputs.items():
+            seen[name].append(_sample(value) if calibration == "percentile" else _ends(value))
+    if collector is not None:
+        return {name: (found[0], found[1]) for name, found in collector.compute_collection_result().items()}
+    cut = PERCENT if calibration == "percentile" else 0.0
+    return {name: _range(np.concatenate(found), cut) for name, found in seen.items()}
+
+
+def _range(numbers: Array, cut: float) -> tuple[Array, Array]:
+    low, high = np.percentile(numbers, [cut, 100 - cut]) if cut else (numbers.min(), numbers.max())
+    return np.array(low, np.float32), np.array(high, np.float32)
+
+
+def _ends(value: Array) -> Array:
+    return np.array([value.min(), value.max()])
+
+
+def _sample(value: Array) -> Array:
+    """Some of the numbers, evenly taken."""
+    flat = value.ravel()
+    return flat[:: max(1, len(flat) // SAMPLE)]
+
+
+def values(model: Any, nodes: list[str]) -> list[str]:
+    """The float values that flow into and out of nodes, without constants."""
+    chosen, known = set(nodes), constants(model)
+    flow = [name for node in model.graph.node if node.name in chosen for name in (*node.input, *node.output)]
+    floats = {
+        value.name
+        for value in (*model.graph.value_info, *model.graph.input, *model.graph.output)
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    }
+    return [name for name in dict.fromkeys(flow) if name in floats and name not in known]
+
+
+def runs(model: Any, names: list[str], dataset: Dataset) -> Iterator[Mapping[str, Array]]:
+    """Those inner values for the rows of a data set, some rows at a time."""
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    del opened.graph.output[:]
+    for name in names:
+        opened.graph.output.add(name=name).type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    session = Session(opened.SerializeToString())
+    for start in range(0, dataset.rows, BATCH):
+        rows = dataset.take(np.arange(start, min(start + BATCH, dataset.rows)))
+        yield session.run(from_dataset(rows))
