@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelmill.contracts import Array, Outputs
-from modelmill.errors import OutOfBounds, UsageError
+from modelmill.errors import UsageError
 from modelmill.report import Report
 from modelmill.spec import Spec
 from modelmill.trial import Trial
@@ -97,17 +97,8 @@ def _spec(source: Any, goal: Mapping[str, Any], name: str, seed: int, chosen: Ma
         return source
     task = str(chosen.get("task", ""))
     if isinstance(source, tuple):
-        table = {"method": "arrays"}
-        return read(
-            {
-                "name": name or "model",
-                "data": table,
-                "goal": goal,
-                "seed": seed,
-                "workers": workers,
-                "task": {"method": task} if task else {},
-            }
-        )
+        stated = {"task": {"method": task}} if task else {}
+        return read({"name": name or "model", "data": {}, "goal": goal, "seed": seed, "workers": workers, **stated})
     if isinstance(source, Mapping):
         return read(source)
     data = {key: str(chosen[key]) for key in ("target", "test", "group", "time") if chosen.get(key)}
@@ -115,36 +106,17 @@ def _spec(source: Any, goal: Mapping[str, Any], name: str, seed: int, chosen: Ma
 
 
 def rows(pair: tuple[Any, Any], weights: Any = None) -> Dataset:
-    """A data set from arrays: x of shape (rows, features) or (rows, height, width[, channels]), one y a row."""
-    from modelmill.dataset import Dataset
-    from modelmill.signature import Field
+    """A data set from arrays: x of shape (rows, features) or (rows, height, width[, channels]), one y a row.
 
-    x, y = pair
-    target = np.asarray(y)
-    target = (
-        target.astype(object)
-        if target.dtype.kind in "US"
-        else target.astype(np.float32 if target.dtype.kind == "f" else np.int64)
-    )
-    array = np.asarray(x)
-    if array.shape[:1] != target.shape[:1] or target.ndim != 1:
-        raise OutOfBounds("build", f"x has shape {array.shape} and y {target.shape}: expected one y a row", "")
-    if array.ndim == 2:
-        columns = {f"x{i}": array[:, i].astype(np.float32) for i in range(array.shape[1])}
-        fields = tuple(
-            Field(key, "FP32", (-1,), "number", bool(np.isnan(column).any())) for key, column in columns.items()
-        )
-        if len(fields) > 256:
-            columns = {"x": array.astype(np.float32)}
-            fields = (Field("x", "FP32", (-1, array.shape[1]), "array"),)
-    elif array.ndim in (3, 4):
-        pixels = array if array.dtype == np.uint8 else array.astype(np.float32)
-        columns = {"image": pixels}
-        fields = (Field("image", "UINT8" if array.dtype == np.uint8 else "FP32", (-1, *array.shape[1:]), "image"),)
-    else:
-        raise OutOfBounds("build", f"x has {array.ndim} axes", "Give (rows, features) or (rows, height, width).")
-    weight = None if weights is None else np.asarray(weights, np.float32)
-    return Dataset(fields, columns, target, "y", weights=weight, origin="arrays in memory")
+    Raises ContentError where the shapes do not fit or values are no numbers.
+    """
+    from dataclasses import replace
+
+    from modelmill.data.arrays import dataset
+
+    x, y = (np.asarray(part) for part in pair)
+    data = replace(dataset(x, y, "build", "y"), origin="arrays in memory")
+    return data if weights is None else replace(data, weights=np.asarray(weights, np.float32))
 
 
 def body(model: Any) -> Body:
@@ -208,7 +180,7 @@ class Loaded:
 
         return {
             "model": self.version.name,
-            "version": str(self.version.number),
+            "version": self.version.number,
             "predictions": to_json(answers, self.version.signature),
         }
 

@@ -24,7 +24,7 @@ from modelmill.trial import Progress, Trial
 if TYPE_CHECKING:
     from modelmill.dataset import Dataset
     from modelmill.execute.local import Pool
-    from modelmill.model import Body
+    from modelmill.model import Body, Kind
     from modelmill.recipe.look import Look
     from modelmill.recipe.make import Made
     from modelmill.store.home import Home
@@ -55,6 +55,11 @@ class Options:
     data: Dataset | None = None
     body: Body | None = None
 
+    @property
+    def kind(self) -> Kind | None:
+        """What kind of body was given, where one was."""
+        return self.body.kind if self.body else None
+
 
 def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options()) -> Iterator[Step]:
     """Search, make, measure and publish the model that a spec asks for.
@@ -68,7 +73,7 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
 
     started = time.monotonic()
     spec = spec if isinstance(spec, Spec) else read(spec)
-    check(spec)
+    check(spec, options.kind)
     check_name(spec.name or "model")
     context(PRELOAD)
     seen = look(spec, options.body, options.data)
@@ -138,7 +143,7 @@ def searched(
         yield Progress(0, 0, note="An unfinished run of this spec on these data goes on; --fresh would start anew.")
     left = None if budget.seconds is None else (budget.seconds * (1 - FINAL_SHARE)) - (time.monotonic() - started)
     study = Study(
-        walk=space(spec, options.body.kind if options.body else None),
+        walk=space(spec, options.kind),
         goal=spec.goal,
         sampler=decode("sampler", spec.search["sampler"]),
         stopper=decode("stopper", spec.search["stopper"]) if spec.search.get("stopper") else None,

@@ -133,7 +133,7 @@ def as_table(spec: Spec) -> Table:
         if len(goal.get(key, ())) == 1:
             goal[key] = goal[key][0]
     kept = {key: value for key, value in table.items() if value or key == "seed"}
-    data: Table = kept.pop("data")
+    data: Table = kept.pop("data", {})
     return {"data": data, "goal": goal, **kept}
 
 
@@ -299,8 +299,10 @@ def _labels(options: list[Any]) -> dict[Any, Any]:
     return found
 
 
-def check(spec: Spec) -> None:
+def check(spec: Spec, live: BodyKind | None = None) -> None:
     """Refuse what can be refused before any work: names, bounds at both ends of every range, steps that fit nowhere.
+
+    live: the kind of a body that is given in place of an arch.
 
     Raises UnknownName, OutOfBounds or SpecError.
     """
@@ -327,7 +329,7 @@ def check(spec: Spec) -> None:
         for step in getattr(spec, stage):
             for option in _options({key: value for key, value in step.items() if key != "optional"}):
                 _check_table(stage, option, stage)
-    _check_branches(spec)
+    _check_branches(spec, live)
 
 
 def _known(where: str, what: str, name: str, known: list[str]) -> None:
@@ -368,8 +370,9 @@ def _check_choices(spec: Spec) -> None:
             raise SpecError(f"{stage}.any", "the list of options is empty", "Give at least one table.")
 
 
-def _check_branches(spec: Spec) -> None:
-    bodies: set[BodyKind] = {_class("arch", option, Arch).body for option in _options(spec.arch)} or {"graph"}
+def _check_branches(spec: Spec, live: BodyKind | None) -> None:
+    bodies: set[BodyKind] = {_class("arch", option, Arch).body for option in _options(spec.arch)}
+    bodies = bodies or {live or "graph"}
     for step in spec.compress:
         options = _options({key: value for key, value in step.items() if key != "optional"})
         if not any(fits(option, body) for option in options for body in bodies):

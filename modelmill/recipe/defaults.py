@@ -8,29 +8,30 @@ import msgspec
 
 from modelmill.dataset import Dataset
 from modelmill.method import find
+from modelmill.model import Body
 from modelmill.spec import Spec, Table, fits
 
 SMALL = 4000
 """Rows below which candidates are judged by folds: one validation part of so few rows ranks by luck."""
 
 
-def complete(spec: Spec, data: Dataset, kind: str, task: str, prepare: list[Table]) -> Spec:
+def complete(spec: Spec, data: Dataset, kind: str, task: str, prepare: list[Table], live: Body | None) -> Spec:
     """The spec with every table that was not given filled in for this data."""
-    arch = spec.arch or (images(data) if kind == "image" else tables(data, task))
+    arch = spec.arch if live else spec.arch or (images(data) if kind == "image" else tables(data, task))
     return msgspec.structs.replace(
         spec,
         task=spec.task or {"method": task},
         prepare=spec.prepare or tuple(prepare),
         arch=arch,
         train=spec.train or (train_images(data) if kind == "image" else train_tables(data)),
-        compress=spec.compress or fitting(steps(kind), arch),
+        compress=spec.compress or fitting(steps(kind), arch, live),
         search={**search(data, kind), **spec.search},
     )
 
 
-def fitting(wanted: tuple[Table, ...], arch: Table) -> tuple[Table, ...]:
+def fitting(wanted: tuple[Table, ...], arch: Table, live: Body | None) -> tuple[Table, ...]:
     """Those of the steps that at least one body of the arch can take."""
-    bodies = {find("arch", option["method"]).body for option in arch.get("any", [arch])}
+    bodies = {live.kind} if live else {find("arch", option["method"]).body for option in arch.get("any", [arch])}
     return tuple(step for step in wanted if any(fits(step, body) for body in bodies))
 
 

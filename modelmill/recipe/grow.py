@@ -47,7 +47,14 @@ def lookup(settings: Mapping[str, Any]) -> Callable[[Dimension], Any]:
 
 def worker(job: Job) -> Callable[[Mapping[str, Any]], Iterator[Any]]:
     """What a worker process does with a payload: a trial, or the final model of the run."""
+    import multiprocessing
+    import warnings
+
     from modelmill.evaluate.judge import predict
+
+    if multiprocessing.parent_process() is not None:
+        # What a library has to say about one candidate would stand between the lines of all others.
+        warnings.simplefilter("ignore")
 
     def run(payload: Mapping[str, Any]) -> Iterator[Any]:
         if payload.get("final"):

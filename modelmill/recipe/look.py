@@ -51,10 +51,10 @@ def look(spec: Spec, live: Body | None = None, data: Dataset | None = None) -> L
     splits = split(data, spec.seed, name)
     findings = tuple(inspect(splits))
     kind = features_kind(data)
-    spec = complete(spec, data, kind, name, list(defaults(data.fields, kind)))
+    spec = complete(spec, data, kind, name, list(defaults(data.fields, kind)), live)
     task = decode("task", spec.task)
     spec = msgspec.structs.replace(spec, goal=aimed(spec.goal, task))
-    check(spec)
+    check(spec, live.kind if live else None)
     classes = () if name == "regress" else _classes(splits)
     signature = Signature(
         task=name,
