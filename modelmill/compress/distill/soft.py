@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -29,8 +29,10 @@ class Soft(Compressor):
     """The weight of the soft labels; the rest goes to the true ones."""
     epochs: Annotated[int, Meta(ge=1)] = 60
     """Epochs of the student's training."""
-    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 3e-3
+    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 0.01
     """The largest step size of the student's training."""
+    schedule: Literal["cosine", "one_cycle", "step", "constant"] = "one_cycle"
+    """How the step size moves over the student's training."""
     batch: Annotated[int, Meta(ge=2)] = 64
     """Rows a step."""
     weight_decay: Annotated[float, Meta(ge=0, lt=1)] = 1e-2

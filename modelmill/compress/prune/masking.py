@@ -62,5 +62,5 @@ def zeros(network: nn.Module) -> float:
     """The share of weights that are zero."""
     weights = list(prunable(network).values())
     total = sum(weight.numel() for weight in weights)
-    gone = sum(int((weight == 0).sum()) for weight in weights)
-    return gone / max(total, 1)
+    gone: int = sum(int((weight == 0).sum()) for weight in weights)
+    return float(gone / max(total, 1))

@@ -1,4 +1,4 @@
-"""Static quantization: ranges of activations from sample rows, then onnxruntime's quantizer (U8 activations, S8 weights)."""
+"""Static quantization: ranges of activations from sample rows, then onnxruntime's quantizer for U8S8 pairs."""
 
 from __future__ import annotations
 

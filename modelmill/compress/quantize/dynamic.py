@@ -37,4 +37,4 @@ class Dynamic(Compressor):
         if found is None:
             yield skipped(model, self.smallest)
         else:
-            yield outcome(model, found[0], f"quantize.dynamic: {found[1]} nodes compute in 8 bits")
+            yield outcome(model, found[0], "quantize.dynamic", found[1])

@@ -103,13 +103,13 @@ def dynamic(graph: bytes, per_channel: bool, reduce_range: bool, smallest: int) 
         return tidy(onnx.load(path)), len(nodes)
 
 
-def outcome(model: Model, graph: bytes, line: str) -> Progress:
+def outcome(model: Model, graph: bytes, name: str, nodes: int) -> Progress:
     """The last Progress of a quantization: its result, and what became of the size."""
     before, after = len(model.body.value), len(graph)
     verb = "shrank" if after < before else "grew"
-    note = f"{line}; the file {verb} from {before} to {after} bytes"
+    note = f"{nodes} nodes compute in 8 bits; the file {verb} from {before} to {after} bytes"
     values = {"size_bytes": float(after), "size_bytes_before": float(before)}
-    return Progress(1, 1, values, note, model.with_body(graph, "graph", note))
+    return Progress(1, 1, values, note, model.with_body(graph, "graph", f"{name}: {note}"))
 
 
 def skipped(model: Model, smallest: int) -> Progress:

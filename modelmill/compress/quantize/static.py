@@ -55,4 +55,4 @@ class Static(Compressor):
         if found is None:
             yield skipped(model, self.smallest)
         else:
-            yield outcome(model, found[0], f"quantize.static: {found[1]} nodes compute in 8 bits")
+            yield outcome(model, found[0], "quantize.static", found[1])

@@ -23,7 +23,7 @@ class Adam(Trainer):
 
     takes: ClassVar[frozenset[Kind]] = frozenset({"network"})
 
-    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 3e-3
+    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 0.01
     """The largest step size of the schedule."""
     epochs: Annotated[int, Meta(ge=1)] = 60
     """How often every training row is seen, at most."""
@@ -31,8 +31,8 @@ class Adam(Trainer):
     """Rows a step."""
     weight_decay: Annotated[float, Meta(ge=0, lt=1)] = 1e-2
     """How strongly weights are drawn to zero; biases and norms are left out."""
-    schedule: Literal["cosine", "one_cycle", "step", "constant"] = "cosine"
-    """How the step size falls over the training."""
+    schedule: Literal["cosine", "one_cycle", "step", "constant"] = "one_cycle"
+    """How the step size moves over the training."""
     warmup: Annotated[float, Meta(ge=0, lt=1)] = 0.1
     """The share of steps in which the step size rises from zero."""
     patience: Annotated[int, Meta(ge=0)] = 20

@@ -34,7 +34,7 @@ class Sgd(Trainer):
     weight_decay: Annotated[float, Meta(ge=0, lt=1)] = 5e-4
     """How strongly weights are drawn to zero; biases and norms are left out."""
     schedule: Literal["cosine", "one_cycle", "step", "constant"] = "cosine"
-    """How the step size falls over the training."""
+    """How the step size moves over the training."""
     warmup: Annotated[float, Meta(ge=0, lt=1)] = 0.1
     """The share of steps in which the step size rises from zero."""
     patience: Annotated[int, Meta(ge=0)] = 20
