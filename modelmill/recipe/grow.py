@@ -115,8 +115,9 @@ def train(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) ->
     picked = picked_spec(job, payload["settings"])
     trained = model = untrained(job, picked, data.train, payload["seed"])
     table = dict(picked.train)
-    if seconds and model.body.kind == "network":
-        table["seconds"] = seconds
+    if model.body.kind == "network":
+        table |= {"seconds": seconds} if seconds else {}
+        table |= {"epochs": payload["epochs"]} if payload.get("epochs") else {}
     trainer = decode("train", table)
     for progress in trainer(model, data, job.task, quality(job, data.valid), payload["seed"]):
         yield replace(progress, result=None)

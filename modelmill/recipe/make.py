@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,12 @@ from modelmill.trial import Trial
 if TYPE_CHECKING:
     from modelmill.execute.local import Pool
     from modelmill.store.blobs import Blobs
+
+LATE_S = 3.0
+"""How long after its time the winner may still be in the making before it is given up."""
+
+STILL_BETTER = 0.8
+"""A best epoch in the last part of a training says that it was not too long."""
 
 MOST = 3
 """So many candidates are made anew at the most."""
@@ -127,16 +134,42 @@ def tolerance(trials: Sequence[Trial], goal: Goal) -> float:
 
 def remade(job: Job, workers: Pool, blobs: Blobs, trial: Trial, seconds: float | None) -> Made:
     """The trial's candidate made anew in a worker, with more rows; as it was searched where that fails."""
-    payload = {"final": True, "settings": trial.settings, "seed": trial.seed, "seconds": seconds}
+    payload = {
+        "final": True,
+        "settings": trial.settings,
+        "seed": trial.seed,
+        "seconds": seconds,
+        "epochs": enough_epochs(trial),
+    }
     workers.submit("final", payload)
-    result: Mapping[str, Any] | None = None
-    while result is None:
-        for message in workers.messages():
-            if message.job == "final" and message.kind == "result":
-                result = message.value
-            elif message.job == "final" and message.kind == "error":
-                graph = blobs.get(trial.artifact)
-                note = f"Made anew it failed ({message.error}), so that it stays as it was searched."
-                result = {"artifact": graph, "baseline": graph, "notes": [*trial.notes, note]}
+    result = _result(workers, None if seconds is None else time.monotonic() + seconds + LATE_S)
+    if isinstance(result, str):
+        graph = blobs.get(trial.artifact)
+        note = f"Making it anew with more rows was given up ({result}): it stays as it was searched."
+        result = {"artifact": graph, "baseline": graph, "notes": [*trial.notes, note]}
     with workers.paused():
         return measured(job, trial, result, job.splits.test)
+
+
+def _result(workers: Pool, deadline: float | None) -> Mapping[str, Any] | str:
+    """What the worker made, or why it made nothing."""
+    while True:
+        for message in workers.messages():
+            if message.job == "final" and message.kind == "result":
+                made: Mapping[str, Any] = message.value
+                return made
+            if message.job == "final" and message.kind == "error":
+                return message.error
+        if deadline is not None and time.monotonic() > deadline:
+            workers.cancel("final")
+
+
+def enough_epochs(trial: Trial) -> int:
+    """Epochs after which a network was at its best; 0 where it was still getting better at the end.
+
+    Made anew, it has no validation rows left that could stop it in time.
+    """
+    best = [point for point in trial.curve if "best_epoch" in point.values]
+    if not best or best[0].values["best_epoch"] > STILL_BETTER * best[0].step:
+        return 0
+    return max(1, round(best[0].values["best_epoch"]))
