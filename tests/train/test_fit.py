@@ -128,9 +128,11 @@ def test_training_goes_on_from_trained_weights(make, judge):
 
 
 def test_training_stops_when_no_epoch_is_better(make, judge):
-    model, data, task = make("image", CNN)
-    final = last(Adam(epochs=60, patience=3, learning_rate=0.02)(model, data, task, judge, 0))
-    assert final.step < 60
+    model, data, task = make("table", MLP)
+    trainer = Adam(epochs=200, patience=3, learning_rate=0.1, schedule="constant", average=0)
+    final = last(trainer(model, data, task, judge, 0))
+    assert final.step < 200
+    assert final.values["best_epoch"] == final.step - 3
     assert "no better one in the last 3" in final.note
 
 
