@@ -167,8 +167,6 @@ class Loaded:
     def predict_file(self, path: Path) -> dict[str, Array]:
         """The answers for every row of a file."""
 
-        import msgspec
-
         from modelmill.data.read import read_for
         from modelmill.evaluate.judge import predict
 

@@ -1,4 +1,4 @@
-"""Outside clients get the answers that the local `predict` gives: tritonclient in its own environment, and plain JSON."""
+"""Outside clients get the answers of the local `predict`: tritonclient in its own environment, and plain JSON."""
 
 import json
 import subprocess

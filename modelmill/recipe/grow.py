@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,12 +11,18 @@ import numpy as np
 
 from modelmill.contracts import Arch, Judge, Outputs, Task
 from modelmill.dataset import Dataset, Splits, concat
-from modelmill.method import decode, find
+from modelmill.method import Method, decode, find, settings
 from modelmill.model import Body, Model, Part
 from modelmill.signature import Signature
 from modelmill.space import Dimension
 from modelmill.spec import Spec, pick
 from modelmill.trial import Progress
+
+TRAIN_SHARE = 0.65
+"""The part of a trial's time that training takes where a step retrains after it."""
+
+LEAST_S = 0.5
+"""What a step gets to retrain in, however late it is."""
 
 FEATURES_OF = {"image": "image"}
 """Kind of the only input: kind of features; all else is a table."""
@@ -32,12 +39,12 @@ class Job:
     live: Body | None = None
 
 
-def lookup(settings: Mapping[str, Any]) -> Callable[[Dimension], Any]:
+def lookup(picks: Mapping[str, Any]) -> Callable[[Dimension], Any]:
     """Answers dimensions from settings; one that is not there takes its default, or its first value."""
 
     def choose(dimension: Dimension) -> Any:
-        if dimension.name in settings:
-            return settings[dimension.name]
+        if dimension.name in picks:
+            return picks[dimension.name]
         if dimension.default is not None:
             return dimension.default
         return dimension.options[0] if dimension.options else dimension.low
@@ -106,8 +113,10 @@ def _sides(data: Dataset, folds: int, seed: int) -> np.ndarray[Any, Any]:
 
 def grow(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) -> Iterator[Progress]:
     """Make one candidate and yield progress; the last one holds the model, its body a finished graph."""
+    started = time.monotonic()
     trained = yield from train(job, payload, data, seconds)
-    yield from mill(job, payload, trained, data)
+    left = max(LEAST_S, seconds - (time.monotonic() - started)) if seconds else 0.0
+    yield from mill(job, payload, trained, data, left)
 
 
 def train(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) -> Generator[Progress, None, Model]:
@@ -115,9 +124,10 @@ def train(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) ->
     picked = picked_spec(job, payload["settings"])
     trained = model = untrained(job, picked, data.train, payload["seed"])
     table = dict(picked.train)
-    if model.body.kind == "network":
-        table |= {"seconds": seconds} if seconds else {}
-        table |= {"epochs": payload["epochs"]} if payload.get("epochs") else {}
+    share = TRAIN_SHARE if any("seconds" in settings(step) for step in milling(picked)) else 1.0
+    known = settings(find("train", table["method"]))
+    table |= {"seconds": share * seconds} if seconds and "seconds" in known else {}
+    table |= {"epochs": payload["epochs"]} if payload.get("epochs") and "epochs" in known else {}
     trainer = decode("train", table)
     for progress in trainer(model, data, job.task, quality(job, data.valid), payload["seed"]):
         yield replace(progress, result=None)
@@ -125,17 +135,30 @@ def train(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) ->
     return trained
 
 
-def mill(job: Job, payload: Mapping[str, Any], trained: Model, data: Splits) -> Iterator[Progress]:
-    """Compress a trained model by the steps of its settings; the last progress holds a finished graph."""
+def milling(picked: Spec) -> list[type[Method]]:
+    """The classes of a trial's compression steps."""
+    return [find("compress", step["method"]) for step in picked.compress]
+
+
+def mill(job: Job, payload: Mapping[str, Any], trained: Model, data: Splits, seconds: float) -> Iterator[Progress]:
+    """Compress a trained model by the steps of its settings; the last progress holds a finished graph.
+
+    What retrains shares the seconds that are left.
+    """
     from modelmill.compress import chain
 
-    steps = [decode("compress", step) for step in picked_spec(job, payload["settings"]).compress]
+    picked = picked_spec(job, payload["settings"])
+    timed = ["seconds" in settings(step) for step in milling(picked)]
+    steps = [
+        decode("compress", {**table, "seconds": seconds / sum(timed)} if seconds and limited else table)
+        for table, limited in zip(picked.compress, timed, strict=True)
+    ]
     yield from chain.run(steps, trained, data, job.task, quality(job, data.valid), payload["seed"])
 
 
-def picked_spec(job: Job, settings: Mapping[str, Any]) -> Spec:
+def picked_spec(job: Job, picks: Mapping[str, Any]) -> Spec:
     """The spec of a run with its ranges answered by a trial's settings."""
-    return pick(job.spec, lookup(settings), job.live.kind if job.live else None)
+    return pick(job.spec, lookup(picks), job.live.kind if job.live else None)
 
 
 def untrained(job: Job, picked: Spec, train: Dataset, seed: int) -> Model:
@@ -204,12 +227,12 @@ def judged(job: Job, outputs: Sequence[Outputs], valid: Sequence[Dataset]) -> di
     return {"metrics": metrics, "spread": (high - low) / (2 * 1.96)}
 
 
-def refuse(job: Job, settings: Mapping[str, Any]) -> str:
+def refuse(job: Job, picks: Mapping[str, Any]) -> str:
     """Why a candidate cannot keep the size limit, known from its untrained graph; "" where it may."""
     from modelmill.graph.export import export
 
     limit = job.spec.goal.limit.get("size_kb")
-    picked = picked_spec(job, settings)
+    picked = picked_spec(job, picks)
     if not limit or not picked.arch or find("arch", picked.arch["method"]).body != "network":
         return ""
     graph = export(untrained(job, picked, job.splits.train, 0), job.task)
@@ -239,9 +262,12 @@ def final(job: Job, payload: Mapping[str, Any]) -> Iterator[Any]:
 
     rows = job.splits
     data = replace(rows, train=concat(rows.train, rows.valid), valid=rows.valid.take(NOTHING))
-    trained = yield from shown(train(job, payload, data, float(payload.get("seconds") or 0)))
+    seconds = float(payload.get("seconds") or 0)
+    started = time.monotonic()
+    trained = yield from shown(train(job, payload, data, seconds))
+    left = max(LEAST_S, seconds - (time.monotonic() - started)) if seconds else 0.0
     milled = trained
-    for progress in mill(job, payload, trained, data):
+    for progress in mill(job, payload, trained, data, left):
         yield {"step": progress.step, "values": dict(progress.values)}
         milled = progress.result or milled
     yield {

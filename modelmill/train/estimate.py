@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,22 @@ from modelmill.errors import WorkError
 from modelmill.model import Model
 from modelmill.trial import Progress
 
+MEMBERS = ("max_iter", "n_estimators")
+"""What the number of an ensemble's members is called."""
 
-def estimate(model: Model, data: Splits, task: Task, class_weights: str, seed: int) -> Iterator[Progress]:
+ENSEMBLES = ("HistGradientBoosting", "RandomForest", "ExtraTrees")
+"""Estimators that can go on growing where they stopped."""
+
+PROBE = 8
+"""A first part of the members tells how long the others will take."""
+
+SAFE = 0.8
+"""The share of the time that is planned with."""
+
+
+def estimate(
+    model: Model, data: Splits, task: Task, class_weights: str, seed: int, seconds: float = 0.0
+) -> Iterator[Progress]:
     """Fit a copy of the model's estimator; the one Progress holds the result and how it does on both parts."""
     from modelmill.runtime.features import features
     from modelmill.train.rows import weights
@@ -26,7 +42,7 @@ def estimate(model: Model, data: Splits, task: Task, class_weights: str, seed: i
     classes = model.signature.classes
     encoded = task.encode(data.train.target, classes)
     weighed = weights(encoded, data.train.weights, class_weights == "balanced" and bool(classes))
-    notes = _fit(estimator, features(model.part, model.signature, data.train), encoded, weighed)
+    notes = _fit(estimator, features(model.part, model.signature, data.train), encoded, weighed, seconds)
     result = model.with_body(estimator, "estimator", f"train.estimator: {type(estimator).__name__}")
     values = {
         f"{part}_{name}": value
@@ -43,7 +59,7 @@ def _seeded(estimator: Any, seed: int) -> Any:
     return estimator
 
 
-def _fit(estimator: Any, inputs: Array, target: Array, weights: Array | None) -> list[str]:
+def _fit(estimator: Any, inputs: Array, target: Array, weights: Array | None, seconds: float) -> list[str]:
     """Fit in place; what there is to say about it, a sentence each."""
     from sklearn.utils.validation import has_fit_parameter
 
@@ -54,14 +70,33 @@ def _fit(estimator: Any, inputs: Array, target: Array, weights: Array | None) ->
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            if weights is None:
-                estimator.fit(inputs, target)
-            else:
-                estimator.fit(inputs, target, sample_weight=weights)
+            fit = partial(estimator.fit, inputs, target, **({} if weights is None else {"sample_weight": weights}))
+            notes += _fit_in_time(estimator, fit, seconds)
         except ValueError as error:
             raise WorkError(type(estimator).__name__, f"cannot be fitted: {error}", "Try another arch.") from error
     told = {str(warning.message).strip().partition("\n")[0] for warning in caught}
     return [*notes, *sorted(told)]
+
+
+def _fit_in_time(estimator: Any, fit: Callable[[], Any], seconds: float) -> list[str]:
+    """Fit; an ensemble that would take longer than `seconds` gets as many members as fit in, and a note says so."""
+    name = next((name for name in MEMBERS if hasattr(estimator, name)), "")
+    if not (seconds and hasattr(estimator, "warm_start") and type(estimator).__name__.startswith(ENSEMBLES)):
+        fit()
+        return []
+    wanted = int(getattr(estimator, name))
+    first = max(1, wanted // PROBE)
+    started = time.monotonic()
+    fit_more = {"warm_start": True}
+    estimator.set_params(**fit_more, **{name: first})
+    fit()
+    each_s = (time.monotonic() - started) / first
+    count = min(wanted, max(first, int(SAFE * seconds / max(each_s, 1e-9))))
+    if count > first:
+        estimator.set_params(**{name: count})
+        fit()
+    estimator.set_params(warm_start=False)
+    return [] if count == wanted else [f"{count} of {wanted} members, since no more could be fitted in {seconds:.0f} s"]
 
 
 def _scores(model: Model, dataset: Dataset, task: Task) -> dict[str, float]:
