@@ -18,7 +18,13 @@ setup: .venv/ready
 	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients.txt
 	@touch $@
 
-clients: .venv-clients/ready
+# The core alone, as a wheel brings it: what serves must not need what builds.
+.venv-core/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-core
+	.venv-core/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt .
+	@touch $@
+
+clients: .venv-clients/ready .venv-core/ready
 
 demo: setup
 	@$(BIN)/python examples/demo.py
@@ -36,4 +42,4 @@ wheel: setup
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf .venv .venv-clients build dist *.egg-info
+	rm -rf .venv .venv-clients .venv-core build dist *.egg-info

@@ -10,12 +10,13 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from modelmill.errors import GoalError
+from modelmill.errors import GoalError, MissingExtra
 from modelmill.finding import Finding
 from modelmill.report import Report
 from modelmill.spec import COSTS, Budget, Goal, Spec, as_table, as_toml, check, read, space
@@ -72,6 +73,7 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
     from modelmill.registry.reference import check_name
 
     started = time.monotonic()
+    need()
     spec = spec if isinstance(spec, Spec) else read(spec)
     check(spec, options.kind)
     check_name(spec.name or "model")
@@ -83,6 +85,13 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
         trials = yield from searched(seen, workers, home, options, started)
         made = yield from finished(seen, workers, home, trials, started)
     yield from published(seen, made, trials, home, options, started)
+
+
+def need() -> None:
+    """Refuse to begin without the libraries that building needs; serving needs none of them."""
+    for library in ("torch", "sklearn", "optuna", "onnx"):
+        if find_spec(library) is None:
+            raise MissingExtra.of("build", library, "mill")
 
 
 def run_folder(seen: Look, home: Home) -> Path:
