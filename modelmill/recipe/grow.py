@@ -228,18 +228,36 @@ def judged(job: Job, outputs: Sequence[Outputs], valid: Sequence[Dataset]) -> di
 
 
 def refuse(job: Job, picks: Mapping[str, Any]) -> str:
-    """Why a candidate cannot keep the size limit, known from its untrained graph; "" where it may."""
+    """Why a candidate cannot keep its limits on size or latency, known from its untrained graph; "" where it may."""
     from modelmill.graph.export import export
 
-    limit = job.spec.goal.limit.get("size_kb")
+    limits = {name: job.spec.goal.limit[name] for name in ("size_kb", "latency_ms") if name in job.spec.goal.limit}
     picked = picked_spec(job, picks)
-    if not limit or not picked.arch or find("arch", picked.arch["method"]).body != "network":
+    if not limits or not picked.arch or find("arch", picked.arch["method"]).body != "network":
         return ""
     graph = export(untrained(job, picked, job.splits.train, 0), job.task)
-    floor_kb = len(graph) / 1000 * smallest_share(picked.compress)
-    if floor_kb <= limit:
-        return ""
-    return f"its graph has {len(graph) / 1000:.1f} kB untrained, at least {floor_kb:.1f} kB compressed; limit {limit:g}"
+    share = smallest_share(picked.compress)
+    for name, limit in limits.items():
+        found = len(graph) / 1000 if name == "size_kb" else shortest_ms(graph, job.splits.train)
+        if share * found > limit:
+            least = f", and at the least {share * found:.3g} compressed" if share < 1 else ""
+            return f"its untrained graph has {name} {found:.3g}{least}: the limit is {limit:g}"
+    return ""
+
+
+def shortest_ms(graph: bytes, data: Dataset, runs: int = 20) -> float:
+    """The shortest of some runs of one row: no faster does the graph get, however busy the machine is."""
+    from modelmill.runtime.rows import from_dataset
+    from modelmill.runtime.session import Session
+
+    session = Session(graph)
+    row = from_dataset(data.take(np.arange(1)))
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        session.run(row)
+        times.append(time.perf_counter() - started)
+    return min(times) * 1000
 
 
 def smallest_share(steps: Sequence[Mapping[str, Any]]) -> float:
