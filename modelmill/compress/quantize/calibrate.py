@@ -14,7 +14,8 @@ from onnxruntime.quantization.calibrate import HistogramCollector, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from modelmill.compress.quantize.graphs import FOLLOWERS, HEAVY, constants, followers, heavy, load, quiet
+from modelmill.compress.quantize.graphs import FOLLOWERS, HEAVY, followers, heavy, load, quiet
+from modelmill.compress.quantize.initializers import constants
 from modelmill.compress.quantize.tidy import tidy
 from modelmill.contracts import Array
 from modelmill.dataset import Dataset

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from modelmill.compress.quantize.initializers import constants
+from modelmill.compress.quantize.tidy import tidy
 from modelmill.model import Model
 from modelmill.trial import Progress
 
@@ -41,11 +43,6 @@ def load(graph: bytes) -> Any:
     for number, node in enumerate(model.graph.node):
         node.name = f"n{number}"
     return model
-
-
-def constants(model: Any) -> dict[str, Any]:
-    """The initializers of a graph by name."""
-    return {tensor.name: tensor for tensor in model.graph.initializer}
 
 
 def heavy(model: Any, types: frozenset[str], smallest: int) -> list[str]:
@@ -82,8 +79,6 @@ def dynamic(graph: bytes, per_channel: bool, reduce_range: bool, smallest: int) 
     """The graph with weights of Gemm and MatMul in 8 bits, and how many; None where no node is worth it."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    from modelmill.compress.quantize.tidy import tidy
 
     model = load(graph)
     nodes = heavy(model, frozenset({"Gemm", "MatMul"}), smallest)

@@ -7,7 +7,7 @@ from itertools import count, product
 from string import ascii_lowercase
 from typing import Any
 
-from modelmill.compress.quantize.graphs import constants
+from modelmill.compress.quantize.initializers import constants
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
