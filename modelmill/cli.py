@@ -230,16 +230,14 @@ def evaluate(
 ) -> None:
     """Score a version on data with the truth, and measure what it costs on this machine."""
     from modelmill.api import load
-    from modelmill.tables import scores_table
+    from modelmill.tables import console, scores_table
 
     loaded = load(name, _home())
     scores = loaded.evaluate(data, target)
     if json:
         _print_json({"model": loaded.version.reference, **scores})
     else:
-        from rich.console import Console
-
-        Console(highlight=False).print(scores_table(loaded.version.reference, scores["metrics"], scores["costs"]))
+        console().print(scores_table(loaded.version.reference, scores["metrics"], scores["costs"]))
 
 
 @app.command()

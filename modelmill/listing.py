@@ -41,9 +41,7 @@ def _print_settings(entry: Entry) -> None:
 
 def print_models(versions: Sequence[Version], registry: Registry) -> None:
     """Print every version with its age, aliases and first figures."""
-    from rich.console import Console
-
-    from modelmill.tables import table_of
+    from modelmill.tables import console, table_of
 
     if not versions:
         print("No models yet. Try: modelmill build digits --budget 20s")
@@ -57,7 +55,7 @@ def print_models(versions: Sequence[Version], registry: Registry) -> None:
             when(version.created_ms),
             *_first(registry.report(version)),
         )
-    Console(highlight=False).print(table)
+    console().print(table)
 
 
 def _first(report: Report) -> tuple[str, str, str]:
@@ -80,26 +78,22 @@ def when(at_ms: int) -> str:
 
 def print_version(version: Version, registry: Registry) -> None:
     """Print one version: signature, figures, lineage and history."""
-    from rich.console import Console
+    from modelmill.tables import console, scores_table
 
-    from modelmill.tables import scores_table
-
-    console = Console(highlight=False)
+    page = console()
     report = registry.report(version)
-    console.print(f"[bold]{version.reference}[/]  {', '.join(version.aliases)}  {when(version.created_ms)} UTC")
-    console.print(scores_table("", report.metrics, report.costs))
+    page.print(f"[bold]{version.reference}[/]  {', '.join(version.aliases)}  {when(version.created_ms)} UTC")
+    page.print(scores_table("", report.metrics, report.costs))
     for field in version.signature.inputs:
-        console.print(
-            f"  in   {field.name}: {field.datatype} {list(field.shape)}{' nullable' if field.nullable else ''}"
-        )
+        page.print(f"  in   {field.name}: {field.datatype} {list(field.shape)}{' nullable' if field.nullable else ''}")
     for field in version.signature.outputs:
-        console.print(f"  out  {field.name}: {field.datatype} {list(field.shape)}")
+        page.print(f"  out  {field.name}: {field.datatype} {list(field.shape)}")
     for name, size in version.sizes.items():
-        console.print(f"  file {name}: {size:,} bytes, {version.files[name]}")
+        page.print(f"  file {name}: {size:,} bytes, {version.files[name][:19]}…")
     for key in ("model", "data", "spec", "parent"):
-        console.print(f"  {key}: {getattr(version.lineage, key)}")
+        page.print(f"  {key}: {getattr(version.lineage, key)}")
     for event in registry.events(version.name):
-        console.print(f"  {when(event.at_ms)} {event.verb} @{event.number} {event.note}")
+        page.print(f"  {when(event.at_ms)} {event.verb} @{event.number} {event.note}")
 
 
 def compare(first: Report, second: Report) -> dict[str, dict[str, float | None]]:
@@ -116,15 +110,13 @@ def compare(first: Report, second: Report) -> dict[str, dict[str, float | None]]
 
 def print_comparison(pair: Sequence[Version], rows: Mapping[str, Mapping[str, float | None]]) -> None:
     """Print two versions side by side."""
-    from rich.console import Console
-
-    from modelmill.tables import UNITS, cost, table_of
+    from modelmill.tables import UNITS, console, cost, table_of
 
     table = table_of("", ["", pair[0].reference, pair[1].reference, "ratio"])
     for name, row in rows.items():
         ratio = f"{row['ratio']:.2f}x" if row["ratio"] is not None else ""
         table.add_row(UNITS.get(name, (name,))[0], cost(name, row["first"]), cost(name, row["second"]), ratio)
-    Console(highlight=False).print(table)
+    console().print(table)
 
 
 def print_doctor(found: Mapping[str, Any]) -> None:

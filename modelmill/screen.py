@@ -84,11 +84,14 @@ class Screen:
 
     def finding(self, finding: Finding) -> None:
         """Show what a check noticed."""
+        from rich.markup import escape
+
         if finding.severity == "note" and not self._verbose:
             return
         mark = {"note": "·", "warning": "!", "fatal": "✗"}[finding.severity]
-        hint = f" [dim]{finding.hint}[/]" if finding.hint else ""
-        self.console.print(f"[{COLORS[finding.severity]}]{mark} {finding.where}: {finding.message}[/]{hint}")
+        said = escape(f"{mark} {finding.where}: {finding.message}")
+        hint = f" [dim]{escape(finding.hint)}[/]" if finding.hint else ""
+        self.console.print(f"[{COLORS[finding.severity]}]{said}[/]{hint}")
 
     def _progress(self, step: Progress) -> None:
         if step.note:
@@ -120,23 +123,19 @@ class Screen:
 
     def report(self, report: Report) -> None:
         """The tables that a run ends with: what was tried, what won, what it costs, which limits it keeps."""
-        from rich.console import Console
+        from modelmill.tables import console, tables
 
-        from modelmill.tables import tables
-
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console = Console(highlight=False, width=110)
+        page = console()
         for item in tables(report):
-            console.print(item)
+            page.print(item)
 
     def card(self, card: Mapping[str, Any], findings: Sequence[Finding]) -> None:
         """A data card and what the checks noticed."""
-        from rich.console import Console
+        from modelmill.tables import card_tables, console
 
-        from modelmill.tables import card_table
-
-        Console(highlight=False).print(card_table(card))
+        page = console()
+        for item in card_tables(card):
+            page.print(item)
         self._verbose = True
         for finding in findings:
             self.finding(finding)

@@ -9,8 +9,11 @@ from modelmill.report import Limit, Report, Value
 from modelmill.trial import Trial
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
     from rich.table import Table
+
+WIDTH = 120
+"""Columns of a line where nobody says how wide the page is."""
 
 UNITS: dict[str, tuple[str, float, str]] = {
     "latency_ms": ("latency, one row (p50)", 1, "{:.3f} ms"),
@@ -47,6 +50,14 @@ def tables(report: Report) -> Iterator[RenderableType]:
     if report.limits:
         yield _limits(report.limits)
     yield from _words(report)
+
+
+def console() -> Console:
+    """Standard output for tables, wide enough for them where it is no terminal."""
+    from rich.console import Console
+
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=WIDTH, soft_wrap=False)
 
 
 def table_of(title: str, columns: Sequence[str]) -> Table:
@@ -119,28 +130,51 @@ def _limits(limits: Mapping[str, Limit]) -> Table:
 
 
 def _words(report: Report) -> Iterator[str]:
+    from rich.markup import escape
+
     for line in report.details.get("words", []):
-        yield f"  {line}"
+        yield f"  {escape(line)}"
     losers = report.details.get("runners_up", [])
     if losers:
         yield "\n[bold]Why the runners-up lost[/]"
     for loser in losers[:4]:
-        yield f"  #{loser['trial']}: {loser['why']}"
+        yield f"  #{loser['trial']}: {escape(loser['why'])}"
     yield f"\n[bold]{report.name}@{report.version}[/] is published; {report.details.get('live_why', '')}."
     if report.details.get("page"):
         yield f"The report: {report.details['page']}"
 
 
-def card_table(card: Mapping[str, Any]) -> Table:
-    """A data card for people."""
-    table = table_of("Data", ["", ""])
-    table.columns[1].justify = "left"
-    for key, value in card.items():
-        if isinstance(value, str | int | float):
-            table.add_row(str(key), str(value))
-        elif isinstance(value, Mapping):
-            table.add_row(str(key), ", ".join(f"{k}: {v}" for k, v in value.items() if not isinstance(v, dict | list)))
-    return table
+def card_tables(card: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """A data card for people: what it is, what is to be predicted, and a line a column."""
+    from rich.markup import escape
+
+    target = card.get("target", {})
+    yield (
+        f"[bold]{escape(card['origin'])}[/]  {card['rows']:,} rows, {card['features']:,} features, {card['digest'][:19]}…\n"
+        f"target [bold]{escape(target.get('name', 'none'))}[/]  {escape(_classes(target))}\n"
+    )
+    table = table_of("", ["column", "kind", "type", "missing", "least", "mean", "greatest", "values"])
+    table.columns[-1].justify = "left"
+    for column in card["columns"]:
+        table.add_row(
+            escape(column["name"]),
+            column["kind"],
+            f"{column['datatype']} {column['shape'][1:] or ''}",
+            f"{column['missing']:.1%}" if column["missing"] else "",
+            *(_short(column.get(key)) for key in ("min", "mean", "max")),
+            escape(", ".join(f"{text} ({count:,})" for text, count in column.get("top", [])[:3])),
+        )
+    yield table
+
+
+def _classes(target: Mapping[str, Any]) -> str:
+    if "classes" in target:
+        return ", ".join(f"{name}: {count:,}" for name, count in list(target["classes"].items())[:12])
+    return f"{_short(target.get('min'))} to {_short(target.get('max'))}" if "min" in target else ""
+
+
+def _short(value: Any) -> str:
+    return "" if value is None else value[:10] if isinstance(value, str) else f"{value:.4g}"
 
 
 def scores_table(name: str, metrics: Mapping[str, Value], costs: Mapping[str, float | None]) -> Table:
@@ -156,11 +190,14 @@ def scores_table(name: str, metrics: Mapping[str, Value], costs: Mapping[str, fl
 
 def trial_line(trial: Trial, *, better: bool = False) -> str:
     """One trial in one line: its number, state, figures and settings."""
+    from rich.markup import escape
+
     mark = (
         "[green]★[/]" if better else {"done": " ", "stopped": "◦", "refused": "–", "failed": "[red]✗[/]"}[trial.state]
     )
     if trial.state in ("failed", "refused"):
-        what = f"[dim]{trial.state}: {trial.error.splitlines()[0][:100] if trial.error else ''}[/]"
+        reason = escape(trial.error.partition("\n")[0][:100])
+        what = f"[dim]{trial.state}: {reason}[/]"
     else:
         what = "  ".join(figures(trial))
     return f"{mark} #{trial.number:<3} {what}  [dim]{summary(trial.settings)}[/]"
