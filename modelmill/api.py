@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from modelmill.contracts import Array, Outputs
 from modelmill.errors import UsageError
+from modelmill.finding import Finding
 from modelmill.report import Report
 from modelmill.spec import Spec
 from modelmill.trial import Trial
@@ -133,11 +134,12 @@ def body(model: Any) -> Body:
 class Loaded:
     """A version, loaded to be asked in this process; state: one runtime session."""
 
-    def __init__(self, version: Version, graph: bytes) -> None:
+    def __init__(self, version: Version, graph: bytes, shelf: Registry | None = None) -> None:
         from modelmill.runtime.session import Session
 
         self.version = version
         self.graph = graph
+        self._shelf = shelf
         self._session = Session(graph)
 
     def predict(self, rows: Sequence[Any] | Mapping[str, Any] | Array) -> dict[str, Array]:
@@ -172,6 +174,31 @@ class Loaded:
 
         return dict(predict(self.graph, read_for(self.version.signature, path)))
 
+    def watch(self, path: str | Path, window: int = 0) -> Iterator[Finding]:
+        """What is no longer as it was at publishing, in the rows of a file and the model's answers to them.
+
+        window: rows to look at together, at least; 0 looks at all rows at once.
+        Raises RegistryError where the version was published without a reference.
+        """
+        from modelmill.data.read import read_for
+        from modelmill.evaluate.judge import predict
+        from modelmill.monitor.watch import watch
+
+        reference = self._reference()
+        data = read_for(self.version.signature, path)
+        answers = predict(self.graph, data)
+        parts = np.array_split(np.arange(data.rows), max(1, data.rows // window if window > 0 else 1))
+        return watch(reference, ((_rows_of(data.columns, part), _rows_of(answers, part)) for part in parts))
+
+    def _reference(self) -> bytes:
+        from modelmill.errors import RegistryError
+        from modelmill.monitor.reference import FILE
+
+        if self._shelf is None or FILE not in self.version.files:
+            hint = f"Build it again: modelmill build SOURCE --name {self.version.name}"
+            raise RegistryError(self.version.reference, "was published without a reference to watch against", hint)
+        return self._shelf.file(self.version, FILE)
+
     def as_json(self, answers: Outputs) -> dict[str, Any]:
         """Answers as the service's `POST /predict/NAME` gives them."""
         from modelmill.runtime.rows import to_json
@@ -202,6 +229,10 @@ class Loaded:
         }
 
 
+def _rows_of(columns: Mapping[str, Array], index: Array) -> dict[str, Array]:
+    return {name: values[index] for name, values in columns.items()}
+
+
 def load(name: str, place: Home | None = None) -> Loaded:
     """The version that a reference names: `NAME`, `NAME@3` or `NAME@alias`.
 
@@ -212,4 +243,4 @@ def load(name: str, place: Home | None = None) -> Loaded:
     place = place or home()
     shelf = Registry(place.database, place.blobs)
     version = shelf.find(name)
-    return Loaded(version, shelf.file(version, "model.onnx"))
+    return Loaded(version, shelf.file(version, "model.onnx"), shelf)

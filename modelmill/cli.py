@@ -241,6 +241,28 @@ def evaluate(
 
 
 @app.command()
+def monitor(
+    name: Name,
+    input: Annotated[str, typer.Option("--input", help="New rows, as `predict` takes them.", metavar="FILE")],
+    window: Annotated[int, typer.Option(min=0, help="Rows to look at together; 0 is all of them.")] = 0,
+    json: Json = False,
+) -> None:
+    """Say which columns and answers drifted since the model was published; needs no truth."""
+    from modelmill.api import load
+    from modelmill.tables import console, drift_table
+
+    model = load(name, _home())
+    findings = list(model.watch(input, window))
+    if json:
+        _print_json({"model": model.version.reference, "findings": findings})
+    elif not findings:
+        print(f"Nothing drifted: these rows are like those that {model.version.reference} was published with.")
+    else:
+        console().print(drift_table(model.version.reference, findings))
+        print("\n".join(dict.fromkeys(finding.hint for finding in findings)))
+
+
+@app.command()
 def serve(
     names: Annotated[list[str] | None, typer.Argument(help="Models to serve; every live one by default.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",

@@ -29,6 +29,7 @@ HOMES: dict[str, str] = {
     "sampler": "search/samplers",
     "stopper": "search/stoppers",
     "generator": "search/generators",
+    "detector": "monitor/detectors",
 }
 """Keys of a spec that name a family which does not lie at `KEY/`."""
 

@@ -241,7 +241,8 @@ def published(
 ) -> Iterator[Step]:
     """Account for the run and publish the version with its report; yields the report last."""
     from modelmill.evaluate.page import page
-    from modelmill.recipe.account import decide, report
+    from modelmill.monitor.reference import FILE as REFERENCE
+    from modelmill.recipe.account import decide, report, sketch
     from modelmill.registry.registry import Registry
 
     registry = Registry(home.database, home.blobs)
@@ -258,6 +259,7 @@ def published(
             "model.onnx": made.artifact,
             **made.files,
             "spec.toml": as_toml(seen.job.spec).encode(),
+            REFERENCE: sketch(seen, made),
             "report.html": lambda number, live: page(numbered(number, live)).encode(),
         },
         seen.job.signature,

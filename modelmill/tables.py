@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from modelmill.finding import Finding
 from modelmill.report import Limit, Report, Value
 from modelmill.trial import Trial
 
@@ -185,6 +186,26 @@ def scores_table(name: str, metrics: Mapping[str, Value], costs: Mapping[str, fl
         table.add_row(key, f"{value.value:.4f}", interval)
     for key, figure in costs.items():
         table.add_row(UNITS.get(key, (key,))[0], cost(key, figure), "")
+    return table
+
+
+def drift_table(name: str, findings: Sequence[Finding]) -> Table:
+    """What drifted: a row for every column or output in every window, and windows that were too small to judge."""
+    from rich.text import Text
+
+    table = table_of(f"{name}: what changed since it was published", ["", "window", "index", "p", "what changed"])
+    table.columns[-1].justify = "left"
+    for finding in findings:
+        figures = finding.figures
+        drifted = finding.check == "drift"
+        table.add_row(
+            Text(finding.where),
+            str(figures["window"]),
+            f"{figures['effect']:.2f}" if drifted else "",
+            f"{figures['p']:.2g}" if drifted else "",
+            Text(finding.message),
+            style="yellow" if finding.severity == "warning" else None,
+        )
     return table
 
 

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from modelmill import __version__
+from modelmill.dataset import concat
 from modelmill.evaluate.judge import energy_is_modelled, evaluate
 from modelmill.graph.digest import digest
 from modelmill.recipe.grow import features_kind, objective
@@ -65,6 +66,17 @@ def report(seen: Look, made: Made, trials: Sequence[Trial], seconds: float, pare
         ),
         details=_details(seen, made, trials),
     )
+
+
+def sketch(seen: Look, made: Made) -> bytes:
+    """What later rows are watched against: the rows that the model was made from, and its answers to the test rows.
+
+    Not its answers to rows that it learned from: it is surer of those than of any that follow.
+    """
+    from modelmill.monitor.reference import reference
+
+    splits = seen.job.splits
+    return reference(made.outputs, concat(splits.train, splits.valid))
 
 
 def _rows(seen: Look) -> int:

@@ -1,0 +1,1 @@
+"""Ways to tell a window of values from a reference, a file each."""
