@@ -157,7 +157,7 @@ def searched(
         sampler=decode("sampler", spec.search["sampler"]),
         stopper=decode("stopper", spec.search["stopper"]) if spec.search.get("stopper") else None,
         seed=spec.seed,
-        budget=budget if left is None else Budget(seconds=max(0.5, left)),
+        budget=budget if left is None else Budget(seconds=max(1e-3, left)),
         first=openings(spec),
     )
     if options.finish:
