@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from modelmill.model import Body, Kind
     from modelmill.recipe.look import Look
     from modelmill.recipe.make import Made
+    from modelmill.search.ledger import Ledger
     from modelmill.store.home import Home
 
 FINAL_SHARE = 0.3
@@ -82,9 +83,14 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
     yield from seen.findings
     (run_folder(seen, home) / "spec.toml").write_text(as_toml(seen.job.spec), "utf-8")
     with closing(pool(seen)) as workers:
-        trials = yield from searched(seen, workers, home, options, started)
-        made = yield from finished(seen, workers, home, trials, started)
-    yield from published(seen, made, trials, home, options, started)
+        ledger, trials = yield from searched(seen, workers, home, options, started)
+        try:
+            made = yield from finished(seen, workers, home, trials, started)
+            yield from published(seen, made, trials, home, options, started)
+        except GoalError:
+            ledger.close("finished")
+            raise
+    ledger.close("finished")
 
 
 def need() -> None:
@@ -136,8 +142,8 @@ def time_limit(spec: Spec) -> float:
 
 def searched(
     seen: Look, workers: Pool, home: Home, options: Options, started: float
-) -> Generator[Step, None, list[Trial]]:
-    """Search; yields trials and returns them all."""
+) -> Generator[Step, None, tuple[Ledger, list[Trial]]]:
+    """Search; yields trials and returns them all, with the ledger that they are in."""
     from modelmill.method import decode
     from modelmill.search.ledger import Ledger
     from modelmill.search.pareto import best
@@ -161,7 +167,7 @@ def searched(
         first=openings(spec),
     )
     if options.finish:
-        return list(ledger.trials())
+        return ledger, ledger.trials()
     trials: dict[int, Trial] = {}
     champion: Trial | None = None
     for trial in search(study, workers, lambda result: judged(seen, result), home.blobs.put, ledger):
@@ -172,7 +178,7 @@ def searched(
         else:
             yield trial
         champion = leader
-    return sorted(trials.values(), key=lambda trial: trial.number)
+    return ledger, sorted(trials.values(), key=lambda trial: trial.number)
 
 
 def judged(seen: Look, result: Mapping[str, Any]) -> Mapping[str, float]:

@@ -103,11 +103,12 @@ def test_the_same_seed_gives_the_same_suggestions_qualities_and_bytes(run):
     assert (first["version"], second["version"]) == (1, 2)
 
 
-def test_a_killed_build_goes_on_where_it_was(home, run):
+@pytest.mark.parametrize("moment", ["#1", "Making"])
+def test_a_killed_build_goes_on_where_it_was(home, run, moment):
     command = [*MODELMILL, "build", "iris", "--budget", "6 trials", "--workers", "1", "--seed", "5", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
-        if "#1" in line:
+        if moment in line:
             break
     process.send_signal(signal.SIGKILL)
     process.wait()
