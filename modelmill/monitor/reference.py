@@ -79,23 +79,12 @@ def _parts(kind: str, values: Array, gaps: bool) -> Iterator[Part]:
         part = _part(aspect, array)
         yield part
         if part.test == "O":
-            yield _part("unseen", expected_unseen(part.state))
+            yield _part("unseen", np.arange(rows(part.state)) < part.state["unseen"])
 
 
 def _part(aspect: str, array: Array) -> Part:
     test = array.dtype.kind
     return Part(aspect, test, TESTS[test].start(array), EFFECT.start(array))
-
-
-def expected_unseen(state: Any) -> Array:
-    """(rows,) as many hits as rows may be expected to hold a value that the others do not.
-
-    A row's value is unseen for the others where it occurs once.
-
-    Good (1953), The population frequencies of species, https://doi.org/10.1093/biomet/40.3-4.237
-    """
-    found: Array = np.arange(rows(state)) < state["once"] + state["rest"]
-    return found
 
 
 def decoded(content: bytes) -> Reference:

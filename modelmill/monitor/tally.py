@@ -15,19 +15,27 @@ MOST = 100
 
 
 def tally(values: Array, most: int = MOST) -> dict[str, Any]:
-    """The counts of the most frequent values, of the rest together, and of values that occur once.
+    """How often each value occurs, how often all others do, and how many new values as many rows more would bring.
 
-    >>> tally(np.array(["a", "b", "a", "c"]), most=2)
-    {'counts': {'a': 2, 'b': 1}, 'rest': 1, 'once': 1}
+    Where there are more than `most`, every second row says which are the most frequent, and the others are counted:
+    a value that is picked by the rows that it is counted in seems more frequent than it is.
+
+    >>> tally(np.array(["a", "b", "a", "c"]))
+    {'counts': {'a': 2, 'b': 1, 'c': 1}, 'rest': 0, 'unseen': 2}
+    >>> tally(np.array(["a", "b", "a", "c"]), most=1)
+    {'counts': {'a': 0}, 'rest': 2, 'unseen': 2}
+
+    Good (1953), The population frequencies of species, https://doi.org/10.1093/biomet/40.3-4.237
     """
-    counted = _counter(values)
-    ordered = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
-    kept = dict(ordered[:most])
-    return {
-        "counts": kept,
-        "rest": len(values) - sum(kept.values()),
-        "once": sum(count == 1 for count in kept.values()),
-    }
+    found = _counter(values)
+    if len(found) <= most:
+        once = sum(count == 1 for count in found.values())
+        return {"counts": dict(sorted(found.items())), "rest": 0, "unseen": once}
+    ordered = sorted(_counter(values[::2]).items(), key=lambda item: (-item[1], item[0]))
+    others = _counter(values[1::2])
+    kept = {name: others[name] for name, _ in ordered[:most]}
+    rest = others.total() - sum(kept.values())
+    return {"counts": kept, "rest": rest, "unseen": rest}
 
 
 def _counter(values: Array) -> Counter[str]:
@@ -56,12 +64,13 @@ def pairs(state: Mapping[str, Any], window: Array) -> dict[str | None, tuple[int
 def folded(cells: Mapping[str | None, tuple[int, int]], fewest: float) -> Array:
     """(cells, 2) counts, the rarest put together until both sides may expect at least `fewest` in every cell.
 
-    Which are put together depends on the sums alone, so that the folding does not favor a difference.
+    Which are put together depends on the sums and names alone: it must not favor a difference.
     """
-    table = np.array(sorted(cells.values(), key=lambda pair: (sum(pair), pair)), dtype=np.int64).reshape(-1, 2)
+    order = sorted(cells, key=lambda name: (sum(cells[name]), name or ""))
+    table = np.array([cells[name] for name in order], dtype=np.int64).reshape(-1, 2)
     smaller = table.sum(axis=0).min() / max(1, table.sum())
-    sums = np.cumsum(table.sum(axis=1)) * smaller
-    first = int(np.searchsorted(sums, fewest))
-    if first >= len(table):
-        first = len(table) - 1
-    return np.concatenate([table[: first + 1].sum(axis=0, keepdims=True), table[first + 1 :]])
+    expected = table.sum(axis=1) * smaller
+    rare = int(np.searchsorted(expected, fewest))
+    enough = int(np.searchsorted(np.cumsum(expected), fewest)) + 1
+    together = max(rare, min(enough, len(table)))
+    return np.concatenate([table[:together].sum(axis=0, keepdims=True), table[together:]])

@@ -32,8 +32,8 @@ class ChiSquare(Detector):
     """The p-value at which a difference is told; 1 tells of every window."""
     most: Annotated[int, Meta(ge=1, le=100_000)] = 100
     """How many of the most frequent values are counted one by one."""
-    fewest: Annotated[float, Meta(gt=0)] = 5
-    """The smallest count that may be expected in a cell, as Cochran (1954) advises."""
+    fewest: Annotated[float, Meta(gt=0)] = 2
+    """The smallest count that may be expected in a cell: more are more exact, and blind to what is rare."""
 
     def start(self, reference: Array) -> dict[str, Any]:
         """The counts of the most frequent values and of the rest."""
