@@ -214,9 +214,8 @@ class Loaded:
         import msgspec
 
         from modelmill.data.read import read_for
-        from modelmill.evaluate.judge import evaluate, measure
+        from modelmill.evaluate.judge import REPORTED, evaluate, measure
         from modelmill.method import decode
-        from modelmill.recipe.make import REPORTED
 
         signature = self.version.signature
         renamed = msgspec.structs.replace(signature, target=target or signature.target)

@@ -203,7 +203,7 @@ def check(
 @app.command()
 def predict(
     name: Name,
-    input: Annotated[Path, typer.Option("--input", help="Rows: CSV, Parquet, NPZ, or a folder of IDX files.", metavar="FILE")],
+    input: Annotated[Path, typer.Option("--input", help="CSV, Parquet, NPZ or IDX rows.", metavar="FILE")],
     output: Annotated[Path | None, typer.Option("--output", help="Where to write; standard output by default.")] = None,
     json: Json = False,
 ) -> None:

@@ -151,7 +151,8 @@ def card_tables(card: Mapping[str, Any]) -> Iterator[RenderableType]:
 
     target = card.get("target", {})
     yield (
-        f"[bold]{escape(card['origin'])}[/]  {card['rows']:,} rows, {card['features']:,} features, {card['digest'][:19]}…\n"
+        f"[bold]{escape(card['origin'])}[/]  {card['rows']:,} rows, {card['features']:,} features, "
+        f"{card['digest'][:19]}…\n"
         f"target [bold]{escape(target.get('name', 'none'))}[/]  {escape(_classes(target))}\n"
     )
     table = table_of("", ["column", "kind", "type", "missing", "least", "mean", "greatest", "values"])

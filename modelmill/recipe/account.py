@@ -12,11 +12,11 @@ import numpy as np
 
 from modelmill import __version__
 from modelmill.dataset import concat
-from modelmill.evaluate.judge import energy_is_modelled, evaluate
+from modelmill.evaluate.judge import REPORTED, energy_is_modelled, evaluate
 from modelmill.graph.digest import digest
 from modelmill.recipe.grow import features_kind, objective
 from modelmill.recipe.look import Look, digest_of
-from modelmill.recipe.make import REPORTED, Made
+from modelmill.recipe.make import Made
 from modelmill.registry.registry import Registry
 from modelmill.report import Baseline, Counts, Data, Lineage, Report
 from modelmill.spec import as_table

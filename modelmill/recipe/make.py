@@ -27,18 +27,6 @@ STILL_BETTER = 0.8
 MOST = 3
 """So many candidates are made anew at the most."""
 
-REPORTED = (
-    "latency_ms",
-    "latency_p99_ms",
-    "throughput_rps",
-    "size_bytes",
-    "memory_mb",
-    "energy_mj",
-    "macs",
-    "cpu_seconds",
-)
-"""The costs of a report, in its order."""
-
 
 @dataclass(frozen=True, eq=False)
 class Made:
@@ -63,7 +51,7 @@ class Made:
 
 def measured(job: Job, trial: Trial, result: Mapping[str, Any], test: Dataset) -> Made:
     """Score a model and its uncompressed self on the test rows and measure both, interleaved."""
-    from modelmill.evaluate.judge import evaluate, measure, predict
+    from modelmill.evaluate.judge import REPORTED, evaluate, measure, predict
 
     names = metric_names(job)
     both = [result["artifact"], result["baseline"]]

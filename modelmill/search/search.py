@@ -100,8 +100,8 @@ def search(study: Study, grow: Grow, judge: Judge, keep: Keep, ledger: Ledger) -
     """Yield every trial whenever its state or its curve changes; trials of an earlier run of the study come first.
 
     Ends with the budget, with a candidate that reaches the goal, or when the space is exhausted; within 2 seconds of a
-    deadline. To interrupt, stop iterating: trials that run then are run again when the study is gone on with. The caller
-    closes the ledger as finished once the winner is safe: until then a study whose search has ended is gone on with.
+    deadline. To interrupt, stop iterating: trials that run then are run again when the study is gone on with. It is for
+    the caller to close the ledger as finished, once the winner is safe; until then the study can be gone on with.
 
     Raises WorkError where every trial failed, GoalError where every one was refused or none ended within the budget.
     """

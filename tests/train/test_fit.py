@@ -95,7 +95,7 @@ for progress in fit(model, data, task, Recipe(epochs=4, batch=32), 7, pathlib.Pa
 
 
 def test_a_training_whose_process_was_killed_goes_on_to_the_same_bits(make, tmp_path):
-    small, path = Path(__file__).with_name("conftest.py"), tmp_path / "checkpoint"
+    small, path = Path(__file__).parents[1] / "conftest.py", tmp_path / "checkpoint"
     killed = subprocess.run([sys.executable, "-c", KILLED, small, path], capture_output=True, text=True, check=False)
     assert killed.returncode == -9, killed.stderr
     model, data, task = make("image", CNN)
