@@ -89,7 +89,7 @@ def ask(url: str) -> None:
     """One digit, asked in both protocols, and how to ask by hand."""
     answer = post(f"{url}/predict/digits", [[SEVEN]])
     print(f"\nplain JSON       POST {url}/predict/digits\n                 {json.dumps(answer)[:150]} ...")
-    tensor = {"name": "image", "shape": [1, 8, 8], "datatype": "FP32", "data": SEVEN}
+    tensor = {"name": "image", "shape": [1, 8, 8], "datatype": "FP32", "data": [SEVEN]}
     answer = post(f"{url}/v2/models/digits/infer", {"inputs": [tensor], "outputs": [{"name": "label"}]})
     print(f"Open Inference   POST {url}/v2/models/digits/infer\n                 {json.dumps(answer)}")
     print(f"\nTry it in a browser: {url}/models/digits")
