@@ -236,7 +236,7 @@ class _Run:
         number = max((*self.trials, *self.running), default=-1) + 1
         first = self.study.first
         settings = self.suggester.opening(number, first[number]) if number < len(first) else None
-        settings = settings or self.suggester.pick(number)
+        settings = self.suggester.pick(number) if settings is None else settings
         if settings is None:
             return None
         return Trial(number, "running", settings, seed=derive(self.study.seed, "trial", number))
