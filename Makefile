@@ -8,20 +8,21 @@ setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("modelmill needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mill,lightgbm,dev]'
+	@echo 'Setting up .venv; the first time this takes some minutes.'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[mill,lightgbm,dev]'
 	@touch $@
 
 # Outside clients have pins of their own, and so an environment of their own.
 .venv-clients/ready: tests/clients.txt
 	$(PYTHON) -m venv .venv-clients
-	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients.txt
+	.venv-clients/bin/python -m pip install -qq --disable-pip-version-check -r tests/clients.txt
 	@touch $@
 
 # The core alone, as a wheel brings it: what serves must not need what builds.
 .venv-core/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-core
-	.venv-core/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt .
+	.venv-core/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt .
 	@touch $@
 
 clients: .venv-clients/ready .venv-core/ready
