@@ -37,6 +37,9 @@ FINAL_SHARE = 0.3
 MEASURE_S = 4.0
 """What measuring, reporting and publishing take of it."""
 
+LEAST_S = 0.5
+"""What making the winner gets, however late it is."""
+
 BEST = "the best so far"
 """The last note of a trial that has just become the best."""
 
@@ -165,6 +168,7 @@ def searched(
         seed=spec.seed,
         budget=budget if left is None else Budget(seconds=max(1e-3, left)),
         first=openings(spec),
+        grace_s=0.0 if budget.seconds is None else FINAL_SHARE * budget.seconds,
     )
     if options.finish:
         return ledger, ledger.trials()
@@ -218,7 +222,7 @@ def finished(
     made: Made | None = None
     for trial in order[:3]:
         yield Progress(0, 0, note=f"Making #{trial.number} anew on training and validation rows, and measuring it")
-        left = None if budget is None else budget - (time.monotonic() - started) - MEASURE_S
+        left = None if budget is None else max(LEAST_S, budget - (time.monotonic() - started) - MEASURE_S)
         made = remade(seen.job, workers, home.blobs, trial, left)
         if made.keeps:
             return made

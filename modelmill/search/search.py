@@ -92,6 +92,8 @@ class Study:
     """Settings of the opening trials; what they leave out takes its default, or is picked at random."""
     share: float = 0.25
     """The part of a budget in seconds that one trial may use."""
+    grace_s: float = 0.0
+    """How long after its deadline a search that has nothing yet may wait for its first candidate."""
     refuse: Refuse = field(default=_refuse_none)
     """Asked before any training."""
 
@@ -197,7 +199,7 @@ class _Run:
         """At the deadline, or once the goal is reached, call off what still runs."""
         if self.over == "the goal is reached":
             yield from self._stop_all("another candidate reached the goal")
-        elif time.monotonic() >= self.clock.deadline:
+        elif time.monotonic() >= self.clock.deadline + (0.0 if self._has_done() else self.study.grace_s):
             self.over = self.over or "the budget ended"
             yield from self._stop_all("the budget ended")
 

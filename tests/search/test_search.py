@@ -332,3 +332,21 @@ def test_a_search_runs_in_worker_processes_side_by_side(ledger: Ledger) -> None:
         trials = run(wanted, pool, ledger, lambda result: {"latency_ms": 1.0})
     assert sorted(trial.number for trial in trials) == list(range(5))
     assert [trial.state for trial in trials].count("done") >= 4
+
+
+@pytest.mark.parametrize(("grace_s", "states"), [(60.0, ["done"]), (0.0, ["stopped"])])
+def test_a_search_with_nothing_yet_waits_for_its_first_candidate(
+    ledger: Ledger, grace_s: float, states: list[str]
+) -> None:
+    def slow(payload: Mapping[str, Any]) -> Iterator[Any]:
+        time.sleep(0.2)
+        yield {"step": 1, "values": {}}
+        yield from grow(payload)
+
+    wanted = study(budget=Budget(seconds=0.05), grace_s=grace_s)
+    if grace_s:
+        assert [trial.state for trial in run(wanted, Inline(slow), ledger)] == states
+    else:
+        with pytest.raises(GoalError, match="before the first trial"):
+            run(wanted, Inline(slow), ledger)
+        assert [trial.state for trial in ledger.trials()] == states
