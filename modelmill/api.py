@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelmill.contracts import Array, Outputs
-from modelmill.errors import UsageError
+from modelmill.errors import ContentError, UsageError
 from modelmill.finding import Finding
 from modelmill.report import Report
 from modelmill.spec import Spec
-from modelmill.trial import Trial
 from modelmill.version import Version
 
 if TYPE_CHECKING:
@@ -51,13 +50,14 @@ def build(
     model: Any = None,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
-    on_trial: Callable[[Trial], None] | None = None,
 ) -> Report:
     """Search, train, compress, measure and publish; the report of the published version.
 
     source: a built-in set, a path, a spec, or a pair (x, y) of arrays.
     goal: the keys of a spec's `[goal]`: `maximize`, `minimize`, `reach`, `limit`.
     model: a torch module or a scikit-learn estimator to train and mill in place of a search among bodies.
+    Trials can be watched with `modelmill.mill.build`, which yields them as they come.
+
     settings: further keys: `target`, `task`, `workers`, `home`, `promote`, `test`, `group`, `time`, `sample_weight`.
     """
     from modelmill.mill import Options
@@ -69,8 +69,6 @@ def build(
     options = Options(promote=bool(chosen.get("promote")), data=data, body=body(model) if model is not None else None)
     report: Report | None = None
     for step in run(spec, home(chosen.get("home")), options):
-        if isinstance(step, Trial) and on_trial is not None:
-            on_trial(step)
         if isinstance(step, Report):
             report = step
     assert report is not None, "a run ends with a report or an error"
@@ -117,7 +115,13 @@ def rows(pair: tuple[Any, Any], weights: Any = None) -> Dataset:
 
     x, y = (np.asarray(part) for part in pair)
     data = replace(dataset(x, y, "build", "y"), origin="arrays in memory")
-    return data if weights is None else replace(data, weights=np.asarray(weights, np.float32))
+    if weights is None:
+        return data
+    weights = np.asarray(weights, np.float32)
+    if weights.shape != (len(x),) or not np.isfinite(weights).all() or weights.min() < 0 or not weights.max() > 0:
+        hint = "Give one finite weight a row, none below 0."
+        raise ContentError("build: sample_weight", f"weights of the shape {weights.shape} for {len(x)} rows", hint)
+    return replace(data, weights=weights)
 
 
 def body(model: Any) -> Body:

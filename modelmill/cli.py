@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ app.add_typer(models, name="models")
 Refused: type[Any] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 """What the parser raises; typer brings a parser of its own, and names its root nowhere."""
 
+GO_ON = "What was done is kept: the same command goes on."
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say only what went wrong.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Say more: every trial with its settings.")]
@@ -55,6 +58,8 @@ def run(arguments: Sequence[str]) -> int:
     except MillError as error:
         return _fail(error, as_json)
     except (KeyboardInterrupt, typer.Abort):
+        if as_json:
+            _print_json({"error": {"code": "interrupted", "where": "", "message": "interrupted", "try": GO_ON}})
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -118,8 +123,8 @@ def build(
     ] = [],
     limit: Annotated[list[str], typer.Option(help="What it may cost at most.", metavar="COST=VALUE")] = [],
     budget: Annotated[str, typer.Option(help="60s, 15m, 2h or 40 trials.")] = "",
-    workers: Annotated[int, typer.Option(min=0, help="Trials at once; 0 is one a core.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, max=256, help="Trials at once; 0 is one a core.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Same seed, same result.")] = 0,
     group: Annotated[str, typer.Option(help="Rows of one group stay on one side.", metavar="COLUMN")] = "",
     time: Annotated[str, typer.Option(help="Cut by time: the newest rows are the test set.", metavar="COLUMN")] = "",
     type_: Annotated[list[str], typer.Option("--type", help="State a column's type.", metavar="COLUMN=KIND")] = [],
@@ -174,9 +179,9 @@ def _numbers(flag: str, items: Sequence[str]) -> dict[str, float]:
         try:
             found[key] = float(value)
         except ValueError:
-            raise OutOfBounds(
-                f"{flag} {key}={value}", f"{value!r} is not a number", f"Write {flag} {key}=1.5"
-            ) from None
+            found[key] = math.nan
+        if not math.isfinite(found[key]):
+            raise OutOfBounds(f"{flag} {key}={value}", f"{value!r} is not a number", f"Write {flag} {key}=1.5")
     return found
 
 
@@ -185,6 +190,11 @@ def check(
     source: Annotated[str, typer.Argument(help="A built-in set, a file or a folder.")],
     target: Annotated[str, typer.Option(help="The column to predict.")] = "",
     task: Annotated[str, typer.Option(help="classify or regress.")] = "",
+    test: Annotated[str, typer.Option(help="A file of rows that no search may see.", metavar="FILE")] = "",
+    group: Annotated[str, typer.Option(help="Rows of one group stay on one side.", metavar="COLUMN")] = "",
+    time: Annotated[str, typer.Option(help="Cut by time: the newest rows are the test set.", metavar="COLUMN")] = "",
+    type_: Annotated[list[str], typer.Option("--type", help="State a column's type.", metavar="COLUMN=KIND")] = [],
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Same seed, same split.")] = 0,
     json: Json = False,
 ) -> None:
     """Look at data before any training: types, missing values, duplicates, leakage, balance."""
@@ -192,7 +202,8 @@ def check(
     from modelmill.recipe.look import look
     from modelmill.screen import Screen
 
-    seen = look(request(source, task=task, data={"target": target}))
+    data = {"target": target, "group": group, "time": time, "test": test, "types": _pairs("--type", type_)}
+    seen = look(request(source, task=task, data=data, seed=seed))
     if json:
         _print_json({"card": seen.card, "findings": seen.findings, "signature": seen.job.signature})
     else:

@@ -148,6 +148,7 @@ def searched(
 ) -> Generator[Step, None, tuple[Ledger, list[Trial]]]:
     """Search; yields trials and returns them all, with the ledger that they are in."""
     from modelmill.method import decode
+    from modelmill.recipe.make import tolerance
     from modelmill.search.ledger import Ledger
     from modelmill.search.pareto import best
     from modelmill.search.search import Study, search
@@ -176,7 +177,8 @@ def searched(
     champion: Trial | None = None
     for trial in search(study, workers, lambda result: judged(seen, result), home.blobs.put, ledger):
         trials[trial.number] = trial
-        leader = best(trials.values(), spec.goal) if trial.state == "done" else champion
+        known = list(trials.values())
+        leader = best(known, spec.goal, tolerance(known, spec.goal)) if trial.state == "done" else champion
         if trial == leader != champion:
             yield msgspec.structs.replace(trial, notes=(*trial.notes, BEST))
         else:

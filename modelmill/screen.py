@@ -90,7 +90,7 @@ class Screen:
             return
         mark = {"note": "·", "warning": "!", "fatal": "✗"}[finding.severity]
         said = escape(f"{mark} {finding.where}: {finding.message}")
-        hint = f" [dim]{escape(finding.hint)}[/]" if finding.hint else ""
+        hint = f". [dim]{escape(finding.hint)}[/]" if finding.hint else ""
         self.console.print(f"[{COLORS[finding.severity]}]{said}[/]{hint}")
 
     def _progress(self, step: Progress) -> None:

@@ -221,9 +221,12 @@ def _alone(steps: tuple[Table, ...], number: int) -> bool:
 
 
 def fits(step: Table, body: BodyKind) -> bool:
-    """Whether a step of `compress` can take a body, converted to a graph where it must be."""
+    """Whether a step of `compress` can take a body, a network converted to a graph where it must be.
+
+    An estimator's graph has nothing that a step for graphs could change: trees, or a handful of weights.
+    """
     takes = _class("compress", step, Compressor).takes
-    return body in takes or "graph" in takes
+    return body in takes or (body == "network" and "graph" in takes)
 
 
 def _after(step: Table, body: BodyKind) -> BodyKind:

@@ -6,7 +6,7 @@ from sklearn.datasets import load_diabetes, load_wine
 from sklearn.neighbors import KNeighborsClassifier
 
 import modelmill
-from modelmill.errors import ContentError, RequestError, UnknownModel, UnknownName, UsageError
+from modelmill.errors import ContentError, RequestError, UnknownModel, UnknownName, UsageError, WorkError
 
 X, Y = load_wine(return_X_y=True)
 
@@ -59,10 +59,20 @@ def test_sample_weights_reach_training(home):
     assert value < modelmill.load("all").predict(x)["value"].mean() - 10
 
 
-def test_trials_can_be_watched(home):
-    seen = []
-    modelmill.build("iris", budget="2 trials", settings={"workers": 1}, on_trial=seen.append)
-    assert {trial.number for trial in seen if trial.state == "done"} == {0, 1}
+@pytest.mark.parametrize("weights", [[1.0, 2.0], -np.ones(178), np.full(178, np.nan), np.zeros(178)])
+def test_weights_that_weigh_nothing_are_refused(home, weights):
+    with pytest.raises(ContentError, match="sample_weight"):
+        modelmill.build((X, Y), budget="1 trials", settings={"sample_weight": weights})
+
+
+def test_a_module_that_no_other_process_can_import_is_refused(home):
+    from torch import nn
+
+    class Net(nn.Module):
+        pass
+
+    with pytest.raises(WorkError, match="another process"):
+        modelmill.build((X, Y), budget="1 trials", model=Net())
 
 
 def test_what_does_not_fit_is_refused(home):

@@ -251,3 +251,28 @@ def test_reach_stops_the_search(run):
     )
     assert code == 0, err
     assert json.loads(out)["trials"]["done"] == 1
+
+
+def test_a_class_with_a_single_row_is_built_with_every_family(run, tmp_path):
+    rng = np.random.default_rng(0)
+    lines = ["a,b,kind", *(f"{x:.3f},{y:.3f},{'big' if x > 0 else 'small'}" for x, y in rng.normal(size=(80, 2)))]
+    (tmp_path / "single.csv").write_text("\n".join([*lines, "1,2,rare"]) + "\n")
+    code, out, err = run("build", tmp_path / "single.csv", "--target", "kind", "--budget", "5 trials", "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert "rare" in err
+    assert [t["state"] for t in report["details"]["trials"]] == ["done"] * 5
+    assert report["metrics"]["accuracy"]["value"] > 0.8
+
+
+def test_limits_that_untrained_graphs_break_end_with_3_and_the_nearest(run):
+    code, out, err = run("build", "digits", "--limit", "latency_ms=0.000001", "--budget", "2 trials", "--json")
+    assert code == 3, err
+    message = json.loads(out)["error"]["message"]
+    assert "misses latency_ms by" in message
+
+
+def test_a_metric_of_another_task_is_refused_before_any_work(run):
+    code, out, _ = run("build", "diabetes", "--maximize", "accuracy", "--json")
+    assert code == 2
+    assert "r2" in json.loads(out)["error"]["try"]

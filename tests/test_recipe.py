@@ -27,18 +27,19 @@ def with_limit(job, **limit):
 
 def test_a_candidate_that_cannot_fit_is_refused_before_training(digits):
     picks = {"arch": "cnn", "arch.cnn.width": 24, "arch.cnn.depth": 3}
-    assert refuse(with_limit(digits, size_kb=500), picks) == ""
-    assert "size_kb" in refuse(with_limit(digits, size_kb=5), picks)
-    assert "latency_ms" in refuse(with_limit(digits, latency_ms=1e-4), picks)
+    assert refuse(with_limit(digits, size_kb=500), picks)[0] == ""
+    assert "size_kb" in refuse(with_limit(digits, size_kb=5), picks)[0]
+    assert "latency_ms" in refuse(with_limit(digits, latency_ms=1e-4), picks)[0]
     (result,) = worker(with_limit(digits, size_kb=5))({"settings": picks, "seed": 0, "seconds": None})
     assert "untrained graph" in result["refused"]
+    assert result["costs"]["size_kb"] > 5
 
 
 def test_a_step_that_shrinks_gives_the_candidate_its_chance(digits):
     job = with_limit(digits, size_kb=20)
     picks = {"arch": "cnn", "arch.cnn.width": 16}
-    assert refuse(job, picks)
-    assert refuse(job, {**picks, "compress.quantize.static": True}) == ""
+    assert refuse(job, picks)[0]
+    assert refuse(job, {**picks, "compress.quantize.static": True})[0] == ""
 
 
 def test_the_share_that_steps_can_leave_is_a_bound():
@@ -114,3 +115,9 @@ def test_a_network_made_anew_stops_where_its_trial_was_best():
 )
 def test_examples_are_json_values(value, kind, json):
     assert plain(value, kind) == json
+
+
+def test_times_decide_nothing_where_the_goal_names_none():
+    slow, quick = trial(0, 0.95, 100), trial(1, 0.95, 100)
+    slow.costs["latency_ms"], quick.costs["latency_ms"] = 2.0, 1.0
+    assert [t.number for t in ranked([slow, quick], Goal(maximize=("accuracy",)))] == [0, 1]

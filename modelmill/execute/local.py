@@ -232,7 +232,11 @@ class Pool:
 
 def _first_word(setup: Setup, arguments: Any) -> tuple[Any, bytes]:
     """What a worker is told first: how to import the user's script where the work is defined in it, and the work."""
-    pickled = pickle.dumps((setup, arguments), protocol=5)
+    try:
+        pickled = pickle.dumps((setup, arguments), protocol=5)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        hint = "Define the class at the top of a module: trials run in processes of their own."
+        raise WorkError("execute", f"the work cannot be handed to another process: {error}", hint) from None
     if b"__main__" not in pickled:
         return None, pickled
     from multiprocessing import spawn

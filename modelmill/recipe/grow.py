@@ -67,9 +67,9 @@ def worker(job: Job) -> Callable[[Mapping[str, Any]], Iterator[Any]]:
         if payload.get("final"):
             yield from final(job, payload)
             return
-        reason = refuse(job, payload["settings"])
+        reason, costs = refuse(job, payload["settings"])
         if reason:
-            yield {"refused": reason}
+            yield {"refused": reason, "costs": costs}
             return
         outputs: list[Outputs] = []
         graphs: list[bytes] = []
@@ -130,9 +130,16 @@ def train(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) ->
     table |= {"epochs": payload["epochs"]} if payload.get("epochs") and "epochs" in known else {}
     trainer = decode("train", table)
     for progress in trainer(model, data, job.task, quality(job, data.valid), payload["seed"]):
-        yield replace(progress, result=None)
+        yield replace(progress, result=None, values=_of_epoch(progress))
         trained = progress.result or trained
     return trained
+
+
+def _of_epoch(progress: Progress) -> Mapping[str, float]:
+    """What belongs on a learning curve: the last progress of a training tells of the weights that were kept."""
+    if progress.result is None:
+        return progress.values
+    return {name: value for name, value in progress.values.items() if name == "best_epoch"}
 
 
 def milling(picked: Spec) -> list[type[Method]]:
@@ -227,22 +234,25 @@ def judged(job: Job, outputs: Sequence[Outputs], valid: Sequence[Dataset]) -> di
     return {"metrics": metrics, "spread": (high - low) / (2 * 1.96)}
 
 
-def refuse(job: Job, picks: Mapping[str, Any]) -> str:
-    """Why a candidate cannot keep its limits on size or latency, known from its untrained graph; "" where it may."""
+def refuse(job: Job, picks: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+    """Why a candidate cannot keep its limits on size or latency, and the least that it costs; "" where it may.
+
+    Both are known from its untrained graph.
+    """
     from modelmill.graph.export import export
 
     limits = {name: job.spec.goal.limit[name] for name in ("size_kb", "latency_ms") if name in job.spec.goal.limit}
     picked = picked_spec(job, picks)
     if not limits or not picked.arch or find("arch", picked.arch["method"]).body != "network":
-        return ""
+        return "", {}
     graph = export(untrained(job, picked, job.splits.train, 0), job.task)
     share = smallest_share(picked.compress)
-    for name, limit in limits.items():
-        found = len(graph) / 1000 if name == "size_kb" else shortest_ms(graph, job.splits.train)
-        if share * found > limit:
-            least = f", and at the least {share * found:.3g} compressed" if share < 1 else ""
-            return f"its untrained graph has {name} {found:.3g}{least}: the limit is {limit:g}"
-    return ""
+    costs: dict[str, float] = {
+        name: share * (len(graph) / 1000 if name == "size_kb" else shortest_ms(graph, job.splits.train))
+        for name in limits
+    }
+    over = [f"{name} {costs[name]:.3g} (limit {limit:g})" for name, limit in limits.items() if costs[name] > limit]
+    return (f"at the least it costs {', '.join(over)}, as its untrained graph shows" if over else ""), costs
 
 
 def shortest_ms(graph: bytes, data: Dataset, runs: int = 20) -> float:

@@ -10,9 +10,9 @@ import numpy as np
 
 from modelmill.contracts import Task
 from modelmill.dataset import Dataset, Splits
-from modelmill.errors import ContentError
+from modelmill.errors import ContentError, UnknownName
 from modelmill.finding import Finding
-from modelmill.method import decode
+from modelmill.method import decode, find, names
 from modelmill.model import Body
 from modelmill.recipe.defaults import complete
 from modelmill.recipe.grow import Job, features_kind
@@ -55,6 +55,7 @@ def look(spec: Spec, live: Body | None = None, data: Dataset | None = None) -> L
     task = decode("task", spec.task)
     spec = msgspec.structs.replace(spec, goal=aimed(spec.goal, task))
     check(spec, live.kind if live else None)
+    check_metrics(spec.goal, name)
     classes = () if name == "regress" else _classes(splits)
     signature = Signature(
         task=name,
@@ -77,6 +78,15 @@ def aimed(goal: Goal, task: Task) -> Goal:
     name = next(iter(goal.reach), task.metrics[0])
     side = "maximize" if better(name) == "higher" else "minimize"
     return msgspec.structs.replace(goal, **{side: (name,)})
+
+
+def check_metrics(goal: Goal, task: str) -> None:
+    """Refuse a metric that does not speak of the task: accuracy of values, say."""
+    known = names("metrics")
+    fitting = [name for name in known if task in find("metrics", name).tasks]
+    for name in (*(name for name, _ in goal.objectives), *goal.reach, *goal.limit):
+        if name in known and name not in fitting:
+            raise UnknownName.among("goal", f"metric of the task {task}", name, fitting)
 
 
 def _classes(splits: Splits) -> Any:

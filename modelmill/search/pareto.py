@@ -73,13 +73,16 @@ def best(trials: Iterable[Trial], goal: Goal, tolerance: float = 0.0) -> Trial |
     """The winner: of the trials that keep the limits, the smallest of those as good as the best; None if there is none.
 
     As good are, once a trial reaches what the goal asks to reach, all that do; else those whose first objective is
-    within `tolerance` of the best. Among them the fewest bytes win, then the shortest latency, then the quality.
+    within `tolerance` of the best. Among them the fewest bytes win, then the shortest latency where the goal names
+    it (else times decide nothing, and the same seed gives the same winner), then the quality.
     """
     able = [trial for trial in trials if feasible(trial, goal)]
     if not able:
         return None
     enough = [trial for trial in able if reached(trial, goal)] or _near_best(able, goal, tolerance)
-    return min(enough, key=lambda trial: (_cost(trial, "size_bytes"), _cost(trial, "latency_ms"), _key(trial, goal)))
+    timed = {"latency_ms", "latency_p99_ms"} & {*goal.limit, *(name for name, _ in goal.objectives)}
+    names = ["size_bytes", *(["latency_ms"] if timed else [])]
+    return min(enough, key=lambda trial: (*(_cost(trial, name) for name in names), _key(trial, goal)))
 
 
 def _near_best(trials: list[Trial], goal: Goal, tolerance: float) -> list[Trial]:
@@ -109,12 +112,17 @@ def _signed(trial: Trial, name: str, way: str) -> float:
 
 
 def nearest(trials: Iterable[Trial], goal: Goal) -> tuple[Trial, dict[str, float]] | None:
-    """The finished trial that misses the limits least, and for each limit that it misses by how much, in its unit."""
+    """The trial that misses the limits least, and for each limit that it misses by how much, in its unit.
+
+    Where none was finished, those that were refused for what their untrained graph costs.
+    """
+    trials = list(trials)
     done = [trial for trial in trials if trial.state == "done"]
+    done = done or [trial for trial in trials if trial.state == "refused" and trial.costs]
     if not done:
         return None
     trial = min(done, key=lambda trial: (sum(violation(trial, goal).values()), _key(trial, goal)))
-    missed = [name for name, excess in violation(trial, goal).items() if excess > 0]
+    missed = [name for name, excess in violation(trial, goal).items() if 0 < excess < math.inf]
     return trial, {name: abs(value(trial, name) - goal.limit[name]) for name in missed}
 
 

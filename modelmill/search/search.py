@@ -29,7 +29,7 @@ from modelmill.trial import Point, Trial
 FAILURES = 5
 """So many failures before the first success, and the search gives up."""
 
-REFUSALS = 200
+REFUSALS = 60
 """So many refusals one after the other, and the search takes it that nothing can fit."""
 
 STOPPING_S = 1.0
@@ -105,7 +105,7 @@ def search(study: Study, grow: Grow, judge: Judge, keep: Keep, ledger: Ledger) -
     deadline. To interrupt, stop iterating: trials that run then are run again when the study is gone on with. It is for
     the caller to close the ledger as finished, once the winner is safe; until then the study can be gone on with.
 
-    Raises WorkError where every trial failed, GoalError where every one was refused or none ended within the budget.
+    Raises WorkError where every trial failed, GoalError where none ended within the budget.
     """
     if not study.goal.objectives:
         raise SpecError("goal", "there is nothing to maximize or minimize", "Name a metric or a cost.")
@@ -221,9 +221,6 @@ class _Run:
             raise GoalError(
                 "goal.budget", "the budget ended before the first trial did", "Give more time, or a smaller space."
             )
-        raise GoalError(
-            "search", f"none of {len(self.trials)} candidates can fit: {last['refused'].error}", "Loosen the limits."
-        )
 
     def _fits(self) -> bool:
         counted = [trial for trial in self.trials.values() if trial.state != "refused"]
@@ -269,7 +266,7 @@ class _Run:
         result = message.value if isinstance(message.value, Mapping) else {}
         trial = replace(trial, seconds=message.seconds)
         if "refused" in result:
-            return replace(trial, state="refused", error=str(result["refused"]))
+            return replace(trial, state="refused", error=str(result["refused"]), costs=_finite(result.get("costs", {})))
         started = time.monotonic()
         if self._has_done() and not self.clock.may_measure(started, self.measuring_s):
             return replace(trial, state="stopped", notes=("the budget ended before it was measured",))

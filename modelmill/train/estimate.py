@@ -120,4 +120,13 @@ def predictions(model: Model, inputs: Array) -> dict[str, Array]:
     labels = known[np.asarray(estimator.predict(inputs)).astype(np.int64)]
     if not hasattr(estimator, "predict_proba"):
         return {"label": labels, "probabilities": np.eye(len(classes))[np.searchsorted(known, labels)]}
-    return {"label": labels, "probabilities": np.asarray(estimator.predict_proba(inputs))}
+    return {"label": labels, "probabilities": _spread(estimator, inputs, len(classes))}
+
+
+def _spread(estimator: Any, inputs: Array, classes: int) -> Array:
+    """(rows, classes) probabilities; a class that the estimator never saw has none."""
+    given = np.asarray(estimator.predict_proba(inputs))
+    known = np.asarray(getattr(estimator, "classes_", np.arange(given.shape[1]))).astype(np.int64)
+    spread = np.zeros((len(given), classes), given.dtype)
+    spread[:, known] = given
+    return spread
