@@ -289,15 +289,12 @@ def serve(
     say: Callable[[str], None] = (
         (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))
     )
-    say(f"gRPC is not served yet: --grpc-port {grpc_port} is unused.")
-    server.run(
-        shelf,
-        names or [],
-        host,
-        port,
-        ready=lambda url: say(f"modelmill serves {url} (Ctrl-C stops it)"),
-        pages=Pages(shelf),
-    )
+
+    def ready(url: str) -> None:
+        say(f"modelmill serves {url} (Ctrl-C stops it)")
+        say(f"gRPC is not served yet: --grpc-port {grpc_port} is unused.")
+
+    server.run(shelf, names or [], host, port, ready=ready, pages=Pages(shelf))
 
 
 @app.command()

@@ -91,7 +91,8 @@ def print_version(version: Version, registry: Registry) -> None:
     for name, size in version.sizes.items():
         page.print(f"  file {name}: {size:,} bytes, {version.files[name][:19]}…")
     for key in ("model", "data", "spec", "parent"):
-        page.print(f"  {key}: {getattr(version.lineage, key)}")
+        if getattr(version.lineage, key):
+            page.print(f"  {key}: {getattr(version.lineage, key)}")
     for event in registry.events(version.name):
         page.print(f"  {when(event.at_ms)} {event.verb} @{event.number} {event.note}")
 

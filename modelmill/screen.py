@@ -73,7 +73,9 @@ class Screen:
         """After Ctrl-C: say what is kept, and, on a terminal, ask whether to publish the best so far."""
         self.__exit__(None, None, None)
         done = [trial for trial in self._trials.values() if trial.state == "done"]
-        self.console.print(f"\n[bold]Interrupted.[/] {len(done)} measured trials are kept; the same command goes on.")
+        self.console.print(
+            f"\n[bold]Interrupted.[/] What was measured is kept ({len(done)} trials); the same command goes on."
+        )
         best = next((trial for trial in reversed(done) if trial.notes[-1:] == ("the best so far",)), None)
         if best is None:
             return False

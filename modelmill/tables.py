@@ -186,7 +186,8 @@ def scores_table(name: str, metrics: Mapping[str, Value], costs: Mapping[str, fl
         interval = f"{value.interval[0]:.4f} to {value.interval[1]:.4f}" if value.interval else ""
         table.add_row(key, f"{value.value:.4f}", interval)
     for key, figure in costs.items():
-        table.add_row(UNITS.get(key, (key,))[0], cost(key, figure), "")
+        if key in UNITS and not (key == "size_kb" and "size_bytes" in costs):
+            table.add_row(UNITS[key][0], cost(key, figure), "")
     return table
 
 

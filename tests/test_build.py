@@ -136,7 +136,7 @@ def test_ctrl_c_keeps_what_was_done_and_says_so(home, run):
     os.killpg(process.pid, signal.SIGINT)
     rest = process.stderr.read()
     assert process.wait(30) == 130
-    assert "trials are kept" in rest
+    assert "What was measured is kept" in rest
     assert "The best so far" in rest
     process.stderr.close()
     code, out, _ = run("models", "list", "--json")

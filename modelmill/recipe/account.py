@@ -177,9 +177,16 @@ def decide(registry: Registry, seen: Look, made: Made, promote: bool) -> Decisio
     new = made.metrics[metric].value
     sign = 1 if better(metric) == "higher" else -1
     said = f"{metric} {new:.4f} against {old:.4f} of {live.reference} on the same test rows"
+    if _other_split(registry.report(live), seen):
+        said += ", some of which it may have learned from, since its data were split with another seed"
     if sign * (new - old) > 0 or (new == old and len(made.artifact) < live.sizes["model.onnx"]):
         return Decision(True, f"it is better: {said}", live.reference)
     return Decision(False, f"it is not better: {said}; `modelmill models promote` makes it live", live.reference)
+
+
+def _other_split(live: Report, seen: Look) -> bool:
+    """Whether a version was made of the same data, split otherwise."""
+    return live.data.digest == seen.job.splits.digest and live.spec.get("seed", 0) != seen.job.spec.seed
 
 
 def _score(graph: bytes, seen: Look, metric: str) -> float:
