@@ -14,6 +14,9 @@ from modelmill.errors import RequestError
 from modelmill.runtime.values import came, to_column
 from modelmill.signature import NO_DATE, Field, Signature
 
+RENAMED = "_in"
+"""What reading adds to a column whose name an output has."""
+
 
 def to_columns(rows: Sequence[Any], signature: Signature) -> dict[str, Array]:
     """The columns of JSON rows: objects by name, or lists in signature order; the model's inputs by name.
@@ -31,10 +34,20 @@ def to_columns(rows: Sequence[Any], signature: Signature) -> dict[str, Array]:
         raise RequestError("rows", "came no rows, expected at least one", "")
     fields = signature.inputs
     if set(map(type, rows)) == {dict}:
-        columns = _of_objects(rows, fields)
+        columns = _of_objects(_under_their_own_names(rows, signature), fields)
     else:
         columns = zip(*(_values(row, number, fields) for number, row in enumerate(rows)), strict=True)
     return {field.name: to_column(field, values) for field, values in zip(fields, columns, strict=True)}
+
+
+def _under_their_own_names(rows: Sequence[dict[str, Any]], signature: Signature) -> Sequence[dict[str, Any]]:
+    """Rows in which a column that had to be renamed, since an output has its name, may go by the name it had."""
+    taken = {"features", *(field.name for field in signature.outputs)}
+    renamed = {name[: -len(RENAMED)]: name for name in (f.name for f in signature.inputs) if name.endswith(RENAMED)}
+    renamed = {old: new for old, new in renamed.items() if old in taken}
+    if not renamed:
+        return rows
+    return [{renamed.get(name, name): value for name, value in row.items()} for row in rows]
 
 
 def _of_objects(rows: Sequence[dict[str, Any]], fields: Sequence[Field]) -> Iterable[Sequence[Any]]:

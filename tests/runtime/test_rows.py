@@ -219,3 +219,14 @@ def test_columns_that_do_not_fit_are_refused(change: dict[str, np.ndarray], word
 
 def test_a_boolean_with_gaps_may_be_written_as_its_numbers() -> None:
     assert to_columns([{**ROW, "maybe": 1.0}, {**ROW, "maybe": 0}], TABLE)["maybe"].tolist() == [1, 0]
+
+
+def test_a_column_that_had_to_be_renamed_may_go_by_its_own_name():
+    from modelmill.signature import Field, Signature
+
+    outputs = (Field("label", "INT64"), Field("probabilities", "FP32", (-1, 2)))
+    signature = Signature("classify", (Field("label_in", "FP32"), Field("plug_in", "FP32")), outputs, (0, 1))
+    for row in ({"label": 1.5, "plug_in": 2.0}, {"label_in": 1.5, "plug_in": 2.0}):
+        assert to_columns([row], signature)["label_in"].tolist() == [1.5]
+    with pytest.raises(RequestError, match="has no 'plug_in'"):
+        to_columns([{"label": 1.5, "plug": 2.0}], signature)
