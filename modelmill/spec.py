@@ -16,7 +16,7 @@ import msgspec
 
 from modelmill.contracts import Arch, Compressor, Trainer
 from modelmill.errors import OutOfBounds, SourceError, SpecError, UnknownName
-from modelmill.method import check_names, check_value, find, names, settings
+from modelmill.method import check_names, check_value, find, names
 from modelmill.model import Kind as BodyKind
 from modelmill.space import Choose, Dimension, Walk
 
@@ -180,7 +180,6 @@ def pick(spec: Spec, choose: Choose, live: BodyKind | None = None) -> Spec:
         prepare=tuple(_steps("prepare", spec.prepare, choose, None)),
         train=_train(spec.train, body, choose),
         compress=tuple(_steps("compress", spec.compress, choose, body)),
-        search=spec.search,
         serve=_resolve("serve", spec.serve, choose),
     )
 
@@ -350,7 +349,6 @@ def _check_table(key: str, table: Table, where: str) -> None:
         for end in _ends(value):
             if not (isinstance(end, dict) and "method" in end):
                 check_value(cls, name, end, where)
-    assert settings(cls) is not None
 
 
 def _ends(value: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from modelmill.spec import COSTS, FLOORS, Goal
@@ -177,8 +177,3 @@ def hypervolume(points: Iterable[Point], reference: Point) -> float:
         (above - level) * hypervolume([p[:-1] for p in inside if p[-1] <= level], reference[:-1])
         for level, above in pairwise(levels)
     )
-
-
-def limits_kept(trial: Trial, goal: Goal) -> Mapping[str, bool]:
-    """Limit: whether a trial keeps it."""
-    return {name: excess == 0 for name, excess in violation(trial, goal).items()}
