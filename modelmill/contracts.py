@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -85,6 +85,28 @@ class Preparation(Method):
         """
 
 
+class Augmented(NamedTuple):
+    """A batch after an augmentation, and how its rows were blended where they were."""
+
+    batch: Any
+    """(rows, channels, height, width) or (rows, features) float32."""
+    order: Any = None
+    """(rows,) int64: the place of the row that each was blended with; None where none was."""
+    share: float = 1.0
+    """How much of a blended row is the row itself; its target counts for as much."""
+
+
+class Augmentation(Method):
+    """Changes prepared rows at random while a network learns, and leaves what they mean."""
+
+    kinds: ClassVar[frozenset[str]]
+    """The kinds of features it takes: "table", "image"."""
+
+    @abstractmethod
+    def __call__(self, batch: Any, random: np.random.Generator) -> Augmented:
+        """A changed batch of the same shape; the input is left as found, and all chance comes from `random`."""
+
+
 class Arch(Method):
     """An untrained body: what shape of model is trained."""
 
@@ -118,8 +140,11 @@ class Task(Method):
         """Targets as the body learns them: class indices (int64) or values (float32)."""
 
     @abstractmethod
-    def loss(self, raw: Any, encoded: Any, weights: Any | None, smoothing: float) -> Any:
-        """The mean loss of torch tensors: raw (batch, width), encoded (batch,), weights (batch,) or None."""
+    def loss(self, raw: Any, encoded: Any, weights: Any | None, smoothing: float, focal: float = 0.0) -> Any:
+        """The mean loss of torch tensors: raw (batch, width), encoded (batch,), weights (batch,) or None.
+
+        focal: how much less a row counts that is answered well already; only for classes.
+        """
 
     @abstractmethod
     def decode(self, raw: str, form: str, signature: Signature, writer: Writer) -> None:
@@ -229,6 +254,8 @@ class Importer(Method):
 __all__ = [
     "Arch",
     "Array",
+    "Augmentation",
+    "Augmented",
     "Check",
     "Column",
     "Compressor",

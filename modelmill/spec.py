@@ -34,6 +34,12 @@ COSTS: dict[str, str] = {
 }
 """What may be limited or minimized beside metrics."""
 
+FAMILIES = ("arch", "prepare", "train", "compress", "augment")
+"""Keys below which a table with a `method` is one of that family; the innermost of a path counts."""
+
+NESTED = ("augment",)
+"""Settings of a method that are lists of tables of the family of that name."""
+
 FLOORS = frozenset({"throughput_rps"})
 """Costs of which more is better: a limit on them is a floor."""
 
@@ -269,7 +275,8 @@ def _resolve(path: str, value: Any, choose: Choose, default: Any = None) -> Any:
         label = choose(Dimension(path, options=tuple(options), default=known))
         return _resolve(path, options[label], choose)
     if isinstance(value, dict):
-        cls = find(path.partition(".")[0], value["method"]) if _names_method(path, value) else None
+        family = _family(path) if isinstance(value.get("method"), str) else ""
+        cls = find(family, value["method"]) if family else None
         inner = f"{path}.{value['method']}" if cls is not None else path
         return {
             key: item if key == "method" else _resolve(f"{inner}.{key}", item, choose, _default(cls, key))
@@ -280,8 +287,13 @@ def _resolve(path: str, value: Any, choose: Choose, default: Any = None) -> Any:
     return value
 
 
-def _names_method(path: str, table: Table) -> bool:
-    return isinstance(table.get("method"), str) and path.partition(".")[0] in ("arch", "prepare", "train", "compress")
+def _family(path: str) -> str:
+    """The family of a table at this path of a spec; "" where it is of none.
+
+    >>> _family("train.adam.augment.1"), _family("serve")
+    ('augment', '')
+    """
+    return next((key for key in reversed(path.split(".")) if key in FAMILIES), "")
 
 
 def _default(cls: type[Any] | None, key: str) -> Any:
@@ -349,6 +361,9 @@ def _check_table(key: str, table: Table, where: str) -> None:
         for end in _ends(value):
             if not (isinstance(end, dict) and "method" in end):
                 check_value(cls, name, end, where)
+            if name in NESTED:
+                for option in (option for inner in end for option in _options(inner)):
+                    _check_table(name, option, f"{where}.{table['method']}.{name}")
 
 
 def _ends(value: Any) -> list[Any]:
