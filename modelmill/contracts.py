@@ -12,11 +12,12 @@ import numpy as np
 from modelmill.dataset import Dataset, Splits
 from modelmill.finding import Finding
 from modelmill.fragment import Fragment, Writer
+from modelmill.history import Curve, History, Suggestion
 from modelmill.method import Method
 from modelmill.model import Kind as BodyKind
 from modelmill.model import Model
 from modelmill.signature import Field, Signature
-from modelmill.space import Walk
+from modelmill.space import Space
 from modelmill.trial import Progress
 
 Array = np.ndarray[Any, Any]
@@ -154,20 +155,31 @@ class Task(Method):
         """
 
 
+Pick = Callable[[History, int], Suggestion | None]
+"""Suggests the next candidate from the history and a seed of its own; None where nothing is left to suggest.
+
+It may remember what it worked out, but what it suggests depends on nothing but its two arguments: a search that was
+killed goes on as if it had not been.
+"""
+
+
 class Sampler(Method):
-    """Picks the next candidate: builds Optuna's own sampler, or a subclass of its base."""
+    """Picks the next candidate."""
+
+    gradients: ClassVar[bool] = False
+    """Whether every trial is asked how its loss changes with its settings."""
 
     @abstractmethod
-    def __call__(self, walk: Walk, seed: int) -> Any:
-        """An `optuna.samplers.BaseSampler` for the space that `walk` walks through, seeded for one suggestion."""
+    def __call__(self, space: Space) -> Pick:
+        """What picks in this space. Raises SpecError, naming it, for a range that the algorithm cannot take."""
 
 
 class Stopper(Method):
     """Says when a trial is not worth finishing."""
 
     @abstractmethod
-    def __call__(self, curve: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
-        """Whether to stop a trial with this curve (higher is better), given the curves of finished ones."""
+    def __call__(self, curve: Curve, others: Sequence[Curve]) -> str:
+        """Why to stop the trial with this curve, given those of all other trials; empty to let it go on."""
 
 
 class Trainer(Method):
@@ -267,6 +279,7 @@ __all__ = [
     "Measurements",
     "Metric",
     "Outputs",
+    "Pick",
     "Preparation",
     "Sampler",
     "Source",

@@ -254,7 +254,7 @@ def _class(stage: str, table: Table, contract: type[Any]) -> type[Any]:
     return cls
 
 
-def _resolve(path: str, value: Any, choose: Choose, default: Any = None) -> Any:
+def _resolve(path: str, value: Any, choose: Choose, default: Any = None, differentiable: bool = False) -> Any:
     if is_range(value):
         whole = all(isinstance(value[key], int) for key in ("low", "high")) and isinstance(value.get("step", 1), int)
         inside = isinstance(default, int | float) and value["low"] <= default <= value["high"]
@@ -267,6 +267,7 @@ def _resolve(path: str, value: Any, choose: Choose, default: Any = None) -> Any:
                 step=value.get("step"),
                 integer=whole,
                 default=default if inside else None,
+                differentiable=differentiable,
             )
         )
     if is_choice(value):
@@ -279,7 +280,9 @@ def _resolve(path: str, value: Any, choose: Choose, default: Any = None) -> Any:
         cls = find(family, value["method"]) if family else None
         inner = f"{path}.{value['method']}" if cls is not None else path
         return {
-            key: item if key == "method" else _resolve(f"{inner}.{key}", item, choose, _default(cls, key))
+            key: item
+            if key == "method"
+            else _resolve(f"{inner}.{key}", item, choose, _default(cls, key), key in getattr(cls, "differentiable", ()))
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):

@@ -19,6 +19,8 @@ class Point(msgspec.Struct, frozen=True):
 
     step: int
     values: dict[str, float]
+    folds: int = 0
+    """Folds that were finished by then: the steps of each fold are counted anew."""
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -42,6 +44,14 @@ class Trial(msgspec.Struct, frozen=True):
     """Digest of the candidate's ONNX file in the blob folder."""
     seconds: float = 0.0
     """How long it took; an observation, recorded once."""
+    work: float = 0.0
+    """What training cost in row-steps times multiply-adds, the same on every machine."""
+    memo: dict[str, Any] = {}
+    """What the sampler that suggested it wrote down."""
+    gradients: dict[str, float] = {}
+    """Setting: the derivative of the loss, where trials were asked for it."""
+    pick_s: float = 0.0
+    """Processor seconds that the search spent on suggesting it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -164,7 +164,9 @@ def test_a_sampler_picks_the_same_from_the_same_seed_and_history(name):
         suggester = Suggester(walk, goal, decode("sampler", {"method": name}), 5)
         picks = []
         for number in range(4):
-            settings = suggester.pick(number)
+            suggestion = suggester.pick(number)
+            assert suggestion is not None
+            settings = suggestion.settings
             picks.append(settings)
             suggester.learn(Trial(number, "done", settings, metrics={"accuracy": settings["x"]}))
         runs.append(picks)

@@ -15,7 +15,7 @@ import psutil
 
 from modelmill.store.database import Database
 from modelmill.store.engine import Connection
-from modelmill.trial import Trial
+from modelmill.trial import Point, Trial
 
 
 class Ledger:
@@ -78,6 +78,21 @@ class Ledger:
             )
             connection.execute(
                 "UPDATE studies SET seconds = :seconds WHERE id = :id", {"seconds": spent_s, "id": self._study}
+            )
+
+    def report(self, trial: Trial, point: Point) -> None:
+        """Record a point of the curve of a trial that runs."""
+        values = {
+            "id": self._study,
+            "number": trial.number,
+            "place": len(trial.curve),
+            "body": msgspec.json.encode(point).decode(),
+        }
+        with self._database.writing() as connection:
+            connection.execute(
+                "INSERT INTO points (study_id, number, place, body) VALUES (:id, :number, :place, :body) "
+                "ON CONFLICT (study_id, number, place) DO UPDATE SET body = excluded.body",
+                values,
             )
 
     def close(self, state: Literal["finished", "interrupted"]) -> None:

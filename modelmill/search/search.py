@@ -17,12 +17,14 @@ from msgspec.structs import replace
 from modelmill.contracts import Sampler, Stopper
 from modelmill.errors import GoalError, MillError, SpecError, WorkError
 from modelmill.execute.message import Message
+from modelmill.history import Curve
 from modelmill.search.clock import Clock
 from modelmill.search.ledger import Ledger
-from modelmill.search.pareto import feasible, higher_is_better, reached, value
+from modelmill.search.pareto import reached, value
+from modelmill.search.past import curve
 from modelmill.search.seeds import derive
-from modelmill.search.suggest import Settings, Suggester
-from modelmill.space import Walk
+from modelmill.search.suggest import Same, Suggester, themselves
+from modelmill.space import Settings, Walk
 from modelmill.spec import Budget, Goal
 from modelmill.trial import Point, Trial
 
@@ -42,8 +44,10 @@ TICK_S = 0.2
 class Grow(Protocol):
     """What runs trials: `execute.local.Pool`, set up to make a candidate from a payload.
 
-    A payload is `{"number", "settings", "seed", "seconds"}`; progress is `{"step", "values"}`, and the result
-    `{"metrics", "artifact", "notes", "costs"}`, all but the metrics optional, or `{"refused": REASON}`.
+    A payload is `{"number", "settings", "seed", "seconds"}`, with `"gradients": True` where the sampler wants them.
+    Progress is `{"step", "values"}`, with `"folds"` where some are finished, or `{"costs"}` that are known before
+    training; the result is `{"metrics", "artifact", "notes", "costs", "work", "gradients"}`, all but the metrics
+    optional, or `{"refused": REASON}`.
     """
 
     @property
@@ -96,6 +100,8 @@ class Study:
     """How long after its deadline a search that has nothing yet may wait for its first candidate."""
     refuse: Refuse = field(default=_refuse_none)
     """Asked before any training."""
+    same: Same = field(default=themselves)
+    """What settings share that make the same candidate: two equal graphs are one trial."""
 
 
 def search(study: Study, grow: Grow, judge: Judge, keep: Keep, ledger: Ledger) -> Iterator[Trial]:
@@ -144,8 +150,9 @@ class _Run:
         self.ledger = ledger
         budget = study.budget or Budget.parse(study.goal.budget)
         self.clock = Clock(budget, time.monotonic(), ledger.spent_s)
-        self.suggester = Suggester(study.walk, study.goal, study.sampler, study.seed)
+        self.suggester = Suggester(study.walk, study.goal, study.sampler, study.seed, study.same)
         self.trials: dict[int, Trial] = {}
+        self.curves: dict[int, Curve] = {}
         self.running: dict[int, Trial] = {}
         self.again: list[Trial] = []
         self.stopping: dict[int, str] = {}
@@ -157,11 +164,9 @@ class _Run:
         """Take over what an earlier run of the study left in the ledger."""
         for trial in self.ledger.trials():
             if trial.state == "running":
-                self.again.append(replace(trial, curve=()))
+                self.again.append(replace(trial, curve=(), costs={}))
             else:
-                self.trials[trial.number] = trial
-                self.suggester.learn(trial)
-                self._conclude(trial)
+                self._learn(trial)
                 yield trial
 
     def start(self) -> Iterator[Trial]:
@@ -230,36 +235,57 @@ class _Run:
     def _next(self) -> Trial | None:
         if self.again:
             trial = self.again.pop(0)
-            self.suggester.repeat(trial.number, trial.settings)
+            self.suggester.repeat(trial.number, trial.settings, trial.memo)
             return trial
         number = max((*self.trials, *self.running), default=-1) + 1
-        first = self.study.first
-        settings = self.suggester.opening(number, first[number]) if number < len(first) else None
-        settings = self.suggester.pick(number) if settings is None else settings
-        if settings is None:
+        first, started = self.study.first, time.process_time()
+        suggestion = self.suggester.opening(number, first[number]) if number < len(first) else None
+        suggestion = suggestion or self.suggester.pick(number)
+        if suggestion is None:
             return None
-        return Trial(number, "running", settings, seed=derive(self.study.seed, "trial", number))
+        return Trial(
+            number,
+            "running",
+            suggestion.settings,
+            seed=derive(self.study.seed, "trial", number),
+            notes=(suggestion.note,) if suggestion.note else (),
+            memo=suggestion.memo,
+            pick_s=round(time.process_time() - started, 6),
+        )
 
     def _payload(self, trial: Trial) -> dict[str, Any]:
         allowance_s = self.clock.allowance_s(time.monotonic(), self.measuring_s, self.study.share)
-        return {"number": trial.number, "settings": trial.settings, "seed": trial.seed, "seconds": allowance_s}
+        payload = {"number": trial.number, "settings": trial.settings, "seed": trial.seed, "seconds": allowance_s}
+        return {**payload, "gradients": True} if self.study.sampler.gradients else payload
 
     def _progress(self, trial: Trial, news: Any) -> Iterator[Trial]:
-        if not (isinstance(news, Mapping) and "step" in news and "values" in news):
+        """Take a report in: it is written before anything is made of it."""
+        if not isinstance(news, Mapping):
             return
-        point = Point(int(news["step"]), _finite(news["values"]))
-        trial = replace(trial, curve=(*trial.curve, point))
+        if "costs" in news:
+            self.running[trial.number] = replace(trial, costs=_finite(news["costs"]))
+            self._write(self.running[trial.number])
+        if not ("step" in news and "values" in news):
+            return
+        point = Point(int(news["step"]), _finite(news["values"]), int(news.get("folds", 0)))
+        trial = replace(self.running[trial.number], curve=(*trial.curve, point))
         self.running[trial.number] = trial
+        self.ledger.report(trial, point)
         yield trial
-        if self.study.stopper and trial.number not in self.stopping and self._is_behind(self.study.stopper, trial):
-            self.stopping[trial.number] = f"stopped at step {point.step}: the others were better by then"
+        if trial.number not in self.stopping and (why := self._behind(trial)):
+            at = f"fold {point.folds}, step {point.step}" if point.folds else f"step {point.step}"
+            self.stopping[trial.number] = f"stopped at {at}: {why}"
             self.grow.cancel(str(trial.number), STOPPING_S)
 
-    def _is_behind(self, stopper: Stopper, trial: Trial) -> bool:
-        """Whether the stopper gives a trial up; only trials that keep the limits are worth comparing with."""
-        good = [other for other in self.trials.values() if feasible(other, self.study.goal)]
-        curve = _curve(trial, self.study.goal)
-        return bool(curve and good and stopper(curve, [_curve(other, self.study.goal) for other in good]))
+    def _behind(self, trial: Trial) -> str:
+        """Why the stopper gives a trial up; empty where it does not."""
+        stopper, own = self.study.stopper, curve(trial, self.study.goal)
+        if stopper is None or not own.at or own.at[-1] != (trial.curve[-1].folds, trial.curve[-1].step):
+            return ""
+        return stopper(own, [*self.curves.values(), *(curve(other, self.study.goal) for other in self._others(trial))])
+
+    def _others(self, trial: Trial) -> list[Trial]:
+        return [other for other in self.running.values() if other.number != trial.number]
 
     def _judged(self, trial: Trial, message: Message) -> Trial:
         """A trial with its scores: the costs are measured here, while all other trials pause."""
@@ -269,7 +295,7 @@ class _Run:
             return replace(trial, state="refused", error=str(result["refused"]), costs=_finite(result.get("costs", {})))
         started = time.monotonic()
         if self._has_done() and not self.clock.may_measure(started, self.measuring_s):
-            return replace(trial, state="stopped", notes=("the budget ended before it was measured",))
+            return replace(trial, state="stopped", notes=(*trial.notes, "the budget ended before it was measured"))
         try:
             with self.grow.paused():
                 costs = {**result.get("costs", {}), **self.judge(result)}
@@ -280,8 +306,11 @@ class _Run:
         return self._scored(replace(trial, costs=_finite(costs), seconds=trial.seconds + took_s), result)
 
     def _scored(self, trial: Trial, result: Mapping[str, Any]) -> Trial:
-        trial = replace(trial, metrics=_finite(result.get("metrics", {})), notes=tuple(result.get("notes", ())))
-        trial = replace(trial, spread=float(result.get("spread", 0.0)))
+        trial = replace(
+            trial, metrics=_finite(result.get("metrics", {})), notes=(*trial.notes, *result.get("notes", ()))
+        )
+        trial = replace(trial, spread=float(result.get("spread", 0.0)), work=float(result.get("work", 0.0)))
+        trial = replace(trial, gradients=_finite(result.get("gradients", {})))
         missing = [name for name, _ in self.study.goal.objectives if math.isnan(value(trial, name))]
         if missing:
             return replace(trial, state="failed", error=f"it has no finite {missing[0]}")
@@ -300,10 +329,15 @@ class _Run:
         self.running.pop(trial.number, None)
         self.stopping.pop(trial.number, None)
         self._write(trial)
+        self._learn(trial)
+        return trial
+
+    def _learn(self, trial: Trial) -> None:
         self.trials[trial.number] = trial
         self.suggester.learn(trial)
+        if self.study.stopper and trial.curve:
+            self.curves[trial.number] = curve(trial, self.study.goal)
         self._conclude(trial)
-        return trial
 
     def _conclude(self, trial: Trial) -> None:
         """Say that the search is over where this trial shows it."""
@@ -333,10 +367,3 @@ class _Run:
 def _finite(values: Mapping[str, Any]) -> dict[str, float]:
     """The values that JSON can hold: one that is not there is unknown."""
     return {name: float(found) for name, found in values.items() if found is not None and math.isfinite(found)}
-
-
-def _curve(trial: Trial, goal: Goal) -> list[float]:
-    """The first objective on the validation rows, step by step, signed so that higher is better."""
-    name = goal.objectives[0][0]
-    sign = 1.0 if higher_is_better(name, goal) else -1.0
-    return [sign * point.values[f"valid_{name}"] for point in trial.curve if f"valid_{name}" in point.values]

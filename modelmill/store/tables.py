@@ -5,8 +5,17 @@ Structured values are JSON in TEXT columns; times are milliseconds since 1970, U
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 """The schema that this modelmill reads and writes."""
+
+# Points of the curves of trials, as they are reported; a trial that ended holds its whole curve itself.
+POINTS = """CREATE TABLE points (
+        study_id INTEGER NOT NULL REFERENCES studies (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        body TEXT NOT NULL,
+        PRIMARY KEY (study_id, number, place)
+    )"""
 
 TABLES: tuple[str, ...] = (
     "CREATE TABLE schema_version (version INTEGER NOT NULL)",
@@ -31,6 +40,7 @@ TABLES: tuple[str, ...] = (
         body TEXT NOT NULL,
         PRIMARY KEY (study_id, number)
     )""",
+    POINTS,
     # The last number given out outlives its version: the number of a deleted version is never given again.
     "CREATE TABLE names (name TEXT NOT NULL PRIMARY KEY, last_number INTEGER NOT NULL)",
     """CREATE TABLE versions (
@@ -76,5 +86,5 @@ TABLES: tuple[str, ...] = (
 `id`s are given out as the largest plus one: every write transaction is alone, so that no two can pick the same.
 """
 
-STEPS: dict[int, tuple[str, ...]] = {}
+STEPS: dict[int, tuple[str, ...]] = {1: (POINTS,)}
 """Schema version: the statements that lead from it to the next one. Alembic takes this place once they grow."""

@@ -9,12 +9,13 @@ import pytest
 
 from modelmill.contracts import Sampler
 from modelmill.errors import OutOfBounds
+from modelmill.history import Curve
 from modelmill.search.samplers.grid import Grid
 from modelmill.search.samplers.random import Random
 from modelmill.search.samplers.tpe import Tpe
 from modelmill.search.stoppers.median import Median
-from modelmill.search.suggest import Suggester, met
-from modelmill.space import Choose, Dimension
+from modelmill.search.suggest import Suggester
+from modelmill.space import Choose, Dimension, Space
 from modelmill.spec import Goal
 from modelmill.trial import Trial
 
@@ -43,10 +44,10 @@ def score(number: int, settings: dict[str, Any]) -> Trial:
 
 def play(suggester: Suggester, count: int, start: int = 0) -> Iterator[Trial]:
     for number in range(start, start + count):
-        settings = suggester.pick(number)
-        if settings is None:
+        suggestion = suggester.pick(number)
+        if suggestion is None:
             return
-        trial = score(number, settings)
+        trial = score(number, suggestion.settings)
         suggester.learn(trial)
         yield trial
 
@@ -69,7 +70,7 @@ def test_another_seed_suggests_something_else() -> None:
 def test_every_suggestion_lies_in_the_space_of_its_branch(sampler: Sampler) -> None:
     for trial in play(Suggester(walk, GOAL, sampler, seed=3), 20):
         picked = trial.settings
-        assert [dimension.name for dimension in met(walk, picked)] == list(picked)
+        assert [dimension.name for dimension in Space(walk).met(picked)] == list(picked)
         if picked["arch"] == "line":
             assert 0.001 <= picked["strength"] <= 10
         else:
@@ -90,10 +91,13 @@ def test_a_small_space_is_exhausted_with_each_cell_once(sampler: Sampler) -> Non
 
 def test_openings_take_what_is_given_then_defaults_and_stay_inside() -> None:
     suggester = Suggester(walk, GOAL, Tpe(), seed=0)
-    assert suggester.opening(0, {"arch": "line"}) == {"arch": "line", "strength": 1.0}
+    first = suggester.opening(0, {"arch": "line"})
+    assert first is not None
+    assert first.settings == {"arch": "line", "strength": 1.0}
     assert suggester.opening(1, {"arch": "line"}) is None
     opened = suggester.opening(2, {"arch": "net", "width": 999, "rate": 0.5})
-    assert opened == {"arch": "net", "width": 65, "rate": pytest.approx(0.6), "steps": 1}
+    assert opened is not None
+    assert opened.settings == {"arch": "net", "width": 65, "rate": pytest.approx(0.6), "steps": 1}
 
 
 def test_tpe_moves_to_what_keeps_the_limit_and_is_good() -> None:
@@ -104,8 +108,9 @@ def test_tpe_moves_to_what_keeps_the_limit_and_is_good() -> None:
     for seed in (0, 1):
         suggester = Suggester(line, GOAL, Tpe(startup=8), seed)
         for number in range(40):
-            settings = suggester.pick(number)
-            assert settings is not None
+            suggestion = suggester.pick(number)
+            assert suggestion is not None
+            settings = suggestion.settings
             x = settings["x"]
             late += number >= 20 and 0.35 < x <= 0.5
             suggester.learn(Trial(number, "done", settings, metrics={"accuracy": x}, costs={"size_kb": 20 * x}))
@@ -119,8 +124,9 @@ def test_failed_and_refused_trials_are_avoided() -> None:
     suggester = Suggester(line, GOAL, Tpe(startup=8), seed=5)
     low = 0
     for number in range(40):
-        settings = suggester.pick(number)
-        assert settings is not None
+        suggestion = suggester.pick(number)
+        assert suggestion is not None
+        settings = suggestion.settings
         good = settings["x"] < 0.3
         low += good and number >= 20
         scored = Trial(number, "done", settings, metrics={"accuracy": 0.5}, costs={"size_kb": 1.0})
@@ -133,9 +139,15 @@ def test_a_setting_out_of_bounds_is_refused() -> None:
         Tpe(startup=0)
 
 
+def line(*losses: float, kept: bool = True) -> Curve:
+    at = tuple((0, step) for step in range(1, len(losses) + 1))
+    return Curve(0, at, tuple((loss,) for loss in losses), (0.0,) * len(losses), ended=kept, kept=kept)
+
+
 def test_no_trial_is_stopped_in_its_warm_up_or_before_enough_have_finished() -> None:
-    good = [[0.9, 0.9, 0.9]] * 5
-    assert not Median(startup=6)([0.1] * 9, good)
-    assert not Median(startup=5, warmup=3)([0.1] * 3, good)
-    assert Median(startup=5, warmup=3)([0.1] * 4, good)
-    assert not Median(startup=5, warmup=3)([0.1, 0.1, 0.1, 0.95], good)
+    good = [line(0.1, 0.1, 0.1)] * 5
+    assert not Median(startup=6)(line(*[0.9] * 9), good)
+    assert not Median(startup=5, warmup=3)(line(*[0.9] * 3), good)
+    assert Median(startup=5, warmup=3)(line(*[0.9] * 4), good)
+    assert not Median(startup=5, warmup=3)(line(0.9, 0.9, 0.9, 0.05), good)
+    assert not Median(startup=5, warmup=3)(line(*[0.9] * 4), [line(0.1, 0.1, 0.1, kept=False)] * 5)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
 
-from modelmill.contracts import Sampler
-from modelmill.space import Walk
+from modelmill.contracts import Pick, Sampler
+from modelmill.history import History, Suggestion
+from modelmill.space import Space
 
 
 class Random(Sampler):
@@ -14,8 +15,10 @@ class Random(Sampler):
     Bergstra, Bengio (2012), https://www.jmlr.org/papers/v13/bergstra12a.html
     """
 
-    def __call__(self, walk: Walk, seed: int) -> Any:
-        """Optuna's random sampler."""
-        from optuna.samplers import RandomSampler
+    def __call__(self, space: Space) -> Pick:
+        """Picks that do not look at the history."""
 
-        return RandomSampler(seed=seed)
+        def pick(history: History, seed: int) -> Suggestion:
+            return Suggestion(space.random(np.random.default_rng(seed)))
+
+        return pick

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from modelmill.contracts import Sampler
-from modelmill.space import Walk
+from modelmill.contracts import Pick, Sampler
+from modelmill.search.optuna_study import follow
+from modelmill.space import Space
 
 
 class Tpe(Sampler):
@@ -25,8 +26,12 @@ class Tpe(Sampler):
     candidates: Annotated[int, Meta(ge=1)] = 24
     """Draws from the model of good trials, of which the best is picked."""
 
-    def __call__(self, walk: Walk, seed: int) -> Any:
-        """Optuna's TPE sampler, with every setting that newer releases may change stated."""
+    def __call__(self, space: Space) -> Pick:
+        """Picks as Optuna's TPE sampler does."""
+        return follow(space, self._sampler)
+
+    def _sampler(self, seed: int) -> Any:
+        """Optuna's sampler, with every setting that newer releases may change stated."""
         from optuna.samplers import TPESampler
 
         with warnings.catch_warnings():
