@@ -14,8 +14,8 @@ from modelmill.finding import Finding
 from modelmill.fragment import Fragment, Writer
 from modelmill.history import Curve, History, Suggestion
 from modelmill.method import Method
+from modelmill.model import Body, Model
 from modelmill.model import Kind as BodyKind
-from modelmill.model import Model
 from modelmill.signature import Field, Signature
 from modelmill.space import Space
 from modelmill.trial import Progress
@@ -121,6 +121,21 @@ class Arch(Method):
         """Build the body for features of that shape (without the rows' axis); the same seed, the same weights."""
 
 
+class Heir(Method):
+    """A body that starts from a trained one: with its weights, or some of them."""
+
+    body: ClassVar[BodyKind]
+    kinds: ClassVar[frozenset[str]]
+    tasks: ClassVar[frozenset[str]]
+
+    model: str
+    """The version whose body it starts from: NAME, NAME@3 or NAME@alias."""
+
+    @abstractmethod
+    def __call__(self, base: Body, signature: Signature, features: tuple[int, ...], seed: int) -> Any:
+        """Build the body; `base` is left as found. Raises ModelError where the base cannot be the start of it."""
+
+
 class Task(Method):
     """What the model is for: how outputs are taught, decoded and named."""
 
@@ -172,6 +187,14 @@ class Sampler(Method):
     @abstractmethod
     def __call__(self, space: Space) -> Pick:
         """What picks in this space. Raises SpecError, naming it, for a range that the algorithm cannot take."""
+
+
+class Generator(Method):
+    """Draws architectures: picks the settings of `arch` and leaves all others to the sampler."""
+
+    @abstractmethod
+    def __call__(self, space: Space) -> Pick:
+        """What picks the settings below `arch`, and only those. Raises SpecError for an arch that it cannot draw."""
 
 
 class Stopper(Method):
@@ -274,6 +297,8 @@ __all__ = [
     "Cost",
     "Detector",
     "Fragment",
+    "Generator",
+    "Heir",
     "Importer",
     "Judge",
     "Measurements",

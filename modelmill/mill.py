@@ -73,8 +73,10 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
     limits when the budget ends.
     """
     from modelmill.execute.preload import context
+    from modelmill.recipe.bases import bases, named
     from modelmill.recipe.look import look
     from modelmill.registry.reference import check_name
+    from modelmill.registry.registry import Registry
 
     started = time.monotonic()
     need()
@@ -82,7 +84,9 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
     check(spec, options.kind)
     check_name(spec.name or "model")
     context(PRELOAD)
-    seen = look(spec, options.body, options.data)
+    registry = Registry(home.database, home.blobs)
+    spec = named(spec, registry)
+    seen = look(spec, options.body, options.data, bases(spec, registry))
     yield from seen.findings
     (run_folder(seen, home) / "spec.toml").write_text(as_toml(seen.job.spec), "utf-8")
     with closing(pool(seen)) as workers:

@@ -25,6 +25,8 @@ class Body:
     value: Any
     arch: Mapping[str, Any] = field(default_factory=dict)
     """The table of the spec that made the body, so that a narrower one can be made."""
+    features: tuple[int, ...] = ()
+    """The shape of a row of features that it was made for; empty where that is not known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,6 @@ class Model:
 
     def with_body(self, value: Any, kind: Kind, note: str, arch: Mapping[str, Any] | None = None) -> Model:
         """The same model with another body; a graph body takes preparation and decoding into itself."""
-        body = Body(kind, value, self.body.arch if arch is None else arch)
+        body = Body(kind, value, self.body.arch if arch is None else arch, self.body.features)
         part = Part(body) if kind == "graph" else replace(self.part, body=body)
         return replace(self, parts=(part,), history=(*self.history, note))

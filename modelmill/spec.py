@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from modelmill.contracts import Arch, Compressor, Trainer
+from modelmill.contracts import Arch, Compressor, Heir, Trainer
 from modelmill.errors import OutOfBounds, SourceError, SpecError, UnknownName
 from modelmill.method import check_names, check_value, find, names
 from modelmill.model import Kind as BodyKind
@@ -245,12 +245,12 @@ def _options(table: Table) -> list[Table]:
     return list(table["any"]) if "any" in table else [table]
 
 
-def _class(stage: str, table: Table, contract: type[Any]) -> type[Any]:
+def _class(stage: str, table: Table, *contracts: type[Any]) -> type[Any]:
     if "method" not in table:
         raise SpecError(stage, f"the table {table!r} names no method", f"Known: {', '.join(names(stage))}.")
     cls = find(stage, str(table["method"]))
-    if not issubclass(cls, contract):
-        raise SpecError(stage, f"{table['method']} is no {contract.__name__.lower()}", "")
+    if not issubclass(cls, contracts):
+        raise SpecError(stage, f"{table['method']} is no {contracts[0].__name__.lower()}", "")
     return cls
 
 
@@ -337,7 +337,7 @@ def check(spec: Spec, live: BodyKind | None = None) -> None:
     for stage in ("data", "train"):
         for option in _options(getattr(spec, stage)):
             _check_table(stage, option, stage)
-    for key in ("sampler", "stopper"):
+    for key in ("sampler", "stopper", "generator"):
         for option in _options(spec.search.get(key, {})):
             _check_table(key, option, f"search.{key}")
     for option in _options(spec.arch):
@@ -380,6 +380,10 @@ def _ends(value: Any) -> list[Any]:
         if not value["any"]:
             raise SpecError("any", "the list of options is empty", "Give at least one.")
         return [end for option in value["any"] for end in _ends(option)]
+    if isinstance(value, list | tuple):
+        # Every end of every element once, not all of them with each other.
+        ends = [_ends(item) for item in value]
+        return [[found[min(i, len(found) - 1)] for found in ends] for i in range(max(map(len, ends), default=1))]
     return [value]
 
 
@@ -390,7 +394,7 @@ def _check_choices(spec: Spec) -> None:
 
 
 def _check_branches(spec: Spec, live: BodyKind | None) -> None:
-    bodies: set[BodyKind] = {_class("arch", option, Arch).body for option in _options(spec.arch)}
+    bodies: set[BodyKind] = {_class("arch", option, Arch, Heir).body for option in _options(spec.arch)}
     bodies = bodies or {live or "graph"}
     for step in spec.compress:
         options = _options({key: value for key, value in step.items() if key != "optional"})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from modelmill.contracts import Arch, Judge, Outputs, Task
+from modelmill.contracts import Arch, Heir, Judge, Task
 from modelmill.dataset import Dataset, Splits, concat
 from modelmill.method import Method, decode, find, settings
 from modelmill.model import Body, Model, Part
@@ -37,6 +37,8 @@ class Job:
     signature: Signature
     task: Task
     live: Body | None = None
+    bases: Mapping[str, Body] = field(default_factory=dict)
+    """Trained bodies that an arch may start from, by reference."""
 
 
 def lookup(picks: Mapping[str, Any]) -> Callable[[Dimension], Any]:
@@ -50,65 +52,6 @@ def lookup(picks: Mapping[str, Any]) -> Callable[[Dimension], Any]:
         return dimension.options[0] if dimension.options else dimension.low
 
     return choose
-
-
-def worker(job: Job) -> Callable[[Mapping[str, Any]], Iterator[Any]]:
-    """What a worker process does with a payload: a trial, or the final model of the run."""
-    import multiprocessing
-    import warnings
-
-    from modelmill.evaluate.judge import predict
-
-    if multiprocessing.parent_process() is not None:
-        # What a library has to say about one candidate would stand between the lines of all others.
-        warnings.simplefilter("ignore")
-
-    def run(payload: Mapping[str, Any]) -> Iterator[Any]:
-        if payload.get("final"):
-            yield from final(job, payload)
-            return
-        reason, costs = refuse(job, payload["settings"])
-        if reason:
-            yield {"refused": reason, "costs": costs}
-            return
-        outputs: list[Outputs] = []
-        graphs: list[bytes] = []
-        notes: tuple[str, ...] = ()
-        folds = fold(job.splits, int(job.spec.search.get("folds", 1)), job.spec.seed)
-        seconds = float(payload.get("seconds") or 0) / len(folds)
-        for number, data in enumerate(folds):
-            for progress in grow(job, {**payload, "seed": payload["seed"] + number}, data, seconds):
-                if progress.result is not None:
-                    graphs.append(progress.result.body.value)
-                    notes = notes or progress.result.history
-                elif number == 0:
-                    yield {"step": progress.step, "values": dict(progress.values)}
-            outputs.append(predict(graphs[-1], data.valid))
-        yield {**judged(job, outputs, [data.valid for data in folds]), "artifact": graphs[0], "notes": list(notes)}
-
-    return run
-
-
-def fold(splits: Splits, folds: int, seed: int) -> list[Splits]:
-    """The splits themselves, or `folds` ways to cut train and validation; the test set is the same in all."""
-    if folds <= 1:
-        return [splits]
-    whole = concat(splits.train, splits.valid)
-    side = _sides(whole, folds, seed)
-    return [replace(splits, train=whole.take(side != i), valid=whole.take(side == i)) for i in range(folds)]
-
-
-def _sides(data: Dataset, folds: int, seed: int) -> np.ndarray[Any, Any]:
-    """(rows,) the fold of each row, equal classes spread evenly, groups kept together."""
-    order = np.random.default_rng(seed).permutation(data.rows)
-    if data.groups is not None:
-        _, ids = np.unique(data.groups.astype(str), return_inverse=True)
-        return np.random.default_rng(seed).permutation(ids.max() + 1)[ids] % folds
-    assert data.target is not None, "only data with a target is folded"
-    by_target = order[np.argsort(data.target[order], kind="stable")]
-    side = np.empty(data.rows, np.int64)
-    side[by_target] = np.arange(data.rows) % folds
-    return side
 
 
 def grow(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) -> Iterator[Progress]:
@@ -172,12 +115,16 @@ def untrained(job: Job, picked: Spec, train: Dataset, seed: int) -> Model:
     """The model before training: preparation fitted, weights drawn from the seed."""
     from modelmill.prepare.chain import prepare
 
-    arch: Arch | None = decode("arch", picked.arch) if picked.arch else None
+    arch: Arch | Heir | None = decode("arch", picked.arch) if picked.arch else None
     kind = features_kind(train)
     if arch is not None and kind not in arch.kinds:
         kind = "table"
     prepared = prepare([decode("prepare", step) for step in picked.prepare], train, kind)
-    body = job.live if arch is None else Body(arch.body, arch(job.signature, prepared.shape, seed), picked.arch)
+    if isinstance(arch, Heir):
+        value = arch(job.bases[arch.model], job.signature, prepared.shape, seed)
+    else:
+        value = arch(job.signature, prepared.shape, seed) if arch else None
+    body = Body(arch.body, value, picked.arch, tuple(prepared.shape)) if arch else job.live
     assert body is not None, "a run has an arch or a live body"
     return Model((Part(body, prepared.fragment),), job.signature)
 
@@ -223,67 +170,6 @@ def metric_names(job: Job) -> list[str]:
     return list(dict.fromkeys([*(name for name in asked if name in known), *job.task.metrics]))
 
 
-def judged(job: Job, outputs: Sequence[Outputs], valid: Sequence[Dataset]) -> dict[str, Any]:
-    """Metrics over the validation rows of all folds together, and the standard error of the first."""
-    from modelmill.metrics.score import interval, score
-
-    together = {name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]}
-    targets = np.concatenate([part.target for part in valid if part.target is not None])
-    metrics = score(metric_names(job), together, targets, job.signature.classes)
-    low, high = interval(objective(job), together, targets, job.signature.classes, seed=job.spec.seed)
-    return {"metrics": metrics, "spread": (high - low) / (2 * 1.96)}
-
-
-def refuse(job: Job, picks: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
-    """Why a candidate cannot keep its limits on size or latency, and the least that it costs; "" where it may.
-
-    Both are known from its untrained graph.
-    """
-    from modelmill.graph.export import export
-
-    limits = {name: job.spec.goal.limit[name] for name in ("size_kb", "latency_ms") if name in job.spec.goal.limit}
-    picked = picked_spec(job, picks)
-    if not limits or not picked.arch or find("arch", picked.arch["method"]).body != "network":
-        return "", {}
-    graph = export(untrained(job, picked, job.splits.train, 0), job.task)
-    share = smallest_share(picked.compress)
-    costs: dict[str, float] = {
-        name: share * (len(graph) / 1000 if name == "size_kb" else shortest_ms(graph, job.splits.train))
-        for name in limits
-    }
-    over = [f"{name} {costs[name]:.3g} (limit {limit:g})" for name, limit in limits.items() if costs[name] > limit]
-    return (f"at the least it costs {', '.join(over)}, as its untrained graph shows" if over else ""), costs
-
-
-def shortest_ms(graph: bytes, data: Dataset, runs: int = 20) -> float:
-    """The shortest of some runs of one row: no faster does the graph get, however busy the machine is."""
-    from modelmill.runtime.rows import from_dataset
-    from modelmill.runtime.session import Session
-
-    session = Session(graph)
-    row = from_dataset(data.take(np.arange(1)))
-    times = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        session.run(row)
-        times.append(time.perf_counter() - started)
-    return min(times) * 1000
-
-
-def smallest_share(steps: Sequence[Mapping[str, Any]]) -> float:
-    """The share of its bytes that a graph can at best keep after the steps: a bound, not an estimate."""
-    share = 1.0
-    for step in steps:
-        family = step["method"].partition(".")[0]
-        if family == "quantize":
-            share *= 0.25
-        elif family in ("prune", "distill"):
-            share *= (
-                (1 - float(step.get("ratio", 0.5))) ** 2 if family == "prune" else float(step.get("ratio", 0.5)) ** 2
-            )
-    return share
-
-
 def final(job: Job, payload: Mapping[str, Any]) -> Iterator[Any]:
     """The winner made anew on train and validation rows, and the same model uncompressed, as a last value."""
     from modelmill.graph.export import export
@@ -326,7 +212,8 @@ def further(model: Model) -> dict[str, bytes]:
     from safetensors.torch import save
 
     weights = {name: tensor.detach().contiguous() for name, tensor in model.body.value.state_dict().items()}
-    return {"body.safetensors": save(weights), "body.json": msgspec.json.encode(model.body.arch)}
+    kept = {"arch": model.body.arch, "features": model.body.features}
+    return {"body.safetensors": save(weights), "body.json": msgspec.json.encode(kept)}
 
 
 NOTHING = np.zeros(0, np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,9 @@ class Look:
     card: dict[str, Any]
 
 
-def look(spec: Spec, live: Body | None = None, data: Dataset | None = None) -> Look:
+def look(
+    spec: Spec, live: Body | None = None, data: Dataset | None = None, bases: Mapping[str, Body] | None = None
+) -> Look:
     """Read, split and check the data, fill in the spec, and say what goes in and out of the model.
 
     Raises DataError where no model can be made of the data, UsageError where the spec does not fit them.
@@ -66,7 +69,7 @@ def look(spec: Spec, live: Body | None = None, data: Dataset | None = None) -> L
         example=tuple(plain(splits.train.columns[field.name][0], field.kind) for field in data.fields),
     )
     check_names(signature)
-    return Look(Job(spec, splits, signature, task, live), findings, card(data, findings))
+    return Look(Job(spec, splits, signature, task, live, bases or {}), findings, card(data, findings))
 
 
 def aimed(goal: Goal, task: Task) -> Goal:

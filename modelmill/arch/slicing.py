@@ -13,10 +13,15 @@ from torch import Tensor, nn
 from modelmill.arch.blocks import Residual
 from modelmill.errors import ModelError
 
-IDLE = (
+ACTIVE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.ELU, nn.Hardswish),
-    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Identity),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Softmax),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d),
+)
+"""What follows a map: activations and dropout."""
+
+IDLE = (
+    *ACTIVE,
+    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Identity, nn.Softmax),
 )
 """Modules through which a channel stays itself."""
 
@@ -191,6 +196,49 @@ def prune(
 
 def _names(modules: Iterable[nn.Module], names: dict[int, str]) -> str:
     return "+".join(names[id(module)] or "body" for module in modules)
+
+
+def removable(network: nn.Module) -> list[tuple[int, int]]:
+    """The blocks of a Sequential that can go: (first, one past last) places of its children.
+
+    A residual block with a plain shortcut is one; so is a map between equal numbers of channels, without a stride, with
+    the norm, activation and dropout behind it.
+    """
+    children = list(network.children()) if isinstance(network, nn.Sequential) else []
+    found = []
+    for place, child in enumerate(children):
+        if isinstance(child, Residual) and isinstance(child.shortcut, nn.Identity):
+            found.append((place, place + 1))
+        elif _keeps_shape(child) and any(isinstance(other, nn.Linear) for other in children[place + 1 :]):
+            end = place + 1
+            while end < len(children) and isinstance(children[end], (nn.BatchNorm1d, nn.BatchNorm2d, *ACTIVE)):
+                end += 1
+            found.append((place, end))
+    return found
+
+
+def _keeps_shape(module: nn.Module) -> bool:
+    if isinstance(module, nn.Linear):
+        return bool(module.in_features == module.out_features)
+    if not isinstance(module, nn.Conv2d) or module.in_channels != module.out_channels:
+        return False
+    return module.stride == (1, 1) and all(
+        2 * p == k - 1 for p, k in zip(module.padding, module.kernel_size, strict=True)
+    )
+
+
+def without(network: nn.Module, stay: Sequence[bool]) -> nn.Module:
+    """The network without the removable blocks whose flag is False; blocks that have no flag stay.
+
+    >>> layers = [nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1)]
+    >>> len(without(nn.Sequential(*layers), [False]))
+    3
+    """
+    gone = [place for place, flag in zip(removable(network), stay, strict=False) if not flag]
+    lost = {i for first, end in gone for i in range(first, end)}
+    if not lost:
+        return network
+    return nn.Sequential(*(child for i, child in enumerate(network.children()) if i not in lost))
 
 
 def parameters(network: nn.Module) -> int:

@@ -1,0 +1,76 @@
+"""Trained bodies from the registry that a run starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from modelmill.contracts import Arch, Heir
+from modelmill.errors import ModelError, SpecError
+from modelmill.method import decode, find
+from modelmill.model import Body
+from modelmill.registry.registry import Registry
+from modelmill.spec import Spec, Table
+
+
+def named(spec: Spec, registry: Registry) -> Spec:
+    """The spec with every reference to a trained model as NAME@NUMBER: an alias may point elsewhere tomorrow.
+
+    Raises UnknownModel for a model that is not there.
+    """
+    if not any(True for _ in heirs(spec)):
+        return spec
+    options = [
+        {**option, "model": _versions(option["model"], registry)} if _is_heir(option) and "model" in option else option
+        for option in spec.arch.get("any", [spec.arch])
+    ]
+    return msgspec.structs.replace(spec, arch={"any": options} if "any" in spec.arch else options[0])
+
+
+def bases(spec: Spec, registry: Registry) -> dict[str, Body]:
+    """Reference to body, for every trained model that the spec's arch may start from."""
+    return {reference: _body(reference, registry) for reference in heirs(spec)}
+
+
+def heirs(spec: Spec) -> Iterator[str]:
+    """The references to trained models in a spec."""
+    for option in spec.arch.get("any", [spec.arch]) if spec.arch else ():
+        if _is_heir(option):
+            if not option.get("model"):
+                raise SpecError(f"arch.{option['method']}", "needs the setting 'model'", "Write model = 'NAME@NUMBER'.")
+            yield from option["model"]["any"] if isinstance(option["model"], dict) else [option["model"]]
+
+
+def _is_heir(option: Table) -> bool:
+    return issubclass(find("arch", option["method"]), Heir)
+
+
+def _versions(model: Any, registry: Registry) -> Any:
+    if isinstance(model, dict):
+        return {"any": [registry.find(reference).reference for reference in model["any"]]}
+    return registry.find(model).reference
+
+
+def _body(reference: str, registry: Registry) -> Body:
+    """The network that a version was milled from, with its weights.
+
+    Raises ModelError for a version that keeps none: an estimator, or a graph from outside.
+    """
+    version = registry.find(reference)
+    if "body.json" not in version.files:
+        raise ModelError(reference, "keeps no network to start from", "Start from a version with a network as body.")
+    from safetensors.torch import load
+
+    kept = msgspec.json.decode(registry.file(version, "body.json"), type=dict[str, Any])
+    if "arch" not in kept or "features" not in kept:
+        raise ModelError(reference, "keeps no shape of its features: an older modelmill made it", "Build it anew.")
+    arch: Arch | Heir = decode("arch", kept["arch"])
+    features = tuple(kept["features"])
+    if isinstance(arch, Heir):
+        module = arch(_body(arch.model, registry), version.signature, features, 0)
+    else:
+        module = arch(version.signature, features, 0)
+    module.load_state_dict(load(registry.file(version, "body.safetensors")))
+    return Body("network", module, kept["arch"], features)

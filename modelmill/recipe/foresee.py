@@ -1,0 +1,103 @@
+"""What is known of a candidate before it is trained: what its untrained graph costs, and how much work a row is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from modelmill.dataset import Dataset
+from modelmill.method import find, settings
+from modelmill.recipe.grow import Job, picked_spec, untrained
+from modelmill.spec import Spec
+
+COSTS = ("size_bytes", "latency_ms", "macs")
+"""What an untrained graph shows."""
+
+
+class Foreseen(msgspec.Struct, frozen=True):
+    """What is known of a candidate before its training."""
+
+    costs: dict[str, float] = {}
+    """The least that it costs, of what the goal names: its steps of compression may still take that much off."""
+    refusal: str = ""
+    """Why it cannot keep its limits; empty where it may."""
+    work: float = 0.0
+    """What one row costs in training: multiply-adds of the untrained graph; features times trees for estimators."""
+
+
+def foresee(job: Job, picks: Mapping[str, Any]) -> Foreseen:
+    """Build the candidate untrained, and see what that shows; nothing where only training shows it."""
+    picked = picked_spec(job, picks)
+    if not picked.arch:
+        return Foreseen()
+    if find("arch", picked.arch["method"]).body != "network":
+        return Foreseen(work=effort(job, picked))
+    from modelmill.evaluate.costs.macs import count
+    from modelmill.graph.export import export
+
+    graph = export(untrained(job, picked, job.splits.train, 0), job.task)
+    macs = float(count(graph))
+    share = smallest_share(picked.compress)
+    known = named(job.spec)
+    costs = {"size_bytes": float(len(graph)), "macs": macs}
+    if "latency_ms" in known:
+        costs["latency_ms"] = shortest_ms(graph, job.splits.train)
+    costs = {name: share * costs[name] for name in COSTS if name in known}
+    return Foreseen(costs, refusal(job.spec, costs), work=macs)
+
+
+def named(spec: Spec) -> set[str]:
+    """The costs that a goal names and that an untrained graph shows; `size_kb` is that of `size_bytes`."""
+    goal = spec.goal
+    asked = {*goal.limit, *(name for name, _ in goal.objectives)}
+    return {name for name in COSTS if name in asked or (name == "size_bytes" and "size_kb" in asked)}
+
+
+def refusal(spec: Spec, costs: Mapping[str, float]) -> str:
+    """Why a candidate cannot keep the limits, given the least that it costs."""
+    found = {**costs, "size_kb": costs.get("size_bytes", 0.0) / 1000}
+    limits = {name: limit for name, limit in spec.goal.limit.items() if name in found}
+    over = [f"{name} {found[name]:.3g} (limit {limit:g})" for name, limit in limits.items() if found[name] > limit]
+    return f"at the least it costs {', '.join(over)}, as its untrained graph shows" if over else ""
+
+
+def effort(job: Job, picked: Spec) -> float:
+    """Features times trees, or times iterations: what one row costs an estimator, as far as settings tell."""
+    features = sum(int(np.prod(column.shape[1:])) for column in job.splits.train.columns.values())
+    kind = find("arch", picked.arch["method"])
+    rounds = [
+        float(picked.arch.get(key, getattr(kind, key, 1))) for key in ("trees", "iterations") if key in settings(kind)
+    ]
+    return features * (rounds[0] if rounds else 1.0)
+
+
+def shortest_ms(graph: bytes, data: Dataset, runs: int = 20) -> float:
+    """The shortest of some runs of one row: no faster does the graph get, however busy the machine is."""
+    from modelmill.runtime.rows import from_dataset
+    from modelmill.runtime.session import Session
+
+    session = Session(graph)
+    row = from_dataset(data.take(np.arange(1)))
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        session.run(row)
+        times.append(time.perf_counter() - started)
+    return min(times) * 1000
+
+
+def smallest_share(steps: Sequence[Mapping[str, Any]]) -> float:
+    """The share of its bytes that a graph can at best keep after the steps: a bound, not an estimate."""
+    share = 1.0
+    for step in steps:
+        family = step["method"].partition(".")[0]
+        if family == "quantize":
+            share *= 0.25
+        elif family in ("prune", "distill"):
+            ratio = float(step.get("ratio", 0.5))
+            share *= (1 - ratio) ** 2 if family == "prune" else ratio**2
+    return share
