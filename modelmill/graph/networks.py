@@ -67,7 +67,7 @@ def _hint() -> str:
 
 
 def _folds(name: str, following: Any) -> bool:
-    wanted = {"Conv2d": "BatchNorm2d", "Linear": "BatchNorm1d"}.get(name)
+    wanted = {"Conv1d": "BatchNorm1d", "Conv2d": "BatchNorm2d", "Linear": "BatchNorm1d"}.get(name)
     return _name(following) == wanted and following.running_mean is not None
 
 
@@ -124,7 +124,7 @@ def _conv(module: Any, norm: Any | None, value: str, writer: Writer, path: str) 
 def _pads(module: Any) -> list[int]:
     """Padding as ONNX has it: the begin of each axis, then the end of each."""
     if module.padding == "valid":
-        return [0, 0, 0, 0]
+        return [0, 0] * len(module.kernel_size)
     if module.padding == "same":
         total = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
         return [n // 2 for n in total] + [n - n // 2 for n in total]
@@ -152,13 +152,13 @@ def _layer_norm(module: Any, value: str, writer: Writer, path: str) -> str:
 
 def _max_pool(module: Any, value: str, writer: Writer, path: str) -> str:
     _refuse_ceil(module, path)
-    attributes = _window(module) | {"dilations": _pair(module.dilation)}
+    attributes = _window(module) | {"dilations": _axes(module, module.dilation)}
     return writer.op("MaxPool", [value], attributes)
 
 
 def _average_pool(module: Any, value: str, writer: Writer, path: str) -> str:
     _refuse_ceil(module, path)
-    if module.divisor_override is not None:
+    if getattr(module, "divisor_override", None) is not None:
         raise ModelError(path, "an average pool with divisor_override", "Leave it out.")
     attributes = _window(module) | {"count_include_pad": int(module.count_include_pad)}
     return writer.op("AveragePool", [value], attributes)
@@ -170,20 +170,22 @@ def _refuse_ceil(module: Any, path: str) -> None:
 
 
 def _window(module: Any) -> dict[str, Any]:
-    padding = _pair(module.padding)
+    padding = _axes(module, module.padding)
     return {
-        "kernel_shape": _pair(module.kernel_size),
-        "strides": _pair(module.kernel_size if module.stride is None else module.stride),
+        "kernel_shape": _axes(module, module.kernel_size),
+        "strides": _axes(module, module.kernel_size if module.stride is None else module.stride),
         "pads": [*padding, *padding],
     }
 
 
-def _pair(value: Any) -> list[int]:
-    return [value, value] if isinstance(value, int) else list(value)
+def _axes(module: Any, value: Any) -> list[int]:
+    """A setting of a pool for each of its axes: one of a sequence, two of an image."""
+    axes = 1 if _name(module).endswith("1d") else 2
+    return [value] * axes if isinstance(value, int) else list(value)
 
 
 def _adaptive_pool(module: Any, value: str, writer: Writer, path: str) -> str:
-    if module.output_size not in (1, (1, 1)):
+    if module.output_size not in (1, (1,), (1, 1)):
         raise ModelError(path, f"an adaptive pool to {module.output_size}", "Only a pool to 1 is written.")
     return writer.op("GlobalAveragePool", [value])
 
@@ -235,14 +237,45 @@ def _residual(module: Any, value: str, writer: Writer, path: str) -> str:
     return _run(list(leaves(module.after, f"{path}.after")), total, writer)
 
 
+def _graph(module: Any, value: str, writer: Writer, path: str) -> str:
+    """Nodes on the sums of what they read, as in arch/graphbody.py."""
+    values = [value]
+    for number, (node, row) in enumerate(zip(module.nodes, module.reads[:-1], strict=True)):
+        given = _added([values[i] for i in row], writer)
+        values.append(_run(list(leaves(node, f"{path}.nodes.{number}")), given, writer))
+    found = [values[i] for i in module.reads[-1]]
+    if module.mix is None:
+        return _added(found, writer)
+    return _run(list(leaves(module.mix, f"{path}.mix")), writer.op("Concat", found, {"axis": 1}), writer)
+
+
+def _added(values: list[str], writer: Writer) -> str:
+    total = values[0]
+    for value in values[1:]:
+        total = writer.op("Add", [total, value])
+    return total
+
+
+def _mixture(module: Any, value: str, writer: Writer, path: str) -> str:
+    """The mean of what the members say, as in arch/mixture.py."""
+    steps = [list(leaves(member, f"{path}.members.{number}")) for number, member in enumerate(module.members)]
+    said = [_run(found, value, writer) for found in steps]
+    if not module.classify:
+        return writer.op("Mean", said)
+    return writer.op("Log", [writer.op("Mean", [writer.op("Softmax", [raw], {"axis": -1}) for raw in said])])
+
+
 IDLE = frozenset({"Identity", "Dropout", "Dropout1d", "Dropout2d", "AlphaDropout"})
-WEIGHTED: dict[str, Callable[[Any, Any, str, Writer, str], str]] = {"Linear": _linear, "Conv2d": _conv}
+WEIGHTED: dict[str, Callable[[Any, Any, str, Writer, str], str]] = {"Linear": _linear, "Conv1d": _conv, "Conv2d": _conv}
 WRITERS: dict[str, Callable[[Any, str, Writer, str], str]] = {
     "BatchNorm1d": _batch_norm,
     "BatchNorm2d": _batch_norm,
     "LayerNorm": _layer_norm,
+    "MaxPool1d": _max_pool,
     "MaxPool2d": _max_pool,
+    "AvgPool1d": _average_pool,
     "AvgPool2d": _average_pool,
+    "AdaptiveAvgPool1d": _adaptive_pool,
     "AdaptiveAvgPool2d": _adaptive_pool,
     "Flatten": _flatten,
     "LeakyReLU": _leaky,
@@ -257,4 +290,6 @@ WRITERS: dict[str, Callable[[Any, str, Writer, str], str]] = {
     "Softplus": _plain("Softplus"),
     "Hardswish": _plain("HardSwish"),
     "Residual": _residual,
+    "Graph": _graph,
+    "Mixture": _mixture,
 }

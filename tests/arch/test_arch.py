@@ -31,7 +31,7 @@ def one_thread() -> Iterator[None]:
 
 CLASSIFY = Signature("classify", (), (), ("a", "b", "c"))
 REGRESS = Signature("regress", (), ())
-NETWORKS = {"mlp": (1, 8, 8), "cnn": (1, 8, 8)}
+NETWORKS = {"mlp": (1, 8, 8), "cnn": (1, 8, 8), "cell": (1, 8, 8)}
 
 
 def weights(module: nn.Module) -> list[float]:
@@ -69,7 +69,7 @@ def test_every_arch_says_what_it_takes_and_builds_it(name: str, task: str) -> No
         pytest.importorskip("lightgbm", reason="lightgbm is an extra")
     cls = find("arch", name)
     assert task in cls.tasks
-    assert cls.kinds <= {"table", "image"}
+    assert cls.kinds <= {"table", "image", "sequence"}
     body = cls()(CLASSIFY if task == "classify" else REGRESS, NETWORKS.get(name, (4,)), 0)
     assert isinstance(body, nn.Module) == (cls.body == "network")
     assert decode("arch", cls().as_table()) == cls()
