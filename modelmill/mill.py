@@ -74,6 +74,7 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
     """
     from modelmill.execute.preload import context
     from modelmill.recipe.bases import bases, named
+    from modelmill.recipe.folds import Plan
     from modelmill.recipe.look import look
     from modelmill.registry.reference import check_name
     from modelmill.registry.registry import Registry
@@ -82,6 +83,7 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
     need()
     spec = spec if isinstance(spec, Spec) else read(spec)
     check(spec, options.kind)
+    Plan.of(spec.search)
     check_name(spec.name or "model")
     context(PRELOAD)
     registry = Registry(home.database, home.blobs)
@@ -128,7 +130,7 @@ def pool(seen: Look) -> Pool:
     import psutil
 
     from modelmill.execute.local import Pool
-    from modelmill.recipe.grow import worker
+    from modelmill.recipe.worker import worker
 
     spec = seen.job.spec
     share_mb = 0.5 * psutil.virtual_memory().total / 1e6 / max(1, spec.workers)
@@ -152,6 +154,7 @@ def searched(
 ) -> Generator[Step, None, tuple[Ledger, list[Trial]]]:
     """Search; yields trials and returns them all, with the ledger that they are in."""
     from modelmill.method import decode
+    from modelmill.recipe.grow import same
     from modelmill.recipe.make import tolerance
     from modelmill.search.ledger import Ledger
     from modelmill.search.pareto import best
@@ -170,6 +173,8 @@ def searched(
         goal=spec.goal,
         sampler=decode("sampler", spec.search["sampler"]),
         stopper=decode("stopper", spec.search["stopper"]) if spec.search.get("stopper") else None,
+        generator=decode("generator", spec.search["generator"]) if spec.search.get("generator") else None,
+        same=lambda picks: same(seen.job, picks),
         seed=spec.seed,
         budget=budget if left is None else Budget(seconds=max(1e-3, left)),
         first=openings(spec),

@@ -111,6 +111,19 @@ def picked_spec(job: Job, picks: Mapping[str, Any]) -> Spec:
     return pick(job.spec, lookup(picks), job.live.kind if job.live else None)
 
 
+def same(job: Job, picks: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What two settings share that make the same candidate: the canonical form of an arch that has one.
+
+    The picks themselves where it has none.
+    """
+    arch = picked_spec(job, picks).arch
+    canonical = getattr(decode("arch", arch), "canonical", None) if arch else None
+    if canonical is None:
+        return picks
+    others = {name: value for name, value in picks.items() if name.partition(".")[0] != "arch"}
+    return {**others, "arch": canonical()}
+
+
 def untrained(job: Job, picked: Spec, train: Dataset, seed: int) -> Model:
     """The model before training: preparation fitted, weights drawn from the seed."""
     from modelmill.prepare.chain import prepare

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from modelmill.contracts import Sampler, Stopper
+from modelmill.contracts import Generator, Sampler, Stopper
 from modelmill.errors import GoalError, MillError, SpecError, WorkError
 from modelmill.execute.message import Message
 from modelmill.history import Curve
@@ -89,6 +89,8 @@ class Study:
     goal: Goal
     sampler: Sampler
     stopper: Stopper | None = None
+    generator: Generator | None = None
+    """Picks the settings of the architecture in the sampler's place."""
     seed: int = 0
     budget: Budget | None = None
     """Where it differs from the goal's own."""
@@ -150,7 +152,7 @@ class _Run:
         self.ledger = ledger
         budget = study.budget or Budget.parse(study.goal.budget)
         self.clock = Clock(budget, time.monotonic(), ledger.spent_s)
-        self.suggester = Suggester(study.walk, study.goal, study.sampler, study.seed, study.same)
+        self.suggester = Suggester(study.walk, study.goal, study.sampler, study.seed, study.same, study.generator)
         self.trials: dict[int, Trial] = {}
         self.curves: dict[int, Curve] = {}
         self.running: dict[int, Trial] = {}

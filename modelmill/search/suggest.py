@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from modelmill.contracts import Sampler
+from modelmill.contracts import Generator, Sampler
 from modelmill.history import Past, Suggestion
+from modelmill.search.generated import joined
 from modelmill.search.past import past
 from modelmill.search.seeds import derive
 from modelmill.space import Dimension, Settings, Space, Walk
@@ -39,12 +40,21 @@ def themselves(settings: Settings) -> Settings:
 class Suggester:
     """Suggests candidates; state: the history, and what was tried."""
 
-    def __init__(self, walk: Walk, goal: Goal, sampler: Sampler, seed: int, same: Same = themselves) -> None:
+    def __init__(
+        self,
+        walk: Walk,
+        goal: Goal,
+        sampler: Sampler,
+        seed: int,
+        same: Same = themselves,
+        generator: Generator | None = None,
+    ) -> None:
         self.space = Space(walk)
         self._goal = goal
         self._seed = seed
         self._same = same
-        self._pick = sampler(self.space)
+        pick = sampler(self.space)
+        self._pick = joined(self.space, generator(self.space), pick) if generator else pick
         self._history: list[Past] = []
         self._tried: set[bytes] = set()
 

@@ -1,0 +1,1 @@
+"""Generators: how architectures are drawn."""
