@@ -362,7 +362,7 @@ def _check_table(key: str, table: Table, where: str) -> None:
     check_names(cls, given, where)
     for name, value in given.items():
         for end in _ends(value):
-            if not (isinstance(end, dict) and "method" in end):
+            if name in NESTED or not (isinstance(end, dict) and "method" in end):
                 check_value(cls, name, end, where)
             if name in NESTED:
                 for option in (option for inner in end for option in _options(inner)):
