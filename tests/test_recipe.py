@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 
 from modelmill.ask import request
-from modelmill.recipe.grow import Job, fold, lookup, refuse, smallest_share, worker
+from modelmill.errors import UsageError
+from modelmill.recipe.folds import Plan
+from modelmill.recipe.foresee import foresee, smallest_share
+from modelmill.recipe.grow import Job, lookup
 from modelmill.recipe.look import look, plain
 from modelmill.recipe.make import enough_epochs, limits, ranked, tolerance
+from modelmill.recipe.worker import worker
 from modelmill.signature import NO_DATE
 from modelmill.space import Dimension
 from modelmill.spec import Goal
@@ -27,19 +31,19 @@ def with_limit(job, **limit):
 
 def test_a_candidate_that_cannot_fit_is_refused_before_training(digits):
     picks = {"arch": "cnn", "arch.cnn.width": 24, "arch.cnn.depth": 3}
-    assert refuse(with_limit(digits, size_kb=500), picks)[0] == ""
-    assert "size_kb" in refuse(with_limit(digits, size_kb=5), picks)[0]
-    assert "latency_ms" in refuse(with_limit(digits, latency_ms=1e-4), picks)[0]
+    assert foresee(with_limit(digits, size_kb=500), picks).refusal == ""
+    assert "size_kb" in foresee(with_limit(digits, size_kb=5), picks).refusal
+    assert "latency_ms" in foresee(with_limit(digits, latency_ms=1e-4), picks).refusal
     (result,) = worker(with_limit(digits, size_kb=5))({"settings": picks, "seed": 0, "seconds": None})
     assert "untrained graph" in result["refused"]
-    assert result["costs"]["size_kb"] > 5
+    assert result["costs"]["size_bytes"] > 5000
 
 
 def test_a_step_that_shrinks_gives_the_candidate_its_chance(digits):
     job = with_limit(digits, size_kb=20)
     picks = {"arch": "cnn", "arch.cnn.width": 16}
-    assert refuse(job, picks)[0]
-    assert refuse(job, {**picks, "compress.quantize.static": True})[0] == ""
+    assert foresee(job, picks).refusal
+    assert foresee(job, {**picks, "compress.quantize.static": True}).refusal == ""
 
 
 def test_the_share_that_steps_can_leave_is_a_bound():
@@ -49,7 +53,7 @@ def test_the_share_that_steps_can_leave_is_a_bound():
 
 
 def test_folds_part_the_rows_and_leave_the_test_set_alone(digits):
-    folds = fold(digits.splits, 5, seed=0)
+    folds = Plan(5).cut(digits.splits, seed=0)
     whole = digits.splits.train.rows + digits.splits.valid.rows
     assert sum(part.valid.rows for part in folds) == whole
     assert all(part.train.rows + part.valid.rows == whole for part in folds)
@@ -121,3 +125,60 @@ def test_times_decide_nothing_where_the_goal_names_none():
     slow, quick = trial(0, 0.95, 100), trial(1, 0.95, 100)
     slow.costs["latency_ms"], quick.costs["latency_ms"] = 2.0, 1.0
     assert [t.number for t in ranked([slow, quick], Goal(maximize=("accuracy",)))] == [0, 1]
+
+
+def test_repeated_folds_are_cut_anew_every_time(digits):
+    twice = Plan(3, 2).cut(digits.splits, seed=0)
+    assert len(twice) == 6
+    whole = digits.splits.train.rows + digits.splits.valid.rows
+    assert [sum(part.valid.rows for part in twice[i : i + 3]) for i in (0, 3)] == [whole, whole]
+    assert not np.array_equal(twice[0].valid.target, twice[3].valid.target)
+
+
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        ({"folds": 0}, "from 1 to 100"),
+        ({"folds": 2.5}, "whole number"),
+        ({"repeats": 2}, "only folds can be repeated"),
+        ({"fold": 5}, "Did you mean folds"),
+    ],
+)
+def test_a_plan_of_folds_that_cannot_be_is_refused(search, words):
+    with pytest.raises(UsageError, match=words):
+        Plan.of(search)
+
+
+def folded(job, **search):
+    import msgspec
+
+    spec = msgspec.structs.replace(job.spec, search={**job.spec.search, **search})
+    return Job(spec, job.splits, job.signature, job.task)
+
+
+def test_every_fold_is_reported_with_the_quality_so_far_and_the_work():
+    job = folded(look(request("iris")).job, folds=3, repeats=2)
+    picks = {"arch": "linear"}
+    *reports, result = worker(job)({"settings": picks, "seed": 0, "seconds": None})
+    folds = [report for report in reports if report.get("folds")]
+    assert [report["folds"] for report in folds] == [1, 2, 3, 4, 5]
+    assert all(0.8 < report["values"]["valid_accuracy"] <= 1 for report in folds)
+    rows = job.splits.train.rows + job.splits.valid.rows
+    assert result["work"] == pytest.approx(2 * 2 * rows * 4 * 1000)  # two thirds thrice, features, iterations
+    assert 0 < result["spread"] < 0.1
+
+
+def test_what_a_network_costs_is_told_before_it_is_trained_where_the_goal_names_it(digits):
+    import msgspec
+
+    goal = msgspec.structs.replace(digits.spec.goal, minimize=("macs", "latency_ms"), limit={"size_kb": 900.0})
+    job = Job(msgspec.structs.replace(digits.spec, goal=goal), digits.splits, digits.signature, digits.task)
+    first, second, *_ = worker(job)({"settings": {"arch": "mlp", "arch.mlp.depth": 1, "arch.mlp.width": 32}, "seed": 0})
+    assert set(first["costs"]) == {"macs", "latency_ms", "size_bytes"}
+    assert first["costs"]["macs"] == 64 * 32 + 32 * 10
+    assert second["step"] == 1
+    assert second["work"] == second["values"]["rows"] * first["costs"]["macs"]
+
+
+def test_costs_that_no_goal_names_are_not_told(digits):
+    assert foresee(digits, {"arch": "mlp"}).costs == {}

@@ -7,6 +7,7 @@ from typing import Any
 
 from modelmill.contracts import Outputs
 from modelmill.dataset import Dataset
+from modelmill.model import Model
 from modelmill.recipe.folds import Marks, Plan
 from modelmill.recipe.foresee import foresee
 from modelmill.recipe.grow import Job, final, grow, metric_names, objective
@@ -48,25 +49,22 @@ def trial(job: Job, payload: Mapping[str, Any]) -> Iterator[Any]:
     seconds = float(payload.get("seconds") or 0) / len(cuts)
     rows = Rows()
     outputs: list[Outputs] = []
-    made: list[Progress] = []
+    made: list[Model] = []
     for number, cut in enumerate(cuts):
         for progress in grow(job, {**payload, "seed": payload["seed"] + number}, cut, seconds):
-            rows.pass_(progress)
+            rows.count(progress)
             if progress.result is not None:
-                made.append(progress)
+                made.append(progress.result)
             elif number == 0:
                 yield {"step": progress.step, "values": dict(progress.values), "work": rows.passed * seen.work}
         rows.end_fold(cut.train)
-        assert made[-1].result is not None, "a candidate ends with a graph"
-        outputs.append(predict(made[-1].result.body.value, cut.valid))
+        outputs.append(predict(made[-1].body.value, cut.valid))
         if number + 1 < len(cuts):
             yield {**_so_far(marks, outputs, valid), "work": rows.passed * seen.work}
-    result = made[0].result
-    assert result is not None, "a candidate ends with a graph"
     yield {
         **marks.total(outputs, valid, plan.folds, job.spec.seed),
-        "artifact": result.body.value,
-        "notes": list(result.history),
+        "artifact": made[0].body.value,
+        "notes": list(made[0].history),
         "work": rows.passed * seen.work,
     }
 
@@ -89,7 +87,7 @@ class Rows:
         """How many rows were learned from so far."""
         return self._before + self._training
 
-    def pass_(self, progress: Progress) -> None:
+    def count(self, progress: Progress) -> None:
         """Take in a step; a count that falls is that of another training, after the one before."""
         rows = progress.values.get("rows")
         if rows is None:
