@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelmill.spec import Budget
@@ -29,18 +28,16 @@ class Clock:
         """What the study has spent in all of its runs."""
         return self.spent_s + now - self.started
 
-    def fits(self, now: float, trials: int, seconds: Sequence[float]) -> bool:
-        """Whether another trial may start after so many, given how long finished ones took.
+    def fits(self, now: float, trials: int, usual_s: float) -> bool:
+        """Whether another trial may start after so many, given how long one takes.
 
         >>> clock = Clock(Budget(seconds=10), started=100)
-        >>> clock.fits(107, 4, [2, 2, 4, 9]), clock.fits(109, 4, [2, 2, 4, 9])
+        >>> clock.fits(107, 4, 2.0), clock.fits(109, 4, 2.0)
         (True, False)
         """
         if self.budget.trials is not None and trials >= self.budget.trials:
             return False
-        # The lower quartile: a candidate may well be quicker than the median, and is cut off where it is not.
-        expected_s = sorted(seconds)[len(seconds) // 4] if seconds else 0.0
-        return now + expected_s < self.deadline
+        return now + usual_s < self.deadline
 
     def allowance_s(self, now: float, measuring_s: float, share: float) -> float | None:
         """The seconds that a trial which starts now may use, at most `share` of the whole; None for no limit."""

@@ -24,8 +24,9 @@ from modelmill.search.pareto import reached, value
 from modelmill.search.past import curve
 from modelmill.search.seeds import derive
 from modelmill.search.suggest import Same, Suggester, themselves
+from modelmill.search.tally import Tally, finite
 from modelmill.space import Settings, Walk
-from modelmill.spec import Budget, Goal
+from modelmill.spec import COSTS, Budget, Goal
 from modelmill.trial import Point, Trial
 
 FAILURES = 5
@@ -45,9 +46,9 @@ class Grow(Protocol):
     """What runs trials: `execute.local.Pool`, set up to make a candidate from a payload.
 
     A payload is `{"number", "settings", "seed", "seconds"}`, with `"gradients": True` where the sampler wants them.
-    Progress is `{"step", "values"}`, with `"folds"` where some are finished, or `{"costs"}` that are known before
-    training; the result is `{"metrics", "artifact", "notes", "costs", "work", "gradients"}`, all but the metrics
-    optional, or `{"refused": REASON}`.
+    Progress is `{"step", "values"}`, with `"folds"` where some are finished and the `"work"` so far, or `{"costs"}`
+    that are known before training; the result is `{"metrics", "artifact", "notes", "costs", "work", "gradients"}`, all
+    but the metrics optional, or `{"refused": REASON}`.
     """
 
     @property
@@ -153,19 +154,19 @@ class _Run:
         budget = study.budget or Budget.parse(study.goal.budget)
         self.clock = Clock(budget, time.monotonic(), ledger.spent_s)
         self.suggester = Suggester(study.walk, study.goal, study.sampler, study.seed, study.same, study.generator)
-        self.trials: dict[int, Trial] = {}
+        self.tally = Tally()
         self.curves: dict[int, Curve] = {}
         self.running: dict[int, Trial] = {}
         self.again: list[Trial] = []
         self.stopping: dict[int, str] = {}
         self.measuring_s = 0.0
-        self.refusals = 0
         self.over = ""
 
     def remember(self) -> Iterator[Trial]:
         """Take over what an earlier run of the study left in the ledger."""
         for trial in self.ledger.trials():
             if trial.state == "running":
+                self.tally.start(trial.number)
                 self.again.append(replace(trial, curve=(), costs={}))
             else:
                 self._learn(trial)
@@ -187,6 +188,7 @@ class _Run:
                 continue
             self._write(trial)
             self.running[trial.number] = trial
+            self.tally.start(trial.number)
             self.grow.submit(str(trial.number), self._payload(trial))
             yield trial
 
@@ -218,28 +220,26 @@ class _Run:
 
     def check(self) -> None:
         """Refuse to end without a single finished trial, and say why there is none."""
-        if any(trial.state == "done" for trial in self.trials.values()):
+        tally = self.tally
+        if tally.of("done"):
             return
-        last = {trial.state: trial for trial in self.trials.values()}
-        if "failed" in last:
-            count = sum(trial.state == "failed" for trial in self.trials.values())
-            raise WorkError("search", f"all of {count} trials failed, the last one with: {last['failed'].error}", "")
-        if "stopped" in last or not last:
+        if tally.of("failed"):
+            said = f"all of {tally.of('failed')} trials failed, the last one with: {tally.error}"
+            raise WorkError("search", said, "Try the settings of one trial by hand, or another method.")
+        if tally.of("stopped") or not tally.of("refused"):
             raise GoalError(
                 "goal.budget", "the budget ended before the first trial did", "Give more time, or a smaller space."
             )
 
     def _fits(self) -> bool:
-        counted = [trial for trial in self.trials.values() if trial.state != "refused"]
-        took = [trial.seconds for trial in counted if trial.state == "done"]
-        return self.clock.fits(time.monotonic(), len(counted) + len(self.running), took)
+        return self.clock.fits(time.monotonic(), self.tally.counted + len(self.running), self.tally.usual_s)
 
     def _next(self) -> Trial | None:
         if self.again:
             trial = self.again.pop(0)
             self.suggester.repeat(trial.number, trial.settings, trial.memo)
             return trial
-        number = max((*self.trials, *self.running), default=-1) + 1
+        number = self.tally.next
         first, started = self.study.first, time.process_time()
         suggestion = self.suggester.opening(number, first[number]) if number < len(first) else None
         suggestion = suggestion or self.suggester.pick(number)
@@ -264,17 +264,19 @@ class _Run:
         """Take a report in: it is written before anything is made of it."""
         if not isinstance(news, Mapping):
             return
+        if trial.number in self.stopping:
+            return  # What it says until it hears of it depends on the machine.
         if "costs" in news:
-            self.running[trial.number] = replace(trial, costs=_finite(news["costs"]))
-            self._write(self.running[trial.number])
+            trial = self.running[trial.number] = replace(trial, costs=_finite(news["costs"]))
+            self._write(trial)
         if not ("step" in news and "values" in news):
             return
         point = Point(int(news["step"]), _finite(news["values"]), int(news.get("folds", 0)))
-        trial = replace(self.running[trial.number], curve=(*trial.curve, point))
-        self.running[trial.number] = trial
         self.ledger.report(trial, point)
+        work = _number(news.get("work"), trial.work)
+        trial = self.running[trial.number] = replace(trial, curve=(*trial.curve, point), work=work)
         yield trial
-        if trial.number not in self.stopping and (why := self._behind(trial)):
+        if why := self._behind(trial):
             at = f"fold {point.folds}, step {point.step}" if point.folds else f"step {point.step}"
             self.stopping[trial.number] = f"stopped at {at}: {why}"
             self.grow.cancel(str(trial.number), STOPPING_S)
@@ -293,11 +295,15 @@ class _Run:
         """A trial with its scores: the costs are measured here, while all other trials pause."""
         result = message.value if isinstance(message.value, Mapping) else {}
         trial = replace(trial, seconds=message.seconds)
+        if trial.number in self.stopping:
+            return self._stopped(trial, self.stopping[trial.number])
         if "refused" in result:
             return replace(trial, state="refused", error=str(result["refused"]), costs=_finite(result.get("costs", {})))
+        if lacks := self._lacks(result):
+            return replace(trial, state="failed", error=lacks, metrics=_finite(result.get("metrics")))
         started = time.monotonic()
         if self._has_done() and not self.clock.may_measure(started, self.measuring_s):
-            return replace(trial, state="stopped", notes=(*trial.notes, "the budget ended before it was measured"))
+            return self._stopped(trial, "the budget ended before it was measured")
         try:
             with self.grow.paused():
                 costs = {**result.get("costs", {}), **self.judge(result)}
@@ -309,21 +315,34 @@ class _Run:
 
     def _scored(self, trial: Trial, result: Mapping[str, Any]) -> Trial:
         trial = replace(
-            trial, metrics=_finite(result.get("metrics", {})), notes=(*trial.notes, *result.get("notes", ()))
+            trial,
+            metrics=_finite(result.get("metrics", {})),
+            notes=(*trial.notes, *result.get("notes", ())),
+            spread=_number(result.get("spread")),
+            work=_number(result.get("work"), trial.work),
+            gradients=_finite(result.get("gradients", {})),
         )
-        trial = replace(trial, spread=float(result.get("spread", 0.0)), work=float(result.get("work", 0.0)))
-        trial = replace(trial, gradients=_finite(result.get("gradients", {})))
         missing = [name for name, _ in self.study.goal.objectives if math.isnan(value(trial, name))]
         if missing:
             return replace(trial, state="failed", error=f"it has no finite {missing[0]}")
         artifact = result.get("artifact")
         return replace(trial, state="done", artifact=self.keep(artifact) if artifact else "")
 
+    def _lacks(self, result: Mapping[str, Any]) -> str:
+        """What a result lacks that no measurement can add; empty where it lacks nothing."""
+        if not result.get("metrics"):
+            return "it ended without a result: no metrics came back"
+        metrics = _finite(result["metrics"])
+        wanted = [name for name, _ in self.study.goal.objectives if name not in COSTS and name not in metrics]
+        return f"it has no finite {wanted[0]}" if wanted else ""
+
+    def _stopped(self, trial: Trial, note: str) -> Trial:
+        return replace(trial, state="stopped", notes=(*trial.notes, note))
+
     def _failed(self, trial: Trial, message: Message) -> Trial:
         trial = replace(trial, seconds=message.seconds)
-        if message.reason == "cancelled":
-            note = self.stopping.get(trial.number, message.error)
-            return replace(trial, state="stopped", notes=(*trial.notes, note))
+        if trial.number in self.stopping or message.reason == "cancelled":
+            return self._stopped(trial, self.stopping.get(trial.number, message.error))
         return replace(trial, state="failed", error=message.error)
 
     def _ended(self, trial: Trial) -> Trial:
@@ -335,7 +354,7 @@ class _Run:
         return trial
 
     def _learn(self, trial: Trial) -> None:
-        self.trials[trial.number] = trial
+        self.tally.end(trial)
         self.suggester.learn(trial)
         if self.study.stopper and trial.curve:
             self.curves[trial.number] = curve(trial, self.study.goal)
@@ -343,22 +362,20 @@ class _Run:
 
     def _conclude(self, trial: Trial) -> None:
         """Say that the search is over where this trial shows it."""
-        self.refusals = self.refusals + 1 if trial.state == "refused" else 0
         if reached(trial, self.study.goal):
             self.over = "the goal is reached"
-        elif self.refusals >= REFUSALS:
+        elif self.tally.refusals >= REFUSALS:
             self.over = "nothing fits"
         elif trial.state == "failed" and not self._has_done():
-            failures = sum(other.state == "failed" for other in self.trials.values())
-            self.over = "every trial fails" if failures >= FAILURES else self.over
+            self.over = "every trial fails" if self.tally.of("failed") >= FAILURES else self.over
 
     def _has_done(self) -> bool:
-        return any(trial.state == "done" for trial in self.trials.values())
+        return self.tally.of("done") > 0
 
     def _stop_all(self, note: str) -> Iterator[Trial]:
         for trial in list(self.running.values()):
             self.grow.cancel(str(trial.number))
-            yield self._ended(replace(trial, state="stopped", notes=(*trial.notes, note)))
+            yield self._ended(self._stopped(trial, self.stopping.get(trial.number, note)))
         for _ in self.grow.messages(0.0):
             pass  # that they were called off; whoever uses the workers next need not hear of it
 
@@ -366,6 +383,14 @@ class _Run:
         self.ledger.write(trial, self.clock.elapsed_s(time.monotonic()))
 
 
-def _finite(values: Mapping[str, Any]) -> dict[str, float]:
+def _finite(values: Any) -> dict[str, float]:
     """The values that JSON can hold: one that is not there is unknown."""
-    return {name: float(found) for name, found in values.items() if found is not None and math.isfinite(found)}
+    if not isinstance(values, Mapping):
+        return {}
+    found = {str(name): finite(value) for name, value in values.items()}
+    return {name: value for name, value in found.items() if not math.isnan(value)}
+
+
+def _number(value: Any, otherwise: float = 0.0) -> float:
+    found = finite(value)
+    return otherwise if math.isnan(found) else found
