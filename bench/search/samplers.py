@@ -1,0 +1,194 @@
+"""modelmill's samplers against Optuna's TPE, GP and CMA-ES, SMAC3 and random search, 100 evaluations each.
+
+    python bench/search/samplers.py [--quick] [--only METHOD,...] [--on tables,bbob] [--seeds 10] [--workers 1] [--show]
+
+On every table of real training runs (`tables/`) and on BBOB's 24 functions in five dimensions (ioh; instance = seed +
+1). The others need an environment of their own:
+
+    python -m venv .venv-peers && .venv-peers/bin/pip install -r bench/search/peers.txt
+
+Every cell (a problem, a method, a seed) is one line of `results/samplers_METHOD.jsonl`; a cell that is there is not run
+again. Rows of modelmill say the commit they were made with: after a change of a sampler, remove its file. `--quick`
+takes 4 tables, 4 functions and 3 seeds, without SMAC3's hours, and keeps its rows apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import stats
+import table
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+PEERS = ("random", "optuna_tpe", "optuna_cmaes", "optuna_gp", "smac", "smac_forest")
+METHODS = (*PEERS[:5], "portfolio")
+EVALUATIONS = 100
+QUICK_TABLES = ("breast_cancer_families", "diabetes_boosting", "fashion_mlp", "wine_boosting")
+QUICK_FUNCTIONS = (1, 8, 15, 21)
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Run the cells that are asked for and are not there yet, then compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", default="", help="methods, with commas; samplers of modelmill by their names")
+    parser.add_argument("--on", default="tables,bbob")
+    parser.add_argument("--functions", default="", help="numbers of BBOB's functions, with commas; all without")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--show", action="store_true", help="run nothing")
+    arguments = parser.parse_args()
+    results = HERE / "results" / ("quick" if arguments.quick else "")
+    results.mkdir(parents=True, exist_ok=True)
+    if not arguments.show:
+        done = {key(row) for row in read(results)}
+        todo = [cell for cell in cells(arguments) if key(cell) not in done]
+        print(f"{len(todo)} cells to run", flush=True)
+        run(todo, results, arguments.workers)
+    report(read(results), results, set(arguments.only.split(",")) - {""})
+
+
+def cells(arguments: argparse.Namespace) -> Iterator[Row]:
+    """The cells that are asked for: tables before functions, method by method, seed by seed."""
+    methods = arguments.only.split(",") if arguments.only else METHODS
+    functions = [int(number) for number in arguments.functions.split(",") if number] or range(1, 25)
+    tables = QUICK_TABLES if arguments.quick else table.names()
+    chosen = QUICK_FUNCTIONS if arguments.quick else functions
+    problems = {"tables": list(tables), "bbob": [f"bbob_f{number}" for number in chosen]}
+    for kind in arguments.on.split(","):
+        for method in methods:
+            if arguments.quick and method == "smac" and kind == "bbob":
+                continue
+            for seed in range(min(arguments.seeds, 3) if arguments.quick else arguments.seeds):
+                for problem in problems[kind]:
+                    yield {"problem": problem, "method": method, "seed": seed, "evaluations": EVALUATIONS}
+
+
+def key(row: Row) -> tuple[str, str, int]:
+    """What makes a cell the same."""
+    return row["problem"], row["method"], row["seed"]
+
+
+def read(results: Path) -> list[Row]:
+    """All rows of a folder."""
+    return [json.loads(line) for path in sorted(results.glob("samplers_*.jsonl")) for line in path.open()]
+
+
+def run(todo: list[Row], results: Path, workers: int) -> None:
+    """Run cells in so many processes at a time, writing each row as it comes."""
+    rest, lock = iter(todo), threading.Lock()
+
+    def work() -> None:
+        children: dict[bool, subprocess.Popen[str]] = {}
+        while True:
+            with lock:
+                cell = next(rest, None)
+            if cell is None:
+                return
+            peer = cell["method"] in PEERS
+            if peer not in children or children[peer].poll() is not None:
+                children[peer] = child(peer)
+            started = time.monotonic()
+            line = asked(children[peer], cell)
+            took = time.monotonic() - started
+            with lock:
+                if not line:
+                    print(f"{key(cell)} crashed; its error stands above", flush=True)
+                    continue
+                row = {**json.loads(line), "wall_s": round(took, 2), "at": time.strftime("%Y-%m-%d %H:%M")}
+                with (results / f"samplers_{cell['method']}.jsonl").open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                best = row["curve"][max(row["curve"], key=int)]
+                print(
+                    f"{cell['method']:<14} {cell['problem']:<24} {cell['seed']:>2} {best:.5g} {took:.1f} s", flush=True
+                )
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def child(peer: bool) -> subprocess.Popen[str]:
+    """A process that answers cells with rows, on one core."""
+    own = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    if peer and not PEERS_PYTHON.exists():
+        raise SystemExit(f"{PEERS_PYTHON} is missing; the first lines of {Path(__file__).name} say how it is made")
+    command = (
+        [str(PEERS_PYTHON), str(HERE / "peers.py")]
+        if peer
+        else [sys.executable, str(HERE / "ours.py"), commit(), str(PEERS_PYTHON)]
+    )
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **own}
+    )
+
+
+def asked(process: subprocess.Popen[str], cell: Row) -> str:
+    """The answer of a child to a cell; empty where it died."""
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(json.dumps(cell) + "\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        process.wait()
+    return line
+
+
+def commit() -> str:
+    """The commit that the searched code is of; with a plus where samplers were changed since."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "modelmill/search", "modelmill/space.py", "modelmill/history.py")
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+
+
+def report(rows: list[Row], results: Path, only: set[str]) -> None:
+    """Ranks, tests and diagram over the cells that all methods have, for tables, functions and both."""
+    methods = [m for m in dict.fromkeys(row["method"] for row in rows) if m in (only or METHODS)]
+    for kind, chosen in (
+        ("tables", lambda name: not name.startswith("bbob")),
+        ("bbob", lambda name: name.startswith("bbob")),
+        ("all", lambda name: True),
+    ):
+        scores = {
+            method: {
+                (row["problem"], row["seed"]): row["curve"][str(EVALUATIONS)]
+                for row in rows
+                if row["method"] == method and chosen(row["problem"]) and str(EVALUATIONS) in row["curve"]
+            }
+            for method in methods
+        }
+        scores = {method: found for method, found in scores.items() if found}
+        if len(scores) < 2:
+            continue
+        comparison = stats.compare(scores)
+        if comparison is None:
+            continue
+        print(f"\n{kind}: best of {EVALUATIONS} evaluations, {comparison.about}")
+        print(stats.text(comparison))
+        for method in scores:
+            spent = [row["search_cpu_s"] for row in rows if row["method"] == method and chosen(row["problem"])]
+            print(f"  {method:<14} {sum(spent) / len(spent):8.2f} CPU s of search a run, {len(spent)} runs")
+        (results / f"samplers_{kind}.svg").write_text(stats.diagram(comparison))
+
+
+if __name__ == "__main__":
+    main()
