@@ -44,6 +44,8 @@ class Trial(msgspec.Struct, frozen=True):
     """Digest of the candidate's ONNX file in the blob folder."""
     seconds: float = 0.0
     """How long it took; an observation, recorded once."""
+    measure_s: float = 0.0
+    """The part of it that measuring took."""
     work: float = 0.0
     """What training cost in row-steps times multiply-adds, the same on every machine."""
     memo: dict[str, Any] = {}

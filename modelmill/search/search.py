@@ -311,7 +311,8 @@ class _Run:
             return replace(trial, state="failed", error=str(error))
         took_s = time.monotonic() - started
         self.measuring_s = max(self.measuring_s, took_s)
-        return self._scored(replace(trial, costs=_finite(costs), seconds=trial.seconds + took_s), result)
+        timed = replace(trial, seconds=trial.seconds + took_s, measure_s=round(took_s, 6))
+        return self._scored(replace(timed, costs=_finite(costs)), result)
 
     def _scored(self, trial: Trial, result: Mapping[str, Any]) -> Trial:
         trial = replace(
