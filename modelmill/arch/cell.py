@@ -26,6 +26,9 @@ OPERATIONS: dict[str, tuple[str, ...]] = {
 """What nodes may do, by the kind of features. `relu` and its like are a linear map, a batch norm and that function;
 convolutions end in a batch norm and a ReLU; `separable` ones look at every channel by itself first."""
 
+PLAIN = "plain"
+"""Stands for the first operation of a kind that is not yet known."""
+
 KINDS = {1: "table", 2: "sequence", 3: "image"}
 """The kind of features by the axes of a row."""
 
@@ -60,6 +63,8 @@ class Cell(Arch):
     Ying et al. (2019), https://arxiv.org/abs/1902.09635; Zoph et al. (2018), https://arxiv.org/abs/1707.07012
     """
 
+    kind: Literal["auto", "table", "image", "sequence"] = "auto"
+    """What features are taken for; "auto" takes images for images, and all else for a table."""
     operations: Annotated[tuple[Operation, ...], Meta(max_length=64)] = ()
     """What every node does; where none are named, all do the first that their kind of features knows."""
     edges: Annotated[tuple[Flags, ...], Meta(max_length=65)] = ((1,), (0, 1), (1, 0, 1))
@@ -100,17 +105,21 @@ class Cell(Arch):
         return seeded(lambda: self._body(cell, kind, features, outputs(signature)), seed)
 
     def canonical(self) -> Mapping[str, Any]:
-        """The table of the one form that all settings of the same network share."""
-        cell = self._wiring("")
+        """The table of the one form that all settings of the same network share, without what is at its default."""
+        cell, usual = self._wiring(OPERATIONS[self.kind][0] if self.kind in OPERATIONS else PLAIN), type(self)()
         same: dict[str, Any] = {
-            "operations": cell.operations if self.operations else (),
+            "operations": () if PLAIN in cell.operations else cell.operations,
             "edges": flags(cell),
-            "most": 0,
-            "join": self.join if len(cell.reads[-1]) > 1 else "add",
-            "depth": self.depth if cell.operations else 1,
-            "growth": self.growth if self.stages > 1 else 1.0,
+            "most": usual.most,
+            "join": self.join if len(cell.reads[-1]) > 1 else usual.join,
+            "depth": self.depth if cell.operations else usual.depth,
+            "growth": self.growth if self.stages > 1 else usual.growth,
+            "stride": usual.stride if self.kind == "table" else self.stride,
+            "head": usual.head if self.kind == "table" else self.head,
         }
-        return self.replace(**same).as_table()
+        default = usual.as_table()
+        table = self.replace(**same).as_table()
+        return {name: value for name, value in table.items() if name == "method" or value != default[name]}
 
     def _wiring(self, first: str) -> Wiring:
         """The cell in its canonical form; `first` is what nodes do where no operations are named."""
@@ -163,6 +172,7 @@ def space(
             raise SpecError("arch.cell.operations", f"{name!r} is no operation on a {kind}", known)
     return {
         "method": "cell",
+        "kind": kind,
         "operations": [{"any": chosen} for _ in range(nodes)],
         "edges": [[1], *([{"any": [0, 1]} for _ in range(row + 1)] for row in range(1, nodes + 1))],
         **(settings or {}),
