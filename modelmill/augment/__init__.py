@@ -1,0 +1,1 @@
+"""Augmentation: random changes of rows that leave what they mean, one method a file."""
