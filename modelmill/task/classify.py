@@ -46,11 +46,20 @@ class Classify(Task):
         places = {label: place for place, label in enumerate(classes)}
         return np.fromiter((places.get(label, UNSEEN) for label in target.tolist()), np.int64, len(target))
 
-    def loss(self, raw: Any, encoded: Any, weights: Any | None, smoothing: float) -> Any:
-        """Mean cross-entropy; `encoded` may be (batch, classes) probabilities too, where labels are mixed."""
+    def loss(self, raw: Any, encoded: Any, weights: Any | None, smoothing: float, focal: float = 0.0) -> Any:
+        """Mean cross-entropy; `encoded` may be (batch, classes) probabilities too, where labels are mixed.
+
+        With `focal` every class's part of it counts the less the more probable the class is said to be:
+        `-sum q (1 - p)^focal log p` for smoothed targets q, which are 0 and 1 without smoothing.
+
+        Lin et al. (2017), https://arxiv.org/abs/1708.02002, equation 4
+        """
         from torch.nn.functional import cross_entropy
 
-        each = cross_entropy(raw, encoded, reduction="none", label_smoothing=smoothing, ignore_index=UNSEEN)
+        if focal:
+            each = _focal(raw, encoded, smoothing, focal)
+        else:
+            each = cross_entropy(raw, encoded, reduction="none", label_smoothing=smoothing, ignore_index=UNSEEN)
         counted = (encoded != UNSEEN).to(each.dtype) if encoded.ndim == 1 else each.new_ones(each.shape)
         counted = counted if weights is None else counted * weights
         return (each * counted).sum() / counted.sum().clamp_min(1e-12)
@@ -66,6 +75,19 @@ class Classify(Task):
         place = writer.op("ArgMax", [probabilities], {"axis": 1, "keepdims": 0})
         writer.rename(_label(place, signature.classes, writer), "label")
         writer.rename(probabilities, "probabilities")
+
+
+def _focal(raw: Any, encoded: Any, smoothing: float, focal: float) -> Any:
+    """(batch,) focal losses; those of rows that do not count are there, and mean nothing."""
+    from torch.nn.functional import log_softmax, one_hot
+
+    classes = raw.shape[1]
+    shares = one_hot(encoded.clamp_min(0), classes).to(raw.dtype) if encoded.ndim == 1 else encoded
+    shares = shares * (1 - smoothing) + smoothing / classes
+    logs = log_softmax(raw, dim=1)
+    # 1 - p from its logarithm: near p = 1 the difference has no digits left, and a power of 0 has no slope.
+    doubts = (-logs.expm1()).clamp_min(1e-7)
+    return -(shares * doubts**focal * logs).sum(dim=1)
 
 
 def _label(place: str, classes: Sequence[Any], writer: Writer) -> str:

@@ -37,8 +37,8 @@ class Regress(Task):
         """(rows,) float32 values as they are."""
         return np.asarray(target, np.float32)
 
-    def loss(self, raw: Any, encoded: Any, weights: Any | None, smoothing: float) -> Any:
-        """Mean squared error; smoothing means nothing here."""
+    def loss(self, raw: Any, encoded: Any, weights: Any | None, smoothing: float, focal: float = 0.0) -> Any:
+        """Mean squared error; smoothing and focus mean nothing here."""
         each = (raw.reshape(-1) - encoded.reshape(-1)) ** 2
         return each.mean() if weights is None else (each * weights).sum() / weights.sum().clamp_min(1e-12)
 
