@@ -1,4 +1,4 @@
-"""A running average of a network's weights, which generalizes better than the last ones."""
+"""Averages of a network's weights over its training, which generalize better than the last ones."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import copy
 from typing import Any
 
 import torch
+
+CHUNK = 1024
+"""Rows of one pass in which norms learn anew what they see."""
 
 
 class Average:
@@ -28,6 +31,54 @@ class Average:
             torch._foreach_lerp_(self._floats[0], self._floats[1], 1 - decay)
             for mine, theirs in self._others:
                 mine.copy_(theirs)
+
+
+class EpochMean:
+    """The mean of a module's weights at the ends of several epochs (SWA).
+
+    Izmailov et al. (2018), https://arxiv.org/abs/1803.05407, algorithm 1
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Epochs that are in the mean."""
+        self.weights: dict[str, torch.Tensor] = {}
+        """Their mean, by name; the last one of what is no float."""
+
+    def take(self, module: torch.nn.Module) -> None:
+        """Take in the weights as they are now."""
+        self.count += 1
+        for name, value in tensors(module).items():
+            if name in self.weights and value.is_floating_point():
+                self.weights[name].lerp_(value, 1 / self.count)
+            else:
+                self.weights[name] = value.clone()
+
+    def settled(self, module: torch.nn.Module, features: torch.Tensor) -> torch.nn.Module:
+        """A copy of the module with the mean weights, its batch norms at home with them."""
+        mean = copy.deepcopy(module)
+        mean.load_state_dict(self.weights)
+        refresh(mean, features)
+        return mean
+
+
+def refresh(module: torch.nn.Module, features: torch.Tensor) -> None:
+    """Give the batch norms of a network the statistics that its present weights make of these rows."""
+    norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)]
+    module.eval()
+    if not norms or len(features) < 2:
+        return
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.reset_running_stats()
+        layer.momentum = None  # the mean over all passes, each counting the same
+        layer.train()
+    with torch.no_grad():
+        for chunk in features.tensor_split(-(-len(features) // CHUNK)):
+            module(chunk)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
+    module.eval()
 
 
 def _pairs(mine: torch.nn.Module, theirs: torch.nn.Module) -> tuple[Any, list[tuple[torch.Tensor, torch.Tensor]]]:

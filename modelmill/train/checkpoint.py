@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ KEY = "modelmill"
 
 
 def save(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
-    """Write a checkpoint in one move: whoever reads sees the old one or the new one."""
+    """Write a checkpoint in one move: whoever reads sees the old one or the new one, even after a power cut."""
     from safetensors.torch import save as serialize
 
     owned = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
@@ -23,7 +24,10 @@ def save(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, An
     partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
         raise StorageError(

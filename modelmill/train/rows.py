@@ -52,6 +52,13 @@ def rows(model: Model, dataset: Dataset, task: Task, balanced: bool = False) -> 
     )
 
 
+def some(part: Rows, most: int) -> Rows:
+    """At most so many of the rows, evenly spread."""
+    every = slice(None, None, max(1, -(-len(part) // most)))
+    weights = None if part.weights is None else part.weights[every]
+    return Rows(part.features[every], part.encoded[every], weights, part.targets[every])
+
+
 def tensor(array: Array) -> torch.Tensor:
     """The array as a tensor; memory is shared where the array may be written to."""
     array = np.ascontiguousarray(array)

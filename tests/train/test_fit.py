@@ -141,7 +141,7 @@ def test_without_validation_rows_all_epochs_are_trained(make, judge):
     refit = Splits(data.train, data.valid.take(np.arange(0)), data.test)
     final = last(Adam(epochs=5, patience=1)(model, refit, task, judge, 0))
     assert final.step == 5
-    assert set(final.values) == {"train_loss", "learning_rate"}
+    assert set(final.values) == {"train_loss", "train_accuracy", "learning_rate", "rows"}
 
 
 def test_the_kept_weights_are_those_of_the_best_epoch(make):

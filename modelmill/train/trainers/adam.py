@@ -1,10 +1,10 @@
-"""Adam with decoupled weight decay."""
+"""Adam, with decoupled weight decay unless asked otherwise."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -18,10 +18,13 @@ from modelmill.trial import Progress
 class Adam(Trainer):
     """Train a network with steps that adapt to each weight's gradients; weight decay is decoupled (AdamW).
 
+    The best epoch's averaged weights are kept; with `swa`, the mean of the last epochs' weights is.
+
     Kingma & Ba (2015), https://arxiv.org/abs/1412.6980; Loshchilov & Hutter (2019), https://arxiv.org/abs/1711.05101
     """
 
     takes: ClassVar[frozenset[Kind]] = frozenset({"network"})
+    differentiable: ClassVar[frozenset[str]] = frozenset({"learning_rate", "weight_decay", "smoothing"})
 
     learning_rate: Annotated[float, Meta(gt=0, le=1)] = 0.01
     """The largest step size of the schedule."""
@@ -31,20 +34,34 @@ class Adam(Trainer):
     """Rows a step."""
     weight_decay: Annotated[float, Meta(ge=0, lt=1)] = 1e-2
     """How strongly weights are drawn to zero; biases and norms are left out."""
-    schedule: Literal["cosine", "one_cycle", "step", "constant"] = "one_cycle"
+    decoupled: bool = True
+    """Whether weights decay apart from the gradients (AdamW); else their decay is part of the gradient (L2)."""
+    schedule: Literal["cosine", "one_cycle", "step", "plateau", "constant"] = "one_cycle"
     """How the step size moves over the training."""
     warmup: Annotated[float, Meta(ge=0, lt=1)] = 0.1
     """The share of steps in which the step size rises from zero."""
+    plateau_patience: Annotated[int, Meta(ge=1)] = 5
+    """Schedule "plateau": epochs without a lower validation loss after which the step size is reduced."""
+    plateau_factor: Annotated[float, Meta(gt=0, lt=1)] = 0.3
+    """Schedule "plateau": what the step size is multiplied by."""
     patience: Annotated[int, Meta(ge=0)] = 20
     """Epochs without a better validation quality after which training ends; 0 trains to the end."""
     smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     """Label smoothing: the share of each target that is spread over all classes."""
+    focal: Annotated[float, Meta(ge=0, le=10)] = 0.0
+    """Focal loss: how much less a row counts that is answered well already (gamma); for classes, 0 is off."""
     clip: Annotated[float, Meta(ge=0)] = 1.0
     """The largest norm of a step's gradient; 0 leaves gradients as they are."""
     class_weights: Literal["none", "balanced"] = "none"
     """"balanced" weighs rows of rare classes more, so that every class counts the same."""
     average: Annotated[float, Meta(ge=0, lt=1)] = 0.99
     """Decay of the running average of weights that is kept as the result; 0 keeps the last weights."""
+    swa: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """The share of epochs, the last ones, whose mean weights are kept as the result (SWA), all trained; 0 is off."""
+    swa_rate: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    """The constant step size of those epochs, as a share of the learning rate."""
+    augment: list[dict[str, Any]] = []
+    """Tables of augmentations, which every batch goes through in this order."""
     mix: Annotated[float, Meta(ge=0)] = 0.0
     """Mixup: rows are blended in pairs by shares drawn from Beta(mix, mix); 0 is off."""
     shift: Annotated[int, Meta(ge=0)] = 0
