@@ -209,6 +209,8 @@ class Trainer(Method):
     """Fits a body."""
 
     takes: ClassVar[frozenset[BodyKind]]
+    differentiable: ClassVar[frozenset[str]] = frozenset()
+    """Settings of which it can say how the loss changes with them."""
 
     @abstractmethod
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from modelmill.contracts import Arch, Heir, Judge, Task
+from modelmill.contracts import Arch, Heir, Judge, Task, Trainer
 from modelmill.dataset import Dataset, Splits, concat
-from modelmill.method import Method, decode, find, settings
+from modelmill.method import Method, decode, find, name_of, settings
 from modelmill.model import Body, Model, Part
 from modelmill.signature import Signature
 from modelmill.space import Dimension
@@ -21,8 +21,14 @@ from modelmill.trial import Progress
 TRAIN_SHARE = 0.65
 """The part of a trial's time that training takes where a step retrains after it."""
 
+GRADIENT = "gradient."
+"""What a progress value begins with that is the derivative of the loss with respect to a setting."""
+
 LEAST_S = 0.5
 """What a step gets to retrain in, however late it is."""
+
+ASKED = ("table", "image", "sequence")
+"""Kinds of features that an arch may ask for by its setting `kind`."""
 
 FEATURES_OF = {"image": "image"}
 """Kind of the only input: kind of features; all else is a table."""
@@ -72,7 +78,11 @@ def train(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) ->
     table |= {"seconds": share * seconds} if seconds and "seconds" in known else {}
     table |= {"epochs": payload["epochs"]} if payload.get("epochs") and "epochs" in known else {}
     trainer = decode("train", table)
-    for progress in trainer(model, data, job.task, quality(job, data.valid), payload["seed"]):
+    if payload.get("gradients"):
+        steps = gradients(model, data, job.task, trainer, payload["seed"])
+    else:
+        steps = trainer(model, data, job.task, quality(job, data.valid), payload["seed"])
+    for progress in steps:
         yield replace(progress, result=None, values=_of_epoch(progress))
         trained = progress.result or trained
     return trained
@@ -82,7 +92,19 @@ def _of_epoch(progress: Progress) -> Mapping[str, float]:
     """What belongs on a learning curve: the last progress of a training tells of the weights that were kept."""
     if progress.result is None:
         return progress.values
-    return {name: value for name, value in progress.values.items() if name == "best_epoch"}
+    return {name: value for name, value in progress.values.items() if name == "best_epoch" or GRADIENT in name}
+
+
+def gradients(model: Model, data: Splits, task: Task, trainer: Trainer, seed: int) -> Iterator[Progress]:
+    """Train as the trainer would, with a third split; the last values hold `gradient.train.TRAINER.SETTING`."""
+    from modelmill.train.hypergradient import differentiated, third
+    from modelmill.train.recipe import Recipe
+
+    name = name_of(type(trainer))
+    recipe = Recipe.of("sgd" if name == "sgd" else "adam", trainer)
+    for progress in differentiated(model, third(data, seed), task, recipe, seed):
+        values = {key.replace(GRADIENT, f"{GRADIENT}train.{name}."): value for key, value in progress.values.items()}
+        yield replace(progress, values=values)
 
 
 def milling(picked: Spec) -> list[type[Method]]:
@@ -129,7 +151,7 @@ def untrained(job: Job, picked: Spec, train: Dataset, seed: int) -> Model:
     from modelmill.prepare.chain import prepare
 
     arch: Arch | Heir | None = decode("arch", picked.arch) if picked.arch else None
-    kind = features_kind(train)
+    kind = features_kind(train, picked.arch)
     if arch is not None and kind not in arch.kinds:
         kind = "table"
     prepared = prepare([decode("prepare", step) for step in picked.prepare], train, kind)
@@ -142,8 +164,11 @@ def untrained(job: Job, picked: Spec, train: Dataset, seed: int) -> Model:
     return Model((Part(body, prepared.fragment),), job.signature)
 
 
-def features_kind(data: Dataset) -> str:
-    """ "image" where the only input is an image, else "table"."""
+def features_kind(data: Dataset, arch: Mapping[str, Any] | None = None) -> str:
+    """What the arch takes them for where it says so; else "image" where the only input is an image, else "table"."""
+    asked = [option.get("kind") for option in (arch or {}).get("any", [arch or {}])]
+    if asked[0] in ASKED and all(kind == asked[0] for kind in asked):
+        return str(asked[0])
     return FEATURES_OF.get(data.fields[0].kind, "table") if len(data.fields) == 1 else "table"
 
 

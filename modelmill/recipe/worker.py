@@ -10,7 +10,7 @@ from modelmill.dataset import Dataset
 from modelmill.model import Model
 from modelmill.recipe.folds import Marks, Plan
 from modelmill.recipe.foresee import foresee
-from modelmill.recipe.grow import Job, final, grow, metric_names, objective
+from modelmill.recipe.grow import GRADIENT, Job, final, grow, metric_names, objective
 from modelmill.trial import Progress
 
 
@@ -50,9 +50,11 @@ def trial(job: Job, payload: Mapping[str, Any]) -> Iterator[Any]:
     rows = Rows()
     outputs: list[Outputs] = []
     made: list[Model] = []
+    slopes: dict[str, float] = {}
     for number, cut in enumerate(cuts):
         for progress in grow(job, {**payload, "seed": payload["seed"] + number}, cut, seconds):
             rows.count(progress)
+            slopes |= {name: value for name, value in progress.values.items() if name.startswith(GRADIENT)}
             if progress.result is not None:
                 made.append(progress.result)
             elif number == 0:
@@ -65,6 +67,7 @@ def trial(job: Job, payload: Mapping[str, Any]) -> Iterator[Any]:
         **marks.total(outputs, valid, plan.folds, job.spec.seed),
         "artifact": made[0].body.value,
         "notes": list(made[0].history),
+        "gradients": {name.removeprefix(GRADIENT): value for name, value in slopes.items()},
         "work": rows.passed * seen.work,
     }
 
