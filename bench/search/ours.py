@@ -44,7 +44,7 @@ def walk_of(target: Problem) -> Callable[[Choose], Any]:
 def search(method: str, target: Problem, seed: int, evaluations: int) -> tuple[list[float], float]:
     """Losses in order, and CPU seconds of the searcher."""
     started = time.process_time()
-    suggester = Suggester(walk_of(target), Goal(minimize=("loss",)), find("search.sampler", method)(), seed)
+    suggester = Suggester(walk_of(target), Goal(minimize=("loss",)), find("sampler", method)(), seed)
     spent = time.process_time() - started
     losses: list[float] = []
     for number in range(evaluations):

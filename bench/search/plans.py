@@ -102,22 +102,23 @@ def powers(low: float, high: float, count: int) -> tuple[float, ...]:
     return tuple(float(f"{value:.4g}") for value in np.geomspace(low, high, count))
 
 
-def digits_svm() -> Plan:
+def fashion_svm() -> Plan:
     """Support vectors with four kernels."""
 
     def make(values: Values) -> Any:
         names = {"cost": "C", "gamma": "gamma", "degree": "degree", "offset": "coef0", "kernel": "kernel"}
-        return SVC(**{names[key]: value for key, value in values.items()})
+        return chain(values, SVC(**{names[key]: value for key, value in values.items() if key in names}))
 
     curved = {"kernel": ("rbf", "poly", "sigmoid")}
     settings = (
+        option("scaler", "none", "standard"),
         option("kernel", "linear", "rbf", "poly", "sigmoid"),
         number("cost", *powers(1e-3, 1e3, 10)),
-        number("gamma", *powers(1e-6, 1e-1, 9), when=curved),
+        number("gamma", *powers(1e-5, 1, 9), when=curved),
         number("degree", 2, 3, 4, when={"kernel": ("poly",)}),
         number("offset", 0.0, 0.3, 1.0, when={"kernel": ("poly", "sigmoid")}),
     )
-    return Plan("digits_svm", built_in("digits", 600), "error", settings, make)
+    return Plan("fashion_svm", fashion, "error", settings, make)
 
 
 def breast_cancer_forest() -> Plan:
