@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 OPERATIONS: dict[str, tuple[str, ...]] = {
     "table": ("relu", "silu", "gelu", "tanh", "identity"),
     "image": ("conv3", "conv1", "conv5", "separable3", "separable5", "max", "average", "identity"),
-    "sequence": ("conv3", "conv1", "conv5", "dilated3", "separable3", "separable5", "max", "average", "identity"),
+    "sequence": (
+        "conv3",
+        "conv1",
+        "conv5",
+        "dilated3",
+        "separable3",
+        "separable5",
+        "gru",
+        "max",
+        "average",
+        "identity",
+    ),
 }
 """What nodes may do, by the kind of features. `relu` and its like are a linear map, a batch norm and that function;
 convolutions end in a batch norm and a ReLU; `separable` ones look at every channel by itself first."""
@@ -43,6 +54,7 @@ Operation = Literal[
     "dilated3",
     "separable3",
     "separable5",
+    "gru",
     "max",
     "average",
     "identity",

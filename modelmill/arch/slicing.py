@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from modelmill.arch.blocks import Residual
+from modelmill.arch.graphbody import Graph
 from modelmill.errors import ModelError
 
 ACTIVE = (
@@ -22,6 +23,7 @@ ACTIVE = (
 IDLE = (
     *ACTIVE,
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Identity, nn.Softmax),
+    *(nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d),
 )
 """Modules through which a channel stays itself."""
 
@@ -77,7 +79,9 @@ def _walk(module: nn.Module, given: Channels, found: list[Channels], path: str) 
         inner = _walk(module.body, given, found, f"{path}.body")
         side = _walk(module.shortcut, given, found, f"{path}.shortcut")
         return _walk(module.after, inner.join(side), found, f"{path}.after")
-    if isinstance(module, nn.Linear | nn.Conv2d):
+    if isinstance(module, Graph):
+        return _nodes(module, given, found, path)
+    if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
         return _weighted(module, given, found)
     if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
         given.norms.append(module)
@@ -85,6 +89,26 @@ def _walk(module: nn.Module, given: Channels, found: list[Channels], path: str) 
     if isinstance(module, IDLE):
         return given
     raise ModelError(path, f"channels cannot be followed through {type(module).__name__}", "Leave this step out.")
+
+
+def _nodes(module: Graph, given: Channels, found: list[Channels], path: str) -> Channels:
+    """Follow the channels through a cell; those that it lays side by side stay as they are."""
+    values = [given]
+    for number, (node, row) in enumerate(zip(module.nodes, module.reads[:-1], strict=True)):
+        values.append(_walk(node, _joined([values[i] for i in row]), found, f"{path}.nodes.{number}"))
+    last = [values[i].root() for i in module.reads[-1]]
+    if module.mix is None:
+        return _joined(last)
+    for value in last:
+        value.fixed = True
+    return _walk(module.mix, Channels(width=-1, fixed=True), found, f"{path}.mix")
+
+
+def _joined(values: Sequence[Channels]) -> Channels:
+    first = values[0].root()
+    for value in values[1:]:
+        first = first.join(value)
+    return first
 
 
 def _weighted(module: nn.Module, given: Channels, found: list[Channels]) -> Channels:
@@ -166,7 +190,7 @@ def _resize(module: Any) -> None:
     """Let the module's own numbers say what its tensors are."""
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, nn.Conv2d):
+    elif isinstance(module, nn.Conv1d | nn.Conv2d):
         if module.groups > 1:
             module.groups = module.out_channels = module.in_channels = module.weight.shape[0]
         else:

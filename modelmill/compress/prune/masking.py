@@ -21,7 +21,8 @@ def share(final: float, epoch: int, epochs: int) -> float:
 
 def prunable(network: nn.Module) -> dict[str, Tensor]:
     """The weights of convolutions and linear layers, by name, detached."""
-    layers = ((name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear))
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Linear)
+    layers = ((name, layer) for name, layer in network.named_modules() if isinstance(layer, kinds))
     return {f"{name}.weight".removeprefix("."): layer.weight.detach() for name, layer in layers}
 
 
