@@ -101,7 +101,7 @@ class Augmentation(Method):
     """Changes prepared rows at random while a network learns, and leaves what they mean."""
 
     kinds: ClassVar[frozenset[str]]
-    """The kinds of features it takes: "table", "image"."""
+    """The kinds of features it takes: "table", "image", "sequence"."""
 
     @abstractmethod
     def __call__(self, batch: Any, random: np.random.Generator) -> Augmented:
@@ -113,7 +113,7 @@ class Arch(Method):
 
     body: ClassVar[BodyKind]
     kinds: ClassVar[frozenset[str]]
-    """The kinds of features it takes: "table", "image"."""
+    """The kinds of features it takes: "table", "image", "sequence"."""
     tasks: ClassVar[frozenset[str]]
 
     @abstractmethod

@@ -19,6 +19,9 @@ from modelmill.errors import SpecError
 from modelmill.fragment import Fragment, Writer
 from modelmill.prepare.block import join, of_kind, without
 from modelmill.prepare.flatten import Flatten
+from modelmill.prepare.image import Image
+from modelmill.prepare.scale import Scale
+from modelmill.prepare.sequence import Sequence as Sequenced
 from modelmill.signature import Field
 
 FIT_ROWS = 100_000
@@ -36,6 +39,9 @@ KEPT = 8
 STEPS = {"category": "onehot", "date": "dates", "image": "image"}
 """Kind of a column: the step that turns it into numbers."""
 
+KINDS = {"table": "a table", "image": "images", "sequence": "sequences"}
+"""Kinds of features, as a person would say them."""
+
 _kept: dict[tuple[bytes, str, str], Prepared] = {}
 
 
@@ -51,8 +57,8 @@ class Prepared:
 def prepare(steps: Sequence[Preparation], train: Dataset, kind: str) -> Prepared:
     """Fit the steps on the training rows; the fragment ends in `features`, as a body of that kind takes them.
 
-    kind: "table" or "image". Raises SpecError where a column is left that no step turned into numbers. The last few
-    preparations are kept: the trials of a search mostly share theirs.
+    kind: "table", "image" or "sequence". Raises SpecError where a column is left that no step turned into numbers. The
+    last few preparations are kept: the trials of a search mostly share theirs.
     """
     key = (msgspec.json.encode([step.as_table() for step in steps]), train.digest, kind)
     if key not in _kept:
@@ -71,11 +77,12 @@ def defaults(fields: Sequence[Field], kind: str) -> list[dict[str, Any]]:
     kinds = {field.kind for field in fields}
     gaps = any(field.nullable and field.kind not in ("category", "image") for field in fields)
     wanted = {
-        "image": "image" in kinds,
+        "image": "image" in kinds and kind != "sequence",
         "dates": "date" in kinds,
         "impute": gaps,
-        "scale": bool(kinds & {"number", "boolean", "array", "date"}),
+        "scale": bool(kinds & {"number", "boolean", "array", "date"}) and kind != "sequence",
         "onehot": "category" in kinds,
+        "sequence": kind == "sequence",
     }
     return [{"method": method} for method, needed in wanted.items() if needed]
 
@@ -87,6 +94,9 @@ def _fit(steps: Sequence[Preparation], train: Dataset, kind: str) -> Prepared:
     columns = _start(train.fields, raw, writer)
     if kind == "table" and _steps_leave_images(steps, columns):
         steps = [*steps, Flatten()]
+    if kind == "sequence" and not any(isinstance(step, Sequenced) for step in steps):
+        # A search may have bodies for images and for sequences, and steps for one of them.
+        steps = [*(step for step in steps if not isinstance(step, Image | Scale)), Sequenced()]
     for step in steps:
         columns = list(step(_filled(columns, writer, train.fields, raw), writer))
     # Nothing is fitted on what the last step gives: one row tells its shape.
@@ -111,7 +121,8 @@ def _sample(train: Dataset) -> dict[str, Array]:
 
 
 def _steps_leave_images(steps: Sequence[Preparation], columns: Sequence[Column]) -> bool:
-    return any(column.kind == "image" for column in columns) and not any(isinstance(step, Flatten) for step in steps)
+    arrays = any(column.kind == "image" for column in columns) or any(isinstance(step, Sequenced) for step in steps)
+    return arrays and not any(isinstance(step, Flatten) for step in steps)
 
 
 def _start(fields: Sequence[Field], raw: Mapping[str, Array], writer: Writer) -> list[Column]:
@@ -207,14 +218,20 @@ def _run(
 def _shape(column: Column) -> tuple[int, ...]:
     if column.kind == "image":
         return (-1, -1, -1, -1)
+    if column.kind == "sequence":
+        return (-1, -1, -1)
     return (-1,) if column.kind == "category" else (-1, len(column.labels))
 
 
 def _features(columns: Sequence[Column], writer: Writer, kind: str) -> Column:
     """What the columns come to as one value; refuses what is not yet numbers."""
-    images = of_kind(columns, "image")
-    if kind == "image" and images and len(columns) == 1 and _is_scaled(images[0]):
-        return images[0]
+    found = of_kind(columns, kind)
+    if found and len(columns) == 1 and (kind == "sequence" or _is_scaled(found[0])):
+        return found[0]
+    if kind == "sequence" or of_kind(columns, "sequence"):
+        kinds = ", ".join(sorted({column.kind for column in columns})) or "nothing"
+        message = f"the body takes {KINDS[kind]}, and the steps give {kinds}"
+        raise SpecError("prepare", message, "A sequence is one array of (steps, channels), or numbers alone.")
     for column in without(columns, of_kind(columns, "number")):
         if kind == "table" or column.kind != "image" or not _is_scaled(column):
             step = STEPS[column.kind]

@@ -1,4 +1,4 @@
-"""Lay the pixels of an image side by side."""
+"""Lay the pixels of an image side by side, or the values of a sequence."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from modelmill.prepare.block import values
 
 
 class Flatten(Preparation):
-    """Images as columns of numbers, one a pixel, for bodies that take tables."""
+    """Images and sequences as columns of numbers, one a pixel or value, for bodies that take tables."""
 
     def __call__(self, columns: Sequence[Column], writer: Writer) -> Sequence[Column]:
-        """Image columns become blocks of numbers."""
-        return [_flat(column, writer) if column.kind == "image" else column for column in columns]
+        """Image and sequence columns become blocks of numbers."""
+        return [_flat(column, writer) if column.kind in ("image", "sequence") else column for column in columns]
 
 
 def _flat(column: Column, writer: Writer) -> Column:

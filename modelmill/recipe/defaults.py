@@ -112,5 +112,5 @@ def train_images(data: Dataset) -> Table:
 def steps(kind: str) -> tuple[Table, ...]:
     """The compression steps that a search may take or leave."""
     pruning: dict[str, Any] = {"method": "prune.magnitude", "optional": True, "ratio": {"low": 0.1, "high": 0.6}}
-    whole: Table = {"method": "quantize.static" if kind == "image" else "quantize.dynamic", "optional": True}
+    whole: Table = {"method": "quantize.dynamic" if kind == "table" else "quantize.static", "optional": True}
     return (pruning, whole)

@@ -53,7 +53,7 @@ def look(
     data = for_task(data, name)
     splits = split(data, spec.seed, name)
     findings = tuple(inspect(splits))
-    kind = features_kind(data)
+    kind = features_kind(data, spec.arch)
     spec = complete(spec, data, kind, name, list(defaults(data.fields, kind)), live)
     task = decode("task", spec.task)
     spec = msgspec.structs.replace(spec, goal=aimed(spec.goal, task))
