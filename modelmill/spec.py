@@ -94,7 +94,8 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prepare: tuple[Table, ...] = ()
     arch: Table = {}
     train: Table = {}
-    compress: tuple[Table, ...] = ()
+    compress: tuple[Table, ...] | None = None
+    """None leaves the steps to the mill; an empty list is no compression."""
     search: Table = {}
     serve: Table = {}
 
@@ -138,7 +139,11 @@ def as_table(spec: Spec) -> Table:
     for key in ("maximize", "minimize"):
         if len(goal.get(key, ())) == 1:
             goal[key] = goal[key][0]
-    kept = {key: value for key, value in table.items() if value or key == "seed"}
+    kept = {
+        key: value
+        for key, value in table.items()
+        if value or key == "seed" or (key == "compress" and value is not None)
+    }
     data: Table = kept.pop("data", {})
     return {"data": data, "goal": goal, **kept}
 
@@ -185,7 +190,7 @@ def pick(spec: Spec, choose: Choose, live: BodyKind | None = None) -> Spec:
         arch=arch,
         prepare=tuple(_steps("prepare", spec.prepare, choose, None)),
         train=_train(spec.train, body, choose),
-        compress=tuple(_steps("compress", spec.compress, choose, body)),
+        compress=tuple(_steps("compress", spec.compress or (), choose, body)),
         serve=_resolve("serve", spec.serve, choose),
     )
 
@@ -343,7 +348,7 @@ def check(spec: Spec, live: BodyKind | None = None) -> None:
     for option in _options(spec.arch):
         _check_table("arch", option, "arch")
     for stage in ("prepare", "compress"):
-        for step in getattr(spec, stage):
+        for step in getattr(spec, stage) or ():
             for option in _options({key: value for key, value in step.items() if key != "optional"}):
                 _check_table(stage, option, stage)
     _check_branches(spec, live)
@@ -396,7 +401,7 @@ def _check_choices(spec: Spec) -> None:
 def _check_branches(spec: Spec, live: BodyKind | None) -> None:
     bodies: set[BodyKind] = {_class("arch", option, Arch, Heir).body for option in _options(spec.arch)}
     bodies = bodies or {live or "graph"}
-    for step in spec.compress:
+    for step in spec.compress or ():
         options = _options({key: value for key, value in step.items() if key != "optional"})
         if not any(fits(option, body) for option in options for body in bodies):
             takes = sorted({kind for option in options for kind in _class("compress", option, Compressor).takes})

@@ -206,3 +206,13 @@ def _names(walk):
 
     walk(choose)
     return found
+
+
+def test_an_empty_list_of_compression_steps_is_none_and_is_kept():
+    spec = read({"data": {"method": "builtin", "name": "iris"}, "compress": []})
+    assert spec.compress == ()
+    assert read(as_table(spec)).compress == ()
+    assert read({"data": {"method": "builtin", "name": "iris"}}).compress is None
+    from modelmill.recipe.look import look
+
+    assert look(spec).job.spec.compress == ()

@@ -24,7 +24,7 @@ def complete(spec: Spec, data: Dataset, kind: str, task: str, prepare: list[Tabl
         prepare=spec.prepare or tuple(prepare),
         arch=arch,
         train=spec.train or (train_images(data) if kind == "image" else train_tables(data)),
-        compress=spec.compress or fitting(steps(kind), arch, live),
+        compress=fitting(steps(kind), arch, live) if spec.compress is None else spec.compress,
         search={**search(data, kind), **spec.search},
     )
 

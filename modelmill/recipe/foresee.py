@@ -41,7 +41,7 @@ def foresee(job: Job, picks: Mapping[str, Any]) -> Foreseen:
 
     graph = export(untrained(job, picked, job.splits.train, 0), job.task)
     macs = float(count(graph))
-    share = smallest_share(picked.compress)
+    share = smallest_share(picked.compress or ())
     known = named(job.spec)
     costs = {"size_bytes": float(len(graph)), "macs": macs}
     if "latency_ms" in known:

@@ -109,7 +109,7 @@ def gradients(model: Model, data: Splits, task: Task, trainer: Trainer, seed: in
 
 def milling(picked: Spec) -> list[type[Method]]:
     """The classes of a trial's compression steps."""
-    return [find("compress", step["method"]) for step in picked.compress]
+    return [find("compress", step["method"]) for step in picked.compress or ()]
 
 
 def mill(job: Job, payload: Mapping[str, Any], trained: Model, data: Splits, seconds: float) -> Iterator[Progress]:
@@ -123,7 +123,7 @@ def mill(job: Job, payload: Mapping[str, Any], trained: Model, data: Splits, sec
     timed = ["seconds" in settings(step) for step in milling(picked)]
     steps = [
         decode("compress", {**table, "seconds": seconds / sum(timed)} if seconds and limited else table)
-        for table, limited in zip(picked.compress, timed, strict=True)
+        for table, limited in zip(picked.compress or (), timed, strict=True)
     ]
     yield from chain.run(steps, trained, data, job.task, quality(job, data.valid), payload["seed"])
 
