@@ -1,13 +1,15 @@
-"""How much each setting of a search mattered: its share of the variance of quality over the trials."""
+"""How much each setting of a search mattered: its share of the variance of a figure over the trials."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
+from modelmill.evaluate.story import figures
 from modelmill.trial import Trial
 
 Array = np.ndarray[Any, Any]
@@ -16,28 +18,66 @@ FEWEST = 8
 """Trials below which nothing is said."""
 BINS = 4
 
+FEWEST_OF_PAIRS = 24
+"""Trials below which nothing is said of the interplay of two settings."""
 
-def importance(trials: Sequence[Trial], metric: str) -> dict[str, float]:
-    """The share of the variance of `metric` that each setting explains by itself, largest first.
+PAIRED = 8
+"""So many of the settings that mattered most are looked at in pairs."""
+
+LEAST_OF_PAIRS = 0.02
+"""A share of interplay that is worth a word."""
+
+
+def importance(trials: Sequence[Trial], name: str) -> dict[str, float]:
+    """The share of the variance of a metric or cost that each setting explains by itself, largest first.
 
     Analysis of variance, one setting at a time: numbers fall into four bins of equal count, and what chance alone would
     explain is taken off (epsilon squared, Kelley 1935). A setting that only some trials have is judged among those, and
-    weighs as much as they do. What is missing from a sum of 1 is interplay of settings, and noise.
+    weighs as much as they do. What is missing from a sum of 1 is interplay of settings, and noise. A cost counts by its
+    logarithm where it differs much.
     """
-    done = [trial for trial in trials if np.isfinite(trial.metrics.get(metric, np.nan))]
-    if len(done) < FEWEST:
-        return {}
-    scores = _clipped(np.array([trial.metrics[metric] for trial in done]))
+    done, scores = _scored(trials, name)
     total = _spread(scores)
     if total <= 0:
         return {}
     shares: dict[str, float] = {}
-    for name in sorted({name for trial in done for name in trial.settings}):
-        having = [i for i, trial in enumerate(done) if name in trial.settings]
-        groups = _groups([done[i].settings[name] for i in having])
-        shares[name] = explained(scores[having], groups) * _spread(scores[having]) / total
-    kept = {name: round(share, 4) for name, share in shares.items() if share >= 0.005}
+    for setting in sorted({setting for trial in done for setting in trial.settings}):
+        having = [i for i, trial in enumerate(done) if setting in trial.settings]
+        groups = _groups([done[i].settings[setting] for i in having])
+        shares[setting] = explained(scores[having], groups) * _spread(scores[having]) / total
+    kept = {setting: round(share, 4) for setting, share in shares.items() if share >= 0.005}
     return dict(sorted(kept.items(), key=lambda item: -item[1]))
+
+
+def interplay(trials: Sequence[Trial], name: str, shares: dict[str, float]) -> list[tuple[str, str, float]]:
+    """Pairs of settings that explain more together than each by itself, and by how much, largest first.
+
+    shares: what `importance` said; only its first settings are paired. Judged among the trials that have both, as
+    `importance` judges one.
+    """
+    done, scores = _scored(trials, name)
+    total, found = _spread(scores), []
+    for first, second in combinations(list(shares)[:PAIRED], 2):
+        having = [i for i, trial in enumerate(done) if first in trial.settings and second in trial.settings]
+        if len(having) < FEWEST_OF_PAIRS or total <= 0:
+            continue
+        one, two = (_groups([done[i].settings[setting] for i in having]) for setting in (first, second))
+        both = _groups([f"{a} {b}" for a, b in zip(one.tolist(), two.tolist(), strict=True)])
+        own = [explained(scores[having], groups) for groups in (one, two)]
+        share = (explained(scores[having], both) - sum(own)) * _spread(scores[having]) / total
+        if share >= LEAST_OF_PAIRS:
+            found.append((first, second, round(share, 4)))
+    return sorted(found, key=lambda pair: -pair[2])
+
+
+def _scored(trials: Sequence[Trial], name: str) -> tuple[list[Trial], Array]:
+    """The trials that were finished with a figure of that name, and the figures; nothing where they are too few."""
+    done = [trial for trial in trials if trial.state == "done" and np.isfinite(figures(trial).get(name, np.nan))]
+    if len(done) < FEWEST:
+        return [], np.zeros(0)
+    scores = np.array([figures(trial)[name] for trial in done])
+    wide = name not in done[0].metrics and bool(scores.min() > 0) and scores.max() > 6 * scores.min()
+    return done, _clipped(np.log(scores) if wide else scores)
 
 
 def explained(scores: Array, groups: Array) -> float:

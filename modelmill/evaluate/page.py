@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from modelmill.evaluate import sections, tried
-from modelmill.evaluate.story import story
-from modelmill.evaluate.words import figure, words
+from modelmill.evaluate import learned, mattered, sections, spent, tried
+from modelmill.evaluate.story import Story, story
+from modelmill.evaluate.words import duration, figure, words
 from modelmill.finding import Finding
 from modelmill.report import Report
 
@@ -30,7 +30,8 @@ def page(report: Report) -> str:
     environment = Environment(
         loader=FileSystemLoader(HOME), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    style, script = ((HOME / name).read_text("utf-8") for name in ("page.css", "page.js"))
+    style, pictures, script = ((HOME / name).read_text("utf-8") for name in ("page.css", "pictures.css", "page.js"))
+    style += pictures
     return environment.get_template("page.html").render(
         style=style, script=script, policy=policy(style, script), **view(report)
     )
@@ -52,23 +53,49 @@ def view(report: Report) -> dict[str, Any]:
     return {
         "report": report,
         "metric": words(told.metric),
-        "sentences": sections.sentences(told),
+        "sentences": sections.sentences(report, told),
         "words": list(details.get("words") or ()),
-        "limits": sections.limits(told),
-        "metrics": sections.metrics(told),
-        "costs": sections.costs(told),
-        "tried": tried.tried(told),
-        "learning": tried.learning(told),
-        "mistakes": sections.mistakes(told),
-        "importance": sections.importance(told),
-        "trials": tried.table(told),
+        "limits": sections.limits(report, told),
+        "metrics": sections.metrics(report),
+        "costs": sections.costs(report),
+        "mistakes": sections.mistakes(report),
         "card": card(details.get("card") or {}),
         "findings": msgspec.convert(details.get("findings") or (), tuple[Finding, ...]),
         "notes": list(details.get("notes") or ()),
-        "duration": sections.duration(report.seconds),
+        "duration": duration(report.seconds),
         "lineage": _lineage(report),
         "spec": _toml(report.spec),
+        **searched(told, details),
     }
+
+
+def searched(told: Story, details: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template shows of the search, by name."""
+    shares = _shares(told, details)
+    why = {row["trial"]: row["why"] for row in details.get("runners_up") or ()}
+    return {
+        "legend": tried.legend(told),
+        "tried": tried.tried(told),
+        "came_on": spent.came_on(told),
+        "spent": spent.spent(told),
+        "samplers": spent.samplers(told),
+        "chain": list(details.get("chain") or ()),
+        "learning": learned.learning(told),
+        "endings": learned.endings(told),
+        "saved": learned.saved(told),
+        "importance": mattered.importance(shares),
+        "interplay": mattered.interplay(details.get("interplay") or (), told.metric),
+        "coordinates": mattered.coordinates(told, shares.get(told.metric, {})),
+        "trials": tried.table(told, why),
+        "tried_count": len(told.trials),
+        "most_marks": tried.MOST_MARKS,
+    }
+
+
+def _shares(told: Story, details: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """What each setting mattered for everything asked about; older reports know it of the metric alone."""
+    first = {told.metric: dict(details.get("importance") or {})}
+    return dict(details.get("importances") or {}) or first
 
 
 def card(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,8 @@ from typing import Any
 
 from modelmill.evaluate.charts import bars, errors
 from modelmill.evaluate.story import Story, family, recipe
-from modelmill.evaluate.words import UNITS, figure, higher, words
+from modelmill.evaluate.words import UNITS, duration, figure, higher, words
 from modelmill.report import Report, Value
-from modelmill.spec import FLOORS
 
 Row = dict[str, Any]
 
@@ -29,10 +28,10 @@ COMPARED = {"size": ("larger", "smaller"), "latency": ("slower", "faster")}
 """What a cost is called that is greater, and one that is less."""
 
 
-def sentences(told: Story) -> list[str]:
+def sentences(report: Report, told: Story) -> list[str]:
     """What came out, in two or three sentences."""
-    report, winner = told.report, told.winner
-    body = BODIES.get(family(report, winner), f"a {family(report, winner)}") if winner else "a model"
+    winner = told.winner
+    body = BODIES.get(family(told, winner), f"a {family(told, winner)}") if winner else "a model"
     how = f" ({recipe(winner)})" if winner and recipe(winner) else ""
     count = report.trials.done + report.trials.stopped + report.trials.failed
     found = f", the best of {count} candidates in {duration(report.seconds)}" if count else ""
@@ -56,23 +55,11 @@ def quality(value: Value) -> str:
     return f"{figure(value.value)} ({figure(low)} to {figure(high)})"
 
 
-def duration(seconds: float) -> str:
-    """A length of time as a person says it.
-
-    >>> duration(58.6), duration(754)
-    ('59 s', '12 min 34 s')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def limits(told: Story) -> list[Row]:
+def limits(report: Report, told: Story) -> list[Row]:
     """Every limit with a gauge."""
     rows = []
-    for name, limit in told.report.limits.items():
-        floor = name in FLOORS or (name in told.report.metrics and higher(name))
+    for name, limit in report.limits.items():
+        floor = told.more(name)
         unit = UNITS.get(name, "")
         verdict = "kept" if limit.kept else "missed"
         tip = f"{words(name)}: {figure(limit.value)} {unit}, {'at least' if floor else 'at most'} {figure(limit.limit)}"
@@ -88,11 +75,11 @@ def limits(told: Story) -> list[Row]:
     return rows
 
 
-def metrics(told: Story) -> list[Row]:
+def metrics(report: Report) -> list[Row]:
     """Every metric with its interval, beside the uncompressed model's."""
-    plain = told.report.baseline.metrics
+    plain = report.baseline.metrics
     rows = []
-    for name, value in told.report.metrics.items():
+    for name, value in report.metrics.items():
         interval = value.interval or (value.value, value.value)
         other = plain[name].value if name in plain else None
         both = [*interval, value.value, *([other] if other is not None else [])]
@@ -116,11 +103,11 @@ def _within(values: Sequence[float]) -> tuple[float, float]:
     return next((bottom for bottom in (0.9, 0.5, 0.0) if low >= bottom), min(low, -1.0)), 1.0
 
 
-def costs(told: Story) -> list[Row]:
+def costs(report: Report) -> list[Row]:
     """Every cost beside the uncompressed model's."""
     rows = []
-    energy = "energy (modelled)" if told.report.details.get("energy_modelled") else "energy"
-    for name, value, plain in _costs(told.report):
+    energy = "energy (modelled)" if report.details.get("energy_modelled") else "energy"
+    for name, value, plain in _costs(report):
         tip = f"{words(name)}: {figure(value)}, uncompressed {figure(plain) if plain is not None else 'not measured'}"
         rows.append(
             {
@@ -165,9 +152,9 @@ def change(name: str, value: float, plain: float | None) -> str:
     return f"{ratio:.1f}× {more}" if ratio > 1 else f"{1 / ratio:.1f}× {less}"
 
 
-def mistakes(told: Story) -> Row:
+def mistakes(report: Report) -> Row:
     """Where the model errs: pictures and sentences."""
-    details = told.report.details
+    details = report.details
     if details.get("confusion"):
         classes, counts = details["confusion"]["classes"], details["confusion"]["matrix"]
         pairs = errors.worst(classes, counts)
@@ -182,9 +169,3 @@ def mistakes(told: Story) -> Row:
 
 def _times(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
-
-
-def importance(told: Story) -> str:
-    """The bars of what mattered in the search."""
-    shares = sorted((told.report.details.get("importance") or {}).items(), key=lambda item: -item[1])[:10]
-    return bars.bars([(name, share, f"{100 * share:.0f} %") for name, share in shares], "importance") if shares else ""

@@ -1,10 +1,11 @@
-"""A report as the page tells it: its trials read, and what each is called."""
+"""A search as a page tells it: its trials read, what they are judged by, and what each is called."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 from typing import Any
 
@@ -12,36 +13,77 @@ import msgspec
 
 from modelmill.evaluate.words import UNITS, figure, higher, words
 from modelmill.report import Report
-from modelmill.spec import FLOORS
+from modelmill.spec import COSTS, FLOORS
 from modelmill.trial import Trial
 
 
 @dataclass(frozen=True)
 class Story:
-    """A report with its trials read, and what it is mostly about: one metric."""
+    """The trials of one search, ended or not, and what it is about."""
 
-    report: Report
     trials: tuple[Trial, ...]
     metric: str
-    families: tuple[str, ...]
+    """The quality that it is mostly about."""
+    objectives: tuple[tuple[str, str], ...]
+    """Names with `maximize` or `minimize`."""
+    limits: Mapping[str, float]
+    body: str
+    """The family of all bodies where the search does not choose among several."""
+    sampler: str = ""
+    number: int | None = None
+    """Of the winner."""
+    moves: tuple[int, ...] = ()
+    """Numbers of the trials that moved the search on."""
+    volumes: tuple[tuple[int, float], ...] = ()
+    """(trial, part of the box of objectives that the front had by then)."""
 
-    @property
+    @cached_property
     def winner(self) -> Trial | None:
         """The trial that won."""
-        number = self.report.details.get("winner")
-        return next((trial for trial in self.trials if trial.number == number), None)
+        return next((trial for trial in self.trials if trial.number == self.number), None)
+
+    @cached_property
+    def families(self) -> tuple[str, ...]:
+        """The families of bodies that were tried, the most frequent first."""
+        return tuple(name for name, _ in Counter(family(self, trial) for trial in self.trials).most_common())
 
     @property
-    def limits(self) -> Mapping[str, float]:
-        """Name: the limit that was asked for."""
-        return {name: limit.limit for name, limit in self.report.limits.items()}
+    def asked(self) -> list[str]:
+        """What the goal names: the objectives and what is limited."""
+        return list(dict.fromkeys([name for name, _ in self.objectives] + list(self.limits)))
+
+    def more(self, name: str) -> bool:
+        """Whether more of a metric or cost is better."""
+        way = dict(self.objectives).get(name)
+        if way is not None:
+            return way == "maximize"
+        return name in FLOORS if name in COSTS or name == "size_bytes" else higher(name)
 
 
 def story(report: Report) -> Story:
     """Read a report's details."""
-    trials = tuple(_trial(table) for table in report.details.get("trials", ()))
-    counted = Counter(family(report, trial) for trial in trials)
-    return Story(report, trials, _metric(report), tuple(name for name, _ in counted.most_common()))
+    details, goal = report.details, report.spec.get("goal", {})
+    named = [(name, way) for way in ("maximize", "minimize") for name in _listed(goal.get(way, ()))]
+    course = details.get("course") or {}
+    return Story(
+        trials=tuple(_trial(table) for table in details.get("trials", ())),
+        metric=next((name for name, _ in named if name in report.metrics), next(iter(report.metrics), "")),
+        objectives=tuple(named),
+        limits={name: limit.limit for name, limit in report.limits.items()},
+        **of_spec(report.spec),
+        number=details.get("winner"),
+        moves=tuple(course.get("moves", ())),
+        volumes=tuple((int(number), float(share)) for number, share in course.get("volumes", ())),
+    )
+
+
+def of_spec(spec: Mapping[str, Any]) -> dict[str, str]:
+    """What a spec says of the bodies and of the sampler, as fields of a story."""
+    sampler = spec.get("search", {}).get("sampler", {})
+    return {
+        "body": str(spec.get("arch", {}).get("method") or "model"),
+        "sampler": str(sampler.get("method", "") if isinstance(sampler, Mapping) else sampler),
+    }
 
 
 def _trial(table: Mapping[str, Any]) -> Trial:
@@ -55,20 +97,14 @@ def _finite(figures: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if isinstance(value, int | float) and isfinite(value)}
 
 
-def _metric(report: Report) -> str:
-    goal = report.spec.get("goal", {})
-    asked = [name for key in ("maximize", "minimize") for name in listed(goal.get(key, ()))]
-    return next((name for name in asked if name in report.metrics), next(iter(report.metrics), ""))
-
-
-def listed(value: Any) -> list[str]:
+def _listed(value: Any) -> list[str]:
     """The names in a goal, which may be one or several."""
     return [value] if isinstance(value, str) else list(value)
 
 
-def family(report: Report, trial: Trial) -> str:
+def family(told: Story, trial: Trial) -> str:
     """The family of a trial's body."""
-    return str(trial.settings.get("arch") or report.spec.get("arch", {}).get("method") or "model")
+    return str(trial.settings.get("arch") or told.body)
 
 
 def recipe(trial: Trial) -> str:
@@ -90,10 +126,20 @@ def _step(name: str, ratio: Any) -> str:
     return said.get(group, name)
 
 
+def member(told: Story, trial: Trial) -> str:
+    """Who suggested a trial: the sampler, or the one of a portfolio's samplers whose turn it was."""
+    return str(trial.memo.get("member") or told.sampler or "the search")
+
+
 def charged(trial: Trial) -> dict[str, float]:
     """A trial's costs, with the size in kilobytes."""
     size = trial.costs.get("size_bytes")
     return {**({"size_kb": size / 1000} if size is not None else {}), **trial.costs}
+
+
+def figures(trial: Trial) -> dict[str, float]:
+    """Everything that is known of a trial, metrics and costs, by name."""
+    return {**charged(trial), **trial.metrics}
 
 
 def keeps_limits(told: Story, trial: Trial) -> bool:
@@ -102,19 +148,31 @@ def keeps_limits(told: Story, trial: Trial) -> bool:
 
 
 def _keeps(told: Story, trial: Trial, name: str, limit: float) -> bool:
-    value = {**trial.metrics, **charged(trial)}.get(name)
+    value = figures(trial).get(name)
     if value is None:
         return True
-    floor = name in FLOORS or (name in told.report.metrics and higher(name))
-    return value >= limit if floor else value <= limit
+    return value >= limit if told.more(name) else value <= limit
 
 
-def tip(told: Story, trial: Trial) -> str:
+def few(told: Story, trials: Sequence[Trial], most: int) -> list[Trial]:
+    """At most about `most` trials for a picture: the winner, those that moved the search on, and every so manieth."""
+    if len(trials) <= most:
+        return list(trials)
+    always = {told.number, *told.moves}
+    step = len(trials) / most
+    evenly = {trials[int(i * step)].number for i in range(most)}
+    return [trial for trial in trials if trial.number in always or trial.number in evenly]
+
+
+def tip(told: Story, trial: Trial, beside: Iterable[str] = ()) -> str:
     """What a trial's mark tells when pointed at."""
-    parts = [f"trial {trial.number}: {family(told.report, trial)}", recipe(trial)]
-    if told.metric in trial.metrics:
-        parts.append(f"{words(told.metric)} {figure(trial.metrics[told.metric])}")
-    for cost in ("size_kb", "latency_ms"):
-        if cost in charged(trial):
-            parts.append(f"{figure(charged(trial)[cost])} {UNITS[cost]}")
-    return ", ".join(part for part in parts if part)
+    parts = [f"trial {trial.number}: {family(told, trial)}", recipe(trial)]
+    known = figures(trial)
+    for name in dict.fromkeys([told.metric, "size_kb", "latency_ms", *told.asked]):
+        if name in known:
+            parts.append(f"{figure(known[name])} {UNITS[name]}" if UNITS.get(name) else _said(name, known[name]))
+    return ", ".join(part for part in [*parts, *beside] if part)
+
+
+def _said(name: str, value: float) -> str:
+    return f"{words(name)} {figure(value)}"

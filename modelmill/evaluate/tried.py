@@ -1,107 +1,92 @@
-"""What each section on the search and the training shows: pictures and the table of trials."""
+"""What was tried, as pictures of two figures each, and the table of trials."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from itertools import combinations
+from math import inf
 from typing import Any
 
-from modelmill.evaluate.charts import curves
-from modelmill.evaluate.charts.front import Mark, Scale, front
-from modelmill.evaluate.story import Story, charged, family, keeps_limits, listed, recipe, tip
-from modelmill.evaluate.words import figure, higher, restarts, words
-from modelmill.spec import FLOORS
+from modelmill.evaluate.charts.front import Mark, Side, front
+from modelmill.evaluate.story import Story, charged, family, few, figures, keeps_limits, recipe, tip
+from modelmill.evaluate.words import figure, words
 from modelmill.trial import Trial
 
 Row = dict[str, Any]
 
 TINTS = 6
 """Colors of the style sheet that tell families apart."""
-MOST_LINES = 40
-"""Curves of other trials that are drawn behind the winner's."""
+MOST_MARKS = 450
+"""Trials that one picture shows; of more the best and an even choice of the others."""
+MOST_PICTURES = 4
+MOST_ROWS = 250
+"""Trials that the table lists; all of them are in the JSON of the report."""
 
 
-def tried(told: Story) -> Row:
-    """The pictures of what was tried, with their legend."""
-    metric = told.metric
-    scored = [trial for trial in told.trials if metric in trial.metrics]
+def tried(told: Story) -> list[str]:
+    """A picture of every pair of figures that matters, with the front of both and the limits."""
     pictures = []
-    for cost in _axes(told, scored):
-        marks = [_mark(told, trial, cost) for trial in scored if cost in charged(trial)]
-        scale = Scale(cost, metric, higher(metric), cost in FLOORS, told.limits.get(cost))
-        pictures.append(front(marks, scale))
-    if len(scored) > 1:
-        past = [(trial.number, trial.metrics[metric], keeps_limits(told, trial), tip(told, trial)) for trial in scored]
-        pictures.append(curves.progress(past, metric, higher(metric)))
-    return {"pictures": pictures, "legend": [(i % TINTS, name) for i, name in enumerate(told.families)]}
-
-
-def _axes(told: Story, scored: Sequence[Trial]) -> list[str]:
-    """The costs that the pictures show: those that were asked about, else size and latency."""
-    goal = told.report.spec.get("goal", {})
-    asked = [*told.limits, *listed(goal.get("minimize", ()))]
-    known = {name for trial in scored for name in charged(trial)}
-    return [name for name in dict.fromkeys([*asked, "size_kb", "latency_ms"]) if name in known][:2]
-
-
-def _mark(told: Story, trial: Trial, cost: str) -> Mark:
-    tint = told.families.index(family(told.report, trial)) % TINTS
-    is_winner = trial.number == told.report.details.get("winner")
-    return Mark(
-        charged(trial)[cost], trial.metrics[told.metric], tint, tip(told, trial), keeps_limits(told, trial), is_winner
-    )
-
-
-def learning(told: Story) -> list[str]:
-    """The winner's loss, and its quality among the other trials', over epochs."""
-    winner = told.winner
-    if winner is None or len(winner.curve) < 2:
-        return []
-    breaks, quality_name = restarts(winner.curve), f"valid_{told.metric}"
-    losses = [
-        (label, style, _course(winner, name))
-        for label, style, name in (("training", "first", "train_loss"), ("validation", "second", "valid_loss"))
-    ]
-    pictures = []
-    if any(len(points) > 1 for _, _, points in losses):
-        pictures.append(curves.curves(losses, "loss", breaks))
-    others = [(f"trial {trial.number}", "faint", _course(trial, quality_name)) for trial in told.trials]
-    own = _course(winner, quality_name)
-    if len(own) > 1:
-        rest = [line for line in others if len(line[2]) > 1 and line[0] != f"trial {winner.number}"][:MOST_LINES]
-        pictures.append(curves.curves([*rest, ("the winner", "second", own)], words(told.metric), breaks))
+    for across, up in _pairs(told):
+        known = [trial for trial in told.trials if {across, up} <= figures(trial).keys()]
+        marks = [_mark(told, trial, across, up) for trial in few(told, known, MOST_MARKS)]
+        sides = (Side(name, told.more(name), told.limits.get(name)) for name in (across, up))
+        if marks:
+            pictures.append(front(marks, *sides))
     return pictures
 
 
-def _course(trial: Trial, name: str) -> list[tuple[float, float]]:
-    """A value over the points of a curve, counted through where compression began its epochs anew."""
-    return [(float(i + 1), point.values[name]) for i, point in enumerate(trial.curve) if name in point.values]
+def _pairs(told: Story) -> list[tuple[str, str]]:
+    """The quality against every cost that was asked about; then the other pairs of objectives.
+
+    Where one thing alone was asked about, against size and latency.
+    """
+    known = {name for trial in told.trials if told.metric in trial.metrics for name in charged(trial)}
+    costs = [name for name in told.asked if name in known]
+    costs = costs if len(costs) > 1 else list(dict.fromkeys([*costs, "size_kb", "latency_ms"]))
+    metrics = [name for name, _ in told.objectives if name != told.metric and name not in known]
+    pairs = [(name, told.metric) for name in [*costs, *metrics] if name in known or name in metrics]
+    objectives = [name for name, _ in told.objectives if name != told.metric]
+    return [*pairs, *combinations(objectives, 2)][:MOST_PICTURES]
 
 
-def table(told: Story) -> list[Row]:
-    """Every trial: the winner first, then by quality; with why it lost."""
-    why = {row["trial"]: row["why"] for row in told.report.details.get("runners_up") or ()}
-    sign = 1 if not higher(told.metric) else -1
-    worst = float("inf")
+def legend(told: Story) -> list[tuple[int, str]]:
+    """The families of bodies with their colors."""
+    return [(i % TINTS, name) for i, name in enumerate(told.families)]
+
+
+def tint(told: Story, trial: Trial) -> int:
+    """The color of a trial's family."""
+    return told.families.index(family(told, trial)) % TINTS
+
+
+def _mark(told: Story, trial: Trial, across: str, up: str) -> Mark:
+    known = figures(trial)
+    kept, won = keeps_limits(told, trial), trial.number == told.number
+    return Mark(known[across], known[up], tint(told, trial), tip(told, trial), kept, won, trial.number)
+
+
+def table(told: Story, why: Mapping[int, str]) -> list[Row]:
+    """The trials: the winner first, then by quality; with why each lost."""
+    sign = -1 if told.more(told.metric) else 1
     order = sorted(
         told.trials,
         key=lambda trial: (
-            trial.number != told.report.details.get("winner"),
+            trial.number != told.number,
             trial.state != "done",
-            sign * trial.metrics[told.metric] if told.metric in trial.metrics else worst,
+            sign * trial.metrics[told.metric] if told.metric in trial.metrics else inf,
         ),
     )
-    return [_row(told, trial, why.get(trial.number, "")) for trial in order]
+    return [_row(told, trial, why.get(trial.number, "")) for trial in order[:MOST_ROWS]]
 
 
 def _row(told: Story, trial: Trial, why: str) -> Row:
     costs = charged(trial)
-    name = family(told.report, trial)
-    winner = trial.number == told.report.details.get("winner")
+    winner = trial.number == told.number
     shown = {"size": "size_kb", "latency": "latency_ms"}
     return {
         "number": trial.number,
-        "family": name,
-        "tint": told.families.index(name) % TINTS,
+        "family": family(told, trial),
+        "tint": tint(told, trial),
         "recipe": recipe(trial),
         "metric": figure(trial.metrics[told.metric]) if told.metric in trial.metrics else "",
         **{key: figure(costs[cost]) if cost in costs else "" for key, cost in shown.items()},

@@ -89,19 +89,33 @@ def why_lost(trials: Sequence[Trial], goal: Goal, winner: int, most: int = 500) 
 
 def _why(trial: Trial, won: Trial | None, goal: Goal) -> str:
     if trial.state == "failed":
-        return f"failed: {trial.error.strip().splitlines()[0] if trial.error.strip() else 'without a word'}"
+        return f"failed: {_line(trial.error) or 'without a word'}"
     if trial.state == "refused":
-        return f"refused before training: {_first(trial.notes) or 'it could not fit'}"
+        return (
+            f"refused before training: {trial.error.partition(chr(10))[0] or _last(trial.notes) or 'it could not fit'}"
+        )
     if trial.state == "stopped":
-        return f"stopped at step {trial.curve[-1].step}: behind the others" if trial.curve else "stopped early"
+        return _stopped(trial)
     missed = [_miss(name, limit, trial) for name, limit in goal.limit.items()]
     if any(missed):
         return "; ".join(filter(None, missed))
     return _compared(trial, won, goal) if won is not None else "did not win"
 
 
-def _first(notes: Sequence[str]) -> str:
-    return notes[0].rstrip(".") if notes else ""
+def _stopped(trial: Trial) -> str:
+    """Where and why a trial was stopped, as its last note has it."""
+    note = _last(trial.notes) or "stopped early"
+    if note.startswith("stopped") or not trial.curve:
+        return note
+    return f"stopped at step {trial.curve[-1].step}: {note}"
+
+
+def _line(error: str) -> str:
+    return error.strip().partition("\n")[0]
+
+
+def _last(notes: Sequence[str]) -> str:
+    return notes[-1].rstrip(".") if notes else ""
 
 
 def _miss(name: str, limit: float, trial: Trial) -> str:
@@ -177,3 +191,17 @@ def figure(value: float) -> str:
         digits = 1 if size >= 10 else 2 if size >= 1 else 3 if size < 0.9995 else 5
         return f"{value:.{digits}f}".rstrip("0").rstrip(".")
     return f"{value:.2g}" if size >= 1e-4 else f"{value:.1e}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time as a person says it.
+
+    >>> duration(58.6), duration(754), duration(0.02)
+    ('59 s', '12 min 34 s', 'under 0.1 s')
+    """
+    if 0 < seconds < 0.05:
+        return "under 0.1 s"
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

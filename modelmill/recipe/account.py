@@ -19,7 +19,7 @@ from modelmill.recipe.look import Look, digest_of
 from modelmill.recipe.make import Made
 from modelmill.registry.registry import Registry
 from modelmill.report import Baseline, Counts, Data, Lineage, Report
-from modelmill.spec import as_table
+from modelmill.spec import Goal, as_table
 from modelmill.trial import Trial
 
 TOOLS = ("modelmill", "numpy", "onnxruntime", "onnx", "torch", "scikit-learn", "optuna")
@@ -123,7 +123,6 @@ def tools() -> dict[str, str]:
 
 def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
     from modelmill.evaluate.details import confusion, latency, residuals
-    from modelmill.evaluate.importance import importance
     from modelmill.evaluate.words import diagnose, why_lost
 
     job = seen.job
@@ -136,7 +135,7 @@ def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
         "trials": msgspec.to_builtins(list(trials)),
         "winner": made.trial.number,
         "notes": list(made.notes),
-        "importance": importance(trials, name),
+        **_searched(trials, job.spec.goal, name),
         "energy_modelled": energy_is_modelled(),
         "words": diagnose(made.trial.curve, {name: train[name].value}, {name: made.metrics[name].value}),
         "runners_up": why_lost(trials, job.spec.goal, made.trial.number),
@@ -149,6 +148,21 @@ def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
     else:
         found["residuals"] = residuals(made.outputs, test.target, job.spec.seed)
     return found
+
+
+def _searched(trials: Sequence[Trial], goal: Goal, metric: str) -> dict[str, Any]:
+    """What the search found out about itself: what mattered, for every figure that was asked about, and its course."""
+    from modelmill.evaluate.importance import importance, interplay
+    from modelmill.search.course import improvements, volumes
+
+    asked = [metric, *(name for name, _ in goal.objectives), *goal.limit]
+    shares = {name: importance(trials, name) for name in dict.fromkeys(asked)}
+    return {
+        "importance": shares[metric],
+        "importances": shares,
+        "interplay": interplay(trials, metric, shares[metric]),
+        "course": {"moves": improvements(trials, goal), "volumes": volumes(trials, goal)},
+    }
 
 
 def decide(registry: Registry, seen: Look, made: Made, promote: bool) -> Decision:

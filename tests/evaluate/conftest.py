@@ -1,14 +1,18 @@
-"""Small ONNX files built by hand, and rows to run them on."""
+"""Small ONNX files built by hand, and rows to run them on; lets tests import the searches of `made_up.py` by name."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from modelmill.dataset import Dataset
 from modelmill.signature import Field, Signature
+
+sys.path.append(str(Path(__file__).parent))
 
 LABELS = ("no", "yes")
 

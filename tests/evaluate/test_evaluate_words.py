@@ -71,14 +71,18 @@ def test_trials_that_did_not_finish_say_why() -> None:
     said = why(
         trial(0, 0.9),
         Trial(1, "failed", {}, error="grew over 2 GB\ntraceback"),
-        Trial(2, "stopped", {}, curve=tuple(curve(1.0, 0.9))),
+        Trial(2, "stopped", {}, curve=tuple(curve(1.0, 0.9)), notes=("adam", "stopped at step 2: behind the others.")),
         Trial(3, "refused", {}, notes=("its graph has 90 kB untrained.",)),
         Trial(4, "running", {}),
+        Trial(5, "refused", {}, error="it needs 90 kB"),
+        Trial(6, "stopped", {}, curve=tuple(curve(1.0)), notes=("the budget ended",)),
     )
     assert said == {
         1: "failed: grew over 2 GB",
         2: "stopped at step 2: behind the others",
         3: "refused before training: its graph has 90 kB untrained",
+        5: "refused before training: it needs 90 kB",
+        6: "stopped at step 1: the budget ended",
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelmill.evaluate.importance import importance
+from modelmill.evaluate.importance import importance, interplay
 from modelmill.trial import Trial
 
 
@@ -42,3 +42,31 @@ def test_nothing_is_said_of_few_trials_or_of_equal_ones() -> None:
     same = [Trial(i, "done", {"width": i}, metrics={"accuracy": 0.5}) for i in range(20)]
     assert importance(same, "accuracy") == {}
     assert importance(trials(), "auroc") == {}
+
+
+def test_a_cost_has_an_importance_of_its_own_by_its_logarithm() -> None:
+    random = np.random.default_rng(0)
+    wide = [int(2**k) for k in random.uniform(0, 10, 60)]
+    found = [
+        Trial(i, "done", {"width": w}, metrics={"accuracy": 0.9}, costs={"size_bytes": w}) for i, w in enumerate(wide)
+    ]
+    assert importance(found, "size_kb")["width"] > 0.8
+    assert importance(found, "accuracy") == {}
+
+
+def test_settings_that_count_only_together_are_found_as_a_pair() -> None:
+    random = np.random.default_rng(0)
+    found = []
+    for number in range(80):
+        a, b = (bool(random.integers(2)) for _ in range(2))
+        settings = {"a": a, "b": b, "c": int(random.integers(3))}
+        found.append(Trial(number, "done", settings, metrics={"accuracy": float(a == b) + 0.1 * a}))
+    pairs = interplay(found, "accuracy", {"a": 0.1, "b": 0.1, "c": 0.1})
+    assert [pair[:2] for pair in pairs] == [("a", "b")]
+    assert pairs[0][2] > 0.9
+    assert interplay(found[:20], "accuracy", {"a": 0.1, "b": 0.1}) == [], "too few to say"
+
+
+def test_trials_that_were_stopped_tell_nothing_of_what_matters() -> None:
+    stopped = [Trial(i, "stopped", {"width": i}, metrics={"accuracy": i / 20}) for i in range(20)]
+    assert importance(stopped, "accuracy") == {}

@@ -155,7 +155,7 @@ def test_the_winner_stands_first_and_is_marked(text: str) -> None:
     rows = [a["class"] for tag, a in Reader(text).elements if tag == "tr" and "class" in a]
     assert rows[0] == "done winner"
     assert rows[-1] == "failed"
-    assert text.count('class="halo"') == 2, "once against each cost"
+    assert text.count('class="halo"') == 3, "once against each cost, and once in the history"
 
 
 def test_a_report_without_details_has_a_page() -> None:

@@ -37,7 +37,7 @@ class Axis:
         """
         low, high, value = (log10(x) if self.log else x for x in (self.low, self.high, self._held(value)))
         share = (value - low) / (high - low) if high > low else 0.5
-        return round(self.start + share * (self.end - self.start), 2)
+        return round(self.start + share * (self.end - self.start), 1)
 
     def _held(self, value: float) -> float:
         return min(max(value, self.low), self.high)
@@ -74,6 +74,20 @@ def span(values: Iterable[float], log: bool = False, pad: float = 0.06) -> tuple
     return low - air, high + air
 
 
+def focus(values: Sequence[float], more: bool) -> list[float]:
+    """The values without hopeless ones, which would flatten all others; `more` says whether high ones are good.
+
+    >>> focus([0.9, 0.91, 0.92, 0.93, 0.1], more=True)
+    [0.93, 0.92, 0.91, 0.9]
+    """
+    ranked = sorted(values, reverse=more)
+    if len(ranked) < 5:
+        return ranked
+    top, middle = ranked[0], ranked[len(ranked) // 2]
+    far = top + (middle - top) * 4
+    return [value for value in ranked if (value >= far if more else value <= far)] or ranked
+
+
 def is_wide(values: Sequence[float]) -> bool:
     """Whether positive values differ so much that a logarithmic axis shows them better."""
     positive = [value for value in values if value > 0]
@@ -93,16 +107,30 @@ def vertical(low: float, high: float, log: bool = False) -> Axis:
 def frame(x: Axis, y: Axis, x_name: str, y_name: str) -> str:
     """Grid, tick labels and the names of both axes."""
     parts = []
-    for tick in y.ticks():
+    for tick, said in _told(y.ticks()):
         parts.append(f'<line class="grid" x1="{x.start}" x2="{x.end}" y1="{y.at(tick)}" y2="{y.at(tick)}"/>')
-        parts.append(text(x.start - 6, y.at(tick) + 4, figure(tick), "tick", "end"))
-    for tick in x.ticks():
+        parts.append(text(x.start - 6, y.at(tick) + 4, said, "tick", "end"))
+    for tick, said in _told(x.ticks()):
         parts.append(f'<line class="mark" x1="{x.at(tick)}" x2="{x.at(tick)}" y1="{y.start}" y2="{y.start + 4}"/>')
-        parts.append(text(x.at(tick), y.start + 16, figure(tick), "tick", "middle"))
+        parts.append(text(x.at(tick), y.start + 16, said, "tick", "middle"))
     parts.append(f'<line class="axis" x1="{x.start}" x2="{x.end}" y1="{y.start}" y2="{y.start}"/>')
     parts.append(text((x.start + x.end) / 2, HEIGHT - 6, x_name, "name", "middle"))
     parts.append(text(x.start - LEFT + 2, 9, y_name, "name", "start"))
     return "".join(parts)
+
+
+def _told(ticks: Sequence[float]) -> list[tuple[float, str]]:
+    """Every tick with its label, and as many digits as tell them apart.
+
+    >>> _told([0.942, 0.9425, 0.943])
+    [(0.942, '0.9420'), (0.9425, '0.9425'), (0.943, '0.9430')]
+    """
+    said = [figure(tick) for tick in ticks]
+    for digits in range(10):
+        if len(set(said)) == len(said):
+            break
+        said = [f"{tick:.{digits}f}" for tick in ticks]
+    return list(zip(ticks, said, strict=True))
 
 
 def text(x: float, y: float, words: str, style: str, anchor: str = "start") -> str:
@@ -110,15 +138,34 @@ def text(x: float, y: float, words: str, style: str, anchor: str = "start") -> s
     return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
-def line(points: Iterable[tuple[float, float]], style: str, tip: str = "") -> str:
-    """A line through points in pixels."""
-    path = " ".join(f"{x},{y}" for x, y in points)
-    return f'<polyline class="{style}" points="{path}">{title(tip)}</polyline>'
+def line(points: Iterable[tuple[float, float]], style: str, tip: str = "", number: int | None = None) -> str:
+    """A line through points in pixels; `number` is the trial that it is of."""
+    path = " ".join(f"{x:g},{y:g}" for x, y in points)
+    return f'<polyline class="{style}"{_of(number)} points="{path}">{title(tip)}</polyline>'
 
 
-def dot(x: float, y: float, radius: float, style: str, tip: str = "") -> str:
-    """A round mark that tells `tip` when pointed at."""
-    return f'<circle class="{style}" cx="{x}" cy="{y}" r="{radius}">{title(tip)}</circle>'
+def dot(x: float, y: float, radius: float, style: str, tip: str = "", number: int | None = None) -> str:
+    """A round mark that tells `tip` when pointed at; `number` is the trial that it is of."""
+    return f'<circle class="{style}"{_of(number)} cx="{x:g}" cy="{y:g}" r="{radius:g}">{title(tip)}</circle>'
+
+
+SHAPES = {
+    "down": "m-4.2-3.4h8.4l-4.2 7.2z",
+    "cross": "m-3.6-3.6l7.2 7.2m0-7.2l-7.2 7.2",
+    "dash": "m-4.2 0h8.4",
+}
+"""The outlines of marks that are not round, about the point that they stand for."""
+
+
+def sign(shape: str, at: tuple[float, float], style: str, tip: str = "", number: int | None = None) -> str:
+    """A mark of one of the `SHAPES`."""
+    path = f"M{at[0]:g} {at[1]:g}{SHAPES[shape]}"
+    return f'<path class="{style}"{_of(number)} d="{path}">{title(tip)}</path>'
+
+
+def _of(number: int | None) -> str:
+    """What ties the marks of one trial together, in all pictures of a page."""
+    return "" if number is None else f' data-n="{number}"'
 
 
 def box(place: tuple[float, float, float, float], style: str, tip: str = "", opacity: float = 1.0) -> str:
