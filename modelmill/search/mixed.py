@@ -71,11 +71,28 @@ def move(dimension: Dimension, value: Any, draw: np.random.Generator, eta: float
     if dimension.kind == "category":
         others = [option for option in dimension.options if option != value]
         return others[draw.integers(len(others))]
+    unit = dimension.unit(value)
     for _ in range(8):
-        found = dimension.at(_polynomial(dimension.unit(value), draw.random(), eta))
-        if found != value:
+        found = dimension.at(_polynomial(unit, draw.random(), eta))
+        if abs(dimension.unit(found) - unit) > 1e-9:
             return found
-    return dimension.random(draw)
+    return neighbour(dimension, value, draw)
+
+
+def neighbour(dimension: Dimension, value: Any, draw: np.random.Generator) -> Any:
+    """The next number up or down; any where there are no steps.
+
+    >>> neighbour(Dimension("width", low=1, high=8, integer=True), 8, np.random.default_rng(0))
+    7
+    """
+    way = 1 if draw.random() < 0.5 else -1
+    if dimension.options:
+        place, last = dimension.ranked.index(value), len(dimension.ranked) - 1
+        return dimension.ranked[place + way if 0 <= place + way <= last else place - way]
+    if not dimension.stride:
+        return dimension.random(draw)
+    found = dimension.inside(value + way * dimension.stride)
+    return found if abs(found - value) > 1e-9 else dimension.inside(value - way * dimension.stride)
 
 
 def _polynomial(unit: float, u: float, eta: float) -> float:
