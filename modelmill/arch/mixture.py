@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
@@ -44,3 +45,16 @@ def mixed(members: Sequence[nn.Module], classify: bool) -> nn.Module:
         last.weight.fill_(1.0)
         last.bias.zero_()
     return nn.Sequential(mixture, last)
+
+
+def like(names: Iterable[str], make: Callable[[], nn.Module], classify: bool) -> nn.Module:
+    """The network that has weights of these names: what `make` makes, or a mixture of so many of those.
+
+    >>> make = lambda: nn.Linear(3, 1)
+    >>> len(like(mixed([make(), make()], classify=False).state_dict(), make, classify=False)[0].members)
+    2
+    >>> like(make().state_dict(), make, classify=False)
+    Linear(in_features=3, out_features=1, bias=True)
+    """
+    numbers = {found[1] for name in names if (found := re.match(r"(?:0\.)?members\.(\d+)\.", name))}
+    return mixed([make() for _ in numbers or "1"], classify)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from modelmill.arch.mixture import Mixture, mixed
+from modelmill.arch.mixture import Mixture, like, mixed
 from modelmill.dataset import Splits
 from modelmill.errors import OutOfBounds, SourceError, WorkError
 from modelmill.graph.export import export
@@ -325,6 +326,31 @@ def test_other_settings_are_another_chain_in_the_same_store(stored, make, judge)
     model, data, task = make("table", MLP)
     with pytest.raises(WorkError, match="belongs to a run with other settings, data or seed"):
         list(Mcmc(**QUICK)(model, data, task, judge, 1, folder))
+
+
+def test_another_network_with_the_same_weights_is_another_chain(make, judge, tmp_path):
+    for activation in ("relu", "tanh"):
+        model, data, task = make("table", {**MLP, "activation": activation})
+        list(Mcmc(**QUICK, store=str(tmp_path))(model, data, task, judge, 0))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_was_distilled_from_other_draws_is_not_taken_for_these(stored):
+    call, _, folder = stored
+    few, many = (call(members=count, distill=4)[-1].result for count in (1, 4))
+    assert not same(weights(few), weights(many))
+    assert same(weights(many), weights(call(members=4, distill=4)[-1].result))
+    assert len(list(folder.glob("distilled-*"))) == 2
+
+
+def test_a_network_is_made_again_of_the_names_of_its_weights(make, judge):
+    for kind in ("table", "regress"):
+        model, data, task = make(kind, MLP)
+        result = last(Mcmc(**QUICK, members=3)(model, data, task, judge, 0)).result
+        again = like(weights(result), lambda: copy.deepcopy(model.body.value), kind == "table")  # noqa: B023
+        again.load_state_dict(weights(result))
+        features = rows(result, data.valid, task).features
+        assert torch.equal(forward(again, features), forward(result.body.value, features))
 
 
 def test_a_folder_without_a_chain_is_refused(tmp_path):

@@ -52,7 +52,8 @@ class Chain:
     def append(self, chunk: Chunk) -> None:
         """Add a chunk; with a folder it survives a power cut when this returns. Raises StorageError."""
         if self.folder is None:
-            self._memory.append(chunk)
+            kept = {name: value for name, value in chunk.tensors.items() if not name.startswith("state/")}
+            self._memory.append(Chunk(kept, chunk.state))
             return
         make_folder(self.folder)
         _sweep(self.folder)
@@ -69,9 +70,9 @@ class Chain:
             yield from (chunk for chunk, _ in _read(self.folder, self.key))
 
     def last(self) -> Chunk | None:
-        """The chunk to go on from; None at the start."""
+        """The chunk to go on from; None at the start, and in memory."""
         found = None
-        for chunk in self.chunks():
+        for chunk in self.chunks() if self.folder is not None else ():
             found = chunk
         return found
 

@@ -34,6 +34,11 @@ class Record:
         return len(next(iter(self._statistics.values()), ()))
 
     @property
+    def pending(self) -> bool:
+        """Whether there is something that is not in a chunk yet."""
+        return bool(self._new)
+
+    @property
     def statistics(self) -> dict[str, Array]:
         """Of all draws, (chains, draws) by name."""
         return {name: np.stack(draws, axis=1) for name, draws in self._statistics.items()}

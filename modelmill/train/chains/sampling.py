@@ -16,6 +16,7 @@ import torch
 from modelmill.contracts import Task
 from modelmill.dataset import Splits
 from modelmill.model import Model
+from modelmill.runtime.features import digest
 from modelmill.store.disk import write_file
 from modelmill.train.average import tensors
 from modelmill.train.chains import consensus, diagnosis
@@ -81,6 +82,7 @@ class Sampling:
             yield Progress(self.plan.done, self.plan.total, values)
         if not self.record.draws:
             self._draw()
+        if self.record.pending:
             self._flush()
         yield from self._finish()
 
@@ -99,9 +101,12 @@ class Sampling:
 
     def _chain(self, folder: Path | None) -> Chain:
         """Where chunks go. Their key tells all that the chains depend on."""
+        part = self.model.part
         table = {name: value for name, value in self.settings.as_table().items() if name not in LATER}
         weights = hashlib.sha256(self.walkers[0].weights.numpy().tobytes()).hexdigest()
-        told = (table, self.seed, self.data.train.digest, self.data.valid.digest, weights)
+        body = (repr(part.body.value), part.body.arch, weights, digest(part.prepare))
+        data = (self.data.train.digest, self.data.valid.digest)
+        told = (table, self.seed, *body, *data, self.task.as_table(), self.model.signature.classes)
         key = hashlib.sha256(msgspec.json.encode(told)).hexdigest()
         if folder is None and self.settings.store:
             folder = Path(self.settings.store).expanduser() / key[:16]
@@ -129,7 +134,7 @@ class Sampling:
                 self._draw()
         self.plan.step()
         self.plan.fit()
-        if self.plan.over or self.plan.done % self.settings.chunk == 0:
+        if self.plan.done % self.settings.chunk == 0:
             self._flush()
         return self._values(walked, size)
 
@@ -258,7 +263,9 @@ class Sampling:
         teach = consensus.objective(module, self.classes)
         training = Training(student, self.data, self.task, recipe, self.seed, warm=self.warm, objective=teach)
         folder = self.record.chain.folder
-        for progress in training.run(folder / "distilled" if folder else None):
+        # What a checkpoint belongs to says nothing of the teacher: another number of draws is another one.
+        name = f"distilled-{int(values['members'])}-{self.settings.distill}.safetensors"
+        for progress in training.run(folder / name if folder else None):
             yield self._after(progress)
         last = self._after(training.finish("train.mcmc.distill"))
         note = "; ".join(part for part in (note, "one network has learned their mean", last.note) if part)

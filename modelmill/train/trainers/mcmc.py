@@ -54,7 +54,7 @@ class Mcmc(Trainer):
     thin: Annotated[int, Meta(ge=1)] = 1
     """Epochs from one draw to the next."""
     chains: Annotated[int, Meta(ge=1, le=64)] = 2
-    """Chains from weights of their own, one after the other; their agreement tells whether they have converged."""
+    """Chains, each from weights of its own where none were trained; their agreement tells whether they converged."""
     members: Annotated[int, Meta(ge=1, le=256)] = 8
     """How many draws the result holds at most, evenly spread over chains."""
     distill: Annotated[int, Meta(ge=0)] = 0
