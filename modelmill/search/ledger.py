@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import gc
-import os
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import msgspec
-import psutil
 
+from modelmill.errors import StorageError, WorkError
+from modelmill.search import owner
 from modelmill.store.database import Database
 from modelmill.store.engine import Connection
 from modelmill.trial import Point, Trial
@@ -40,8 +39,8 @@ class Ledger:
     ) -> tuple[Ledger, bool]:
         """The study to go on with, and whether it was begun before; a new one where the last of that key is finished.
 
-        key: a digest of all that the trials depend on. A study that another living process runs is left alone, and a
-        new one is begun; `fresh` always begins a new one.
+        key: a digest of all that the trials depend on; `fresh` begins a new study whatever there is. Raises WorkError
+        where another living process runs the study: two of them would overwrite each other's trials.
         """
         with database.writing() as connection:
             last = None if fresh else _last_open(connection, key)
@@ -49,7 +48,7 @@ class Ledger:
                 study, spent_s = last
                 connection.execute(
                     "UPDATE studies SET owner = :owner, state = 'running' WHERE id = :id",
-                    {"owner": _me(), "id": study},
+                    {"owner": owner.me(), "id": study},
                 )
                 begun = connection.row("SELECT 1 FROM trials WHERE study_id = :id LIMIT 1", {"id": study})
                 return cls(database, study, spent_s), begun is not None
@@ -60,22 +59,29 @@ class Ledger:
         query = "SELECT body FROM trials WHERE study_id = :id ORDER BY number"
         decoder = msgspec.json.Decoder(Trial)
         with _without_collection(), self._database.reading() as connection:
-            return [decoder.decode(body) for (body,) in connection.rows(query, {"id": self._study})]
+            bodies = connection.rows(query, {"id": self._study})
+            try:
+                return [decoder.decode(body) for (body,) in bodies]
+            except (msgspec.DecodeError, TypeError) as error:
+                said = f"a trial of study {self._study} cannot be read: {error}"
+                hint = "Restore the database from a copy, or begin another study with --fresh."
+                raise StorageError(self._database.where, said, hint) from None
 
     def write(self, trial: Trial, spent_s: float) -> None:
-        """Record how a trial stands, and what the study has spent so far."""
-        row = {
-            "id": self._study,
-            "number": trial.number,
-            "state": trial.state,
-            "body": msgspec.json.encode(trial).decode(),
-        }
+        """Record how a trial stands, and what the study has spent so far.
+
+        One that begins, or that ended and holds its whole curve itself, has no points beside it.
+        """
+        place = {"id": self._study, "number": trial.number}
+        row = {**place, "state": trial.state, "body": msgspec.json.encode(trial).decode()}
         with self._database.writing() as connection:
             connection.execute(
                 "INSERT INTO trials (study_id, number, state, body) VALUES (:id, :number, :state, :body) "
                 "ON CONFLICT (study_id, number) DO UPDATE SET state = excluded.state, body = excluded.body",
                 row,
             )
+            if trial.state != "running" or not trial.curve:
+                connection.execute("DELETE FROM points WHERE study_id = :id AND number = :number", place)
             connection.execute(
                 "UPDATE studies SET seconds = :seconds WHERE id = :id", {"seconds": spent_s, "id": self._study}
             )
@@ -119,8 +125,14 @@ def _last_open(connection: Connection, key: str) -> tuple[int, float] | None:
     row = connection.row(
         "SELECT id, state, owner, seconds FROM studies WHERE key = :key ORDER BY id DESC LIMIT 1", {"key": key}
     )
-    if row is None or row[1] == "finished" or _lives(row[2]):
+    if row is None or row[1] == "finished":
         return None
+    if row[1] == "running" and row[2] != owner.me() and owner.lives(row[2]):
+        raise WorkError(
+            f"study {row[0]}",
+            f"{owner.said(row[2])} is running this search at this moment",
+            "Wait for it, or stop it and start again to go on where it was; --fresh begins another one beside it.",
+        )
     return int(row[0]), float(row[3])
 
 
@@ -134,7 +146,7 @@ def _begin(connection: Connection, key: str, spec: Mapping[str, Any], data: str,
         "created": time.time_ns() // 1_000_000,
         "data": data,
         "seed": seed,
-        "owner": _me(),
+        "owner": owner.me(),
     }
     connection.execute(
         "INSERT INTO studies (id, key, spec, state, created_ms, data_digest, seed, seconds, owner) "
@@ -142,23 +154,3 @@ def _begin(connection: Connection, key: str, spec: Mapping[str, Any], data: str,
         values,
     )
     return int(row[0])
-
-
-def _me() -> str:
-    """This process, so that no other can be taken for it: a pid is used again, with another start."""
-    return _name(os.getpid())
-
-
-def _name(pid: int) -> str:
-    return f"{socket.gethostname()} {pid} {psutil.Process(pid).create_time():.2f}"
-
-
-def _lives(owner: str) -> bool:
-    """Whether the process that owned a study is another one, of this machine, and still there."""
-    if not owner or owner == _me():
-        return False
-    host, pid, _ = owner.rsplit(" ", 2)
-    try:
-        return host == socket.gethostname() and _name(int(pid)) == owner
-    except psutil.Error:
-        return False

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
-import psutil
 
 from modelmill.errors import UsageError
+from modelmill.search import owner
 from modelmill.spec import Goal, read
 from modelmill.store.database import Database
 from modelmill.store.engine import Connection
@@ -92,7 +91,7 @@ def _study(row: Sequence[Any], counts: dict[str, int]) -> StudyRow:
     return StudyRow(
         id=int(row[0]),
         name=str(spec.get("name") or spec.get("data", {}).get("name") or "model"),
-        state=row[2] if row[2] != "running" or _there(row[7]) else "interrupted",
+        state=row[2] if row[2] != "running" or owner.lives(row[7]) else "interrupted",
         goal=_goal(spec),
         counts=counts,
         created_ms=int(row[3]),
@@ -105,15 +104,3 @@ def _study(row: Sequence[Any], counts: dict[str, int]) -> StudyRow:
 
 def _goal(spec: dict[str, Any]) -> Goal:
     return read({"data": {}, "goal": spec.get("goal", {})}).goal
-
-
-def _there(owner: str) -> bool:
-    """Whether the process that runs a study still does; one of another machine is taken to."""
-    host, _, process = owner.partition(" ")
-    pid, _, started = process.partition(" ")
-    if host != socket.gethostname() or not pid.isdigit():
-        return bool(owner)
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" == started
-    except psutil.Error:
-        return False

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+import modelmill
+from modelmill.errors import StorageError, WorkError
+from modelmill.search import owner
 from modelmill.search.ledger import Ledger
+from modelmill.search.studies import trials_of
 from modelmill.store.database import Database
-from modelmill.trial import Trial
+from modelmill.trial import Point, Trial
 
 CHILD = Path(__file__).with_name("child_search.py")
 
@@ -86,23 +92,69 @@ def test_fresh_begins_anew_and_other_keys_are_not_touched(tmp_path: Path) -> Non
     database.close()
 
 
-def test_a_study_that_a_living_process_runs_is_left_alone(tmp_path: Path) -> None:
+def test_a_study_that_a_living_process_runs_is_refused_with_who_runs_it(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/a.db")
     theirs, _ = Ledger.open(database, "key", {})
     theirs.write(Trial(0, "running", {}), spent_s=0)
-    with database.writing() as connection:
-        connection.execute("UPDATE studies SET owner = :owner", {"owner": _parent()})
-    ours, resumed = Ledger.open(database, "key", {})
-    assert not resumed
-    assert ours.trials() == []
+    _give_to(database, owner.name(os.getppid()))
+    with pytest.raises(WorkError, match=rf"process {os.getppid()} on .* is running this search.*--fresh"):
+        Ledger.open(database, "key", {})
     assert len(theirs.trials()) == 1
+    assert Ledger.open(database, "key", {}, fresh=True)[0].trials() == []
     database.close()
 
 
-def _parent() -> str:
-    from modelmill.search.ledger import _name
+@pytest.mark.parametrize("gone", ["elsewhere 1 0.1", "", f"{socket.gethostname()} 999999999 0.1"])
+def test_a_study_whose_process_is_gone_is_gone_on_with(tmp_path: Path, gone: str) -> None:
+    database = Database(f"sqlite:///{tmp_path}/a.db")
+    Ledger.open(database, "key", {})[0].write(Trial(0, "running", {}), spent_s=0)
+    _give_to(database, gone)
+    assert Ledger.open(database, "key", {})[1]
+    database.close()
 
-    return _name(os.getppid())
+
+def test_who_runs_a_study_does_not_depend_on_what_the_clock_says() -> None:
+    jumped = (
+        "import psutil, sys; psutil.boot_time = psutil._pslinux.boot_time = lambda: 0.0;"
+        f"sys.path.insert(0, {str(Path(modelmill.__file__).parents[1])!r});"
+        "from modelmill.search import owner; print(owner.lives(sys.argv[1]))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", jumped, owner.me()], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert found.stdout.strip() == "True"
+
+
+def _give_to(database: Database, whom: str) -> None:
+    with database.writing() as connection:
+        connection.execute("UPDATE studies SET owner = :owner", {"owner": whom})
+
+
+def test_the_points_of_a_trial_are_kept_until_it_holds_its_whole_curve(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/a.db")
+    ledger, _ = Ledger.open(database, "key", {})
+    trial = Trial(0, "running", {})
+    ledger.write(trial, spent_s=0)
+    points = (Point(1, {"valid_accuracy": 0.5}), Point(2, {"valid_accuracy": 0.6}))
+    for i, point in enumerate(points):
+        ledger.report(replace(trial, curve=points[:i]), point)
+    assert trials_of(database, 1)[0].curve == points
+    ledger.write(replace(trial, state="done", curve=points), spent_s=1)
+    assert trials_of(database, 1)[0].curve == points
+    with database.reading() as connection:
+        assert connection.rows("SELECT 1 FROM points") == []
+    database.close()
+
+
+def test_a_trial_that_cannot_be_read_is_named_with_what_to_do(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/a.db")
+    ledger, _ = Ledger.open(database, "key", {})
+    ledger.write(Trial(0, "done", {}), spent_s=0)
+    with database.writing() as connection:
+        connection.execute("UPDATE trials SET body = substr(body, 1, 9)")
+    with pytest.raises(StorageError, match=r"a trial of study 1 cannot be read.*--fresh"):
+        ledger.trials()
+    database.close()
 
 
 def test_writing_a_trial_twice_keeps_the_later_one(tmp_path: Path) -> None:
