@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelmill.history import Curve, History, Past
-from modelmill.search.pareto import dominates, objectives, violation
+from modelmill.search.pareto import objectives, violation
 from modelmill.spec import Goal
 from modelmill.trial import Point, Trial
 
@@ -34,8 +34,8 @@ def _losses(trial: Trial, goal: Goal) -> tuple[float, ...]:
     """The objectives of a trial that is done, or what a stopped one had reached; empty where one is unknown."""
     if trial.state == "done":
         found = objectives(trial, goal)
-    elif trial.state == "stopped" and trial.curve:
-        found = _losses_at(trial, trial.curve[-1], goal)
+    elif trial.state == "stopped" and (points := _points(trial, goal)):
+        found = objectives(_as_of(trial, points[-1]), goal)
     else:
         return ()
     return found if all(math.isfinite(loss) for loss in found) else ()
@@ -48,25 +48,41 @@ def _misses(trial: Trial, goal: Goal) -> float:
 
 
 def curve(trial: Trial, goal: Goal) -> Curve:
-    """The course of a trial for a stopper: the points at which its quality is known."""
-    named = [name for name, _ in goal.objectives]
-    metric = next((name for name in named if any(f"valid_{name}" in point.values for point in trial.curve)), "")
-    points = [point for point in trial.curve if f"valid_{metric}" in point.values]
-    misses = [violation(_as_of(trial, point), goal) for point in points]
+    """The course of a trial for a stopper: the points at which its quality is known.
+
+    The last point of a finished one is what came out, with all of its folds finished: a holdout is one. What retrains
+    after the training counts its steps anew, and is left out.
+    """
+    points = _points(trial, goal)
+    at = [(point.folds, point.step) for point in points]
+    standing = [_as_of(trial, point) for point in points]
+    if trial.state == "done":
+        at.append((at[-1][0] + 1 if at else 1, 0))
+        standing.append(trial)
+    misses = [violation(one, goal) for one in standing]
     return Curve(
         trial.number,
-        at=tuple((point.folds, point.step) for point in points),
-        losses=tuple(_losses_at(trial, point, goal) for point in points),
+        at=tuple(at),
+        losses=tuple(_known(objectives(one, goal)) for one in standing),
         misses=tuple(sum(miss for miss in found.values() if miss < math.inf) for found in misses),
         ended=trial.state != "running",
         kept=trial.state == "done" and not any(violation(trial, goal).values()),
     )
 
 
-def _losses_at(trial: Trial, point: Point, goal: Goal) -> tuple[float, ...]:
-    """The objectives at one point; NaN where one is unknown."""
-    found = objectives(_as_of(trial, point), goal)
-    return tuple(loss if math.isfinite(loss) else math.nan for loss in found)
+def _points(trial: Trial, goal: Goal) -> list[Point]:
+    """The points of a curve that tell of the objectives, each later than the one before."""
+    named = [f"valid_{name}" for name, _ in goal.objectives]
+    found: list[Point] = []
+    for point in trial.curve:
+        later = not found or (found[-1].folds, found[-1].step) < (point.folds, point.step)
+        if later and any(name in point.values for name in named):
+            found.append(point)
+    return found
+
+
+def _known(losses: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(loss if math.isfinite(loss) else math.nan for loss in losses)
 
 
 def _as_of(trial: Trial, point: Point) -> Trial:
@@ -128,13 +144,27 @@ def fronts(points: Sequence[Sequence[float]]) -> list[list[int]]:
 
     Deb et al. (2002), https://doi.org/10.1109/4235.996017
     """
-    left = list(range(len(points)))
-    found = []
-    while left:
-        layer = [i for i in left if not any(dominates(points[j], points[i]) for j in left if j != i)]
-        found.append(layer)
-        left = [i for i in left if i not in set(layer)]
+    values = np.asarray(points, float).reshape(len(points), -1)
+    beats = _beats(values)
+    beaten_by = beats.sum(axis=0)
+    left = np.ones(len(values), bool)
+    found: list[list[int]] = []
+    while left.any():
+        layer = left & (beaten_by == 0)
+        found.append([int(i) for i in np.flatnonzero(layer)])
+        beaten_by = beaten_by - beats[layer].sum(axis=0)
+        left &= ~layer
     return found
+
+
+def _beats(values: Array) -> Array:
+    """(points, points) whether the one of the row is nowhere worse than that of the column, and somewhere better."""
+    nowhere_worse = np.ones((len(values), len(values)), bool)
+    somewhere_better = np.zeros((len(values), len(values)), bool)
+    for axis in values.T:
+        nowhere_worse &= axis[:, None] <= axis[None, :]
+        somewhere_better |= axis[:, None] < axis[None, :]
+    return nowhere_worse & somewhere_better
 
 
 def crowding(points: Sequence[Sequence[float]]) -> list[float]:
