@@ -105,6 +105,35 @@ def test_a_trainer_leaves_its_input_as_found_and_keeps_the_signature(job, name):
     assert digest(export(results[0], job.task)) == digest(export(results[1], job.task))
 
 
+LIVELY = {
+    "geometric": {"rotate": 20, "shift": 1, "flip": "horizontal"},
+    "photometric": {"contrast": 0.5, "noise": 0.2, "blur": 1.0},
+    "colour": {"brightness": 0.5},
+}
+"""Settings with which an augmentation changes something: at their defaults most do nothing."""
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in catalogue("augment")])
+def test_an_augmentation_is_a_function_of_a_batch_and_a_generator_and_keeps_the_shape(job, name):
+    from modelmill.train.rows import rows
+
+    step = decode("augment", {"method": name, **LIVELY.get(name, {})})
+    batch = rows(untrained(job, "mlp"), job.splits.train, job.task).features[:32]
+    if ("image" if batch.ndim == 4 else "table") not in step.kinds:
+        pytest.skip(f"{name} takes {' and '.join(step.kinds)} features")
+    before = batch.clone()
+    first, second, other = (step(batch, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert batch.equal(before)
+    assert first.batch.shape == batch.shape
+    assert first.batch.dtype == batch.dtype
+    assert first.batch.isfinite().all()
+    assert first.batch.equal(second.batch)
+    assert not first.batch.equal(other.batch)
+    assert not first.batch.equal(batch)
+    assert 0 <= first.share <= 1
+    assert first.order is None or sorted(first.order.tolist()) == list(range(32))
+
+
 COLUMNS = {
     "number": np.array([[1.0, np.nan], [2.0, 5.0], [4.0, 6.0]], np.float32),
     "category": np.array(["a", "", "b"], object),

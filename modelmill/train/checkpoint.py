@@ -38,7 +38,7 @@ def save(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, An
 def load(path: Path, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
     """The tensors and counters of the checkpoint at `path`; None where there is none.
 
-    Raises WorkError where it belongs to a training with other settings, data or seed: `key` differs.
+    Raises WorkError where it belongs to a training with other settings, weights, data or seed: `key` differs.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -53,7 +53,7 @@ def load(path: Path, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]
     if state["key"] != key:
         raise WorkError(
             str(path),
-            "the checkpoint belongs to a training with other settings, data or seed",
+            "the checkpoint belongs to a training with other settings, weights, data or seed",
             "Delete it to start anew.",
         )
     return tensors, dict(state)
