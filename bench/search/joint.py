@@ -1,0 +1,379 @@
+"""One search over preparation, architecture, hyperparameters and compression, against one after the other.
+
+    python bench/search/joint.py [--quick] [--seeds 10] [--sets wine,digits] [--cpu 60] [--show]
+
+Both arms have the same processor seconds, the same spaces, the same workers' code and the same measuring:
+
+- joint: modelmill's default search with three objectives (quality, p50 of one row, bytes).
+- staged: Optuna's TPE on arch and training alone, for the best quality, in 70 % of the seconds; then every recipe of
+  compression on the best model, in the order of a grid, in what is left. Every model on the way counts.
+
+What counts is the hypervolume of (quality on the test rows, log p50, log bytes) over each arm's front on the validation
+rows, in the box from REFERENCE to IDEAL, all fixed beforehand. At the end of a cell its front is measured anew, all
+models interleaved. `joint` also says whether the model it would deploy under the asked limits keeps them when it is
+measured again. A cell (set, arm, seed) is a line of `results/joint.jsonl`; one that is there is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import stats
+
+HERE = Path(__file__).parent
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+LATENCY_MS = (0.005, 1.0)
+"""Ideal and reference p50."""
+SIZE = (300.0, 1e6)
+"""Ideal and reference bytes."""
+STAGE = 0.7
+"""The share of the staged arm's seconds that goes to the first stage."""
+LIMITS = {"latency_ms": 0.1, "size_kb": 30.0}
+"""What the deployed model is asked to keep."""
+
+BUILTIN = ("iris", "wine", "breast_cancer", "digits", "diabetes")
+PARTS: Mapping[str, Sequence[int]] = {
+    "fashion": range(10),
+    "fashion_tops": (0, 2, 4, 6),
+    "fashion_shoes": (5, 7, 9),
+    "fashion_trousers": (1, 3),
+    "fashion_bags": (0, 3, 6, 8),
+}
+"""Parts of Fashion-MNIST: so many classes, 2,000 rows."""
+SETS = (*BUILTIN, *PARTS)
+QUICK = ("wine", "digits")
+
+Row = dict[str, Any]
+
+
+class Inline:
+    """Runs one job in this process, a step a call, so that one clock counts all processor seconds."""
+
+    def __init__(self, work: Any) -> None:
+        self._work = work
+        self._job: tuple[str, Iterator[Any]] | None = None
+        self._last: Any = None
+        self._started = 0.0
+        self._said: list[Any] = []
+
+    @property
+    def free(self) -> int:
+        return int(self._job is None)
+
+    def submit(self, job: str, payload: Any) -> None:
+        self._job, self._started = (job, self._work(payload)), time.monotonic()
+
+    def messages(self, timeout_s: float) -> Iterator[Any]:
+        from modelmill.execute.message import Message
+
+        said, self._said = self._said, []
+        yield from said
+        if self._job is None:
+            return
+        job, steps = self._job
+        try:
+            self._last = next(steps)
+        except StopIteration:
+            self._job = None
+            yield Message(job, "result", self._last, seconds=time.monotonic() - self._started)
+        except Exception as error:  # noqa: BLE001 - a candidate that fails is a trial that failed
+            self._job = None
+            yield Message(job, "error", error=str(error), reason="raised")
+        else:
+            yield Message(job, "progress", self._last)
+
+    def cancel(self, job: str, grace_s: float = 0.0) -> None:
+        from modelmill.execute.message import Message
+
+        self._job = None
+        self._said.append(Message(job, "error", error="called off", reason="cancelled"))
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        yield
+
+
+def source(name: str) -> Row:
+    """The data table of a set's spec; parts of Fashion-MNIST are cut into a file beside the temporary ones."""
+    if name in BUILTIN:
+        return {"method": "builtin", "name": name}
+    path = Path(tempfile.gettempdir()) / f"modelmill_joint_{name}.npz"
+    if not path.exists():
+        images, labels = _idx("train-images-idx3-ubyte"), _idx("train-labels-idx1-ubyte")
+        rows = np.flatnonzero(np.isin(labels, list(PARTS[name])))
+        rows = np.random.default_rng(0).permutation(rows)[:2000]
+        np.savez_compressed(path, x=images[rows], y=labels[rows].astype(np.int64))
+    return {"method": "npz", "path": str(path)}
+
+
+def _idx(stem: str) -> np.ndarray:
+    import gzip
+
+    path = next(path for path in FASHION.iterdir() if path.name.startswith(stem))
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    axes = data[3]
+    shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(axes)]
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
+
+
+def job_of(name: str, seed: int) -> Any:
+    """The job of a set with the mill's own spaces, three objectives, and one holdout."""
+    from modelmill.recipe.look import look
+    from modelmill.spec import read
+
+    metric = "r2" if name == "diabetes" else "accuracy"
+    goal = {"maximize": metric, "minimize": ["latency_ms", "size_kb"], "budget": "10000 trials"}
+    return look(read({"data": source(name), "goal": goal, "seed": seed, "search": {"folds": 1}})).job
+
+
+class Cell:
+    """One arm on one set: models made so far, within its processor seconds."""
+
+    def __init__(self, job: Any, cpu_s: float) -> None:
+        self.job = job
+        self.ends = time.process_time() + cpu_s
+        self.blobs: dict[str, bytes] = {}
+        self.made: list[Any] = []
+
+    @property
+    def over(self) -> bool:
+        return time.process_time() >= self.ends
+
+    def keep(self, artifact: bytes) -> str:
+        from modelmill.graph.digest import digest
+
+        name = digest(artifact)
+        self.blobs[name] = artifact
+        return name
+
+    def judge(self, result: Mapping[str, Any]) -> Mapping[str, float]:
+        from modelmill.evaluate.judge import measure
+
+        return measure([result["artifact"]], self.job.splits.valid, ["latency_ms", "size_bytes"], quick=True)[0]
+
+
+def joint(cell: Cell, seed: int) -> None:
+    """The default search, until its processor seconds are spent."""
+    play(cell, cell.job, seed, stopper=cell.job.spec.search.get("stopper"), until=cell.ends)
+
+
+def play(cell: Cell, job: Any, seed: int, until: float, stopper: Any = None, sampler: Any = None) -> list[Any]:
+    """A search of a job; the trials that were done."""
+    from modelmill.method import decode
+    from modelmill.mill import openings
+    from modelmill.recipe.grow import same
+    from modelmill.recipe.worker import worker
+    from modelmill.search.ledger import Ledger
+    from modelmill.search.search import Study, search
+    from modelmill.spec import Budget, space
+    from modelmill.store.database import Database
+
+    study = Study(
+        walk=space(job.spec),
+        goal=job.spec.goal,
+        sampler=decode("sampler", sampler or job.spec.search["sampler"]),
+        stopper=decode("stopper", stopper) if stopper else None,
+        seed=seed,
+        budget=Budget(trials=100_000),
+        first=openings(job.spec),
+        same=lambda picks: same(job, picks),
+    )
+    done = []
+    with tempfile.TemporaryDirectory() as folder:
+        ledger, _ = Ledger.open(Database(f"sqlite:///{folder}/ledger.db"), "joint", {})
+        steps = search(study, Inline(worker(job)), cell.judge, cell.keep, ledger)
+        for trial in steps:
+            if trial.state == "done":
+                done.append(trial)
+                cell.made.append(trial)
+            if time.process_time() >= until:
+                break
+        steps.close()
+    return done
+
+
+def staged(cell: Cell, seed: int) -> None:
+    """Quality first, by Optuna's TPE; then every recipe on the best."""
+    import msgspec
+
+    from modelmill.recipe.worker import worker
+    from modelmill.spec import Goal
+
+    spec = cell.job.spec
+    goal = Goal(maximize=spec.goal.maximize, budget=spec.goal.budget)
+    plain = _with(cell.job, compress=(), goal=goal)
+    first = time.process_time() + STAGE * (cell.ends - time.process_time())
+    done = play(cell, plain, seed, first, sampler={"method": "tpe"}, stopper={"method": "median"})
+    if not done:
+        return
+    best = max(done, key=lambda trial: trial.metrics[goal.maximize[0]])
+    work = worker(cell.job)
+    for recipe in recipes(cell.job, best.settings):
+        if cell.over:
+            return
+        *_, result = work({"number": 0, "settings": {**best.settings, **recipe}, "seed": best.seed, "seconds": None})
+        if "artifact" in result:
+            costs = cell.judge(result)
+            digest = cell.keep(result["artifact"])
+            cell.made.append(msgspec.structs.replace(best, metrics=result["metrics"], costs=costs, artifact=digest))
+
+
+def _with(job: Any, **changes: Any) -> Any:
+    import dataclasses
+
+    import msgspec
+
+    return dataclasses.replace(job, spec=msgspec.structs.replace(job.spec, **changes))
+
+
+def recipes(job: Any, settings: Mapping[str, Any]) -> Iterator[Row]:
+    """Every combination of the steps of compression that the body can take, ranges in five values."""
+    from modelmill.space import Space, grid
+    from modelmill.spec import space
+
+    found = Space(space(job.spec))
+    every = {one.name: one for one in found.dimensions if one.name.startswith("compress")}
+    for values in itertools.product(*(grid(one, 5) for one in every.values())):
+        picked = dict(zip(every, values, strict=True))
+        met = {one.name for one in found.met({**_filled(found, settings), **picked})}
+        if all(name in met or value == grid(every[name], 5)[0] for name, value in picked.items()) and any(
+            value is True for value in picked.values()
+        ):
+            yield {name: value for name, value in picked.items() if name in met}
+
+
+def _filled(found: Any, settings: Mapping[str, Any]) -> Row:
+    return {**{one.name: (one.options or (one.low,))[0] for one in found.dimensions}, **settings}
+
+
+def outcome(cell: Cell) -> Row:
+    """The front on the validation rows, scored on the test rows and measured anew, interleaved."""
+    from modelmill.evaluate.judge import measure, predict
+    from modelmill.metrics.score import score
+    from modelmill.search.pareto import best, front, hypervolume
+    from modelmill.spec import Goal
+
+    job, goal = cell.job, cell.job.spec.goal
+    metric = goal.maximize[0]
+    shown = front(cell.made, goal)
+    test = job.splits.test
+    graphs = [cell.blobs[trial.artifact] for trial in shown]
+    costs = measure(graphs, test, ["latency_ms", "size_bytes"], quick=True) if graphs else []
+    points = []
+    for graph, cost in zip(graphs, costs, strict=True):
+        quality = score([metric], predict(graph, test), test.target, job.signature.classes)[metric]
+        points.append((quality, cost["latency_ms"], cost["size_bytes"]))
+    asked = Goal(maximize=(metric,), limit=LIMITS)
+    deployed = best(cell.made, asked)
+    kept = None
+    if deployed is not None:
+        again = measure([cell.blobs[deployed.artifact]], test, ["latency_ms", "size_bytes"], quick=False)[0]
+        kept = again["latency_ms"] <= LIMITS["latency_ms"] and again["size_bytes"] <= 1000 * LIMITS["size_kb"]
+    return {
+        "hypervolume": hypervolume([_box(point, floor(job)) for point in points], (1.0, 1.0, 1.0)),
+        "points": [[round(value, 6) for value in point] for point in points],
+        "made": len(cell.made),
+        "deployed_keeps_limits": kept,
+    }
+
+
+def floor(job: Any) -> float:
+    """The reference quality: that of always answering the commonest class, or the mean."""
+    if not job.signature.classes:
+        return 0.0
+    _, counts = np.unique(job.splits.test.target, return_counts=True)
+    return float(counts.max() / counts.sum())
+
+
+def _box(point: Sequence[float], worst: float) -> tuple[float, ...]:
+    """A point in the unit box: 0 is ideal, 1 the reference, cut off at the ideal."""
+    quality = (1.0 - point[0]) / (1.0 - worst)
+    latency = math.log(point[1] / LATENCY_MS[0]) / math.log(LATENCY_MS[1] / LATENCY_MS[0])
+    size = math.log(point[2] / SIZE[0]) / math.log(SIZE[1] / SIZE[0])
+    return tuple(max(0.0, value) for value in (quality, latency, size))
+
+
+def run(name: str, arm: str, seed: int, cpu_s: float) -> Row:
+    """One cell."""
+    import torch
+
+    torch.set_num_threads(1)
+    cell = Cell(job_of(name, seed), 0.0)
+    started = time.process_time()
+    cell.ends = started + cpu_s
+    {"joint": joint, "staged": staged}[arm](cell, seed)
+    spent = time.process_time() - started
+    return {"set": name, "arm": arm, "seed": seed, "cpu_s": round(spent, 2), "asked_s": cpu_s, **outcome(cell)}
+
+
+def report(path: Path) -> None:
+    """The ratio of the arms, set by set, and whether it is more than luck."""
+    from scipy.stats import wilcoxon
+
+    rows = {(row["set"], row["seed"], row["arm"]): row for row in map(json.loads, path.read_text().splitlines())}
+    values: dict[str, float] = {}
+    ratios: dict[str, list[float]] = {}
+    for name in dict.fromkeys(key[0] for key in rows):
+        pairs = [
+            (rows[name, seed, "joint"]["hypervolume"], rows[name, seed, "staged"]["hypervolume"])
+            for seed in range(1000)
+            if (name, seed, "joint") in rows and (name, seed, "staged") in rows
+        ]
+        if pairs:
+            ratios[name] = [one / max(two, 1e-9) for one, two in pairs]
+            differs = any(one != two for one, two in pairs)
+            values[name] = float(wilcoxon(*zip(*pairs, strict=True)).pvalue) if differs and len(pairs) > 4 else 1.0
+    holm = stats.holm(values)
+    for name, found in ratios.items():
+        low, middle, high = np.quantile(found, [0.25, 0.5, 0.75])
+        print(f"{name:18} {len(found):3} seeds  ratio {middle:.3f} ({low:.3f} to {high:.3f})  Holm p {holm[name]:.4f}")
+    kept = [row["deployed_keeps_limits"] for row in rows.values() if row["arm"] == "joint"]
+    known = [one for one in kept if one is not None]
+    if ratios:
+        print(f"median ratio {np.median([np.median(found) for found in ratios.values()]):.3f}")
+        print(
+            f"deployed models keep the limits in {sum(known)} of {len(known)} runs ({len(kept) - len(known)} had none)"
+        )
+
+
+def main() -> None:
+    """Run the cells that are not there yet, then compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two sets, two seeds, 20 seconds")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--cpu", type=float, default=60.0)
+    parser.add_argument("--show", action="store_true", help="run nothing")
+    arguments = parser.parse_args()
+    path = HERE / "results" / ("joint_quick.jsonl" if arguments.quick else "joint.jsonl")
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    done = {(row["set"], row["arm"], row["seed"]) for row in map(json.loads, path.read_text().splitlines())}
+    sets = QUICK if arguments.quick else arguments.sets.split(",")
+    seeds, cpu_s = (2, 20.0) if arguments.quick else (arguments.seeds, arguments.cpu)
+    for seed, name, arm in itertools.product(range(seeds), sets, ("joint", "staged")):
+        if arguments.show or (name, arm, seed) in done:
+            continue
+        row = run(name, arm, seed, cpu_s)
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(name, arm, seed, f"hypervolume {row['hypervolume']:.4f}, {row['made']} made", flush=True)
+    report(path)
+
+
+if __name__ == "__main__":
+    main()
