@@ -1,0 +1,67 @@
+"""What the members of a portfolio have earned, and how the budget is shared among them for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from modelmill.history import History
+from modelmill.search.past import order
+
+Array = np.ndarray[Any, Any]
+
+TOP = 0.1
+"""A trial earns something where it is among this part of all trials before it."""
+
+
+def shares(history: History, members: Sequence[str], least: float, memory: float) -> Array:
+    """(members,) with which chance each is asked next.
+
+    `least` is shared evenly, the rest by what each earned for a unit of cost, the newest trials counting most. A member
+    that was not asked yet counts as the best of them.
+    """
+    earned, spent = np.zeros(len(members)), np.zeros(len(members))
+    found = rewards(history)
+    typical = _typical(history)
+    for one, reward in zip(history, found, strict=True):
+        earned, spent = earned * memory, spent * memory
+        name = one.memo.get("member")
+        if name in members and one.state != "running":
+            i = members.index(str(name))
+            earned[i] += reward
+            spent[i] += one.work / typical if one.work > 0 and typical > 0 else 1.0
+    rates = np.where(spent > 0, earned / np.maximum(spent, 1e-9), np.inf)
+    known = rates[np.isfinite(rates)]
+    rates = np.where(np.isfinite(rates), rates, known.max() if len(known) else 1.0) + 1e-3
+    return np.asarray(least / len(members) + (1 - least) * rates / rates.sum())
+
+
+def rewards(history: History) -> list[float]:
+    """What each trial earned: up to 1 the nearer it came to the best of those before, 2 where it was better than all.
+
+    >>> from modelmill.history import Past
+    >>> rewards([Past(0, {}, "done", (2.0,)), Past(1, {}, "done", (1.0,)), Past(2, {}, "done", (3.0,))])
+    [0.0, 2.0, 0.0]
+    """
+    place = {one.number: i for i, one in enumerate(order(history))}
+    before: list[int] = []
+    found = []
+    for one in history:
+        rank = place.get(one.number)
+        if rank is None:
+            found.append(0.0)
+            continue
+        ahead = sum(other < rank for other in before)
+        share = ahead / max(TOP * len(before), 1.0)
+        found.append(0.0 if not before else 2.0 if ahead == 0 else max(0.0, 1.0 - share))
+        before.append(rank)
+    return found
+
+
+def _typical(history: History) -> float:
+    """The mean cost of those trials of which it is known."""
+    known = [one.work for one in history if one.work > 0 and math.isfinite(one.work)]
+    return sum(known) / len(known) if known else 0.0

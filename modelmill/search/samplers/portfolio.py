@@ -1,0 +1,59 @@
+"""Spreads the budget over several samplers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from msgspec import Meta
+
+from modelmill.contracts import Pick, Sampler
+from modelmill.errors import SpecError
+from modelmill.history import History, Suggestion
+from modelmill.method import decode
+from modelmill.search.credit import shares
+from modelmill.search.encode import Encoding
+from modelmill.search.surrogate import Tried, remote
+from modelmill.space import Space
+
+
+class Portfolio(Sampler):
+    """Several samplers, each asked the more often, the more its trials have earned for what they cost.
+
+    All learn from all trials. The first trials are spread over the space. A trial earns by how far up it stands among
+    those before it, and more where it is the best of them; earnings fade, so that a member that is good late is asked
+    late. None is asked never: the budget is never far from the best member's. Costs are the work that trials count,
+    not their seconds.
+
+    Auer, Cesa-Bianchi, Freund, Schapire (2002), https://doi.org/10.1137/S0097539701398375
+    """
+
+    members: tuple[str, ...] = ("gp", "tpe")
+    """Names of samplers, with their default settings."""
+    startup: Annotated[int, Meta(ge=1)] = 8
+    """Trials spread over the space before the members are asked."""
+    least: Annotated[float, Meta(ge=0, le=1)] = 0.3
+    """The part of the budget that goes to all members alike, whatever they earn."""
+    memory: Annotated[float, Meta(gt=0, le=1)] = 0.95
+    """How much of what was earned is left a trial later."""
+
+    def __call__(self, space: Space) -> Pick:
+        """Picks as one of the members would. Refuses what a member refuses."""
+        if not self.members:
+            raise SpecError("search.sampler.members", "none is given", "Name at least one sampler, such as gp or tpe.")
+        if "portfolio" in self.members:
+            raise SpecError("search.sampler.members", "portfolio cannot be a member of itself", "Leave it out.")
+        picks = [decode("sampler", {"method": name}, "search.sampler.members")(space) for name in self.members]
+        encoding = Encoding(space)
+
+        def pick(history: History, seed: int) -> Suggestion | None:
+            draw = np.random.default_rng(seed)
+            if len(history) < self.startup and encoding.dimensions:
+                return Suggestion(encoding.settings(remote(encoding, Tried(encoding, history), draw), draw))
+            chances = shares(history, self.members, self.least, self.memory)
+            for i in draw.choice(len(picks), size=len(picks), replace=False, p=chances):
+                if found := picks[i](history, seed):
+                    return Suggestion(found.settings, {"member": self.members[i], **found.memo}, found.note)
+            return None
+
+        return pick

@@ -1,0 +1,221 @@
+"""A Gaussian process over the trials of a search: what it learns from, and the candidate that it holds most of."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from modelmill.contracts import Pick
+from modelmill.history import History, Past, Suggestion
+from modelmill.search.acquire import Improvement, Scalarised, Worth, chebyshev, highest
+from modelmill.search.encode import Encoding
+from modelmill.search.gaussian import Process, Shape, condition, fit
+from modelmill.search.past import order
+from modelmill.search.threads import one_thread
+from modelmill.space import Space
+
+Array = np.ndarray[Any, Any]
+
+NOTE = "settings that only some branches have count as standing in the middle of their range on all others"
+FLOOR = 0.01
+"""What is added before a logarithm, as a part of the median distance from the best loss."""
+DRAWS = 32
+"""Draws by which the improvement of several objectives is averaged."""
+KEPT = 12
+"""Shapes that are remembered."""
+
+
+def promising(space: Space, startup: int, newest: int) -> Pick:
+    """What picks the candidate with the largest expected improvement."""
+    encoding = Encoding(space)
+    shapes = Shapes(encoding)
+
+    def pick(history: History, seed: int) -> Suggestion:
+        draw = np.random.default_rng(seed)
+        note = NOTE if space.conditional and not history else ""
+        tried = Tried(encoding, history)
+        code = None
+        if len(history) >= startup and encoding.dimensions:
+            with one_thread():
+                worth = believed(shapes, tried, newest, draw)
+                if worth is not None:
+                    code = highest(encoding, worth, tried.best(5), tried.known, draw)
+        elif encoding.dimensions:
+            code = remote(encoding, tried, draw)
+        settings = space.random(draw) if code is None else encoding.settings(code, draw)
+        return Suggestion(settings, note=note)
+
+    return pick
+
+
+def remote(encoding: Encoding, tried: Tried, draw: np.random.Generator, count: int = 12) -> Array:
+    """Of some random codes, the one farthest from what was tried.
+
+    Mitchell (1991), Spectrally optimal sampling for distribution ray tracing
+    """
+    codes = encoding.snapped(encoding.random(count, draw))
+    if not len(tried.codes):
+        return np.asarray(codes[0])
+    features = encoding.features(codes)
+    away = ((features[:, None] - encoding.features(tried.codes)[None]) ** 2).sum(-1).min(1)
+    return np.asarray(codes[int(away.argmax())])
+
+
+class Tried:
+    """The trials of a history as codes."""
+
+    def __init__(self, encoding: Encoding, history: History) -> None:
+        self.history = history
+        rows = [encoding.recall(one.number, one.settings) for one in history]
+        self.codes = np.array(rows).reshape(len(rows), len(encoding.dimensions))
+        self._bytes = {_digest(row) for row in self.codes}
+
+    def known(self, codes: Array) -> Array:
+        """Which of some codes were tried."""
+        return np.array([_digest(row) in self._bytes for row in codes], bool)
+
+    def best(self, count: int) -> Array:
+        """The codes of the best trials, best first."""
+        place = {one.number: i for i, one in enumerate(self.history)}
+        return self.codes[[place[one.number] for one in order(self.history)[:count]]]
+
+
+def _digest(row: Array) -> bytes:
+    return np.round(row, 9).tobytes()
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a model learns from: rows of features, and a number for each."""
+
+    features: Array
+    values: Array
+
+
+class Shapes:
+    """Fits the shapes of processes; state: the last ones, by what they were fitted to."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.encoding = encoding
+        self._known: OrderedDict[bytes, Shape] = OrderedDict()
+
+    def of(self, seen: Seen) -> Shape:
+        """The shape that is fitted to a part of what was seen: so many trials that few are new since the last fit."""
+        count = refit_at(len(seen.values))
+        features, values = seen.features[:count], standard(seen.values[:count])
+        key = features.tobytes() + values.tobytes()
+        if key not in self._known:
+            self._known[key] = fit(features, self.encoding.group, values)
+            if len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key]
+
+    def scaled(self, features: Array, losses: Array) -> Array:
+        """Losses as they are, or their logarithms: as a process explains them better."""
+        count = refit_at(len(losses))
+        found = []
+        for scale in (plain, logged):
+            values, squeezed = scale(losses[:count])
+            found.append(self.of(Seen(features, values)).evidence + squeezed)
+        return (plain if found[0] >= found[1] else logged)(losses)[0]
+
+    def process(self, seen: Seen, pending: Array) -> Process:
+        """A process that has seen it all, and believes in its own mean at pending features (rows, features)."""
+        shape = self.of(seen)
+        found = condition(shape, seen.features, self.encoding.group, seen.values)
+        if not len(pending):
+            return found
+        mean, _ = found.at(pending)
+        features = np.concatenate([seen.features, pending])
+        return condition(shape, features, self.encoding.group, np.concatenate([seen.values, mean]))
+
+
+def refit_at(count: int) -> int:
+    """The number of trials that the shape is fitted to when there are so many: every one at first, then ever fewer.
+
+    >>> [refit_at(count) for count in (10, 33, 99, 207)]
+    [10, 32, 96, 200]
+    """
+    stride = 1 if count < 24 else 2 if count < 48 else 4 if count < 100 else 10 if count < 200 else 20
+    return count // stride * stride
+
+
+def believed(shapes: Shapes, tried: Tried, newest: int, draw: np.random.Generator) -> Worth | None:
+    """What candidates are worth after these trials; None where nothing was learned yet."""
+    features = shapes.encoding.features(tried.codes)
+    history = list(tried.history)
+    scored = [i for i, one in enumerate(history) if one.losses]
+    pending = features[[i for i, one in enumerate(history) if one.state == "running"]]
+    limits = kept(shapes, history, features, pending, newest)
+    able = [i for i in scored if history[i].state == "done" and history[i].misses == 0]
+    if not able:
+        return None if limits is None else Improvement(None, 0.0, limits)
+    chosen = within(scored, history, newest)
+    losses = np.array([history[i].losses for i in chosen], float)
+    if len(chosen) < 2:
+        return None
+    values = np.stack([shapes.scaled(features[chosen], column) for column in losses.T], axis=1)
+    good = np.array([i in set(able) for i in chosen])
+    models = [shapes.process(Seen(features[chosen], column), pending) for column in values.T]
+    if len(models) == 1:
+        return Improvement(models[0], float(values[good, 0].min()), limits)
+    mixture = draw.dirichlet(np.ones(len(models)))
+    floor = values.min(axis=0)
+    best = float(chebyshev(values[good] - floor, mixture).min())
+    return Scalarised(tuple(models), floor, mixture, best, draw.standard_normal((DRAWS, len(models))), limits)
+
+
+def within(chosen: Sequence[int], history: Sequence[Past], newest: int) -> list[int]:
+    """Of some trials, all or, where there are too many, the best third of the number and the newest."""
+    if len(chosen) <= newest:
+        return list(chosen)
+    place = {one.number: i for i, one in enumerate(history)}
+    best = [place[one.number] for one in order([history[i] for i in chosen])[: newest // 3]]
+    rest = [i for i in chosen if i not in set(best)]
+    return sorted([*best, *rest[len(rest) - (newest - len(best)) :]])
+
+
+def kept(shapes: Shapes, history: Sequence[Past], features: Array, pending: Array, newest: int) -> Process | None:
+    """A model of numbers that are below 0 where limits are kept and nothing fails; None where that is everywhere."""
+    judged = [i for i, one in enumerate(history) if one.state in ("failed", "refused") or one.scored]
+    if not any(history[i].misses > 0 for i in judged):
+        return None
+    judged = within(judged, history, newest)
+    misses = np.array([history[i].misses for i in judged])
+    finite = misses[np.isfinite(misses) & (misses > 0)]
+    middle = float(np.median(finite)) if len(finite) else 1.0
+    values = np.where(misses > 0, 0.25 + 0.75 * _share(misses, middle), -1.0)
+    return shapes.process(Seen(features[judged], values), pending)
+
+
+def _share(misses: Array, middle: float) -> Array:
+    """Misses from 0 to 1: infinite ones are 1."""
+    return np.where(np.isfinite(misses), 1 - middle / (np.where(np.isfinite(misses), misses, 0.0) + middle), 1.0)
+
+
+def plain(losses: Array) -> tuple[Array, float]:
+    """Losses with mean 0 and variance 1, and the logarithm of how much that has squeezed them, summed."""
+    return standard(losses), -len(losses) * math.log(max(float(losses.std()), 1e-300))
+
+
+def logged(losses: Array) -> tuple[Array, float]:
+    """As `plain`, after a logarithm of how far each is from the best: many magnitudes become one."""
+    above = losses - losses.min()
+    above = above + max(FLOOR * float(np.median(above)), 1e-12 * max(1.0, float(np.abs(losses).max())))
+    values = np.log(above)
+    found, squeezed = plain(values)
+    return found, squeezed - float(values.sum())
+
+
+def standard(values: Array) -> Array:
+    """Values with mean 0 and variance 1; all 0 where they are equal."""
+    spread = float(values.std())
+    return (
+        (values - values.mean()) / spread if spread > 1e-12 * max(1.0, math.fabs(float(values.mean()))) else values * 0
+    )
