@@ -164,11 +164,13 @@ def build(
 
 
 def _pairs(flag: str, items: Sequence[str]) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for item in items:
         key, sign, value = item.partition("=")
         if not (key and sign and value):
             raise OutOfBounds(f"{flag} {item}", "expected NAME=VALUE", f"Write {flag} {key or 'NAME'}=VALUE.")
+        if key in found:
+            raise OutOfBounds(f"{flag} {item}", f"{key} was given before, as {found[key]}", "Give it once.")
         found[key] = value
     return found
 

@@ -235,6 +235,8 @@ class Metric(Method):
     better: ClassVar[str]
     """"higher" or "lower"."""
     tasks: ClassVar[frozenset[str]]
+    best: ClassVar[float]
+    """The best value that there can be: 1 or 0 for most."""
     exact: ClassVar[bool] = True
     """Whether merged parts give the figure of the whole, or a sketch of it."""
 

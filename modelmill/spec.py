@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from modelmill.aims import check_aims
 from modelmill.contracts import Arch, Compressor, Heir, Trainer
 from modelmill.errors import OutOfBounds, SourceError, SpecError, UnknownName
 from modelmill.method import check_names, check_value, find, names
@@ -338,7 +339,8 @@ def check(spec: Spec, live: BodyKind | None = None) -> None:
     for name, value in spec.goal.limit.items():
         _known("goal.limit", "limit", name, known)
         if not value > 0 and name in COSTS:
-            raise OutOfBounds(f"goal.limit.{name} = {value}", "expected a number above 0", "")
+            raise OutOfBounds(f"goal.limit.{name} = {value}", "expected a number above 0", "Leave it out for no limit.")
+    check_aims(spec.goal.maximize, spec.goal.minimize, spec.goal.reach, spec.goal.limit, FLOORS)
     for stage in ("data", "train"):
         for option in _options(getattr(spec, stage)):
             _check_table(stage, option, stage)
@@ -379,7 +381,9 @@ def _ends(value: Any) -> list[Any]:
         if value["low"] > value["high"]:
             raise OutOfBounds(f"{value}", "low is above high", "Swap them.")
         if value.get("log") and value["low"] <= 0:
-            raise OutOfBounds(f"{value}", "a logarithmic range starts above 0", "")
+            raise OutOfBounds(f"{value}", "a logarithmic range starts above 0", "Let it start at 1e-4, say.")
+        if value.get("step") is not None and not value["step"] > 0:
+            raise OutOfBounds(f"{value}", "a step is above 0", "Leave it out for every number in between.")
         return [value["low"], value["high"]]
     if is_choice(value):
         if not value["any"]:

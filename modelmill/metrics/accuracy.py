@@ -19,6 +19,7 @@ class Accuracy(Metric):
     """
 
     better: ClassVar[str] = "higher"
+    best: ClassVar[float] = 1.0
     tasks: ClassVar[frozenset[str]] = frozenset({"classify"})
 
     def part(self, predictions: Outputs, targets: Array, classes: Sequence[Any]) -> list[int]:

@@ -34,6 +34,7 @@ class Auroc(Metric):
     """
 
     better: ClassVar[str] = "higher"
+    best: ClassVar[float] = 1.0
     tasks: ClassVar[frozenset[str]] = frozenset({"classify"})
     exact: ClassVar[bool] = False
 

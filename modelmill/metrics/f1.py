@@ -22,6 +22,7 @@ class F1(Metric):
     """
 
     better: ClassVar[str] = "higher"
+    best: ClassVar[float] = 1.0
     tasks: ClassVar[frozenset[str]] = frozenset({"classify"})
 
     def part(self, predictions: Outputs, targets: Array, classes: Sequence[Any]) -> counts.Counts:

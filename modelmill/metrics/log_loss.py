@@ -27,6 +27,7 @@ class LogLoss(Metric):
     """
 
     better: ClassVar[str] = "lower"
+    best: ClassVar[float] = 0.0
     tasks: ClassVar[frozenset[str]] = frozenset({"classify"})
 
     def part(self, predictions: Outputs, targets: Array, classes: Sequence[Any]) -> list[float]:

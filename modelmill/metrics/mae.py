@@ -19,6 +19,7 @@ class Mae(Metric):
     """
 
     better: ClassVar[str] = "lower"
+    best: ClassVar[float] = 0.0
     tasks: ClassVar[frozenset[str]] = frozenset({"regress"})
 
     def part(self, predictions: Outputs, targets: Array, classes: Sequence[Any]) -> list[float]:

@@ -20,6 +20,7 @@ class Pearson(Metric):
     """
 
     better: ClassVar[str] = "higher"
+    best: ClassVar[float] = 1.0
     tasks: ClassVar[frozenset[str]] = frozenset({"regress"})
 
     def part(self, predictions: Outputs, targets: Array, classes: Sequence[Any]) -> moments.Moments:

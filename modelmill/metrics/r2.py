@@ -20,6 +20,7 @@ class R2(Metric):
     """
 
     better: ClassVar[str] = "higher"
+    best: ClassVar[float] = 1.0
     tasks: ClassVar[frozenset[str]] = frozenset({"regress"})
 
     def part(self, predictions: Outputs, targets: Array, classes: Sequence[Any]) -> list[float]:

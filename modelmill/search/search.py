@@ -226,6 +226,8 @@ class _Run:
         if tally.of("failed"):
             said = f"all of {tally.of('failed')} trials failed, the last one with: {tally.error}"
             raise WorkError("search", said, "Try the settings of one trial by hand, or another method.")
+        if not tally.next:
+            raise SpecError("search", "the space holds no candidate at all", "Give its ranges values to pick.")
         if tally.of("stopped") or not tally.of("refused"):
             raise GoalError(
                 "goal.budget", "the budget ended before the first trial did", "Give more time, or a smaller space."
@@ -306,7 +308,7 @@ class _Run:
             return self._stopped(trial, "the budget ended before it was measured")
         try:
             with self.grow.paused():
-                costs = {**result.get("costs", {}), **self.judge(result)}
+                costs = {**_finite(result.get("costs")), **self.judge(result)}
         except MillError as error:
             return replace(trial, state="failed", error=str(error))
         took_s = time.monotonic() - started
@@ -318,7 +320,7 @@ class _Run:
         trial = replace(
             trial,
             metrics=_finite(result.get("metrics", {})),
-            notes=(*trial.notes, *result.get("notes", ())),
+            notes=(*trial.notes, *map(str, result.get("notes") or ())),
             spread=_number(result.get("spread")),
             work=_number(result.get("work"), trial.work),
             gradients=_finite(result.get("gradients", {})),

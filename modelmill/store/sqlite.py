@@ -15,6 +15,7 @@ from weakref import WeakSet, finalize
 from modelmill.errors import StorageError
 from modelmill.store.disk import make_folder, refused, sync_folder
 from modelmill.store.engine import Connection, Row
+from modelmill.store.rescue import damaged, rescue
 
 WAIT_S = 30.0
 """How long a writer waits for the one before it."""
@@ -167,18 +168,20 @@ def translated(where: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StorageError(where, f"the database refuses: {error}", _advice(str(error), where)) from error
+        saved = rescue(Path(where)) if damaged(str(error)) else None
+        raise StorageError(where, f"the database refuses: {error}", _advice(str(error), where, saved)) from error
 
 
-def _advice(message: str, where: str) -> str:
-    if "not a database" in message or "malformed" in message:
+def _advice(message: str, where: str, saved: Path | None) -> str:
+    if damaged(message):
+        kept = f" It was left as it is, and copied to {saved}." if saved else ""
         return (
-            f"The file is damaged. Move {where} away, with the -wal and -shm beside it, and put a copy in its place; "
+            f"The file is damaged.{kept} Move it away, with the -wal and -shm beside it, and put a copy in its place; "
             f"`sqlite3 {where} .recover` saves what is left. The blobs are untouched."
         )
     if "locked" in message:
         return "Another process is writing to it; try again when it is done."
-    if "full" in message or "disk I/O" in message:
+    if "full" in message or "disk I/O" in message or "too big" in message:
         return "Free some space on the disk; nothing was changed."
     if "readonly" in message or "unable to open" in message:
         return "Check who owns the file and its folder, or set MODELMILL_HOME to a folder of yours."

@@ -1,14 +1,16 @@
 """A whole search in a process of its own, to be killed: prints a line for every trial that it yields.
 
-Usage: child_search.py DATABASE_URL
+Usage: child_search.py DATABASE_URL [LARGEST_FILE]
 """
 
 from __future__ import annotations
 
+import resource
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from modelmill.errors import MillError
 from modelmill.execute.local import Pool
 from modelmill.search.ledger import Ledger
 from modelmill.search.samplers.tpe import Tpe
@@ -45,8 +47,10 @@ def grow(payload: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"metrics": {"accuracy": score}, "costs": {"size_bytes": 1000.0 * width}, "artifact": b"graph"}
 
 
-def main(url: str) -> None:
-    """Search twelve trials with one worker, going on with what an earlier run left."""
+def main(url: str, largest: int = 0) -> None:
+    """Search twelve trials with one worker, going on with what an earlier run left; `largest` bytes fit into a file."""
+    if largest:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     goal = Goal(maximize=("accuracy",), limit={"size_kb": 30})
     study = Study(walk, goal, Tpe(startup=4), seed=7, budget=Budget(trials=12), first=({"arch": "net"},))
     ledger, resumed = Ledger.open(Database(url), "key", {"seed": 7})
@@ -57,4 +61,7 @@ def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1], *map(int, sys.argv[2:]))
+    except MillError as error:
+        sys.exit(f"modelmill: {error}")

@@ -23,13 +23,13 @@ class Front(Stopper):
     Hope as a bound on what a curve may still gain: Swersky, Snoek, Adams (2014), https://arxiv.org/abs/1406.3896
     """
 
-    hope: Annotated[float, Meta(ge=0, le=1)] = 0.9
+    hope: Annotated[float, Meta(ge=0, le=1)] = 1.0
     """Which gain of the others it may hope for: 1 is the largest, 0.5 what half of them did not exceed."""
     startup: Annotated[int, Meta(ge=2)] = 6
     """Trials that must have finished before any is stopped."""
-    warmup: Annotated[int, Meta(ge=0)] = 2
+    warmup: Annotated[int, Meta(ge=0)] = 1
     """Points that every trial may pass."""
-    near: Annotated[int, Meta(ge=1)] = 8
+    near: Annotated[int, Meta(ge=1)] = 32
     """So many finished trials that stood nearest to it are looked at."""
 
     def __call__(self, curve: Curve, others: Sequence[Curve]) -> str:
