@@ -284,6 +284,7 @@ def serve(
     quiet: Quiet = False,
 ) -> None:
     """Serve models over HTTP: Open Inference Protocol, plain JSON, metrics, and pages for people."""
+    from modelmill.api import home
     from modelmill.console.pages import Pages
     from modelmill.serve import server
 
@@ -296,7 +297,7 @@ def serve(
         say(f"modelmill serves {url} (Ctrl-C stops it)")
         say(f"gRPC is not served yet: --grpc-port {grpc_port} is unused.")
 
-    server.run(shelf, names or [], host, port, ready=ready, pages=Pages(shelf))
+    server.run(shelf, names or [], host, port, ready=ready, pages=Pages(shelf, home().database))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The pages at `/`: the models that are served, and for each a place to draw a digit or fill in a row."""
+"""The pages at `/`: the models that are served, each with a place to try it, and the searches of the ledger."""
 
 from __future__ import annotations
 
@@ -8,34 +8,43 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 import modelmill
 from modelmill.errors import UnknownModel, UsageError
+from modelmill.evaluate.words import duration
 from modelmill.serve import views
 from modelmill.serve.app import SAFETY
 from modelmill.serve.endpoint import Shelf
-from modelmill.serve.http import Receive, Reply, Scope, Send, path_parts, send_reply, wrong_method
+from modelmill.serve.http import Receive, Reply, Scope, Send, as_json, path_parts, send_reply, wrong_method
 from modelmill.version import Version
 
 if TYPE_CHECKING:
     import jinja2
 
+    from modelmill.console.runs import Runs
+    from modelmill.store.database import Database
+
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
+PICTURES = HERE.parent / "evaluate"
+"""Where the pictures of a search have their look, their script and their pieces of pages."""
+SHARED = ("pictures.css", "pictures.js")
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 HTML = "text/html; charset=utf-8"
 
 
 @dataclass(frozen=True, eq=False)
 class Pages:
-    """An ASGI callable for `/`, `/models/NAME` and `/static/...`; the service hands it what it does not know itself.
+    """An ASGI callable for `/`, `/models/NAME`, `/runs`, `/api/runs` and `/static/...`; the service hands it the rest.
 
     The service says what it serves in the scope's state, as `served`: model to number. Without that it is whatever is
     live.
     """
 
     shelf: Shelf
+    ledger: Database | None = None
+    """The database whose searches are shown at `/runs`; none are without one."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -46,6 +55,11 @@ class Pages:
             return
         if parts[0] == "static":
             reply = self.static("/".join(parts[1:]))
+        elif parts[:2] == ["api", "runs"]:
+            reply = await asyncio.to_thread(self.data, parts[2:])
+        elif parts[0] == "runs" and self._runs is not None:
+            query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+            reply = await asyncio.to_thread(self.run, parts[1:], query.get("since", [""])[0])
         else:
             reply = await asyncio.to_thread(self.page, parts, served)
         await send_reply(reply, send)
@@ -80,6 +94,31 @@ class Pages:
         reference = version.name if version.number == present else version.reference
         return self._render("model.html", 200, model=detail, reference=reference, served=present)
 
+    def run(self, parts: list[str], since: str) -> Reply:
+        """The list of runs, the page of one, or, for `/runs/ID/live`, what changes of it."""
+        assert self._runs is not None, "asked for only where there is a ledger"
+        if parts in ([], [""]):
+            return self._render("runs.html", 200, runs=self._runs.listed())
+        wanted = parts[0]
+        if not (wanted.isdecimal() and len(wanted) < 10 and (len(parts) == 1 or parts[1:] == ["live"])):
+            return self.missing("There is no such page.")
+        shown = self._runs.live(int(wanted), since)
+        if shown is None:
+            return self.missing(f"There is no run {wanted}.")
+        if not shown["changed"]:
+            return Reply(204, b"", HTML, SAFETY)
+        return self._render("live.html" if len(parts) == 2 else "run.html", 200, **shown)
+
+    def data(self, parts: list[str]) -> Reply:
+        """The runs, or one of them, as JSON."""
+        if self._runs is None:
+            return _unknown("no ledger is shown here")
+        if not parts:
+            return as_json({"runs": self._runs.listed()})
+        wanted = parts[0]
+        found = self._runs.one(int(wanted)) if len(parts) == 1 and wanted.isdecimal() and len(wanted) < 10 else None
+        return _unknown(f"there is no run {'/'.join(parts)[:80]}") if found is None else as_json(found)
+
     def missing(self, message: str) -> Reply:
         """The page that says what is not there, and where to go."""
         return self._render("missing.html", 404, message=message)
@@ -100,19 +139,31 @@ class Pages:
         return views.summary(version, numbers)
 
     def _render(self, template: str, status: int, **values: Any) -> Reply:
-        body = self._templates.get_template(template).render(mill=modelmill.__version__, **values)
+        body = self._templates.get_template(template).render(
+            mill=modelmill.__version__, with_runs=self._runs is not None, **values
+        )
         return Reply(status, body.encode(), HTML, SAFETY)
 
     @cached_property
+    def _runs(self) -> Runs | None:
+        """The searches; what draws them is loaded when they are first asked for."""
+        if self.ledger is None:
+            return None
+        from modelmill.console.runs import Runs
+
+        return Runs(self.ledger)
+
+    @cached_property
     def _files(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in STATIC.iterdir() if path.suffix in TYPES}
+        own = {path.name: path.read_bytes() for path in STATIC.iterdir() if path.suffix in TYPES}
+        return own | {name: (PICTURES / name).read_bytes() for name in SHARED}
 
     @cached_property
     def _templates(self) -> jinja2.Environment:
         import jinja2
 
         environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(HERE / "templates"),
+            loader=jinja2.FileSystemLoader([HERE / "templates", PICTURES]),
             autoescape=True,
             auto_reload=False,
             undefined=jinja2.StrictUndefined,
@@ -122,7 +173,12 @@ class Pages:
         environment.filters["bytes"] = in_kilobytes
         environment.filters["day"] = as_day
         environment.filters["quote"] = quote
+        environment.filters["duration"] = duration
         return environment
+
+
+def _unknown(message: str) -> Reply:
+    return as_json({"error": {"code": "not_found", "where": "runs", "message": message, "try": "GET /api/runs"}}, 404)
 
 
 def in_kilobytes(size: int | None) -> str:

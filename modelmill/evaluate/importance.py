@@ -28,6 +28,16 @@ LEAST_OF_PAIRS = 0.02
 """A share of interplay that is worth a word."""
 
 
+def shares(trials: Sequence[Trial], asked: Sequence[str], metric: str) -> dict[str, Any]:
+    """What a report holds of what mattered: for the metric, for every figure that was asked about, and in pairs."""
+    found = {name: importance(trials, name) for name in dict.fromkeys([metric, *asked])}
+    return {
+        "importance": found[metric],
+        "importances": found,
+        "interplay": interplay(trials, metric, found[metric]),
+    }
+
+
 def importance(trials: Sequence[Trial], name: str) -> dict[str, float]:
     """The share of the variance of a metric or cost that each setting explains by itself, largest first.
 

@@ -30,7 +30,7 @@ def page(report: Report) -> str:
     environment = Environment(
         loader=FileSystemLoader(HOME), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    style, pictures, script = ((HOME / name).read_text("utf-8") for name in ("page.css", "pictures.css", "page.js"))
+    style, pictures, script = ((HOME / name).read_text("utf-8") for name in ("page.css", "pictures.css", "pictures.js"))
     style += pictures
     return environment.get_template("page.html").render(
         style=style, script=script, policy=policy(style, script), **view(report)

@@ -152,17 +152,12 @@ def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
 
 def _searched(trials: Sequence[Trial], goal: Goal, metric: str) -> dict[str, Any]:
     """What the search found out about itself: what mattered, for every figure that was asked about, and its course."""
-    from modelmill.evaluate.importance import importance, interplay
+    from modelmill.evaluate.importance import shares
     from modelmill.search.course import improvements, volumes
 
-    asked = [metric, *(name for name, _ in goal.objectives), *goal.limit]
-    shares = {name: importance(trials, name) for name in dict.fromkeys(asked)}
-    return {
-        "importance": shares[metric],
-        "importances": shares,
-        "interplay": interplay(trials, metric, shares[metric]),
-        "course": {"moves": improvements(trials, goal), "volumes": volumes(trials, goal)},
-    }
+    asked = [*(name for name, _ in goal.objectives), *goal.limit]
+    course = {"moves": improvements(trials, goal), "volumes": volumes(trials, goal)}
+    return {**shares(trials, asked, metric), "course": course}
 
 
 def decide(registry: Registry, seen: Look, made: Made, promote: bool) -> Decision:

@@ -135,7 +135,8 @@ class App:
         """Answer one request, whatever comes."""
         parts = path_parts(scope.get("raw_path") or scope["path"].encode())
         found = self.routes.match(parts)
-        if found is None and pages is not None and parts[0] not in ("v2", "api", "predict"):
+        theirs = parts[0] not in ("v2", "api", "predict") or parts[:2] == ["api", "runs"]
+        if found is None and pages is not None and theirs:
             scope["state"] = {**scope.get("state", {}), "served": {at.name: at.number for at in self.served()}}
             await pages(scope, receive, send)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from modelmill.registry.registry import Registry
 from modelmill.serve.server import Service
 from modelmill.signature import Signature
 from modelmill.store.home import Home
+
+sys.path.append(str(Path(__file__).parent))
 
 spec = importlib.util.spec_from_file_location("serve_models", Path(__file__).parents[1] / "serve" / "conftest.py")
 models = importlib.util.module_from_spec(spec)

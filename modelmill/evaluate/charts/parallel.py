@@ -96,7 +96,7 @@ def _rail(place: _Place, i: int) -> str:
     ]
     if place.missing:
         parts.append(f'<circle class="hollow" cx="{x}" cy="{MISSING}" r="2.6"/>')
-    if rail.limit is not None:
+    if rail.limit is not None and place.axis.low <= rail.limit <= place.axis.high:
         at = place.axis.at(rail.limit)
         parts.append(f'<line class="limit" x1="{x - 9}" x2="{x + 9}" y1="{at}" y2="{at}"/>')
     return "".join(parts + [_beside(place.x, y, words) for y, words in _marks(place)])

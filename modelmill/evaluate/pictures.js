@@ -2,11 +2,14 @@
 // the browser shows the same, later.
 (() => {
   const tip = document.getElementById("tip");
-  for (const title of document.querySelectorAll("svg title")) {
-    const mark = title.parentElement;
-    mark.dataset.tip = title.textContent;
-    title.remove();
-  }
+  const told = (mark) => {
+    const title = mark.querySelector(":scope > title");
+    if (title) {
+      mark.dataset.tip = title.textContent;
+      title.remove();
+    }
+    return mark.dataset.tip ? mark : null;
+  };
   let shown = null;
   const near = (number) => {
     if (number === shown) return;
@@ -36,7 +39,8 @@
   const show = (event) => {
     const over = event.target.closest ? event.target : document.body;
     const picture = over.closest(".parallel");
-    const mark = picture ? nearest(picture, event) : over.closest("[data-tip]");
+    const marked = picture ? nearest(picture, event) : over.closest("svg circle, svg path, svg polyline, svg rect");
+    const mark = marked && told(marked);
     near(mark ? mark.dataset.n : null);
     tip.hidden = !mark;
     if (!mark) return;
