@@ -56,5 +56,8 @@ def like(names: Iterable[str], make: Callable[[], nn.Module], classify: bool) ->
     >>> like(make().state_dict(), make, classify=False)
     Linear(in_features=3, out_features=1, bias=True)
     """
+    one, names = make(), set(names)
+    if names == one.state_dict().keys():
+        return one
     numbers = {found[1] for name in names if (found := re.match(r"(?:0\.)?members\.(\d+)\.", name))}
     return mixed([make() for _ in numbers or "1"], classify)

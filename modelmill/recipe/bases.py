@@ -63,14 +63,20 @@ def _body(reference: str, registry: Registry) -> Body:
         raise ModelError(reference, "keeps no network to start from", "Start from a version with a network as body.")
     from safetensors.torch import load
 
+    from modelmill.arch.mixture import like
+
     kept = msgspec.json.decode(registry.file(version, "body.json"), type=dict[str, Any])
     if "arch" not in kept or "features" not in kept:
         raise ModelError(reference, "keeps no shape of its features: an older modelmill made it", "Build it anew.")
     arch: Arch | Heir = decode("arch", kept["arch"])
     features = tuple(kept["features"])
-    if isinstance(arch, Heir):
-        module = arch(_body(arch.model, registry), version.signature, features, 0)
-    else:
-        module = arch(version.signature, features, 0)
-    module.load_state_dict(load(registry.file(version, "body.safetensors")))
+    weights = load(registry.file(version, "body.safetensors"))
+
+    def make() -> Any:
+        if isinstance(arch, Heir):
+            return arch(_body(arch.model, registry), version.signature, features, 0)
+        return arch(version.signature, features, 0)
+
+    module = like(weights, make, bool(version.signature.classes))
+    module.load_state_dict(weights)
     return Body("network", module, kept["arch"], features)
