@@ -110,10 +110,7 @@ class Cell(Arch):
 
         kind = KINDS[len(features)]
         cell = self._wiring(OPERATIONS[kind][0])
-        for name in cell.operations:
-            if name not in OPERATIONS[kind]:
-                known = f"Known for a {kind}: {', '.join(OPERATIONS[kind])}."
-                raise SpecError("arch.cell.operations", f"{name!r} is no operation on a {kind}", known)
+        _check(cell.operations, kind)
         return seeded(lambda: self._body(cell, kind, features, outputs(signature)), seed)
 
     def canonical(self) -> Mapping[str, Any]:
@@ -178,10 +175,7 @@ def space(
     [[1], [{'any': [0, 1]}, {'any': [0, 1]}]]
     """
     chosen = list(operations or OPERATIONS[kind])
-    for name in chosen:
-        if name not in OPERATIONS[kind]:
-            known = f"Known: {', '.join(OPERATIONS[kind])}."
-            raise SpecError("arch.cell.operations", f"{name!r} is no operation on a {kind}", known)
+    _check(chosen, kind)
     return {
         "method": "cell",
         "kind": kind,
@@ -189,3 +183,10 @@ def space(
         "edges": [[1], *([{"any": [0, 1]} for _ in range(row + 1)] for row in range(1, nodes + 1))],
         **(settings or {}),
     }
+
+
+def _check(operations: Sequence[str], kind: str) -> None:
+    for name in operations:
+        if name not in OPERATIONS[kind]:
+            known = f"Known there: {', '.join(OPERATIONS[kind])}."
+            raise SpecError("arch.cell.operations", f"{name!r} is no operation on a {kind}", known)
