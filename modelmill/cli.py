@@ -28,6 +28,8 @@ models = typer.Typer(
     help="Versions in the registry: list, show, compare, promote, rollback, verify, delete.", rich_markup_mode=None
 )
 app.add_typer(models, name="models")
+search = typer.Typer(help="Runs of the mill: runs, show, compare, resume.", rich_markup_mode=None)
+app.add_typer(search, name="search")
 
 Refused: type[Any] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 """What the parser raises; typer brings a parser of its own, and names its root nowhere."""
@@ -37,6 +39,7 @@ GO_ON = "What was done is kept: the same command goes on."
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say only what went wrong.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Say more: every trial with its settings.")]
+RunName = Annotated[str, typer.Argument(help="A run's number or folder, or how that begins.", metavar="RUN")]
 Name = Annotated[str, typer.Argument(help="NAME, NAME@3 or NAME@alias; NAME alone is NAME@live.")]
 
 
@@ -52,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
         result = typer.main.get_command(app).main(list(arguments), "modelmill", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except Refused as error:
-        if not arguments or arguments == ["models"]:
+        if not arguments or list(arguments) in (["models"], ["search"]):
             return 2
         return _fail(UsageError("command line", error.format_message(), "See `modelmill --help`."), as_json)
     except MillError as error:
@@ -424,6 +427,62 @@ def models_delete(
     version = shelf.find(name)
     shelf.delete(version.reference, force=force)
     _tell({"deleted": version.reference}, json, f"{version.reference} is deleted")
+
+
+@search.command("runs")
+def search_runs(json: Json = False) -> None:
+    """List every run with its state and its trials, the newest first."""
+    from modelmill.runs import print_runs
+    from modelmill.search.runs import runs
+
+    found = runs(_home().database)
+    if json:
+        _print_json(found)
+    else:
+        print_runs(found)
+
+
+@search.command("show")
+def search_show(run: RunName, json: Json = False) -> None:
+    """Show a run: its goal, best trial, front, who suggested what, what the search cost, the last trials."""
+    from modelmill.runs import print_summary
+    from modelmill.search.runs import find, summary
+
+    database = _home().database
+    found = summary(database, find(database, run))
+    if json:
+        _print_json(found)
+    else:
+        print_summary(found)
+
+
+@search.command("compare")
+def search_compare(first: RunName, second: RunName, json: Json = False) -> None:
+    """Show two runs side by side, and which of their settings differ."""
+    from modelmill.runs import print_comparison
+    from modelmill.search.runs import compare, find, summary
+
+    database = _home().database
+    pair = [summary(database, find(database, name)) for name in (first, second)]
+    rows = compare(*pair)
+    if json:
+        _print_json({"runs": [one.run.folder for one in pair], **rows})
+    else:
+        print_comparison(pair, rows)
+
+
+@search.command("resume")
+def search_resume(run: RunName, json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """Go on with a run that did not finish, by the spec that it was begun with."""
+    from modelmill.runs import resume
+    from modelmill.screen import Screen
+
+    with Screen(quiet=quiet, verbose=verbose) as screen:
+        report = screen.follow(resume(_home(), run))
+    if json:
+        _print_json(report)
+    elif not quiet:
+        screen.report(report)
 
 
 def _tell(value: Any, as_json: bool, text: str) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from modelmill.errors import GoalError, MissingExtra
+from modelmill.errors import GoalError, MissingExtra, WorkError
 from modelmill.finding import Finding
 from modelmill.report import Report
 from modelmill.spec import COSTS, Budget, Goal, Spec, as_table, as_toml, check, read, space
@@ -57,6 +57,8 @@ class Options:
     fresh: bool = False
     finish: bool = False
     """Search no further: make and publish the best of an unfinished run."""
+    key: str = ""
+    """What the run must turn out to be, where one is gone on with: the data may have changed since it was begun."""
     data: Dataset | None = None
     body: Body | None = None
 
@@ -89,6 +91,8 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
     registry = Registry(home.database, home.blobs)
     spec = named(spec, registry)
     seen = look(spec, options.body, options.data, bases(spec, registry))
+    if options.key not in ("", key_of(seen)):
+        raise changed(options.key)
     yield from seen.findings
     (run_folder(seen, home) / "spec.toml").write_text(as_toml(seen.job.spec), "utf-8")
     with closing(pool(seen)) as workers:
@@ -100,6 +104,12 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
             ledger.close("finished")
             raise
     ledger.close("finished")
+
+
+def changed(key: str) -> WorkError:
+    """What to say where a run cannot be gone on with, since its data are no longer those that it was begun with."""
+    said = "the data, or the settings that this modelmill fills in, are not those that it was begun with"
+    return WorkError(f"run {key.removeprefix('sha256:')[:12]}", said, "Build anew: trials of other data do not count.")
 
 
 def need() -> None:
