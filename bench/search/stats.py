@@ -138,8 +138,8 @@ def alike(comparison: Comparison) -> list[tuple[int, int]]:
     return [(i, j) for i, j in runs if not any(a <= i and j <= b and (a, b) != (i, j) for a, b in runs)]
 
 
-def text(comparison: Comparison) -> str:
-    """The comparison in lines."""
+def text(comparison: Comparison, each: bool = False) -> str:
+    """The comparison in lines; with the mean rank on each problem, if asked."""
     lines = [f"  Friedman p = {comparison.friedman_p:.2g}, Nemenyi's critical difference {comparison.critical:.2f}"]
     for name, rank, (low, high) in zip(comparison.methods, comparison.ranks, comparison.intervals, strict=True):
         lines.append(f"  {name:<14} mean rank {rank:.2f} ({low:.2f} to {high:.2f})")
@@ -147,6 +147,10 @@ def text(comparison: Comparison) -> str:
     for (first, second), p in comparison.holm.items():
         if first == best or p < LEVEL:
             lines.append(f"  {first} and {second}: {'differ' if p < LEVEL else 'do not differ'}, Holm p = {p:.3g}")
+    if each:
+        lines.append(f"  {'':<24}" + "".join(f"{name:>14}" for name in comparison.methods))
+        for problem, ranks in zip(comparison.problems, comparison.per_problem, strict=True):
+            lines.append(f"  {problem:<24}" + "".join(f"{rank:>14.2f}" for rank in ranks))
     return "\n".join(lines)
 
 
