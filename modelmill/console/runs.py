@@ -12,8 +12,8 @@ from modelmill.evaluate.importance import shares
 from modelmill.evaluate.page import searched
 from modelmill.evaluate.story import Story, family, figures, of_spec, recipe
 from modelmill.evaluate.words import UNITS, duration, figure, why_lost, words
-from modelmill.search.course import improvements, volumes
-from modelmill.search.pareto import best, front
+from modelmill.search.course import improvements, leaders, volumes
+from modelmill.search.pareto import best
 from modelmill.search.studies import StudyRow, studies, study, trials_of
 from modelmill.spec import COSTS, Budget
 from modelmill.store.database import Database
@@ -49,7 +49,7 @@ class Runs:
             **summary(row),
             "stamp": stamp(row, trials),
             "best": told.number,
-            "front": [trial.number for trial in front(trials, row.goal)],
+            "front": [trial.number for trial in leaders(trials, row.goal)],
             "moves": list(told.moves),
             "volumes": [list(pair) for pair in told.volumes],
             "trials": [_slim(trial) for trial in trials],
@@ -142,8 +142,9 @@ def _story(row: StudyRow, trials: list[Trial]) -> Story:
 
 def progress(row: StudyRow, trials: list[Trial]) -> list[str]:
     """How far a run has come, in short sentences."""
-    said = [f"{row.state}, {len(trials)} trials in {duration(row.seconds)}"]
-    kept = front(trials, row.goal)
+    ended = sum(trial.state != "running" for trial in trials)
+    said = [f"{row.state}: {ended} {'trial' if ended == 1 else 'trials'} ended in {duration(row.seconds)}"]
+    kept = leaders(trials, row.goal)
     said += [f"{len(kept)} on the front"] if kept else []
     for state in ("running", "stopped", "refused", "failed"):
         said += [f"{row.counts[state]} {state}"] if row.counts.get(state) else []

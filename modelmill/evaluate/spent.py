@@ -18,7 +18,7 @@ def came_on(told: Story) -> list[str]:
     """The pictures of how the search came on: the best so far, and the hypervolume of the front."""
     shown = few(told, told.trials, MOST_MARKS)
     pictures = []
-    if shown and told.metric:
+    if told.metric and any(trial.state != "running" or trial.curve for trial in shown):
         pictures.append(progress([_step(told, trial) for trial in shown], told.metric, told.more(told.metric)))
     if told.volumes:
         pictures.append(gained(told.volumes, told.trials[-1].number))
@@ -48,7 +48,7 @@ def _reached(told: Story, trial: Trial) -> float | None:
 
 def spent(told: Story) -> list[str]:
     """What the search took, in sentences."""
-    if not told.trials:
+    if all(trial.state == "running" for trial in told.trials):
         return []
     picking = sum(trial.pick_s for trial in told.trials)
     measuring = sum(trial.measure_s for trial in told.trials)

@@ -199,8 +199,8 @@ def duration(seconds: float) -> str:
     >>> duration(58.6), duration(754), duration(0.02)
     ('59 s', '12 min 34 s', 'under 0.1 s')
     """
-    if 0 < seconds < 0.05:
-        return "under 0.1 s"
+    if seconds < 0.05:
+        return "under 0.1 s" if seconds > 0 else "0 s"
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

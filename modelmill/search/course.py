@@ -5,15 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from modelmill.search.pareto import Point, dominates, feasible, hypervolume, objectives
+from modelmill.search.pareto import Point, dominates, feasible, front, hypervolume, objectives
 from modelmill.spec import Goal
 from modelmill.trial import Trial
 
 MOST_OBJECTIVES = 3
 """Beyond so many the volume takes too long to tell."""
 
+BLOCK = 50
+"""Trials that are compared with one another at a time."""
+
 AIR = 0.1
 """How far beyond the worst values of the box its reference point lies."""
+
+
+def leaders(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
+    """What `pareto.front` gives, in a fraction of the time where trials are many."""
+    found: list[Trial] = []
+    for i in range(0, len(trials), BLOCK):
+        found = front([*found, *trials[i : i + BLOCK]], goal)
+    return found
 
 
 def improvements(trials: Iterable[Trial], goal: Goal) -> list[int]:
@@ -42,11 +53,11 @@ def volumes(trials: Sequence[Trial], goal: Goal) -> list[tuple[int, float]]:
     scales = [_Scale(values) for values in zip(*able, strict=True)]
     reference = (1 + AIR,) * len(scales)
     whole = (1 + AIR) ** len(scales)
-    found, front, volume = [], list[Point](), 0.0
+    found, kept, volume = [], list[Point](), 0.0
     for trial, point in _moves(trials, goal):
         place = tuple(scale.at(value) for scale, value in zip(scales, point, strict=True))
-        volume += _gain(place, front, reference)
-        front = [*(other for other in front if not dominates(place, other)), place]
+        volume += _gain(place, kept, reference)
+        kept = [*(other for other in kept if not dominates(place, other)), place]
         found.append((trial.number, round(volume / whole, 6)))
     return found
 
@@ -54,21 +65,21 @@ def volumes(trials: Sequence[Trial], goal: Goal) -> list[tuple[int, float]]:
 def _moves(trials: Iterable[Trial], goal: Goal) -> list[tuple[Trial, tuple[float, ...]]]:
     """The trials that moved the search on, each with its objectives."""
     found: list[tuple[Trial, tuple[float, ...]]] = []
-    front: list[tuple[float, ...]] = []
+    kept: list[tuple[float, ...]] = []
     for trial in trials:
         if not feasible(trial, goal):
             continue
         point = objectives(trial, goal)
-        if any(other == point or dominates(other, point) for other in front):
+        if any(other == point or dominates(other, point) for other in kept):
             continue
-        front = [*(other for other in front if not dominates(point, other)), point]
+        kept = [*(other for other in kept if not dominates(point, other)), point]
         found.append((trial, point))
     return found
 
 
-def _gain(place: Point, front: Iterable[Point], reference: Point) -> float:
+def _gain(place: Point, kept: Iterable[Point], reference: Point) -> float:
     """What a point adds to the volume: its own box without what the front has of it already."""
-    shadows = {tuple(max(pair) for pair in zip(place, other, strict=True)) for other in front}
+    shadows = {tuple(max(pair) for pair in zip(place, other, strict=True)) for other in kept}
     least = [one for one in shadows if not any(dominates(other, one) for other in shadows)]
     return math.prod(r - p for r, p in zip(reference, place, strict=True)) - hypervolume(least, reference)
 

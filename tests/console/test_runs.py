@@ -78,7 +78,7 @@ def test_runs_are_listed_with_what_they_were_asked_for(live):
 def test_a_run_shows_how_far_it_is_and_what_runs_now(live):
     text = get(f"{live}/runs/1")[2]
     words = " ".join(re.sub(r"<.*?>", " ", text).split())
-    assert "running, 12 trials in 12 s · 8 on the front" in words
+    assert "running: 11 trials ended in 12 s · 8 on the front" in words
     assert "9 of 20 trials to go, about 9.8 s" in words
     assert "The best so far: trial 7, mlp" in words, "trial 8 is better, but over the limit"
     assert "trial 11 mlp, step 4: accuracy 0.87" in words

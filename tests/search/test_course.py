@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelmill.search.course import improvements, volumes
-from modelmill.search.pareto import hypervolume
+from modelmill.search.course import improvements, leaders, volumes
+from modelmill.search.pareto import front, hypervolume
 from modelmill.spec import Goal
 from modelmill.trial import Trial
 
@@ -53,3 +53,9 @@ def test_the_volume_only_grows_and_is_what_the_front_dominates() -> None:
     losses = np.array([(-a, b, c) for _, a, b, c in values])
     scaled = (losses - losses.min(0)) / (losses.max(0) - losses.min(0))
     assert found[-1] == pytest.approx(hypervolume(map(tuple, scaled), (1.1,) * 3) / 1.1**3, abs=1e-5)
+
+
+def test_the_front_of_many_is_the_front() -> None:
+    random = np.random.default_rng(1)
+    many = [trial(number, *map(float, random.uniform(1, 12, 2))) for number in range(170)]
+    assert leaders(many, BOTH) == front(many, BOTH)

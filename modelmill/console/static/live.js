@@ -1,13 +1,15 @@
 // Keeps the page of a run up to date while it runs: asks whether anything changed, and puts what changed in its place.
 const EVERY_MS = 1500;
+const REST = 9; // so many times as long as an answer took nothing is asked: to look on must not slow a search down
 const place = document.getElementById("live");
 const problem = document.getElementById("problem");
 
 async function look() {
   const now = document.getElementById("now");
   if (now.dataset.state !== "running") return;
+  const began = performance.now();
   if (!document.hidden) await renew(now.dataset.stamp);
-  setTimeout(look, EVERY_MS);
+  setTimeout(look, Math.max(EVERY_MS, REST * (performance.now() - began)));
 }
 
 async function renew(stamp) {

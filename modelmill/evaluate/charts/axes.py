@@ -11,7 +11,7 @@ from modelmill.evaluate.words import figure
 
 WIDTH, HEIGHT = 360, 270
 """Of every chart, in its own units: about a phone's width, so that its letters are never shrunk much."""
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 40
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 20, 40
 """Margins around the plot."""
 
 
