@@ -62,7 +62,8 @@ class Column:
     """A value of the graph on its way from raw input to features.
 
     kind: "number" is a (rows, width) float32 block, "category" a (rows,) string, "date" a (rows,) int64,
-    "image" a (rows, height, width[, channels]) raw or (rows, channels, height, width) float32 array.
+    "image" a (rows, height, width[, channels]) raw or (rows, channels, height, width) float32 array, "sequence" a
+    (rows, channels, steps) float32 array.
     """
 
     name: str

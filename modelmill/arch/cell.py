@@ -11,28 +11,19 @@ from msgspec import Meta
 from modelmill.arch.wiring import Wiring, flags, wiring
 from modelmill.arch.wiring_order import canonical
 from modelmill.contracts import Arch
-from modelmill.errors import SpecError
+from modelmill.errors import SpecError, UnknownName
 from modelmill.model import Kind
 from modelmill.signature import Signature
 
 if TYPE_CHECKING:
     from torch import nn
 
+ON_GRIDS = ("conv3", "conv1", "conv5", "separable3", "separable5", "max", "average", "identity")
+
 OPERATIONS: dict[str, tuple[str, ...]] = {
     "table": ("relu", "silu", "gelu", "tanh", "identity"),
-    "image": ("conv3", "conv1", "conv5", "separable3", "separable5", "max", "average", "identity"),
-    "sequence": (
-        "conv3",
-        "conv1",
-        "conv5",
-        "dilated3",
-        "separable3",
-        "separable5",
-        "gru",
-        "max",
-        "average",
-        "identity",
-    ),
+    "image": ON_GRIDS,
+    "sequence": (*ON_GRIDS, "dilated3", "gru"),
 }
 """What nodes may do, by the kind of features. `relu` and its like are a linear map, a batch norm and that function;
 convolutions end in a batch norm and a ReLU; `separable` ones look at every channel by itself first."""
@@ -69,6 +60,7 @@ class Cell(Arch):
     last row is the output's. What is read is added. Any such flags are a network: a node that reads nothing reads what
     comes in, the output reads what nobody else does, identities pass on what they read, and a value that arrives by
     several ways counts once.
+
     The body is a `Sequential`: the stem (a convolution of 3, or a linear map), then `Graph`s of `arch/graphbody.py`
     with a convolution of 3 and stride 2 before each later stage, then the head.
 
@@ -148,19 +140,18 @@ class Cell(Arch):
             layers += plain(kind, given, width, stride)
             given, size, stride = width, tuple(-(-n // stride) for n in size), 2
             layers += [graph(cell, kind, width, self.join) for _ in range(self.depth) if cell.operations]
-        return nn.Sequential(*layers, *self._head(kind, given, size), nn.Linear(self._last(kind, given, size), outputs))
+        return nn.Sequential(*layers, *self._head(kind, given, size, outputs))
 
-    def _head(self, kind: str, width: int, size: tuple[int, ...]) -> list[nn.Module]:
+    def _head(self, kind: str, width: int, size: tuple[int, ...], outputs: int) -> list[nn.Module]:
         from torch import nn
 
         dropped = [nn.Dropout(self.dropout)] if self.dropout else []
         if kind == "table":
-            return dropped
-        pool = {"image": nn.AdaptiveAvgPool2d, "sequence": nn.AdaptiveAvgPool1d}[kind]
-        return [*([pool(1)] if self.head == "average" else []), nn.Flatten(), *dropped]
-
-    def _last(self, kind: str, width: int, size: tuple[int, ...]) -> int:
-        return width * (1 if self.head == "average" else math.prod(size))
+            return [*dropped, nn.Linear(width, outputs)]
+        if self.head == "flatten":
+            return [nn.Flatten(), *dropped, nn.Linear(width * math.prod(size), outputs)]
+        pool = nn.AdaptiveAvgPool2d(1) if kind == "image" else nn.AdaptiveAvgPool1d(1)
+        return [pool, nn.Flatten(), *dropped, nn.Linear(width, outputs)]
 
 
 def space(
@@ -174,6 +165,8 @@ def space(
     >>> space("table", nodes=1, operations=["relu", "identity"])["edges"]
     [[1], [{'any': [0, 1]}, {'any': [0, 1]}]]
     """
+    if kind not in OPERATIONS:
+        raise UnknownName.among("arch.cell.kind", "kind of features", kind, OPERATIONS)
     chosen = list(operations or OPERATIONS[kind])
     _check(chosen, kind)
     return {

@@ -14,7 +14,7 @@ from torch import nn
 from modelmill.arch.cell import OPERATIONS, Cell, space
 from modelmill.arch.graphbody import Graph
 from modelmill.arch.slicing import channels, prune
-from modelmill.errors import OutOfBounds, SpecError
+from modelmill.errors import OutOfBounds, SpecError, UnknownName
 from modelmill.method import decode
 from modelmill.signature import Signature
 from modelmill.space import Dimension
@@ -140,6 +140,8 @@ def test_an_operation_of_another_kind_is_refused() -> None:
         body(Cell(operations=("conv3",), edges=((1,), (0, 1))), "table")
     with pytest.raises(SpecError, match="'tanh' is no operation on a sequence"):
         space("sequence", 2, ["tanh"])
+    with pytest.raises(UnknownName, match="image"):
+        space("images")
 
 
 @pytest.mark.parametrize(
