@@ -25,7 +25,7 @@ def complete(spec: Spec, data: Dataset, kind: str, task: str, prepare: list[Tabl
         arch=arch,
         train=spec.train or (train_images(data) if kind == "image" else train_tables(data)),
         compress=fitting(steps(kind), arch, live) if spec.compress is None else spec.compress,
-        search={**search(data, kind), **spec.search},
+        search={**search(data, kind, len(spec.goal.objectives)), **spec.search},
     )
 
 
@@ -35,10 +35,15 @@ def fitting(wanted: tuple[Table, ...], arch: Table, live: Body | None) -> tuple[
     return tuple(step for step in wanted if any(fits(step, body) for body in bodies))
 
 
-def search(data: Dataset, kind: str) -> Table:
-    """How to search: folds for few rows, a stopper for curves."""
+def search(data: Dataset, kind: str, objectives: int = 1) -> Table:
+    """How to search: folds for few rows, a stopper for curves.
+
+    With several objectives it may stop after the first step: what a candidate costs is known by then, and one that no
+    other beats is let go on in any case.
+    """
+    stopper: Table = {"method": "median", "warmup": 1} if objectives > 1 else {"method": "median"}
     folds = 5 if data.rows < SMALL and kind == "table" else 1
-    return {"sampler": {"method": "tpe"}, "stopper": {"method": "median"}, "folds": folds}
+    return {"sampler": {"method": "tpe"}, "stopper": stopper, "folds": folds}
 
 
 def tables(data: Dataset, task: str) -> Table:

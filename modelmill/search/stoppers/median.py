@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from modelmill.contracts import Stopper
 from modelmill.history import Curve
-from modelmill.search.courses import At, Losses, ranked, stood
+from modelmill.search.courses import At, Losses, beaten, ranked, stood
 
 
 class Median(Stopper):
@@ -17,7 +17,7 @@ class Median(Stopper):
 
     Only trials that keep the limits are worth comparing with: a quick, good model that is too large must not push out a
     slower learner that fits. A trial that ended before that point counts with the average of all of its points. With
-    several objectives it is stopped where most of the others stand before it, front by front.
+    several objectives it is stopped where another beats it and most of them stand before it, front by front.
 
     Golovin, Solnik, Moitra, Kochanski, Karro, Sculley (2017), https://doi.org/10.1145/3097983.3098043
     """
@@ -35,7 +35,7 @@ class Median(Stopper):
             return ""
         own = stood(curve, at)
         averages = [found for other in others if (found := _average(other, at)) is not None]
-        if own is None or not averages:
+        if own is None or not (own[1] or beaten(own[0], averages)):
             return ""
         place = ranked([own, *((losses, 0.0) for losses in averages)]).index(0)
         return "more than half of the others were better by then" if place > len(averages) / 2 else ""
