@@ -153,7 +153,7 @@ def build(
     }
     spec = request(source, name=name, task=task, data=data, goal=goal, workers=workers, seed=seed)
     place = _home()
-    with Screen(quiet=quiet, verbose=verbose) as screen:
+    with Screen(quiet=quiet, verbose=verbose, goal=spec.goal) as screen:
         try:
             report = screen.follow(run_build(spec, place, Options(promote=promote, fresh=fresh)))
         except KeyboardInterrupt:

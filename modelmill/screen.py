@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelmill.finding import Finding
 from modelmill.report import Report
-from modelmill.tables import summary, trial_line
+from modelmill.spec import Budget, Goal
+from modelmill.tables import bar, figures, sparkline, summary, trial_line
 from modelmill.trial import Progress, Trial
 
 if TYPE_CHECKING:
@@ -20,13 +21,19 @@ if TYPE_CHECKING:
 EVERY_S = 0.25
 """How often the live line is drawn anew."""
 
+OFTEN = 25
+"""After so many trials a line says how the search stands, where no live lines do."""
+
+MOST_RUNNING = 6
+"""Trials that run, of which the live lines tell."""
+
 COLORS = {"note": "dim", "warning": "yellow", "fatal": "bold red"}
 
 
 class Screen:
-    """Follows a run on standard error and shows its result; state: the console, the live line, the trials so far."""
+    """Follows a run on standard error and shows its result; state: the console, the live lines, the trials so far."""
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, goal: Goal | None = None) -> None:
         from rich.console import Console
 
         self.console: Console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
@@ -36,6 +43,10 @@ class Screen:
         self._drawn = 0.0
         self._started = time.monotonic()
         self._doing = "looking at the data"
+        self._goal = goal
+        self._champion: Trial | None = None
+        self._best: list[float] = []
+        self._front: list[Trial] = []
 
     def __enter__(self) -> Screen:
         if self.console.is_terminal and not self.console.quiet:
@@ -106,22 +117,76 @@ class Screen:
         if trial.state == "running":
             return
         better = "the best so far" in trial.notes[-1:]
+        if better:
+            self._champion = trial
+        self._learn(trial)
         if better or self._verbose or self._live is None:
             self.console.print(trial_line(trial, better=better))
+        if self._live is None and self._ended() % OFTEN == 0:
+            best = f" · the best is #{self._champion.number}" if self._champion else ""
+            self.console.print(f"[dim]{self._standing()}{best}[/]")
+
+    def _learn(self, trial: Trial) -> None:
+        """Keep the front, and the quality of the best at every trial that ended."""
+        from modelmill.search.pareto import front
+
+        if self._goal and self._goal.objectives:
+            self._front = front([*self._front, trial], self._goal)
+        if self._champion is not None and self._champion.metrics:
+            self._best.append(next(iter(self._champion.metrics.values())))
+
+    def _ended(self) -> int:
+        return sum(trial.state != "running" for trial in self._trials.values())
 
     def _draw(self) -> None:
         if self._live is None or time.monotonic() - self._drawn < EVERY_S:
             return
-        self._drawn = time.monotonic()
-        self._live.update(self._status(), refresh=True)
+        from rich.text import Text
 
-    def _status(self) -> str:
-        ended = [trial for trial in self._trials.values() if trial.state != "running"]
+        self._drawn = time.monotonic()
+        lines = [Text.from_markup(line, overflow="ellipsis") for line in self._status()]
+        whole = Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
+        self._live.update(whole, refresh=True)
+
+    def _status(self) -> list[str]:
+        """The live lines: what is done and how far it is, the best so far, how it came about, and what runs."""
+        from rich.markup import escape
+
         going = [trial for trial in self._trials.values() if trial.state == "running"]
+        lines = [f"[cyan]{escape(self._doing)}[/]  {self._far()}"]
+        if self._trials:
+            lines.append(f"  {self._standing()}")
+        if self._champion is not None:
+            settings = escape(summary(self._champion.settings))
+            figured = "  ".join(figures(self._champion))
+            lines.append(f"  best #{self._champion.number}  {figured}  [dim]{settings}[/]")
+            lines.append(f"  [green]{sparkline(self._best)}[/] [dim]the best so far[/]")
+        for trial in going[:MOST_RUNNING]:
+            lines.append(f"  [dim]#{trial.number}{_last(trial)}  {escape(summary(trial.settings))}[/]")
+        lines += [f"  [dim]and {len(going) - MOST_RUNNING} more[/]"] * (len(going) > MOST_RUNNING)
+        return lines
+
+    def _standing(self) -> str:
+        """How the trials stand, in words."""
+        states = [trial.state for trial in self._trials.values()]
+        counts = [(states.count("done"), "done")]
+        counts += [(states.count(state), state) for state in ("stopped", "refused", "failed") if state in states]
+        counts += [(len(self._front), "on the front")] * bool(self._front)
+        return " · ".join(f"{count} {state}" for count, state in counts)
+
+    def _far(self) -> str:
+        """How much of the budget is used, and about how long it lasts."""
         seconds = time.monotonic() - self._started
-        lines = [f"[cyan]{self._doing}[/]  {len(ended)} trials ended  [dim]{seconds:.0f} s[/]"]
-        lines += [f"  [dim]#{trial.number} {summary(trial.settings)} {_last(trial)}[/]" for trial in going]
-        return "\n".join(lines)
+        if self._goal is None:
+            return f"{self._ended()} trials ended  [dim]{seconds:.0f} s[/]"
+        budget = Budget.parse(self._goal.budget)
+        if budget.trials:
+            counted = sum(trial.state not in ("running", "refused") for trial in self._trials.values())
+            rest = max(budget.trials - counted, 0)
+            left = f" · about {rest * seconds / counted:.0f} s left" if counted and rest else ""
+            return f"{bar(counted / budget.trials)} {counted} of {budget.trials} trials{left}  [dim]{seconds:.0f} s[/]"
+        whole = budget.seconds or 1.0
+        return f"{bar(seconds / whole)} {seconds:.0f} of {whole:.0f} s"
 
     def report(self, report: Report) -> None:
         """The tables that a run ends with: what was tried, what won, what it costs, which limits it keeps."""
@@ -145,7 +210,10 @@ class Screen:
 
 
 def _last(trial: Trial) -> str:
+    """What was last heard of a trial that runs."""
     if not trial.curve:
         return ""
     point = trial.curve[-1]
-    return f"step {point.step} " + " ".join(f"{name} {value:.3f}" for name, value in list(point.values.items())[-2:])
+    fold = f" fold {point.folds + 1}" if point.folds else ""
+    values = " ".join(f"{name} {value:.3f}" for name, value in list(point.values.items())[-2:])
+    return f"{fold} step {point.step} {values}"

@@ -221,9 +221,43 @@ def trial_line(trial: Trial, *, better: bool = False) -> str:
     if trial.state in ("failed", "refused"):
         reason = escape(trial.error.partition("\n")[0][:100])
         what = f"[dim]{trial.state}: {reason}[/]"
+    elif trial.state == "stopped":
+        what = f"[dim]{escape(_stopped(trial))}[/]"
     else:
         what = "  ".join(figures(trial))
     return f"{mark} #{trial.number:<3} {what}  [dim]{summary(trial.settings)}[/]"
+
+
+def _stopped(trial: Trial) -> str:
+    """Why a trial was stopped, as its last note says."""
+    note = trial.notes[-1] if trial.notes else "early"
+    return note if note.startswith("stopped") else f"stopped: {note}"
+
+
+def sparkline(values: Sequence[float], width: int = 32) -> str:
+    """Rising or falling values as a line of blocks; of more than `width` the later ones of equal stretches.
+
+    >>> sparkline([0, 1, 2, 7])
+    '▁▂▃█'
+    >>> sparkline([3, 3])
+    '▁▁'
+    """
+    blocks = "▁▂▃▄▅▆▇█"
+    if len(values) > width:
+        values = [values[(i + 1) * len(values) // width - 1] for i in range(width)]
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    reach = (high - low) or 1.0
+    return "".join(blocks[round((value - low) / reach * (len(blocks) - 1))] for value in values)
+
+
+def bar(share: float, width: int = 24) -> str:
+    """A part of a whole as a bar.
+
+    >>> bar(0.5, 4)
+    '━━──'
+    """
+    full = round(min(max(share, 0.0), 1.0) * width)
+    return "━" * full + "─" * (width - full)
 
 
 def figures(trial: Trial) -> list[str]:
