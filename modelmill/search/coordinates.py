@@ -28,7 +28,7 @@ class Coordinates:
         self.dimensions = [dimension for dimension in space.dimensions if movable(dimension)]
         self._place = {dimension.key: i for i, dimension in enumerate(self.dimensions)}
         self.category = np.array([dimension.kind == "category" for dimension in self.dimensions], dtype=bool)
-        self.grain = np.array([_grain(dimension) for dimension in self.dimensions])
+        self.grain = np.array([grain(dimension) for dimension in self.dimensions])
 
     def settings(self, point: Array, draw: np.random.Generator) -> Settings:
         """The settings at a point; what they need and the point leaves open is picked at random."""
@@ -50,7 +50,7 @@ class Coordinates:
         return found
 
 
-def _grain(dimension: Dimension) -> float:
+def grain(dimension: Dimension) -> float:
     """How far apart neighbouring values lie on average; 0 where every number counts."""
     if dimension.options:
         return 1 / len(dimension.options)

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from modelmill.contracts import Pick, Sampler
 from modelmill.history import History, Past, Suggestion
+from modelmill.search.coordinates import grain
 from modelmill.search.mixed import movable
 from modelmill.search.past import order
 from modelmill.search.population import Members, survivors
@@ -37,9 +38,9 @@ class Ants(Sampler):
     de Oca, Stuetzle, Dorigo (2014), https://doi.org/10.1109/TEVC.2013.2281531
     """
 
-    archive: Annotated[int, Meta(ge=3)] = 20
+    archive: Annotated[int, Meta(ge=3)] = 12
     """How many solutions leave trails; as many trials are picked at random at first."""
-    q: Annotated[float, Meta(gt=0)] = 0.1
+    q: Annotated[float, Meta(gt=0)] = 0.05
     """How much the better solutions are preferred; the smaller, the more."""
     xi: Annotated[float, Meta(gt=0)] = 0.7
     """How widely ants stray: by this part of the mean distance to the other solutions."""
@@ -81,7 +82,7 @@ class Ants(Sampler):
         """A value around one of some; mirrored at the ends of the range."""
         units = np.array([dimension.unit(value) for value in values])
         spread = self.xi * np.abs(units - units[centre]).sum() / max(len(units) - 1, 1)
-        found = units[centre] + max(spread, 1e-9) * draw.standard_normal()
+        found = units[centre] + max(spread, grain(dimension) / 2, 1e-9) * draw.standard_normal()
         return dimension.at(abs(found) if found < 1 else 2 - found)
 
     def _step(self, trails: Trails, one: Past) -> Trails:

@@ -40,7 +40,7 @@ class Cmaes(Sampler):
 
     population: Annotated[int, Meta(ge=0)] = 0
     """Trials of a generation; 0: four, and three times the logarithm of how many settings there are."""
-    width: Annotated[float, Meta(gt=0, le=1)] = 0.25
+    width: Annotated[float, Meta(gt=0, le=1)] = 0.2
     """The standard deviation that the first run starts with, as a part of each range."""
     restart: Literal["bipop", "ipop", "none"] = "bipop"
     """Whether further runs are large and small by turns, ever larger, or not made."""
