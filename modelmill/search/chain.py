@@ -101,7 +101,7 @@ def statistics(history: History) -> Chains:
         temperatures=tuple(tuple(float(memo["temperature"]) for memo in chain) for chain in memos),
         transitions={name: _transitions(states, name) for name in categories},
         frequencies={name: _frequencies(states, name) for name in categories},
-        numbers={name: found for name in ranges if (found := _numbers(_along(states, name)))},
+        numbers={name: spread for name in ranges if (spread := _numbers(_along(states, name)))},
         loss=loss,
         words=_words(len(memos), acceptance, memos, loss),
     )

@@ -54,8 +54,8 @@ class Local(Sampler):
                     if _digest(found) not in tried:
                         memo = {"climb": climb.number, "parent": parent.number, "step": climb.step}
                         return Suggestion(found, {KEY: memo})
-            memo = {"climb": climb.number + bool(climb.ground), "parent": None, "step": self.step}
-            return Suggestion(space.random(draw), {KEY: memo})
+            start = {"climb": climb.number + bool(climb.ground), "parent": None, "step": self.step}
+            return Suggestion(space.random(draw), {KEY: start})
 
         return pick
 
