@@ -351,3 +351,13 @@ def test_a_search_with_nothing_yet_waits_for_its_first_candidate(
         with pytest.raises(GoalError, match="before the first trial"):
             run(wanted, Inline(slow), ledger)
         assert [trial.state for trial in ledger.trials()] == states
+
+
+def test_a_free_worker_does_not_wait_for_a_slow_trial(ledger: Ledger) -> None:
+    def first_is_slow(payload: Mapping[str, Any]) -> Iterator[Any]:
+        for step in range(40 if payload["number"] == 0 else 0):
+            yield {"step": step, "values": {}}
+        yield from grow(payload)
+
+    trials = run(STUDY, Inline(first_is_slow, workers=2), ledger)
+    assert [trial.number for trial in trials] == [1, 2, 3, 4, 5, 0]
