@@ -130,7 +130,6 @@ class Heir(Method):
     tasks: ClassVar[frozenset[str]]
 
     model: str
-    """The version whose body it starts from: NAME, NAME@3 or NAME@alias."""
 
     @abstractmethod
     def __call__(self, base: Body, signature: Signature, features: tuple[int, ...], seed: int) -> Any:

@@ -21,6 +21,8 @@ class Subnetwork(Heir):
     Cai, Gan, Wang, Zhang, Han (2020), https://arxiv.org/abs/1908.09791; Yu, Huang (2019), https://arxiv.org/abs/1903.05134
     """
 
+    model: str
+    """The version whose body it starts from: NAME, NAME@3 or NAME@alias."""
     blocks: tuple[Literal[0, 1], ...] = ()
     """For every block that can go, in order, 1 where it stays; blocks that are not listed stay."""
     widths: tuple[Annotated[float, Meta(gt=0, le=1)], ...] = ()

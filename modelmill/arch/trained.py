@@ -18,6 +18,9 @@ class Trained(Heir):
     Yosinski, Clune, Bengio, Lipson (2014), https://arxiv.org/abs/1411.1792
     """
 
+    model: str
+    """The version whose body it starts from: NAME, NAME@3 or NAME@alias."""
+
     body: ClassVar[Kind] = "network"
     kinds: ClassVar[frozenset[str]] = frozenset({"table", "image", "sequence"})
     tasks: ClassVar[frozenset[str]] = frozenset({"classify", "regress"})
