@@ -8,8 +8,9 @@ from statistics import median
 from typing import Any
 
 from modelmill.evaluate.charts.curves import Course, curves
+from modelmill.evaluate.diagnosis import restarts
 from modelmill.evaluate.story import Story, family
-from modelmill.evaluate.words import duration, figure, restarts, words
+from modelmill.evaluate.words import duration, figure, words
 from modelmill.trial import Trial
 
 Row = dict[str, Any]

@@ -1,14 +1,14 @@
-"""Says in words how a training went and why the runners-up lost."""
+"""Says in words what figures are called and why the runners-up lost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
 from modelmill.errors import UnknownName
 from modelmill.spec import FLOORS, Goal
-from modelmill.trial import Point, Trial
+from modelmill.trial import Trial
 
 UNITS = {
     "latency_ms": "ms",
@@ -24,60 +24,6 @@ UNITS = {
     "cpu_seconds": "s / 1000 rows",
 }
 """The unit of every cost, as it is printed."""
-
-WIDE = 0.05
-"""A gap between training and validation that is worth a word, of a metric that ends at 1."""
-
-
-def diagnose(curve: Sequence[Point], train: Mapping[str, float], valid: Mapping[str, float]) -> list[str]:
-    """Whether the model learned too little or by heart, in sentences; `train` and `valid` are its metrics on both."""
-    sentences = [*_gap(train, valid), *_course(curve)]
-    return sentences or ["Nothing in the training stands out."]
-
-
-def _gap(train: Mapping[str, float], valid: Mapping[str, float]) -> list[str]:
-    name = next((name for name in train if name in valid and isfinite(train[name]) and isfinite(valid[name])), None)
-    if name is None:
-        return []
-    seen, unseen = train[name], valid[name]
-    figures = f"{words(name)} {figure(seen)} on the rows it learned from, {figure(unseen)} on rows it did not"
-    if not higher(name):
-        worse = (unseen - seen) / abs(seen) if seen else (unseen > 0) * 1.0
-        wide, weak = 0.5, False
-    else:
-        worse, wide, weak = seen - unseen, WIDE, seen < 0.7
-    if worse > wide:
-        hint = "More data, a smaller model or stronger regularization would help."
-        return [f"It overfits: {figures}. {hint}"]
-    if weak:
-        return [f"It underfits: {figures}. A larger model, longer training or better features would help."]
-    return [f"It generalizes: {figures}."]
-
-
-def restarts(curve: Sequence[Point]) -> list[int]:
-    """Where the count of steps begins anew: places in the curve at which compression took over from training.
-
-    >>> restarts([Point(1, {}), Point(2, {}), Point(1, {})])
-    [3]
-    """
-    return [i + 1 for i in range(1, len(curve)) if curve[i].step <= curve[i - 1].step]
-
-
-def _course(curve: Sequence[Point]) -> list[str]:
-    training = curve[: (restarts(curve) or [len(curve) + 1])[0] - 1]
-    losses = [(point.step, point.values["valid_loss"]) for point in training if "valid_loss" in point.values]
-    losses = [(step, loss) for step, loss in losses if isfinite(loss)]
-    if len(losses) < 4:
-        return []
-    best_step, best = min(losses, key=lambda pair: pair[1])
-    last_step, last = losses[-1]
-    if best > 0 and last > 1.1 * best and best_step <= 0.8 * last_step:
-        rise = f"{100 * (last / best - 1):.0f} %"
-        return [f"Validation loss was lowest at epoch {best_step} of {last_step} and rose by {rise} after it."]
-    earlier = losses[int(len(losses) * 0.8) - 1][1]
-    if best_step == last_step and earlier > 1.05 * last:
-        return ["Validation loss was still falling when training ended: more epochs may help."]
-    return [f"Validation loss levelled out: lowest at epoch {best_step} of {last_step}."]
 
 
 def why_lost(trials: Sequence[Trial], goal: Goal, winner: int, most: int = 500) -> list[dict[str, Any]]:

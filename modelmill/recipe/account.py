@@ -123,12 +123,14 @@ def tools() -> dict[str, str]:
 
 def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
     from modelmill.evaluate.details import confusion, latency, residuals
-    from modelmill.evaluate.words import diagnose, why_lost
+    from modelmill.evaluate.diagnosis import diagnose
+    from modelmill.evaluate.words import why_lost
 
     job = seen.job
     test = job.splits.test
     name = objective(job)
-    train = evaluate(made.artifact, job.splits.train, job.signature, [name], "train", seed=job.spec.seed)
+    names = list(dict.fromkeys([name, "accuracy" if job.signature.classes else "r2"]))
+    train = evaluate(made.artifact, job.splits.train, job.signature, names, "train", seed=job.spec.seed)
     found: dict[str, Any] = {
         "findings": msgspec.to_builtins(seen.findings),
         "card": seen.card,
@@ -137,7 +139,12 @@ def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
         "notes": list(made.notes),
         **_searched(trials, job.spec.goal, name),
         "energy_modelled": energy_is_modelled(),
-        "words": diagnose(made.trial.curve, {name: train[name].value}, {name: made.metrics[name].value}),
+        "words": diagnose(
+            made.trial.curve,
+            {key: value.value for key, value in train.items()},
+            {key: value.value for key, value in made.metrics.items()},
+            str(made.trial.settings.get("arch") or job.spec.arch.get("method", "")),
+        ),
         "runners_up": why_lost(trials, job.spec.goal, made.trial.number),
         "latency": latency(made.costs, made.plain_costs),
         "kind": features_kind(test),

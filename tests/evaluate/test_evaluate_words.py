@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelmill.evaluate.words import diagnose, figure, restarts, why_lost, words
+from modelmill.evaluate.words import figure, why_lost, words
 from modelmill.spec import Goal
 from modelmill.trial import Point, Trial
 
@@ -19,38 +19,6 @@ def trial(number: int, accuracy: float, size_kb: float = 10, **rest) -> Trial:
 
 def why(*trials: Trial, winner: int = 0) -> dict[int, str]:
     return {row["trial"]: row["why"] for row in why_lost(trials, GOAL, winner)}
-
-
-def test_a_wide_gap_is_called_overfitting() -> None:
-    assert diagnose([], {"accuracy": 1.0}, {"accuracy": 0.8})[0].startswith("It overfits: accuracy 1 on the rows")
-    assert diagnose([], {"rmse": 1.0}, {"rmse": 2.0})[0].startswith("It overfits: RMSE 1 on the rows")
-
-
-def test_a_low_figure_on_both_is_called_underfitting() -> None:
-    assert diagnose([], {"accuracy": 0.5}, {"accuracy": 0.5})[0].startswith("It underfits")
-
-
-def test_close_figures_generalize() -> None:
-    assert diagnose([], {"accuracy": 0.99}, {"accuracy": 0.98})[0].startswith("It generalizes")
-
-
-def test_a_loss_that_rises_again_is_said_with_its_best_epoch() -> None:
-    said = diagnose(curve(1.0, 0.5, 0.6, 0.7, 0.8), {}, {})
-    assert said == ["Validation loss was lowest at epoch 2 of 5 and rose by 60 % after it."]
-
-
-def test_a_loss_that_still_falls_wants_more_epochs() -> None:
-    assert "more epochs may help" in diagnose(curve(1.0, 0.8, 0.6, 0.4, 0.2), {}, {})[0]
-
-
-def test_epochs_of_compression_are_not_taken_for_training() -> None:
-    training = curve(1.0, 0.5, 0.3, 0.21, 0.2)
-    assert restarts([*training, *curve(0.9, 0.4)]) == [6]
-    assert diagnose([*training, *curve(0.9, 0.4)], {}, {}) == diagnose(training, {}, {})
-
-
-def test_a_training_without_anything_to_say_says_so() -> None:
-    assert diagnose([], {}, {}) == ["Nothing in the training stands out."]
 
 
 def test_a_better_one_over_a_limit_lost_by_the_limit() -> None:
