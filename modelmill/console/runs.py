@@ -12,7 +12,7 @@ from modelmill.evaluate.importance import shares
 from modelmill.evaluate.page import searched
 from modelmill.evaluate.story import Story, family, figures, of_spec, recipe
 from modelmill.evaluate.words import UNITS, duration, figure, why_lost, words
-from modelmill.search.course import improvements, leaders, volumes
+from modelmill.search.course import improvements, leaders, volumes, walked
 from modelmill.search.pareto import best
 from modelmill.search.studies import StudyRow, studies, study, trials_of
 from modelmill.spec import COSTS, Budget
@@ -67,7 +67,8 @@ class Runs:
         told = _story(row, trials)
         asked = [*(name for name, _ in row.goal.objectives), *row.goal.limit]
         lost = why_lost(trials, row.goal, told.number if told.number is not None else -1)
-        details = {**shares(trials, asked, told.metric), "runners_up": lost}
+        chains = msgspec.to_builtins(walked(trials, row.goal))
+        details = {**shares(trials, asked, told.metric), "runners_up": lost, "chains": chains}
         return {
             "stamp": now,
             "changed": True,

@@ -79,7 +79,7 @@ def searched(told: Story, details: Mapping[str, Any]) -> dict[str, Any]:
         "came_on": spent.came_on(told),
         "spent": spent.spent(told),
         "samplers": spent.samplers(told),
-        "chain": list(details.get("chain") or ()),
+        "chains": spent.chains(details.get("chains") or {}),
         "learning": learned.learning(told),
         "endings": learned.endings(told),
         "saved": learned.saved(told),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isfinite, nan
 from typing import Any
 
 from modelmill.evaluate.charts.progress import Step, gained, progress
@@ -92,3 +93,45 @@ def _sampler(told: Story, name: str, trials: Sequence[Trial], whole: float) -> R
         "moved": len(moved),
         "last": f"#{moved[-1].number}" if moved else "",
     }
+
+
+def chains(found: Mapping[str, Any]) -> Row:
+    """What the Markov chains of the search did: sentences, and how their states were spread; empty without chains."""
+    if not found:
+        return {}
+    return {
+        "words": [f"{said[:1].upper()}{said[1:]}." for said in found["words"]],
+        "numbers": [_spread(name, numbers) for name, numbers in found["numbers"].items()],
+        "choices": [
+            (
+                name,
+                ", ".join(f"{option} {100 * share:.0f} %" for option, share in options.items()),
+                _changes(found, name),
+            )
+            for name, options in found["frequencies"].items()
+        ],
+    }
+
+
+def _spread(name: str, numbers: Mapping[str, Any]) -> Row:
+    low, middle, high = (figure(value) for value in numbers["quartiles"])
+    size, agreement = (numbers[key] if numbers[key] is not None else nan for key in ("size", "agreement"))
+    return {
+        "name": name,
+        "middle": middle,
+        "half": f"{low} to {high}",
+        "size": figure(round(size)) if isfinite(size) else "",
+        "agreement": f"{agreement:.2f}" if isfinite(agreement) else "",
+    }
+
+
+def _shares(options: Mapping[str, float]) -> str:
+    return ", ".join(f"{option} {100 * share:.0f} %" for option, share in options.items())
+
+
+def _changes(found: Mapping[str, Any], name: str) -> str:
+    """How often a choice was left for another, of all the times it could have been."""
+    moves = found["transitions"].get(name, {})
+    whole = sum(count for options in moves.values() for count in options.values())
+    stayed = sum(options.get(option, 0) for option, options in moves.items())
+    return f"{whole - stayed} of {whole}"

@@ -160,11 +160,12 @@ def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
 def _searched(trials: Sequence[Trial], goal: Goal, metric: str) -> dict[str, Any]:
     """What the search found out about itself: what mattered, for every figure that was asked about, and its course."""
     from modelmill.evaluate.importance import shares
-    from modelmill.search.course import improvements, volumes
+    from modelmill.search.course import improvements, volumes, walked
 
     asked = [*(name for name, _ in goal.objectives), *goal.limit]
     course = {"moves": improvements(trials, goal), "volumes": volumes(trials, goal)}
-    return {**shares(trials, asked, metric), "course": course}
+    chains = msgspec.to_builtins(walked(trials, goal))
+    return {**shares(trials, asked, metric), "course": course, **({"chains": chains} if chains else {})}
 
 
 def decide(registry: Registry, seen: Look, made: Made, promote: bool) -> Decision:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from modelmill.search.chain import KEY, Chains, statistics
 from modelmill.search.pareto import Point, dominates, feasible, front, hypervolume, objectives
+from modelmill.search.past import past
 from modelmill.spec import Goal
 from modelmill.trial import Trial
 
@@ -60,6 +62,12 @@ def volumes(trials: Sequence[Trial], goal: Goal) -> list[tuple[int, float]]:
         kept = [*(other for other in kept if not dominates(place, other)), place]
         found.append((trial.number, round(volume / whole, 6)))
     return found
+
+
+def walked(trials: Iterable[Trial], goal: Goal) -> Chains | None:
+    """What the chains of an annealed search did; None where no trial was of a chain."""
+    history = [past(trial, goal) for trial in trials]
+    return statistics(history) if any(KEY in one.memo for one in history) else None
 
 
 def _moves(trials: Iterable[Trial], goal: Goal) -> list[tuple[Trial, tuple[float, ...]]]:

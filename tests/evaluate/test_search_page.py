@@ -148,3 +148,23 @@ def test_an_older_report_without_the_course_of_its_search_has_a_page() -> None:
     drawn = pictures(page(old))
     assert "importance for accuracy" in drawn
     assert story(old).moves == ()
+
+
+def test_the_chains_of_an_annealed_search_are_told_in_words_and_figures() -> None:
+    found = {
+        "words": ["2 chains of 40 draws", "the chains have settled (R-hat 1.02)"],
+        "numbers": {
+            "train.adam.learning_rate": {"quartiles": [0.001, 0.01, 0.05], "size": 12.4, "agreement": 1.021},
+            "arch.mlp.width": {"quartiles": [8, 16, 32], "size": None, "agreement": None},
+        },
+        "frequencies": {"arch": {"forest": 0.25, "mlp": 0.75}},
+        "transitions": {"arch": {"mlp": {"mlp": 6, "forest": 2}, "forest": {"mlp": 1}}},
+    }
+    text = page(report(trials(20), chains=found))
+    assert "The chains have settled (R-hat 1.02)." in text
+    assert cells(text, "chains") == [
+        ["train.adam.learning_rate", "0.01", "0.001 to 0.05", "12", "1.02"],
+        ["arch.mlp.width", "16", "8 to 32", "", ""],
+    ]
+    assert "forest 25 %, mlp 75 %" in text
+    assert "3 of 9" in text

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
-from modelmill.search.course import improvements, leaders, volumes
+from modelmill.search.course import improvements, leaders, volumes, walked
 from modelmill.search.pareto import front, hypervolume
 from modelmill.spec import Goal
 from modelmill.trial import Trial
@@ -59,3 +60,12 @@ def test_the_front_of_many_is_the_front() -> None:
     random = np.random.default_rng(1)
     many = [trial(number, *map(float, random.uniform(1, 12, 2))) for number in range(170)]
     assert leaders(many, BOTH) == front(many, BOTH)
+
+
+def test_chains_are_told_of_only_where_there_were_some() -> None:
+    assert walked([trial(0, 0.9, 1.0)], BOTH) is None
+    memo = {"anneal": {"chain": 0, "parent": None, "temperature": 1.0, "step": 0.1, "u": 0.5}}
+    chained = replace(trial(0, 0.9, 1.0), settings={"width": 3}, memo={"member": "anneal", **memo})
+    found = walked([chained], BOTH)
+    assert found is not None
+    assert (found.chains, found.numbers["width"].mean) == (1, 3.0)
