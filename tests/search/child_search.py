@@ -5,8 +5,10 @@ Usage: child_search.py DATABASE_URL [LARGEST_FILE]
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -45,6 +47,23 @@ def grow(payload: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if width in (9, 10, 11):
         raise ValueError(f"width {width} does not work")
     yield {"metrics": {"accuracy": score}, "costs": {"size_bytes": 1000.0 * width}, "artifact": b"graph"}
+
+
+def set_up_wild(arguments: None) -> Any:
+    """Nothing to set up."""
+    return wild
+
+
+def wild(payload: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The first candidate ends its process, the second hangs, the third takes all memory, the others are well."""
+    if payload["number"] == 0:
+        os._exit(3)
+    while payload["number"] == 1:
+        time.sleep(60)
+    kept = []
+    while payload["number"] == 2:
+        kept.append(b"x" * 20_000_000)
+    yield {"metrics": {"accuracy": 0.5}}
 
 
 def main(url: str, largest: int = 0) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from child_search import set_up_wild
 from test_resume import CHILD, ledger, run
 from test_search import STUDY, Inline, grow, judge, keep, study
 from test_search import run as searched
 
 from modelmill.contracts import Pick, Sampler
 from modelmill.errors import RegistryError, SpecError, StorageError, UsageError, WorkError
+from modelmill.execute.local import Pool
 from modelmill.search.ledger import Ledger
 from modelmill.search.search import search
 from modelmill.space import Space
@@ -122,6 +124,15 @@ def test_an_objective_that_always_raises_is_given_up_with_its_error_and_what_to_
         searched(study(budget=Budget(trials=50)), Inline(fails), empty)
     assert raised.value.hint
     assert [trial.error for trial in empty.trials()] == ["no such column"] * 5
+
+
+def test_trials_that_crash_hang_or_grow_are_in_the_ledger_with_what_happened(empty: Ledger) -> None:
+    with Pool(1, set_up_wild, time_limit_s=4.0, memory_limit_mb=500.0) as pool:
+        searched(study(budget=Budget(trials=4)), pool, empty, lambda result: {})
+    found = empty.trials()
+    assert [trial.state for trial in found] == ["failed", "failed", "failed", "done"]
+    for trial, words in zip(found, ("exit code 3", "took longer than 4 s", "over the limit of 500 MB"), strict=False):
+        assert words in trial.error
 
 
 def test_a_clock_that_jumps_changes_nothing(empty: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
