@@ -119,4 +119,4 @@ def test_every_method_round_trips_through_a_spec(entry):
 
 def test_families_and_names_agree_with_the_files():
     assert "arch" in families()
-    assert set(names("arch")) == {p.stem for p in (ROOT / "arch").glob("*.py")} - {"__init__", "blocks"}
+    assert set(names("arch")) == {p.stem for p in (ROOT / "arch").glob("*.py")} - {"__init__"}

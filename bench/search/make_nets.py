@@ -56,8 +56,8 @@ def key_of(canonical: Mapping[str, Any]) -> str:
 def nets() -> Iterator[Any]:
     """Every distinct network of the space, in a fixed order."""
     from modelmill.arch.cell import Cell
-    from modelmill.arch.wiring import flags, wiring
-    from modelmill.arch.wiring_order import canonical
+    from modelmill.network.wiring import flags, wiring
+    from modelmill.network.wiring_order import canonical
 
     rows = [[(1,)], *(list(itertools.product((0, 1), repeat=n)) for n in (2, 3, 4))]
     cells = {

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from modelmill.arch.wiring import Wiring, flags, wiring
-from modelmill.arch.wiring_order import canonical
 from modelmill.contracts import Arch
 from modelmill.errors import SpecError, UnknownName
 from modelmill.model import Kind
+from modelmill.network.wiring import Wiring, flags, wiring
+from modelmill.network.wiring_order import canonical
 from modelmill.signature import Signature
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Cell(Arch):
     comes in, the output reads what nobody else does, identities pass on what they read, and a value that arrives by
     several ways counts once.
 
-    The body is a `Sequential`: the stem (a convolution of 3, or a linear map), then `Graph`s of `arch/graphbody.py`
+    The body is a `Sequential`: the stem (a convolution of 3, or a linear map), then `Graph`s of `network/graphbody.py`
     with a convolution of 3 and stride 2 before each later stage, then the head.
 
     Ying et al. (2019), https://arxiv.org/abs/1902.09635; Zoph et al. (2018), https://arxiv.org/abs/1707.07012
@@ -98,7 +98,7 @@ class Cell(Arch):
 
     def __call__(self, signature: Signature, features: tuple[int, ...], seed: int) -> Any:
         """An `nn.Sequential` from (batch, *features) to (batch, outputs)."""
-        from modelmill.arch.blocks import outputs, seeded
+        from modelmill.network.blocks import outputs, seeded
 
         kind = KINDS[len(features)]
         cell = self._wiring(OPERATIONS[kind][0])
@@ -130,7 +130,7 @@ class Cell(Arch):
     def _body(self, cell: Wiring, kind: str, features: tuple[int, ...], outputs: int) -> Any:
         from torch import nn
 
-        from modelmill.arch.graphbody import graph, plain
+        from modelmill.network.graphbody import graph, plain
 
         stride = 1 if kind == "table" else self.stride or (2 if min(features[1:]) >= 16 else 1)
         layers: list[nn.Module] = []

@@ -20,7 +20,7 @@ class Cnn(Arch):
 
     The body is one flat `nn.Sequential`: the stem (`Conv2d`, `BatchNorm2d`, `ReLU`), then the blocks of every stage,
     then the head. A plain block is `Conv2d`, `BatchNorm2d`, `ReLU`; with `residual` it is one `Residual` of
-    `arch/blocks.py`, whose body is conv, norm, ReLU, conv, norm. The first block of a later stage has stride 2. The
+    `network/blocks.py`, whose body is conv, norm, ReLU, conv, norm. The first block of a later stage has stride 2. The
     head is `AdaptiveAvgPool2d(1)` (where it averages), `Flatten`, `Dropout` (where asked for), `Linear`. Without `norm`
     there are no batch norms, and convolutions have a bias. Channels can be sliced between neighbours of the Sequential;
     those of a Residual's output are tied to its input's where the shortcut is an `Identity`.
@@ -55,7 +55,7 @@ class Cnn(Arch):
 
     def __call__(self, signature: Signature, features: tuple[int, ...], seed: int) -> Any:
         """An `nn.Sequential` from (batch, channels, height, width) to (batch, outputs)."""
-        from modelmill.arch.blocks import outputs, seeded
+        from modelmill.network.blocks import outputs, seeded
 
         if len(features) != 3:
             wanted = "cnn takes images of (channels, height, width)"
@@ -97,7 +97,7 @@ class Cnn(Arch):
     def _residual(self, given: int, made: int, stride: int) -> list[nn.Module]:
         from torch import nn
 
-        from modelmill.arch.blocks import Residual
+        from modelmill.network.blocks import Residual
 
         inner = [*self._conv(given, made, stride), *self._bare(made, made, 1, self.kernel)]
         same = given == made and stride == 1

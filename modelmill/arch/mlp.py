@@ -39,14 +39,14 @@ class Mlp(Arch):
 
     def __call__(self, signature: Signature, features: tuple[int, ...], seed: int) -> Any:
         """An `nn.Sequential` from (batch, *features) to (batch, outputs)."""
-        from modelmill.arch.blocks import outputs, seeded
+        from modelmill.network.blocks import outputs, seeded
 
         return seeded(lambda: self._body(features, outputs(signature)), seed)
 
     def _body(self, features: tuple[int, ...], outputs: int) -> Any:
         from torch import nn
 
-        from modelmill.arch.blocks import activation
+        from modelmill.network.blocks import activation
 
         layers: list[Any] = [nn.Flatten()] if len(features) > 1 else []
         given = math.prod(features)

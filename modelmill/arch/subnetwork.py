@@ -38,8 +38,8 @@ class Subnetwork(Heir):
         """A smaller copy of the base's module."""
         import copy
 
-        from modelmill.arch.blocks import outputs
-        from modelmill.arch.slicing import channels, kept, prune, without
+        from modelmill.network.blocks import outputs
+        from modelmill.network.slicing import channels, kept, prune, without
 
         fitting(self.model, base, features)
         module = without(copy.deepcopy(base.value), [bool(flag) for flag in self.blocks])

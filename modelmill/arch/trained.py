@@ -29,7 +29,7 @@ class Trained(Heir):
         """A copy of the base's module, its head for the outputs of `signature`."""
         import copy
 
-        from modelmill.arch.blocks import outputs
+        from modelmill.network.blocks import outputs
 
         fitting(self.model, base, features)
         module = copy.deepcopy(base.value)
@@ -51,7 +51,7 @@ def renew_head(module: Any, outputs: int, seed: int) -> None:
     """Give a network a new last layer, in place, where it has another number of outputs."""
     from torch import nn
 
-    from modelmill.arch.blocks import seeded
+    from modelmill.network.blocks import seeded
 
     path = next((name for name, layer in reversed(list(module.named_modules())) if isinstance(layer, nn.Linear)), None)
     if path is None:

@@ -179,7 +179,7 @@ def _plain(type: str) -> Callable[[Any, str, Writer, str], str]:
 
 
 def _recurrent(module: Any, value: str, writer: Writer, path: str) -> str:
-    """A gated recurrent unit, as in arch/graphbody.py: ONNX has the steps first, and the gates in another order."""
+    """A gated recurrent unit, as in network/graphbody.py: ONNX has the steps first, and the gates in another order."""
     gru = module.gru
     width = gru.hidden_size
     gates = np.arange(3 * width).reshape(3, width)[[1, 0, 2]].ravel()

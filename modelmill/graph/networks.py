@@ -64,7 +64,7 @@ def _folds(name: str, following: Any) -> bool:
 
 
 def _residual(module: Any, value: str, writer: Writer, path: str) -> str:
-    """`after(body(x) + shortcut(x))`, as in arch/blocks.py."""
+    """`after(body(x) + shortcut(x))`, as in network/blocks.py."""
     body = _run(list(leaves(module.body, f"{path}.body")), value, writer)
     shortcut = _run(list(leaves(module.shortcut, f"{path}.shortcut")), value, writer)
     total = writer.op("Add", [body, shortcut])
@@ -72,7 +72,7 @@ def _residual(module: Any, value: str, writer: Writer, path: str) -> str:
 
 
 def _graph(module: Any, value: str, writer: Writer, path: str) -> str:
-    """Nodes on the sums of what they read, as in arch/graphbody.py."""
+    """Nodes on the sums of what they read, as in network/graphbody.py."""
     values = [value]
     for number, (node, row) in enumerate(zip(module.nodes, module.reads[:-1], strict=True)):
         given = _added([values[i] for i in row], writer)
@@ -91,7 +91,7 @@ def _added(values: list[str], writer: Writer) -> str:
 
 
 def _mixture(module: Any, value: str, writer: Writer, path: str) -> str:
-    """The mean of what the members say, as in arch/mixture.py."""
+    """The mean of what the members say, as in network/mixture.py."""
     steps = [list(leaves(member, f"{path}.members.{number}")) for number, member in enumerate(module.members)]
     said = [_run(found, value, writer) for found in steps]
     if not module.classify:

@@ -63,7 +63,7 @@ def _body(reference: str, registry: Registry) -> Body:
         raise ModelError(reference, "keeps no network to start from", "Start from a version with a network as body.")
     from safetensors.torch import load
 
-    from modelmill.arch.mixture import like
+    from modelmill.network.mixture import like
 
     kept = msgspec.json.decode(registry.file(version, "body.json"), type=dict[str, Any])
     if "arch" not in kept or "features" not in kept:

@@ -23,8 +23,8 @@ def with_head(model: Model, task: Task, renew: bool, seed: int) -> Model:
     renew: start it anew in any case. The model that is given is left as found. A network without a linear layer is
     taken to fit; to renew its head is refused with a ModelError.
     """
-    from modelmill.arch.blocks import seeded
     from modelmill.arch.trained import renew_head
+    from modelmill.network.blocks import seeded
 
     module = copy.deepcopy(model.body.value)
     before = _last(module)

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from modelmill.arch.cell import OPERATIONS, Cell, space
-from modelmill.arch.graphbody import Graph
-from modelmill.arch.slicing import channels, prune
 from modelmill.errors import OutOfBounds, SpecError, UnknownName
 from modelmill.method import decode
+from modelmill.network.graphbody import Graph
+from modelmill.network.slicing import channels, prune
 from modelmill.signature import Signature
 from modelmill.space import Dimension
 from modelmill.spec import check, pick, read

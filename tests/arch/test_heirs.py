@@ -7,12 +7,12 @@ from torch import nn
 
 from modelmill.arch.cnn import Cnn
 from modelmill.arch.mlp import Mlp
-from modelmill.arch.slicing import channels, removable
 from modelmill.arch.subnetwork import Subnetwork
 from modelmill.arch.trained import Trained
 from modelmill.errors import ModelError, SpecError, UnknownModel
 from modelmill.mill import build
 from modelmill.model import Body
+from modelmill.network.slicing import channels, removable
 from modelmill.signature import Field, Signature
 from modelmill.store.home import Home
 

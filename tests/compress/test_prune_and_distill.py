@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelmill.arch.slicing import channels, cut, kept, prune
 from modelmill.compress.distill.soft import Soft
 from modelmill.compress.prune.magnitude import Magnitude
 from modelmill.compress.prune.masking import masks, zeros
 from modelmill.compress.prune.weights import Weights
 from modelmill.errors import ModelError
 from modelmill.graph.export import export
+from modelmill.network.slicing import channels, cut, kept, prune
 from modelmill.train.trainers.adam import Adam
 
 MLP = {"method": "mlp", "width": 16, "depth": 2}

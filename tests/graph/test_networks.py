@@ -11,7 +11,6 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from modelmill.arch.blocks import Residual, seeded
 from modelmill.arch.cnn import Cnn
 from modelmill.errors import ModelError
 from modelmill.fragment import Writer
@@ -20,6 +19,7 @@ from modelmill.graph.build import to_onnx
 from modelmill.graph.emit import emit
 from modelmill.graph.networks import leaves
 from modelmill.model import Body
+from modelmill.network.blocks import Residual, seeded
 from modelmill.signature import Field, Signature
 
 DIGITS = (load_digits().data.reshape(-1, 1, 8, 8) / 16).astype(np.float32)

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from modelmill.arch.mixture import Mixture, like, mixed
 from modelmill.data.read import read as load
 from modelmill.data.split import split
 from modelmill.dataset import Splits
@@ -24,6 +23,7 @@ from modelmill.method import decode
 from modelmill.metrics.score import score
 from modelmill.mill import build
 from modelmill.model import Body, Model, Part
+from modelmill.network.mixture import Mixture, like, mixed
 from modelmill.prepare.chain import defaults, prepare
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
@@ -31,7 +31,8 @@ from modelmill.signature import Signature
 from modelmill.store.home import Home
 from modelmill.task.classify import Classify
 from modelmill.train.answer import forward
-from modelmill.train.chains.chain import read
+from modelmill.train.chains.chain import Chain, Chunk, read
+from modelmill.train.chains.consensus import spread
 from modelmill.train.rows import rows
 from modelmill.train.trainers.adam import Adam
 from modelmill.train.trainers.mcmc import Mcmc
@@ -258,10 +259,13 @@ def test_a_run_whose_process_was_killed_goes_on_to_the_same_chain(make, judge, t
     assert killed.returncode == -9, killed.stderr
     model, data, task = make("regress", MLP)
     settings = {"epochs": 12, "cycles": 2, "burn_in": 0.2, "chunk": 3}
-    whole = list(Mcmc(**settings)(model, data, task, judge, 7))
-    resumed = list(Mcmc(**settings, store=str(tmp_path))(model, data, task, judge, 7))
+    whole = list(Mcmc(**settings, store=str(full))(model, data, task, judge, 7))
+    resumed = list(Mcmc(**settings, store=str(half))(model, data, task, judge, 7))
     assert [step.step for step in resumed] == [7, 8, 9, 10, 11, 12, 12]
     assert [dict(step.values) for step in resumed] == [dict(step.values) for step in whole[6:]]
+    files = [{path.name: path.read_bytes() for path in store.glob("*/*")} for store in (half, full)]
+    assert len(files[0]) == 5
+    assert files[0] == files[1]
     assert same(weights(whole[-1].result), weights(resumed[-1].result))
 
 
@@ -305,6 +309,15 @@ def test_a_whole_chain_is_not_drawn_again_and_serves_more_members(stored):
     assert len(again) == 1
     assert same(weights(again[-1].result), weights(steps[-1].result))
     assert len(call(members=3)[-1].result.body.value.members) == 3
+
+
+def test_members_end_equal_parts_of_all_chains():
+    chain = Chain(None, "")
+    for first in (0, 2):
+        draws = [[[10.0 * number + first + draw] for draw in range(2)] for number in range(2)]
+        chain.append(Chunk({"draw/weights": torch.tensor(draws)}, {}))
+    chosen = {count: [float(weights) for weights in spread(chain, count)] for count in (1, 2, 4, 9)}
+    assert chosen == {1: [13], 2: [3, 13], 4: [1, 3, 11, 13], 9: [0, 1, 2, 3, 10, 11, 12, 13]}
 
 
 @pytest.mark.parametrize("harm", ["cut", "changed", "empty"])

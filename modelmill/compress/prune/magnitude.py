@@ -44,7 +44,7 @@ class Magnitude(Compressor):
         """Prune and retrain a copy of the model."""
         import copy
 
-        from modelmill.arch.slicing import kept, parameters, prune
+        from modelmill.network.slicing import kept, parameters, prune
         from modelmill.train.fit import Recipe, Training
 
         network = copy.deepcopy(model.body.value)

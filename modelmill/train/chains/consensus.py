@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax, mse_loss
 
-from modelmill.arch.mixture import mixed
+from modelmill.network.mixture import mixed
 from modelmill.train.chains.chain import Chain
 from modelmill.train.chains.posterior import Posterior
 from modelmill.train.fit import Objective
 
 
 def spread(chain: Chain, count: int) -> list[Tensor]:
-    """The weights of so many draws, or of all where there are fewer, evenly spread over each chain in turn."""
+    """The weights of so many draws, or of all where there are fewer: the last of every equal part of all chains."""
     sizes = [chunk.tensors["draw/weights"].shape[:2] for chunk in chain.chunks() if "draw/weights" in chunk.tensors]
     chains, draws = sizes[0][0], sum(size[1] for size in sizes)
-    wanted = np.linspace(0, chains * draws - 1, min(count, chains * draws)).round().astype(int).tolist()
+    count = min(count, chains * draws)
+    wanted = [math.ceil(chains * draws * part / count) - 1 for part in range(1, count + 1)]
     found: dict[int, Tensor] = {}
     first = 0
     for chunk in chain.chunks():

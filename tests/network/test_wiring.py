@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelmill.arch.wiring import Wiring, flags, repair, wiring
-from modelmill.arch.wiring_order import canonical
 from modelmill.errors import SpecError
+from modelmill.network.wiring import Wiring, flags, repair, wiring
+from modelmill.network.wiring_order import canonical
 
 OPERATIONS = ["conv3", "max", "identity"]
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modelmill.arch.blocks import Residual
-from modelmill.arch.graphbody import Graph
 from modelmill.errors import ModelError
+from modelmill.network.blocks import Residual
+from modelmill.network.graphbody import Graph
 
 ACTIVE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.ELU, nn.Hardswish),

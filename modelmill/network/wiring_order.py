@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelmill.arch.wiring import Wiring, repair
+from modelmill.network.wiring import Wiring, repair
 
 Colors = tuple[int, ...]
 """For every value, and last the output, the place of its class: equal numbers could not be told apart so far."""

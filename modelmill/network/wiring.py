@@ -47,7 +47,7 @@ def repair(wiring: Wiring, most: int = 0) -> Wiring:
     mended = _joined(_without_identities(_forward(wiring)))
     if not most or mended.edges <= most:
         return mended
-    from modelmill.arch.wiring_order import ordered
+    from modelmill.network.wiring_order import ordered
 
     # In one order, so that of equal graphs the same edges go.
     while mended.edges > most:

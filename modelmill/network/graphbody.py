@@ -8,8 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from modelmill.arch.blocks import activation
-from modelmill.arch.wiring import Wiring
+from modelmill.network.blocks import activation
+from modelmill.network.wiring import Wiring
 
 CONV = {"image": nn.Conv2d, "sequence": nn.Conv1d}
 NORM = {"table": nn.BatchNorm1d, "image": nn.BatchNorm2d, "sequence": nn.BatchNorm1d}
