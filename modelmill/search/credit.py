@@ -13,8 +13,8 @@ from modelmill.search.past import order
 
 Array = np.ndarray[Any, Any]
 
-TOP = 0.1
-"""A trial earns something where it is among this part of all trials before it."""
+START = 0.05
+"""What every member counts as having earned for a unit of cost, so that one success does not decide."""
 
 
 def shares(history: History, members: Sequence[str], least: float, memory: float) -> Array:
@@ -35,29 +35,27 @@ def shares(history: History, members: Sequence[str], least: float, memory: float
             spent[i] += one.work / typical if one.work > 0 and typical > 0 else 1.0
     rates = np.where(spent > 0, earned / np.maximum(spent, 1e-9), np.inf)
     known = rates[np.isfinite(rates)]
-    rates = np.where(np.isfinite(rates), rates, known.max() if len(known) else 1.0) + 1e-3
+    rates = np.where(np.isfinite(rates), rates, known.max() if len(known) else 1.0) + START
     return np.asarray(least / len(members) + (1 - least) * rates / rates.sum())
 
 
 def rewards(history: History) -> list[float]:
-    """What each trial earned: up to 1 the nearer it came to the best of those before, 2 where it was better than all.
+    """What each trial earned: 1 where it was better than all before it, else nothing.
+
+    Coming close to the best earns nothing: it is done most cheaply by trying the best once more, a little changed.
 
     >>> from modelmill.history import Past
     >>> rewards([Past(0, {}, "done", (2.0,)), Past(1, {}, "done", (1.0,)), Past(2, {}, "done", (3.0,))])
-    [0.0, 2.0, 0.0]
+    [0.0, 1.0, 0.0]
     """
     place = {one.number: i for i, one in enumerate(order(history))}
-    before: list[int] = []
+    best: int | None = None
     found = []
     for one in history:
         rank = place.get(one.number)
-        if rank is None:
-            found.append(0.0)
-            continue
-        ahead = sum(other < rank for other in before)
-        share = ahead / max(TOP * len(before), 1.0)
-        found.append(0.0 if not before else 2.0 if ahead == 0 else max(0.0, 1.0 - share))
-        before.append(rank)
+        found.append(float(rank is not None and best is not None and rank < best))
+        if rank is not None and (best is None or rank < best):
+            best = rank
     return found
 
 

@@ -11,6 +11,9 @@ from modelmill.contracts import Pick
 from modelmill.history import History, Past, Suggestion
 from modelmill.space import Dimension, Settings, Space
 
+DRAWN = "tpe:relative_params:0"
+"""Where TPE notes what it drew for a running trial, also on branches not taken: a resumed search has no such note."""
+
 PENALTY = 1e3
 """By how much a candidate that failed or was refused counts as missing its limits."""
 
@@ -65,6 +68,7 @@ class _Follower:
             self._study.sampler = sampler
             asked = self._study.ask()
             settings = self._space.answered(lambda dimension: _suggest(asked, dimension))
+            self._study._storage.set_trial_system_attr(asked._trial_id, DRAWN, "")
         self._asked = (asked, settings)
         return settings
 

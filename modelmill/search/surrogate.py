@@ -26,6 +26,8 @@ FLOOR = 0.01
 """What is added before a logarithm, as a part of the median distance from the best loss."""
 DRAWS = 32
 """Draws by which the improvement of several objectives is averaged."""
+FITTED = 100
+"""Trials that a shape is fitted to at most."""
 KEPT = 12
 """Shapes that are remembered."""
 
@@ -106,8 +108,8 @@ class Shapes:
 
     def of(self, seen: Seen) -> Shape:
         """The shape that is fitted to a part of what was seen: so many trials that few are new since the last fit."""
-        count = refit_at(len(seen.values))
-        features, values = seen.features[:count], standard(seen.values[:count])
+        chosen = few(seen.values[: refit_at(len(seen.values))])
+        features, values = seen.features[chosen], standard(seen.values[chosen])
         key = features.tobytes() + values.tobytes()
         if key not in self._known:
             self._known[key] = fit(features, self.encoding.group, values)
@@ -116,24 +118,39 @@ class Shapes:
         self._known.move_to_end(key)
         return self._known[key]
 
-    def scaled(self, features: Array, losses: Array) -> Array:
-        """Losses as they are, or their logarithms: as a process explains them better."""
-        count = refit_at(len(losses))
+    def scaled(self, features: Array, losses: Array) -> tuple[Array, Shape]:
+        """Losses as they are, or their logarithms: as a process explains them better; and its shape."""
+        chosen = few(losses[: refit_at(len(losses))])
         found = []
         for scale in (plain, logged):
-            values, squeezed = scale(losses[:count])
-            found.append(self.of(Seen(features, values)).evidence + squeezed)
-        return (plain if found[0] >= found[1] else logged)(losses)[0]
+            values, squeezed = scale(losses[chosen])
+            shape = self.of(Seen(features[chosen], values))
+            found.append((shape.evidence + squeezed, shape))
+        scale, (_, shape) = (plain, found[0]) if found[0][0] >= found[1][0] else (logged, found[1])
+        return scale(losses)[0], shape
 
-    def process(self, seen: Seen, pending: Array) -> Process:
+    def process(self, shape: Shape, seen: Seen, pending: Array) -> Process:
         """A process that has seen it all, and believes in its own mean at pending features (rows, features)."""
-        shape = self.of(seen)
         found = condition(shape, seen.features, self.encoding.group, seen.values)
         if not len(pending):
             return found
         mean, _ = found.at(pending)
         features = np.concatenate([seen.features, pending])
         return condition(shape, features, self.encoding.group, np.concatenate([seen.values, mean]))
+
+
+def few(values: Array) -> Array:
+    """The places of at most FITTED values, in their order: the lowest half of the number, and others evenly.
+
+    >>> len(few(np.arange(500.0))), few(np.array([3.0, 1.0])).tolist()
+    (100, [0, 1])
+    """
+    if len(values) <= FITTED:
+        return np.arange(len(values))
+    ranked = np.argsort(values, kind="stable")
+    rest = ranked[FITTED // 2 :]
+    evenly = rest[np.linspace(0, len(rest) - 1, FITTED - FITTED // 2).astype(int)]
+    return np.sort(np.concatenate([ranked[: FITTED // 2], evenly]))
 
 
 def refit_at(count: int) -> int:
@@ -160,9 +177,10 @@ def believed(shapes: Shapes, tried: Tried, newest: int, draw: np.random.Generato
     losses = np.array([history[i].losses for i in chosen], float)
     if len(chosen) < 2:
         return None
-    values = np.stack([shapes.scaled(features[chosen], column) for column in losses.T], axis=1)
+    learned = [shapes.scaled(features[chosen], column) for column in losses.T]
+    values = np.stack([column for column, _ in learned], axis=1)
     good = np.array([i in set(able) for i in chosen])
-    models = [shapes.process(Seen(features[chosen], column), pending) for column in values.T]
+    models = [shapes.process(shape, Seen(features[chosen], column), pending) for column, shape in learned]
     if len(models) == 1:
         return Improvement(models[0], float(values[good, 0].min()), limits)
     mixture = draw.dirichlet(np.ones(len(models)))
@@ -191,7 +209,8 @@ def kept(shapes: Shapes, history: Sequence[Past], features: Array, pending: Arra
     finite = misses[np.isfinite(misses) & (misses > 0)]
     middle = float(np.median(finite)) if len(finite) else 1.0
     values = np.where(misses > 0, 0.25 + 0.75 * _share(misses, middle), -1.0)
-    return shapes.process(Seen(features[judged], values), pending)
+    seen = Seen(features[judged], values)
+    return shapes.process(shapes.of(seen), seen, pending)
 
 
 def _share(misses: Array, middle: float) -> Array:

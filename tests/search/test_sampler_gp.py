@@ -76,9 +76,9 @@ def test_losses_of_many_magnitudes_are_learned_by_their_logarithm_and_others_as_
     features, values = points(30)
     shapes = Shapes(Encoding(Space(numbers)))
     wide = np.tile(features, 2)[:, : len(Space(numbers).dimensions)]
-    assert shapes.scaled(wide, values) == pytest.approx(plain(values)[0])
+    assert shapes.scaled(wide, values)[0] == pytest.approx(plain(values)[0])
     steep = np.exp(6 * wide[:, 0]) ** 2
-    assert shapes.scaled(wide, steep) == pytest.approx(logged(steep)[0])
+    assert shapes.scaled(wide, steep)[0] == pytest.approx(logged(steep)[0])
 
 
 def test_a_code_gives_its_settings_back_on_every_branch() -> None:

@@ -10,6 +10,7 @@ from modelmill.errors import SpecError, UnknownName
 from modelmill.history import Past, Suggestion
 from modelmill.search.credit import rewards, shares
 from modelmill.search.samplers.portfolio import Portfolio
+from modelmill.search.samplers.tpe import Tpe
 from modelmill.space import Space
 
 
@@ -17,17 +18,15 @@ def trial(number: int, loss: float, member: str = "", work: float = 0.0) -> Past
     return Past(number, {}, "done", (loss,), work=work, memo={"member": member} if member else {})
 
 
-def test_the_best_so_far_earns_two_and_the_middle_nothing() -> None:
-    history = [trial(i, loss) for i, loss in enumerate([5.0, 4.0, 4.5, 6.0, 1.0])]
-    assert rewards(history) == [0.0, 2.0, 0.0, 0.0, 2.0]
-    many = [trial(i, float(i)) for i in range(20)]
-    assert rewards([*many, trial(20, 0.5)])[20] == pytest.approx(0.5)
+def test_a_new_best_earns_one_and_what_comes_close_nothing() -> None:
+    assert rewards([trial(i, loss) for i, loss in enumerate([5.0, 4.0, 4.1, 6.0, 1.0])]) == [0.0, 1.0, 0.0, 0.0, 1.0]
+    assert rewards([trial(0, 5.0), Past(1, {}, "failed"), trial(2, 5.0)]) == [0.0, 0.0, 0.0]
 
 
 def test_what_runs_has_earned_nothing_and_costs_nothing_yet() -> None:
     history = [trial(0, 3.0), trial(1, 2.0, "gp"), trial(2, 4.0, "tpe")]
     running = Past(3, {}, "running", memo={"member": "gp"})
-    assert rewards([*history, running]) == [0.0, 2.0, 0.0, 0.0]
+    assert rewards([*history, running]) == [0.0, 1.0, 0.0, 0.0]
     before, after = (shares(one, ("gp", "tpe"), 0.3, 1.0) for one in (history, [*history, running]))
     assert after == pytest.approx(before)
 
@@ -88,3 +87,7 @@ def test_first_trials_are_farther_apart_than_by_chance() -> None:
         picked = [space.random(draw) for _ in range(8)]
         chance.append(min(space.distance(a, b) for i, a in enumerate(picked) for b in picked[:i]))
     assert closest > np.median(chance)
+
+
+def test_what_tpe_drew_for_branches_not_taken_is_forgotten_while_the_trial_runs() -> None:
+    asked(Tpe(startup=6), mixed, hard, 30, workers=3, seed=1, fresh=True)
