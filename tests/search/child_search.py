@@ -55,15 +55,16 @@ def set_up_wild(arguments: None) -> Any:
 
 
 def wild(payload: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The first candidate ends its process, the second hangs, the third takes all memory, the others are well."""
-    if payload["number"] == 0:
+    """The candidate of x = 0 ends its process, that of 0.5 hangs, that of 1 takes all memory, all others are well."""
+    x = payload["settings"]["x"]
+    if x == 0:
         os._exit(3)
-    while payload["number"] == 1:
+    while x == 0.5:
         time.sleep(60)
     kept = []
-    while payload["number"] == 2:
+    while x == 1:
         kept.append(b"x" * 20_000_000)
-    yield {"metrics": {"accuracy": 0.5}}
+    yield {"metrics": {"accuracy": x}}
 
 
 def main(url: str, largest: int = 0) -> None:

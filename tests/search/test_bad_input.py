@@ -126,13 +126,23 @@ def test_an_objective_that_always_raises_is_given_up_with_its_error_and_what_to_
     assert [trial.error for trial in empty.trials()] == ["no such column"] * 5
 
 
-def test_trials_that_crash_hang_or_grow_are_in_the_ledger_with_what_happened(empty: Ledger) -> None:
-    with Pool(1, set_up_wild, time_limit_s=4.0, memory_limit_mb=500.0) as pool:
-        searched(study(budget=Budget(trials=4)), pool, empty, lambda result: {})
-    found = empty.trials()
-    assert [trial.state for trial in found] == ["failed", "failed", "failed", "done"]
-    for trial, words in zip(found, ("exit code 3", "took longer than 4 s", "over the limit of 500 MB"), strict=False):
-        assert words in trial.error
+@pytest.mark.parametrize(
+    ("x", "limits", "words"),
+    [
+        (0.0, {}, "the worker ended with exit code 3"),
+        (0.5, {"time_limit_s": 1.0}, "took longer than 1 s"),
+        (1.0, {"memory_limit_mb": 400.0}, "over the limit of 400 MB"),
+    ],
+)
+def test_a_trial_that_crashes_hangs_or_grows_is_in_the_ledger_with_what_happened(
+    empty: Ledger, x: float, limits: dict[str, float], words: str
+) -> None:
+    two = study(first=[{"x": x}, {"x": 0.25}], budget=Budget(trials=2))
+    with Pool(1, set_up_wild, **limits) as pool:  # type: ignore[arg-type]
+        searched(two, pool, empty, lambda result: {})
+    first, second = empty.trials()
+    assert (first.state, second.state) == ("failed", "done")
+    assert words in first.error
 
 
 def test_a_clock_that_jumps_changes_nothing(empty: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
