@@ -185,7 +185,8 @@ def _figures(told: Story, trial: Trial) -> list[tuple[str, str]]:
 
 def _going(told: Story, trial: Trial) -> Row:
     """A trial that runs: what it is, and the last that was heard of it."""
-    point = trial.curve[-1] if trial.curve else None
+    judged = [point for point in trial.curve if any(name.startswith("valid_") for name in point.values)]
+    point = (judged or trial.curve)[-1] if trial.curve else None
     values = list(point.values.items())[-3:] if point else []
     heard = ", ".join(f"{words(name.removeprefix('valid_'))} {figure(value)}" for name, value in values)
     return {"number": trial.number, "is": _called(told, trial), "step": point.step if point else 0, "heard": heard}

@@ -13,8 +13,11 @@ from msgspec.structs import replace
 from visits import Page, get
 
 from modelmill.console.pages import Pages
+from modelmill.evaluate.charts.axes import dot, svg
+from modelmill.evaluate.charts.parallel import Rail, Thread, parallel
 from modelmill.registry.registry import Registry
 from modelmill.search.ledger import Ledger
+from modelmill.serve.http import Reply, send_reply
 from modelmill.serve.server import Service
 from modelmill.store.home import Home
 from modelmill.trial import Point, Trial
@@ -161,6 +164,48 @@ def test_looking_at_a_run_loads_none_of_what_training_needs(place, ledger):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def dom(url, folder):
+    """The document after its scripts have run."""
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={folder}/profile"]
+    command = [CHROMIUM, *flags, "--virtual-time-budget=12000", "--dump-dom", url]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+PROBE = """
+const tip = document.getElementById("tip");
+const point = (mark, x, y) => {
+  mark.dispatchEvent(new PointerEvent("pointermove", { bubbles: true, clientX: x, clientY: y }));
+  return [tip.hidden ? "" : tip.textContent, [...document.querySelectorAll(".near")].map((one) => one.tagName).join()];
+};
+const dot = document.querySelector("circle"), picture = document.querySelector(".parallel");
+const box = picture.getBoundingClientRect(), line = picture.querySelector("[data-n='2']").getBoundingClientRect();
+const said = [point(dot, 5, 5), point(document.body, 1, 1), point(picture, (line.left + line.right) / 2, line.top + 1)];
+document.body.textContent = JSON.stringify(said);
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_pointing_at_a_mark_tells_of_its_trial_and_shows_it_in_all_pictures(tmp_path):
+    rails = [Rail("width", [1, 5]), Rail("depth", [1, 5])]
+    lines = parallel(rails, [Thread(1, "thread", "trial 1"), Thread(2, "thread", "trial 2")])
+    dots = svg("dots", dot(10, 10, 4, "kept", "trial 1: mlp", 1))
+    body = f'{dots}{lines}<div id="tip" hidden></div><script src="/static/pictures.js"></script>'
+
+    async def probe(scope, receive, send):
+        if scope["path"] == "/probe":
+            page = f'<!doctype html><body>{body}<script src="/probe.js"></script></body>'
+            await send_reply(Reply(200, page.encode(), "text/html"), send)
+        elif scope["path"] == "/probe.js":
+            await send_reply(Reply(200, PROBE.encode(), "text/javascript"), send)
+        else:
+            await Pages(None)(scope, receive, send)
+
+    place = Home(tmp_path / "home")
+    with Service(Registry(place.database, place.blobs), [], pages=probe) as service:
+        found = json.loads(re.search(r"<body>(\[.*\])", dom(f"{service.url}/probe", tmp_path))[1])
+    assert found == [["trial 1: mlp", "circle,polyline"], ["", ""], ["trial 2", "polyline"]]
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_an_open_page_takes_up_what_happens_and_stops_asking_when_the_run_ends(place, ledger, tmp_path):
     pages, asked = Pages(None, place.database), []
@@ -175,9 +220,7 @@ def test_an_open_page_takes_up_what_happens_and_stops_asking_when_the_run_ends(p
         await pages(scope, receive, send)
 
     with Service(Registry(place.database, place.blobs), [], pages=watched) as service:
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={tmp_path}/profile"]
-        command = [CHROMIUM, *flags, "--virtual-time-budget=12000", "--dump-dom", f"{service.url}/runs/1"]
-        text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        text = dom(f"{service.url}/runs/1", tmp_path)
     assert "The best so far: trial 11" in text
     assert 'data-state="finished"' in text
     assert 'id="problem" class="problem" role="alert" hidden' in text
