@@ -253,9 +253,9 @@ for progress in trainer(model, data, task, lambda model: 0.0, 7):
 
 def test_a_run_whose_process_was_killed_goes_on_to_the_same_chain(make, judge, tmp_path):
     small = Path(__file__).parents[1] / "conftest.py"
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, small, tmp_path], capture_output=True, text=True, check=False
-    )
+    half, full = tmp_path / "half", tmp_path / "full"
+    command = [sys.executable, "-c", KILLED, small, half]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert killed.returncode == -9, killed.stderr
     model, data, task = make("regress", MLP)
     settings = {"epochs": 12, "cycles": 2, "burn_in": 0.2, "chunk": 3}

@@ -211,7 +211,7 @@ class Sampling:
         state = {
             "done": self.plan.done,
             "total": self.plan.total,
-            "elapsed": self.plan.elapsed,
+            "elapsed": self.plan.elapsed if self.settings.seconds else 0.0,  # so that the same chain has the same bytes
             "rate": self.rate,
             "rows": self.rows,
             "noisy": self.noisy,
