@@ -195,6 +195,30 @@ def test_the_input_is_left_as_found_and_the_result_says_what_was_done(make, judg
     assert outputs["probabilities"].shape == (40, 2)
 
 
+class Imported(nn.Module):
+    """A network from elsewhere, made for five classes, that is no Sequential."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.norm = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.middle = nn.Conv2d(4, 8, 3, stride=2, padding=1)
+        self.fc = nn.Linear(8 * 16, 5)
+
+    def forward(self, x):
+        return self.fc(self.middle(self.norm(self.stem(x)).relu()).relu().flatten(1))
+
+
+def test_an_imported_network_gets_a_head_that_fits_and_learns(make, judge):
+    model, data, task = make("image", CNN)
+    imported = Model((Part(Body("network", Imported()), model.part.prepare),), model.signature)
+    final = last(Finetune(epochs=8, learning_rate=0.01)(imported, data, task, judge, 0))
+    assert final.values["valid_accuracy"] > 0.9
+    assert type(final.result.body.value) is Imported
+    assert final.result.body.value.fc.out_features == 3
+    assert imported.body.value.fc.out_features == 5
+
+
 def test_a_network_that_ends_in_no_linear_layer_cannot_get_a_new_head(make):
     model, _, task = make("image", CNN)
     convolution = Body("network", nn.Sequential(nn.Conv2d(1, 3, 8), nn.Flatten()))
