@@ -161,7 +161,8 @@ def untrained(job: Job, picked: Spec, train: Dataset, seed: int) -> Model:
         value = arch(job.signature, prepared.shape, seed) if arch else None
     body = Body(arch.body, value, picked.arch, tuple(prepared.shape)) if arch else job.live
     assert body is not None, "a run has an arch or a live body"
-    return Model((Part(body, prepared.fragment),), job.signature)
+    before = (f"train.before: as {arch.model}",) if isinstance(arch, Heir) else ()
+    return Model((Part(body, prepared.fragment),), job.signature, before)
 
 
 def features_kind(data: Dataset, arch: Mapping[str, Any] | None = None) -> str:

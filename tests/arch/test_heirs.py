@@ -122,3 +122,14 @@ def test_numbers_of_features_stay_with_the_body(home):
     found = Home(home)
     kept = msgspec.json.decode(Registry(found.database, found.blobs).file("tiny@1", "body.json"))
     assert np.prod(kept["features"]) == 13
+
+
+def test_a_regression_goes_on_in_the_unit_that_it_was_trained_in(home):
+    goal = {"maximize": "r2", "budget": "1 trials"}
+    first = {"data": {"method": "builtin", "name": "diabetes"}, "goal": goal, "compress": [], "search": {"folds": 1}}
+    trained = {"method": "adam", "epochs": 20}
+    (*_, base) = build({**first, "name": "base", "arch": {"method": "mlp"}, "train": trained}, Home(home))
+    still = {"method": "adam", "epochs": 1, "learning_rate": 1e-6, "average": 0.0}
+    arch = {"method": "trained", "model": "base"}
+    (*_, again) = build({**first, "name": "again", "arch": arch, "train": still}, Home(home))
+    assert again.metrics["r2"].value == pytest.approx(base.metrics["r2"].value, abs=0.05)
