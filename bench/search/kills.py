@@ -68,11 +68,13 @@ def build(home: Path, kill_after_s: float | None = None) -> tuple[float, str]:
 
 
 def ledger(home: Path) -> list[Trial]:
-    """What must be equal of every trial: all but what was timed."""
+    """What must be equal of every trial of the first study: all but what was timed."""
     database = Home(home / "home").database
-    (study,) = studies(database)
+    study = studies(database)[-1]
     found = [
-        replace(t, seconds=0.0, pick_s=0.0, costs={k: v for k, v in t.costs.items() if "latency" not in k})
+        replace(
+            t, seconds=0.0, pick_s=0.0, measure_s=0.0, costs={k: v for k, v in t.costs.items() if "latency" not in k}
+        )
         for t in trials_of(database, study.id)
     ]
     database.close()
@@ -96,15 +98,15 @@ def main() -> None:
             (home := Path(folder) / str(instant)).mkdir()
             share = random.Random(instant).uniform(0.05, 0.95)
             at_s, said = build(home, share * took_s)
-            begun = len(ledger(home)) if (home / "home" / "modelmill.db").exists() and _has_study(home) else 0
+            stood = states(home)
             _, again = build(home) if said == "killed" else (0.0, said)
             row = {
                 "instant": instant,
                 "killed_after_s": round(at_s, 2),
                 "whole_s": round(took_s, 2),
                 "killed": said == "killed",
-                "trials_begun": begun,
-                "states": [trial.state for trial in whole],
+                "trials_then": stood,
+                "differ": [trial.number for trial, other in zip(ledger(home), whole, strict=True) if trial != other],
                 "equal": ledger(home) == whole,
                 "model_equal": again == model,
             }
@@ -116,11 +118,15 @@ def main() -> None:
     print(f"{equal} of {len(rows)} ledgers and models equal those of the build that was left alone")
 
 
-def _has_study(home: Path) -> bool:
+def states(home: Path) -> list[str]:
+    """How the trials stand; none where it did not come so far."""
+    if not (home / "home" / "modelmill.db").exists():
+        return []
     database = Home(home / "home").database
-    found = bool(studies(database))
+    found = studies(database)
+    trials = trials_of(database, found[0].id) if found else []
     database.close()
-    return found
+    return [trial.state for trial in trials]
 
 
 if __name__ == "__main__":
