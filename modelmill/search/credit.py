@@ -13,6 +13,14 @@ from modelmill.search.past import order
 
 Array = np.ndarray[Any, Any]
 
+TOP = 0.1
+"""A trial earns something where it is among this part of all trials before it."""
+CLOSE = 0.3
+"""What a trial earns at the most that is not better than all before it.
+
+More, and a member that tries the best once more, a little changed, is asked too often; nothing, and on spaces of few
+values, where a new best is rare, no member stands out.
+"""
 START = 0.05
 """What every member counts as having earned for a unit of cost, so that one success does not decide."""
 
@@ -40,22 +48,24 @@ def shares(history: History, members: Sequence[str], least: float, memory: float
 
 
 def rewards(history: History) -> list[float]:
-    """What each trial earned: 1 where it was better than all before it, else nothing.
-
-    Coming close to the best earns nothing: it is done most cheaply by trying the best once more, a little changed.
+    """What each trial earned: 1 where it was better than all before it, else the less, the more of those beat it.
 
     >>> from modelmill.history import Past
     >>> rewards([Past(0, {}, "done", (2.0,)), Past(1, {}, "done", (1.0,)), Past(2, {}, "done", (3.0,))])
     [0.0, 1.0, 0.0]
     """
     place = {one.number: i for i, one in enumerate(order(history))}
-    best: int | None = None
+    before: list[int] = []
     found = []
     for one in history:
         rank = place.get(one.number)
-        found.append(float(rank is not None and best is not None and rank < best))
-        if rank is not None and (best is None or rank < best):
-            best = rank
+        if rank is None or not before:
+            found.append(0.0)
+        else:
+            ahead = sum(other < rank for other in before)
+            found.append(1.0 if ahead == 0 else CLOSE * max(0.0, 1.0 - ahead / max(TOP * len(before), 1.0)))
+        if rank is not None:
+            before.append(rank)
     return found
 
 

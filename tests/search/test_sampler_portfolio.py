@@ -18,9 +18,11 @@ def trial(number: int, loss: float, member: str = "", work: float = 0.0) -> Past
     return Past(number, {}, "done", (loss,), work=work, memo={"member": member} if member else {})
 
 
-def test_a_new_best_earns_one_and_what_comes_close_nothing() -> None:
+def test_a_new_best_earns_one_and_what_comes_close_a_little() -> None:
     assert rewards([trial(i, loss) for i, loss in enumerate([5.0, 4.0, 4.1, 6.0, 1.0])]) == [0.0, 1.0, 0.0, 0.0, 1.0]
     assert rewards([trial(0, 5.0), Past(1, {}, "failed"), trial(2, 5.0)]) == [0.0, 0.0, 0.0]
+    many = [trial(i, float(i)) for i in range(20)]
+    assert rewards([*many, trial(20, 0.5)])[20] == pytest.approx(0.3 / 2)
 
 
 def test_what_runs_has_earned_nothing_and_costs_nothing_yet() -> None:

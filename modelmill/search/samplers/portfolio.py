@@ -20,9 +20,9 @@ from modelmill.space import Space
 class Portfolio(Sampler):
     """Several samplers, each asked the more often, the more its trials have earned for what they cost.
 
-    All learn from all trials. The first trials are spread over the space. A trial earns where it is the best so far;
-    earnings fade, so that a member that is good late is asked late. None is asked never: the budget is never far from
-    the best member's. Costs are the work that trials count, not their seconds.
+    All learn from all trials. The first trials are spread over the space. A trial earns where it is the best so far,
+    and a little where it comes close; earnings fade, so that a member that is good late is asked late. None is asked
+    never: the budget is never far from the best member's. Costs are the work that trials count, not their seconds.
 
     Auer, Cesa-Bianchi, Freund, Schapire (2002), https://doi.org/10.1137/S0097539701398375
     """
