@@ -129,7 +129,9 @@ def answer(plan: Plan, model: Any, x: np.ndarray) -> np.ndarray:
 
 def stages(plan: Plan, pipeline: Any, x: np.ndarray, counts: list[int]) -> list[np.ndarray]:
     """What an ensemble says with its first so many trees, for each count."""
-    model, x = (pipeline[-1], pipeline[:-1].transform(x)) if hasattr(pipeline, "steps") else (pipeline, x)
+    model = pipeline[-1] if hasattr(pipeline, "steps") else pipeline
+    if model is not pipeline and len(pipeline.steps) > 1:
+        x = pipeline[:-1].transform(x)
     likely = plan.loss == "log_loss"
     staged = getattr(model, "staged_predict_proba" if likely else "staged_predict", None)
     if staged is not None:
