@@ -126,7 +126,10 @@ def test_a_killed_build_goes_on_where_it_was(home, run, moment):
 
 
 def test_ctrl_c_keeps_what_was_done_and_says_so(home, run):
-    command = [*MODELMILL, "build", "iris", "--budget", "500 trials", "--workers", "1"]
+    # A shell that runs the tests in the background has them ignore Ctrl-C, and all that they start.
+    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    heard = f"{hear}; from modelmill.cli import main; main()"
+    command = [sys.executable, "-c", heard, "build", "iris", "--budget", "500 trials", "--workers", "1"]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
