@@ -226,7 +226,7 @@ class _Run:
         if tally.of("failed"):
             said = f"all of {tally.of('failed')} trials failed, the last one with: {tally.error}"
             raise WorkError("search", said, "Try the settings of one trial by hand, or another method.")
-        if not tally.next:
+        if not tally.next and self.over == "the space is exhausted":
             raise SpecError("search", "the space holds no candidate at all", "Give its ranges values to pick.")
         if tally.of("stopped") or not tally.of("refused"):
             raise GoalError(

@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from modelmill.space import Space
 
 Array = np.ndarray[Any, Any]
 
+KEY = "gp"
+"""Under which name a trial's memo says what picked it: the model, or the wish to spread."""
 NOTE = "settings that only some branches have count as standing in the middle of their range on all others"
 FLOOR = 0.01
 """What is added before a logarithm, as a part of the median distance from the best loss."""
@@ -34,23 +37,22 @@ KEPT = 12
 
 def promising(space: Space, startup: int, newest: int) -> Pick:
     """What picks the candidate with the largest expected improvement."""
-    encoding = Encoding(space)
-    shapes = Shapes(encoding)
+    made = cache(lambda: Shapes(Encoding(space)))
 
     def pick(history: History, seed: int) -> Suggestion:
-        draw = np.random.default_rng(seed)
-        note = NOTE if space.conditional and not history else ""
-        tried = Tried(encoding, history)
-        code = None
+        shapes, draw = made(), np.random.default_rng(seed)
+        encoding = shapes.encoding
+        tried, code, by = Tried(encoding, history), None, "spread"
         if len(history) >= startup and encoding.dimensions:
             with one_thread():
                 worth = believed(shapes, tried, newest, draw)
                 if worth is not None:
-                    code = highest(encoding, worth, tried.best(5), tried.known, draw)
+                    code, by = highest(encoding, worth, tried.best(5), tried.known, draw), "model"
         elif encoding.dimensions:
             code = remote(encoding, tried, draw)
         settings = space.random(draw) if code is None else encoding.settings(code, draw)
-        return Suggestion(settings, note=note)
+        told = any(KEY in one.memo for one in history)
+        return Suggestion(settings, {KEY: by}, NOTE if space.conditional and not told else "")
 
     return pick
 

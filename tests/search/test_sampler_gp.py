@@ -127,7 +127,10 @@ def test_only_the_first_suggestion_says_that_branches_are_modelled_coarsely() ->
     first = pick([], 0)
     assert first is not None
     assert "branches" in first.note
-    later = pick([Past(0, first.settings, "done", (1.0,))], 1)
+    after_openings = pick([Past(0, first.settings, "done", (1.0,))], 1)
+    assert after_openings is not None
+    assert after_openings.note == first.note
+    later = pick([Past(0, first.settings, "done", (1.0,), memo=first.memo)], 1)
     assert later is not None
     assert not later.note
     plain_space = Gp()(Space(numbers))([], 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated
 
 import numpy as np
@@ -43,11 +44,12 @@ class Portfolio(Sampler):
         if "portfolio" in self.members:
             raise SpecError("search.sampler.members", "portfolio cannot be a member of itself", "Leave it out.")
         picks = [decode("sampler", {"method": name}, "search.sampler.members")(space) for name in self.members]
-        encoding = Encoding(space)
+        columns = cache(lambda: Encoding(space))
 
         def pick(history: History, seed: int) -> Suggestion | None:
             draw = np.random.default_rng(seed)
-            if len(history) < self.startup and encoding.dimensions:
+            if len(history) < self.startup and space.dimensions:
+                encoding = columns()
                 return Suggestion(encoding.settings(remote(encoding, Tried(encoding, history), draw), draw))
             chances = shares(history, self.members, self.least, self.memory)
             for i in draw.choice(len(picks), size=len(picks), replace=False, p=chances):
