@@ -43,7 +43,7 @@ def search(data: Dataset, kind: str, objectives: int = 1) -> Table:
     """
     stopper: Table = {"method": "median", "warmup": 1} if objectives > 1 else {"method": "median"}
     folds = 5 if data.rows < SMALL and kind == "table" else 1
-    return {"sampler": {"method": "tpe"}, "stopper": stopper, "folds": folds}
+    return {"sampler": {"method": "portfolio"}, "stopper": stopper, "folds": folds}
 
 
 def tables(data: Dataset, task: str) -> Table:

@@ -70,7 +70,7 @@ def test_unit_and_origin_and_the_order_of_chains_make_no_difference(seed: int, s
     chains = np.random.default_rng(seed).normal(size=(3, 40))
     moved = chains[::-1] * scale + shift
     # The two draws in the middle are equally far from the median: rounding may tell them apart, by one rank.
-    assert r_hat(moved) == pytest.approx(r_hat(chains), rel=2e-3)
+    assert r_hat(moved) == pytest.approx(r_hat(chains), abs=0.02)
     assert effective_sample_size(moved) == pytest.approx(effective_sample_size(chains), rel=1e-9)
 
 
