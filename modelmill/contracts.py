@@ -139,8 +139,11 @@ class Heir(Method):
 class Task(Method):
     """What the model is for: how outputs are taught, decoded and named."""
 
-    metrics: ClassVar[tuple[str, ...]]
-    """Names of the default metrics; the first is what is maximized or minimized where nothing is asked."""
+    metrics: tuple[str, ...]
+    """Names of the metrics that are told; the first decides: which epoch is kept, and what curves are compared by.
+
+    A run puts the metric of its goal there.
+    """
     outputs: ClassVar[tuple[str, ...]]
 
     @abstractmethod

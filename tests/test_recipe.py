@@ -168,6 +168,16 @@ def test_every_fold_is_reported_with_the_quality_so_far_and_the_work():
     assert 0 < result["spread"] < 0.1
 
 
+def test_the_metric_of_the_goal_leads_and_is_on_the_curve_of_every_epoch():
+    job = look(request("wine", goal={"minimize": ["size_kb", "log_loss"]})).job
+    assert job.task.metrics[:2] == ("log_loss", "accuracy")
+    picks = {"arch": "mlp", "train.epochs": 3}
+    *reports, _ = worker(job)({"settings": picks, "seed": 0, "seconds": None})
+    epochs = [report["values"] for report in reports if "values" in report and not report.get("folds")]
+    assert epochs
+    assert all("valid_log_loss" in values for values in epochs if "train_loss" in values)
+
+
 def test_what_a_network_costs_is_told_before_it_is_trained_where_the_goal_names_it(digits):
     import msgspec
 

@@ -14,7 +14,7 @@ from modelmill import __version__
 from modelmill.dataset import concat
 from modelmill.evaluate.judge import REPORTED, energy_is_modelled, evaluate
 from modelmill.graph.digest import digest
-from modelmill.recipe.grow import features_kind, objective
+from modelmill.recipe.grow import features_kind
 from modelmill.recipe.look import Look, digest_of
 from modelmill.recipe.make import Made
 from modelmill.registry.registry import Registry
@@ -128,7 +128,7 @@ def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
 
     job = seen.job
     test = job.splits.test
-    name = objective(job)
+    name = job.task.metrics[0]
     names = list(dict.fromkeys([name, "accuracy" if job.signature.classes else "r2"]))
     train = evaluate(made.artifact, job.splits.train, job.signature, names, "train", seed=job.spec.seed)
     found: dict[str, Any] = {
@@ -189,7 +189,7 @@ def decide(registry: Registry, seen: Look, made: Made, promote: bool) -> Decisio
         )
     if not made.keeps:
         return Decision(False, f"it does not keep its limits, and {live.reference} stays live", live.reference)
-    metric = objective(seen.job)
+    metric = seen.job.task.metrics[0]
     old = _score(registry.file(live, "model.onnx"), seen, metric)
     new = made.metrics[metric].value
     sign = 1 if better(metric) == "higher" else -1

@@ -179,7 +179,7 @@ def quality(job: Job, valid: Dataset) -> Judge:
     from modelmill.graph.export import export
     from modelmill.metrics.score import better, score
 
-    name = objective(job)
+    name = job.task.metrics[0]
 
     def judge(model: Model) -> float:
         if valid.rows == 0:
@@ -189,14 +189,6 @@ def quality(job: Job, valid: Dataset) -> Judge:
         return value if better(name) == "higher" else -value
 
     return judge
-
-
-def objective(job: Job) -> str:
-    """The metric that decides: the first objective that is a metric, or the task's own."""
-    from modelmill.method import names
-
-    known = names("metrics")
-    return next((name for name, _ in job.spec.goal.objectives if name in known), job.task.metrics[0])
 
 
 def metric_names(job: Job) -> list[str]:

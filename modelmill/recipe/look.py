@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from modelmill.model import Body
 from modelmill.recipe.defaults import complete
 from modelmill.recipe.grow import Job, features_kind
 from modelmill.signature import NO_DATE, Signature
-from modelmill.spec import Goal, Spec, check
+from modelmill.spec import COSTS, Goal, Spec, check
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,7 @@ def look(
     spec = msgspec.structs.replace(spec, goal=aimed(spec.goal, task))
     check(spec, live.kind if live else None)
     check_metrics(spec.goal, name)
+    task = led(task, spec.goal)
     classes = () if name == "regress" else _classes(splits)
     signature = Signature(
         task=name,
@@ -81,6 +83,12 @@ def aimed(goal: Goal, task: Task) -> Goal:
     name = next(iter(goal.reach), task.metrics[0])
     side = "maximize" if better(name) == "higher" else "minimize"
     return msgspec.structs.replace(goal, **{side: (name,)})
+
+
+def led(task: Task, goal: Goal) -> Task:
+    """The task with the first objective that is a metric before its other metrics."""
+    first = [name for name, _ in goal.objectives if name not in COSTS][:1]
+    return dataclasses.replace(task, metrics=tuple(dict.fromkeys([*first, *task.metrics])))
 
 
 def check_metrics(goal: Goal, task: str) -> None:

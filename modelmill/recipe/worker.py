@@ -10,7 +10,7 @@ from modelmill.dataset import Dataset
 from modelmill.model import Model
 from modelmill.recipe.folds import Marks, Plan
 from modelmill.recipe.foresee import foresee
-from modelmill.recipe.grow import GRADIENT, Job, final, grow, metric_names, objective
+from modelmill.recipe.grow import GRADIENT, Job, final, grow, metric_names
 from modelmill.trial import Progress
 
 
@@ -42,7 +42,7 @@ def trial(job: Job, payload: Mapping[str, Any]) -> Iterator[Any]:
         return
     if seen.costs:
         yield {"costs": seen.costs}
-    marks = Marks(metric_names(job), objective(job), job.signature.classes)
+    marks = Marks(metric_names(job), job.task.metrics[0], job.signature.classes)
     plan = Plan.of(job.spec.search)
     cuts = plan.cut(job.splits, job.spec.seed)
     valid = [cut.valid for cut in cuts]

@@ -26,7 +26,8 @@ class Classify(Task):
     [1, 0, 1]
     """
 
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "precision", "recall", "log_loss", "auroc")
+    metrics: tuple[str, ...] = ("accuracy", "f1", "precision", "recall", "log_loss", "auroc")
+    """The metrics that are told; the first is the goal where none is asked for."""
     outputs: ClassVar[tuple[str, ...]] = ("label", "probabilities")
 
     def declare(self, classes: Sequence[Any]) -> tuple[Field, ...]:
