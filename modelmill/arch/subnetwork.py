@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from modelmill.arch.trained import fitting, renew_head
+from modelmill.arch.trained import fitting, renew_head, single
 from modelmill.contracts import Heir
 from modelmill.model import Body, Kind
 from modelmill.signature import Signature
@@ -42,6 +42,7 @@ class Subnetwork(Heir):
         from modelmill.network.slicing import channels, kept, prune, without
 
         fitting(self.model, base, features)
+        single(base.value)
         module = without(copy.deepcopy(base.value), [bool(flag) for flag in self.blocks])
         groups = channels(module)
         share = dict(zip(map(id, groups), self.widths, strict=False))

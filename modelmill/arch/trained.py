@@ -47,6 +47,15 @@ def fitting(model: str, base: Body, features: tuple[int, ...]) -> None:
         )
 
 
+def single(module: Any) -> None:
+    """Refuse several networks that answer as one: none of them could be changed alone."""
+    from modelmill.network.mixture import Mixture
+
+    if any(isinstance(part, Mixture) for part in module.modules()):
+        hint = "Start from a model that was trained by another method than mcmc, or distill the average first."
+        raise ModelError("arch", "the trained network is several networks that answer as one", hint)
+
+
 def renew_head(module: Any, outputs: int, seed: int) -> None:
     """Give a network a new last layer, in place, where it has another number of outputs."""
     from torch import nn
@@ -59,5 +68,6 @@ def renew_head(module: Any, outputs: int, seed: int) -> None:
     head = module.get_submodule(path)
     if head.out_features == outputs:
         return
+    single(module)
     parent, _, name = path.rpartition(".")
     setattr(module.get_submodule(parent), name, seeded(lambda: nn.Linear(head.in_features, outputs), seed))

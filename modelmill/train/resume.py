@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def key(training: Training) -> str:
     """What a checkpoint must share with the training that goes on from it."""
-    told = (training.recipe, training.tuning, training.seed, *training.digests, _digest(training.model.body.value))
+    body = training.model.body
+    told = (training.recipe, training.tuning, training.seed, *training.digests, body.arch, _digest(body.value))
     return msgspec.json.encode(told).decode()
 
 

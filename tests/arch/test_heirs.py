@@ -12,6 +12,7 @@ from modelmill.arch.trained import Trained
 from modelmill.errors import ModelError, SpecError, UnknownModel
 from modelmill.mill import build
 from modelmill.model import Body
+from modelmill.network.mixture import mixed
 from modelmill.network.slicing import channels, removable
 from modelmill.signature import Field, Signature
 from modelmill.store.home import Home
@@ -44,6 +45,17 @@ def test_other_classes_get_a_new_head_on_the_same_weights(base):
 def test_features_of_another_shape_are_refused(base):
     with pytest.raises(ModelError, match=r"shape \(6,\).*\(7,\)"):
         Trained(model="m@1")(base, signature(3), (7,), 0)
+
+
+def test_of_several_networks_that_answer_as_one_none_is_changed_alone(base):
+    both = Body("network", mixed([base.value, base.value], classify=True), {}, (6,))
+    x = torch.randn(5, 6)
+    same = Trained(model="m@1")(both, signature(3), (6,), 1)
+    assert torch.equal(same.eval()(x), both.value.eval()(x))
+    with pytest.raises(ModelError, match="several networks"):
+        Trained(model="m@1")(both, signature(5), (6,), 1)
+    with pytest.raises(ModelError, match="several networks"):
+        Subnetwork(model="m@1")(both, signature(3), (6,), 1)
 
 
 def test_blocks_that_go_leave_what_the_network_without_them_computes(base):

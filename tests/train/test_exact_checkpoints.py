@@ -153,6 +153,13 @@ def test_a_checkpoint_of_other_starting_weights_is_refused(make, tmp_path):
         next(fit(model, data, task, RECIPES["adam"], 7, tmp_path / "half"))
 
 
+def test_a_checkpoint_of_another_architecture_with_the_same_weights_is_refused(make, tmp_path):
+    dropped_after(1, make, tmp_path, RECIPES["adam"])
+    model, data, task = make("image", {**CNN, "dropout": 0.3})
+    with pytest.raises(WorkError, match="belongs to a training with other settings, weights, data or seed"):
+        next(fit(model, data, task, RECIPES["adam"], 7, tmp_path / "half"))
+
+
 def test_a_checkpoint_that_is_none_is_refused(make, tmp_path):
     (tmp_path / "half").write_bytes(b"not a checkpoint at all")
     model, data, task = make("image", CNN)
