@@ -476,9 +476,11 @@ def search_resume(run: RunName, json: Json = False, quiet: Quiet = False, verbos
     """Go on with a run that did not finish, by the spec that it was begun with."""
     from modelmill.runs import resume
     from modelmill.screen import Screen
+    from modelmill.search.runs import find
 
-    with Screen(quiet=quiet, verbose=verbose) as screen:
-        report = screen.follow(resume(_home(), run))
+    place = _home()
+    with Screen(quiet=quiet, verbose=verbose, goal=find(place.database, run).study.goal) as screen:
+        report = screen.follow(resume(place, run))
     if json:
         _print_json(report)
     elif not quiet:

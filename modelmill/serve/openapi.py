@@ -19,6 +19,7 @@ NAME: Table = {
     "description": "NAME, NAME@3 or NAME@alias",
 }
 NUMBER: Table = {"name": "version", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1}}
+RUN: Table = {"name": "id", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1}}
 REASONS = {
     "400": "The request is malformed; the error says what came and what was wanted",
     "404": "No such model or version is served",
@@ -47,9 +48,16 @@ def document(versions: Sequence[Version]) -> Table:
             {"name": "predict", "description": "Plain JSON: rows in, predictions out"},
             {"name": "open inference protocol", "description": "Version 2, with binary tensors"},
             {"name": "models", "description": "What is served"},
+            {"name": "searches", "description": "The searches of the ledger, also while they run"},
             {"name": "service", "description": "Health, figures and documents"},
         ],
-        "paths": {**_predict_paths(versions), **_protocol_paths(), **_model_paths(), **_service_paths()},
+        "paths": {
+            **_predict_paths(versions),
+            **_protocol_paths(),
+            **_model_paths(),
+            **_search_paths(),
+            **_service_paths(),
+        },
         "components": {"schemas": SCHEMAS},
     }
 
@@ -116,6 +124,13 @@ def _model_paths() -> Table:
         "/api/models/{name}/report": {
             "get": _operation("models", "The HTML report of a version", [NAME], _media("text/html"), ("404",))
         },
+    }
+
+
+def _search_paths() -> Table:
+    return {
+        "/api/runs": _get("searches", "All searches, the newest first", [], "Any"),
+        "/api/runs/{id}": _get("searches", "A search in full: its trials, its best, its front", [RUN], "Any", ("404",)),
     }
 
 
