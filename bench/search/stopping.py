@@ -1,13 +1,19 @@
-"""What stopping saves where there are several objectives: the same searches with a stopper and without, on four tasks.
+"""What stopping saves where there are several objectives: searches with a stopper and without, on four tasks.
 
-Usage: stopping.py [--quick]; cells that are in results/stopping.jsonl are not run again. Every cell is one search for
-quality and size with real trainings in this process, one thread, so that its CPU seconds are those of the search.
+    python bench/search/stopping.py [--quick] [--seeds 0-9] [--stoppers default,NAME,...] [--show]
+
+A cell is a task and a seed: a search for quality and size that trains every candidate to its end, and the same search
+with a stopper, which may go on until it has spent the CPU seconds of the first. Kept is the hypervolume that the front
+had by each CPU second of the cell, so that "the same hypervolume at half the CPU seconds" can be read off. Trainings
+are real, in this process, on one thread. Cells that are in results/stopping.jsonl are not run again. The stopper is
+the default one of a build; seeds from 100 on are for choosing it, seeds 0 to 9 for judging it.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import math
 import tempfile
@@ -30,16 +36,18 @@ from modelmill.search.pareto import front, hypervolume, objectives
 from modelmill.search.search import Study, search
 from modelmill.spec import Budget, Spec, read, space
 from modelmill.store.database import Database
+from modelmill.trial import Trial
 
 RESULTS = Path(__file__).with_name("results") / "stopping.jsonl"
-ARMS = ("all", "stopped")
+MOST = 6
+"""A search that stops may try so many times as many candidates, within the same CPU seconds."""
 MLP = {"method": "mlp", "depth": {"low": 1, "high": 3}, "width": {"low": 4, "high": 128, "log": True}}
 CNN = {"method": "cnn", "width": {"low": 4, "high": 16, "log": True}, "depth": {"low": 1, "high": 3}}
 TASKS: dict[str, dict[str, Any]] = {
     "digits": {"arch": {"any": [CNN, MLP]}, "maximize": ["accuracy"], "folds": 1, "reference": 0.0},
-    "breast_cancer": {"arch": MLP, "minimize": ["log_loss"], "folds": 5, "reference": 0.7},
-    "wine": {"arch": MLP, "minimize": ["log_loss"], "folds": 5, "reference": 1.1},
-    "diabetes": {"arch": MLP, "minimize": ["rmse"], "folds": 5, "reference": 80.0},
+    "breast_cancer": {"arch": MLP, "minimize": ["log_loss"], "folds": 3, "reference": 0.7},
+    "wine": {"arch": MLP, "minimize": ["log_loss"], "folds": 3, "reference": 1.1},
+    "diabetes": {"arch": MLP, "minimize": ["rmse"], "folds": 3, "reference": 80.0},
 }
 """Set: bodies, quality, folds, and the loss of a model that knows nothing: the reference point, with 1 MB."""
 LARGEST_KB, SMALLEST_KB = 1000.0, 0.5
@@ -99,11 +107,12 @@ def spec_of(task: str, seed: int, trials: int) -> Spec:
             },
             "seed": seed,
             "arch": given["arch"],
+            "compress": [],
             "train": {
                 "method": "adam",
                 "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
                 "weight_decay": {"low": 1e-6, "high": 1e-1, "log": True},
-                "epochs": 30,
+                "epochs": 24,
                 "batch": 64,
                 "patience": 0,
             },
@@ -112,45 +121,51 @@ def spec_of(task: str, seed: int, trials: int) -> Spec:
     )
 
 
-def cell(task: str, seed: int, arm: str, trials: int) -> dict[str, Any]:
-    """One search: its CPU seconds, and the front that it found."""
+def cell(task: str, seed: int, arm: str, trials: int, most_s: float) -> dict[str, Any]:
+    """One search: its CPU seconds, and how its front grew with them; ends with its trials or its CPU seconds."""
     job = look(spec_of(task, seed, trials)).job
-    chosen = default_search(job.splits.train, "table", objectives=2)
+    chosen = default_search(job.splits.train, "table", objectives=2)["stopper"]
+    stopper = None if arm == "all" else chosen if arm == "default" else {"method": arm}
     study = Study(
         walk=space(job.spec),
         goal=job.spec.goal,
         sampler=decode("sampler", job.spec.search["sampler"]),
-        stopper=decode("stopper", chosen["stopper"]) if arm == "stopped" else None,
+        stopper=decode("stopper", stopper) if stopper else None,
         seed=seed,
         budget=Budget(trials=trials),
     )
     started, wall = time.process_time(), time.monotonic()
+    ended: list[Trial] = []
+    grown: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{folder}/ledger.db")
         ledger, _ = Ledger.open(database, "key", {})
-        ended = [
-            trial
-            for trial in search(
-                study, Inline(worker(job)), lambda r: {"size_bytes": float(len(r["artifact"]))}, lambda a: "", ledger
-            )
-            if trial.state != "running"
-        ]
+        for trial in search(
+            study, Inline(worker(job)), lambda r: {"size_bytes": float(len(r["artifact"]))}, lambda a: "", ledger
+        ):
+            spent_s = time.process_time() - started
+            if spent_s > most_s:
+                break
+            if trial.state == "running":
+                continue
+            ended.append(trial)
+            reached = volume(task, [objectives(trial, job.spec.goal) for trial in front(ended, job.spec.goal)])
+            if not grown or reached > grown[-1][1]:
+                grown.append((round(spent_s, 2), reached))
         database.close()
-    points = [objectives(trial, job.spec.goal) for trial in front(ended, job.spec.goal)]
     return {
         "task": task,
         "seed": seed,
         "arm": arm,
         "trials": trials,
         "sampler": job.spec.search["sampler"],
-        "stopper": chosen["stopper"] if arm == "stopped" else None,
+        "stopper": stopper,
         "states": {state: sum(t.state == state for t in ended) for state in ("done", "stopped", "failed", "refused")},
-        "cpu_s": round(time.process_time() - started, 2),
+        "cpu_s": round(min(time.process_time() - started, most_s), 2),
         "wall_s": round(time.monotonic() - wall, 2),
         "work": sum(trial.work for trial in ended),
         "pick_s": round(sum(trial.pick_s for trial in ended), 3),
-        "front": points,
-        "hypervolume": volume(task, points),
+        "hypervolumes": grown,
     }
 
 
@@ -164,47 +179,70 @@ def volume(task: str, points: list[tuple[float, ...]]) -> float:
     return round(hypervolume(rows, (1.0, 1.0)), 6)
 
 
-def summary(rows: list[Mapping[str, Any]]) -> None:
-    """The ratio of hypervolumes and of CPU seconds, stopped over all, with bootstrap intervals over seeds."""
-    print(f"{'task':<15}{'seeds':>6}  hypervolume ratio        CPU ratio")
-    by = {(row["task"], row["seed"], row["trials"], row["arm"]): row for row in rows}
+def at(row: Mapping[str, Any], cpu_s: float) -> float:
+    """The hypervolume that a search had by so many CPU seconds."""
+    return max((reached for spent_s, reached in row["hypervolumes"] if spent_s <= cpu_s), default=0.0)
+
+
+def needed(row: Mapping[str, Any], wanted: float, most_s: float) -> float:
+    """The CPU seconds after which a search had that hypervolume; infinite where it never had."""
+    return min((spent_s for spent_s, reached in row["hypervolumes"] if reached >= wanted), default=math.inf) / most_s
+
+
+def summary(rows: list[Mapping[str, Any]], arm: str) -> None:
+    """Hypervolume at half and at all of the CPU seconds, over that of the search that stops nothing.
+
+    Means over seeds with bootstrap intervals; and the share of the CPU seconds at which the hypervolume was the same,
+    the median over seeds.
+    """
+    print(f"\n{arm}\n{'task':<15}{'seeds':>6}  {'at half the CPU':<27}{'at all of it':<27}{'the same at':>12}  tried")
+    by = {(row["task"], row["seed"], row["arm"]): row for row in rows}
     random = np.random.default_rng(0)
     for task in TASKS:
         pairs = [
-            (by[(t, s, n, "stopped")], row)
-            for (t, s, n, arm), row in by.items()
-            if t == task and arm == "all" and (t, s, n, "stopped") in by
+            (by[t, s, arm], row) for (t, s, a), row in by.items() if t == task and a == "all" and (t, s, arm) in by
         ]
         if not pairs:
             continue
         told = []
-        for key in ("hypervolume", "cpu_s"):
-            ratios = np.array([one[key] / two[key] for one, two in pairs])
+        for share in (0.5, 1.0):
+            ratios = np.array([at(one, share * two["cpu_s"]) / at(two, two["cpu_s"]) for one, two in pairs])
             drawn = ratios[random.integers(0, len(ratios), (2000, len(ratios)))].mean(axis=1)
             low, high = np.quantile(drawn, [0.025, 0.975])
             told.append(f"{ratios.mean():.4f} [{low:.4f}, {high:.4f}]")
-        print(f"{task:<15}{len(pairs):>6}  {told[0]:<24} {told[1]}")
+        same = np.median([needed(one, at(two, two["cpu_s"]), two["cpu_s"]) for one, two in pairs])
+        tried = [sum(one["states"].values()) / sum(two["states"].values()) for one, two in pairs]
+        print(f"{task:<15}{len(pairs):>6}  {told[0]:<27}{told[1]:<27}{same:>12.2f}  {np.mean(tried):.2f}x")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one seed, 15 trials")
-    quick = parser.parse_args().quick
+    parser.add_argument("--seeds", default="0-9")
+    parser.add_argument("--stoppers", default="default", help="names, with commas; `default` is that of a build")
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--show", action="store_true", help="run nothing")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    seeds, trials = (range(1), 15) if quick else (range(10), 40)
+    first, _, last = ("0" if arguments.quick else arguments.seeds).partition("-")
+    seeds, trials = range(int(first), int(last or first) + 1), 15 if arguments.quick else 40
+    arms = arguments.stoppers.split(",")
     RESULTS.parent.mkdir(exist_ok=True)
     rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    known = {(row["task"], row["seed"], row["arm"], row["trials"]) for row in rows}
-    for seed in seeds:
-        for task in TASKS:
-            for arm in ARMS:
-                if (task, seed, arm, trials) not in known:
-                    rows.append(cell(task, seed, arm, trials))
-                    with RESULTS.open("a") as file:
-                        file.write(json.dumps(rows[-1]) + "\n")
-                    print(task, seed, arm, rows[-1]["cpu_s"], rows[-1]["hypervolume"], flush=True)
-    summary([row for row in rows if row["trials"] == trials])
+    known = {(row["task"], row["seed"], row["arm"], row["trials"]): row for row in rows}
+    wanted = itertools.product(seeds, arguments.tasks.split(","), ["all", *arms]) if not arguments.show else ()
+    for seed, task, arm in wanted:
+        if (task, seed, arm, trials) in known:
+            continue
+        whole = known.get((task, seed, "all", trials))
+        row = cell(task, seed, arm, trials * (1 if arm == "all" else MOST), whole["cpu_s"] if whole else math.inf)
+        known[task, seed, arm, trials] = {**row, "trials": trials}
+        with RESULTS.open("a") as file:
+            file.write(json.dumps({**row, "trials": trials}) + "\n")
+        print(task, seed, arm, row["cpu_s"], row["hypervolumes"][-1:], row["states"], flush=True)
+    for arm in arms:
+        summary([row for row in known.values() if row["trials"] == trials and row["seed"] in seeds], arm)
 
 
 if __name__ == "__main__":
