@@ -201,7 +201,8 @@ class Training:
         if self.tuner is not None:
             self.tuner.freeze(self.epoch)
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.manual_seed(int(random.integers(2**62)))
+            # torch.manual_seed would look for other devices, which takes 200 times as long.
+            torch.default_generator.manual_seed(int(random.integers(2**62)))
             for index in order.tensor_split(self.steps):
                 losses.append(self._step(index, random))
                 if self.plan.over:
