@@ -433,7 +433,7 @@ def models_delete(
 def search_runs(json: Json = False) -> None:
     """List every run with its state and its trials, the newest first."""
     from modelmill.runs import print_runs
-    from modelmill.search.runs import runs
+    from modelmill.search.ledger.runs import runs
 
     found = runs(_home().database)
     if json:
@@ -446,7 +446,7 @@ def search_runs(json: Json = False) -> None:
 def search_show(run: RunName, json: Json = False) -> None:
     """Show a run: its goal, best trial, front, who suggested what, what the search cost, the last trials."""
     from modelmill.runs import print_summary
-    from modelmill.search.runs import find, summary
+    from modelmill.search.ledger.runs import find, summary
 
     database = _home().database
     found = summary(database, find(database, run))
@@ -460,7 +460,7 @@ def search_show(run: RunName, json: Json = False) -> None:
 def search_compare(first: RunName, second: RunName, json: Json = False) -> None:
     """Show two runs side by side, and which of their settings differ."""
     from modelmill.runs import print_comparison
-    from modelmill.search.runs import compare, find, summary
+    from modelmill.search.ledger.runs import compare, find, summary
 
     database = _home().database
     pair = [summary(database, find(database, name)) for name in (first, second)]
@@ -476,7 +476,7 @@ def search_resume(run: RunName, json: Json = False, quiet: Quiet = False, verbos
     """Go on with a run that did not finish, by the spec that it was begun with."""
     from modelmill.runs import resume
     from modelmill.screen import Screen
-    from modelmill.search.runs import find
+    from modelmill.search.ledger.runs import find
 
     place = _home()
     with Screen(quiet=quiet, verbose=verbose, goal=find(place.database, run).study.goal) as screen:

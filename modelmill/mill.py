@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from modelmill.model import Body, Kind
     from modelmill.recipe.look import Look
     from modelmill.recipe.make import Made
-    from modelmill.search.ledger import Ledger
+    from modelmill.search.ledger.ledger import Ledger
     from modelmill.store.home import Home
 
 FINAL_SHARE = 0.3
@@ -167,7 +167,7 @@ def searched(
     from modelmill.method import decode
     from modelmill.recipe.grow import same
     from modelmill.recipe.make import tolerance
-    from modelmill.search.ledger import Ledger
+    from modelmill.search.ledger.ledger import Ledger
     from modelmill.search.pareto import best
     from modelmill.search.search import Study, search
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelmill.errors import WorkError
+from modelmill.search.ledger.runs import Run, Summary, find, runs
 from modelmill.search.pareto import value
-from modelmill.search.runs import Run, Summary, find, runs
 from modelmill.spec import read
 from modelmill.store.home import Home
 from modelmill.trial import Trial

@@ -177,7 +177,7 @@ def play(cell: Cell, job: Any, seed: int, until: float, stopper: Any = None, sam
     from modelmill.mill import openings
     from modelmill.recipe.grow import same
     from modelmill.recipe.worker import worker
-    from modelmill.search.ledger import Ledger
+    from modelmill.search.ledger.ledger import Ledger
     from modelmill.search.search import Study, search
     from modelmill.spec import Budget, space
     from modelmill.store.database import Database

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from modelmill.search.studies import studies, trials_of
+from modelmill.search.ledger.studies import studies, trials_of
 from modelmill.store.home import Home
 from modelmill.trial import Trial
 

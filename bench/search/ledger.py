@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from modelmill.execute.message import Message
-from modelmill.search.ledger import Ledger
+from modelmill.search.ledger.ledger import Ledger
 from modelmill.search.samplers.random import Random
 from modelmill.search.search import Study, search
 from modelmill.space import Dimension

@@ -58,7 +58,7 @@ def nichega_large(landscape: Landscape, counted: Counted, seed: int) -> np.ndarr
 
 def niching(landscape: Landscape, counted: Counted, seed: int) -> np.ndarray:
     """modelmill's, on coordinates from 0 to 1."""
-    from modelmill.search.niches import optimize
+    from modelmill.search.population.niches import optimize
 
     low, high = np.array(landscape.low, float), np.array(landscape.high, float)
     state = optimize(

@@ -53,7 +53,7 @@ def samplers(trials: int, seed: int) -> Iterator[Row]:
 
 def _loop(job: Any, sampler: str, trials: int, seed: int) -> float:
     from modelmill.method import decode
-    from modelmill.search.ledger import Ledger
+    from modelmill.search.ledger.ledger import Ledger
     from modelmill.search.search import Study, search
     from modelmill.spec import Budget, space
     from modelmill.store.database import Database

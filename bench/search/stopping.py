@@ -31,7 +31,7 @@ from modelmill.method import decode
 from modelmill.recipe.defaults import search as default_search
 from modelmill.recipe.look import look
 from modelmill.recipe.worker import worker
-from modelmill.search.ledger import Ledger
+from modelmill.search.ledger.ledger import Ledger
 from modelmill.search.pareto import front, hypervolume, objectives
 from modelmill.search.search import Study, search
 from modelmill.spec import Budget, Spec, read, space

@@ -13,8 +13,8 @@ from modelmill.evaluate.page import searched
 from modelmill.evaluate.story import Story, family, figures, of_spec, recipe
 from modelmill.evaluate.words import UNITS, duration, figure, why_lost, words
 from modelmill.search.course import improvements, leaders, volumes, walked
+from modelmill.search.ledger.studies import StudyRow, studies, study, trials_of
 from modelmill.search.pareto import best
-from modelmill.search.studies import StudyRow, studies, study, trials_of
 from modelmill.spec import COSTS, Budget
 from modelmill.store.database import Database
 from modelmill.trial import Trial

@@ -19,7 +19,7 @@ from modelmill.errors import GoalError, MillError, SpecError, WorkError
 from modelmill.execute.message import Message
 from modelmill.history import Curve
 from modelmill.search.clock import Clock
-from modelmill.search.ledger import Ledger
+from modelmill.search.ledger.ledger import Ledger
 from modelmill.search.pareto import reached, value
 from modelmill.search.past import curve
 from modelmill.search.seeds import derive

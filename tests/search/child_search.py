@@ -14,7 +14,7 @@ from typing import Any
 
 from modelmill.errors import MillError
 from modelmill.execute.local import Pool
-from modelmill.search.ledger import Ledger
+from modelmill.search.ledger.ledger import Ledger
 from modelmill.search.samplers.tpe import Tpe
 from modelmill.search.search import Study, search
 from modelmill.space import Choose, Dimension

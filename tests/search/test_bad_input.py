@@ -18,7 +18,7 @@ from test_search import run as searched
 from modelmill.contracts import Pick, Sampler
 from modelmill.errors import RegistryError, SpecError, StorageError, UsageError, WorkError
 from modelmill.execute.local import Pool
-from modelmill.search.ledger import Ledger
+from modelmill.search.ledger.ledger import Ledger
 from modelmill.search.search import search
 from modelmill.space import Space
 from modelmill.spec import Budget, Goal, check, read

@@ -15,9 +15,9 @@ from msgspec.structs import replace
 
 import modelmill
 from modelmill.errors import StorageError, WorkError
-from modelmill.search import owner
-from modelmill.search.ledger import Ledger
-from modelmill.search.studies import trials_of
+from modelmill.search.ledger import owner
+from modelmill.search.ledger.ledger import Ledger
+from modelmill.search.ledger.studies import trials_of
 from modelmill.store.database import Database
 from modelmill.trial import Point, Trial
 
@@ -117,7 +117,7 @@ def test_who_runs_a_study_does_not_depend_on_what_the_clock_says() -> None:
     jumped = (
         "import psutil, sys; psutil.boot_time = psutil._pslinux.boot_time = lambda: 0.0;"
         f"sys.path.insert(0, {str(Path(modelmill.__file__).parents[1])!r});"
-        "from modelmill.search import owner; print(owner.lives(sys.argv[1]))"
+        "from modelmill.search.ledger import owner; print(owner.lives(sys.argv[1]))"
     )
     found = subprocess.run(
         [sys.executable, "-c", jumped, owner.me()], capture_output=True, text=True, check=True, timeout=60

@@ -12,8 +12,8 @@ import pytest
 from modelmill.cli import run as command
 from modelmill.errors import RegistryError
 from modelmill.mill import build
-from modelmill.search.ledger import Ledger
-from modelmill.search.runs import compare, differing, find, runs, summary
+from modelmill.search.ledger.ledger import Ledger
+from modelmill.search.ledger.runs import compare, differing, find, runs, summary
 from modelmill.spec import read
 from modelmill.store.database import Database
 from modelmill.store.home import Home

@@ -8,7 +8,7 @@ from asking import asked, best, bowl, hard, mixed, numbers, score, typical
 
 from modelmill.errors import OutOfBounds
 from modelmill.history import Past, Suggestion
-from modelmill.search.cloud import cloud, learn, rates, sample, with_margin
+from modelmill.search.population.cloud import cloud, learn, rates, sample, with_margin
 from modelmill.search.samplers.cmaes import Cmaes
 from modelmill.search.samplers.random import Random
 from modelmill.space import Choose, Dimension

@@ -8,8 +8,8 @@ from asking import asked, bowl, hard, mixed, numbers, score, typical
 
 from modelmill.errors import OutOfBounds
 from modelmill.history import Past
-from modelmill.search.mixed import blend, child, move, mutant
-from modelmill.search.population import survivors
+from modelmill.search.population.mixed import blend, child, move, mutant
+from modelmill.search.population.survivors import survivors
 from modelmill.search.samplers.genetic import Genetic
 from modelmill.search.samplers.random import Random
 from modelmill.space import Dimension, Space

@@ -10,13 +10,13 @@ from asking import asked, best, bowl, hard, mixed, numbers, one_loss, score, typ
 
 from modelmill.errors import OutOfBounds
 from modelmill.history import Past, Suggestion
-from modelmill.search.acquire import Improvement, log_improvement
-from modelmill.search.encode import Encoding
-from modelmill.search.gaussian import Shape, condition, fit, squares, unlikeliness
 from modelmill.search.samplers.gp import Gp
 from modelmill.search.samplers.random import Random
-from modelmill.search.surrogate import Shapes, logged, plain
-from modelmill.search.threads import one_thread
+from modelmill.search.surrogate.acquire import Improvement, log_improvement
+from modelmill.search.surrogate.encode import Encoding
+from modelmill.search.surrogate.gaussian import Shape, condition, fit, squares, unlikeliness
+from modelmill.search.surrogate.promising import Shapes, logged, plain
+from modelmill.search.surrogate.threads import one_thread
 from modelmill.space import Space
 
 

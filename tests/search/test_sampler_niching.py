@@ -10,7 +10,7 @@ from asking import asked, hard, mixed, score, typical
 
 from modelmill.errors import OutOfBounds
 from modelmill.history import Past, Suggestion
-from modelmill.search.niches import Ground, Keep, Niches, distances, optimize, worth
+from modelmill.search.population.niches import Ground, Keep, Niches, distances, optimize, worth
 from modelmill.search.samplers.niching import Niching
 from modelmill.search.samplers.random import Random
 from modelmill.space import Choose, Dimension

@@ -10,9 +10,9 @@ from asking import asked, best, bowl, hard, mixed, numbers, typical
 
 from modelmill.errors import OutOfBounds
 from modelmill.history import Past, Suggestion
-from modelmill.search.encode import Encoding
 from modelmill.search.samplers.random import Random
 from modelmill.search.samplers.subregion import Subregion
+from modelmill.search.surrogate.encode import Encoding
 from modelmill.space import Space
 
 

@@ -15,7 +15,7 @@ from child_search import walk as child_walk
 from modelmill.errors import GoalError, ModelError, SpecError, WorkError
 from modelmill.execute.local import Pool
 from modelmill.execute.message import Message
-from modelmill.search.ledger import Ledger
+from modelmill.search.ledger.ledger import Ledger
 from modelmill.search.samplers.grid import Grid
 from modelmill.search.samplers.random import Random
 from modelmill.search.search import Study, search

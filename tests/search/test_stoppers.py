@@ -12,10 +12,10 @@ from test_search import Inline, study
 from modelmill.contracts import Stopper
 from modelmill.history import Curve
 from modelmill.method import find, names
-from modelmill.search.courses import added, beaten, ranked, stood
-from modelmill.search.ledger import Ledger
+from modelmill.search.ledger.ledger import Ledger
 from modelmill.search.past import curve
 from modelmill.search.search import search
+from modelmill.search.standing import added, beaten, ranked, stood
 from modelmill.search.stoppers.front import Front
 from modelmill.search.stoppers.halving import Halving
 from modelmill.search.stoppers.hyperband import Hyperband

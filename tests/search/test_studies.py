@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from modelmill.errors import UsageError
-from modelmill.search.ledger import Ledger
-from modelmill.search.studies import studies, study, trials_of
+from modelmill.search.ledger.ledger import Ledger
+from modelmill.search.ledger.studies import studies, study, trials_of
 from modelmill.store.database import Database
 from modelmill.trial import Point, Trial
 

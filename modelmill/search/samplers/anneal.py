@@ -11,8 +11,8 @@ from msgspec import Meta
 from modelmill.contracts import Pick, Sampler
 from modelmill.history import History, Past, Suggestion
 from modelmill.search.chain import KEY, accepted, chains
-from modelmill.search.mixed import movable
 from modelmill.search.past import scores
+from modelmill.search.population.mixed import movable
 from modelmill.space import Dimension, Settings, Space
 
 Array = np.ndarray[Any, Any]

@@ -12,12 +12,12 @@ from msgspec import Meta
 
 from modelmill.contracts import Pick, Sampler
 from modelmill.history import History, Past, Suggestion
-from modelmill.search.coordinates import grain
-from modelmill.search.mixed import movable
 from modelmill.search.past import order
-from modelmill.search.population import Members, survivors
-from modelmill.search.replay import Replay
-from modelmill.search.verdict import judged
+from modelmill.search.population.coordinates import grain
+from modelmill.search.population.mixed import movable
+from modelmill.search.population.replay import Replay
+from modelmill.search.population.survivors import Members, survivors
+from modelmill.search.population.verdict import judged
 from modelmill.space import Dimension, Space
 
 Array = np.ndarray[Any, Any]

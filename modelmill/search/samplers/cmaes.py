@@ -12,11 +12,11 @@ from msgspec import Meta
 
 from modelmill.contracts import Pick, Sampler
 from modelmill.history import History, Past, Suggestion
-from modelmill.search.cloud import Cloud, cloud, learn, rates, sample, with_margin
-from modelmill.search.mixed import movable
 from modelmill.search.past import order
-from modelmill.search.replay import Replay
-from modelmill.search.verdict import judged
+from modelmill.search.population.cloud import Cloud, cloud, learn, rates, sample, with_margin
+from modelmill.search.population.mixed import movable
+from modelmill.search.population.replay import Replay
+from modelmill.search.population.verdict import judged
 from modelmill.space import Dimension, Settings, Space
 
 Array = np.ndarray[Any, Any]

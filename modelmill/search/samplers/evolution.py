@@ -9,9 +9,9 @@ from msgspec import Meta
 
 from modelmill.contracts import Pick, Sampler
 from modelmill.history import History, Suggestion
-from modelmill.search.mixed import mutant
 from modelmill.search.past import order
-from modelmill.search.verdict import judged
+from modelmill.search.population.mixed import mutant
+from modelmill.search.population.verdict import judged
 from modelmill.space import Space
 
 KEY = "evolution"

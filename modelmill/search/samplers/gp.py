@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from modelmill.contracts import Pick, Sampler
-from modelmill.search.surrogate import promising
+from modelmill.search.surrogate.promising import promising
 from modelmill.space import Space
 
 

@@ -12,9 +12,9 @@ from msgspec import Meta
 
 from modelmill.contracts import Pick, Sampler
 from modelmill.history import History, Past, Suggestion
-from modelmill.search.mixed import movable
 from modelmill.search.past import order
-from modelmill.search.verdict import judged
+from modelmill.search.population.mixed import movable
+from modelmill.search.population.verdict import judged
 from modelmill.space import Dimension, Settings, Space
 
 KEY = "local"

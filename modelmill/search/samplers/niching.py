@@ -10,10 +10,10 @@ from msgspec import Meta
 
 from modelmill.contracts import Pick, Sampler
 from modelmill.history import History, Past, Suggestion
-from modelmill.search.coordinates import Coordinates
-from modelmill.search.niches import RADIUS, Batch, Ground, Keep, Niches, ask, start, tell
-from modelmill.search.replay import Replay
-from modelmill.search.verdict import judged, verdict
+from modelmill.search.population.coordinates import Coordinates
+from modelmill.search.population.niches import RADIUS, Batch, Ground, Keep, Niches, ask, start, tell
+from modelmill.search.population.replay import Replay
+from modelmill.search.population.verdict import judged, verdict
 from modelmill.space import Space
 
 KEY = "niching"

@@ -9,9 +9,9 @@ from msgspec import Meta
 
 from modelmill.contracts import Pick, Sampler
 from modelmill.history import History, Suggestion
-from modelmill.search.mixed import child, mutant
-from modelmill.search.population import Members, survivors, tournament
-from modelmill.search.replay import Replay
+from modelmill.search.population.mixed import child, mutant
+from modelmill.search.population.replay import Replay
+from modelmill.search.population.survivors import Members, survivors, tournament
 from modelmill.space import Space
 
 KEY = "nsga2"

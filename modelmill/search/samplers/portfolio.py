@@ -13,8 +13,8 @@ from modelmill.errors import SpecError
 from modelmill.history import History, Suggestion
 from modelmill.method import decode
 from modelmill.search.credit import shares
-from modelmill.search.encode import Encoding
-from modelmill.search.surrogate import Tried, remote
+from modelmill.search.surrogate.encode import Encoding
+from modelmill.search.surrogate.promising import Tried, remote
 from modelmill.space import Space
 
 

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from modelmill.contracts import Pick, Sampler
 from modelmill.history import History, Suggestion
-from modelmill.search.encode import Encoding
+from modelmill.search.surrogate.encode import Encoding
 from modelmill.space import Space
 
 BLOCK = 256

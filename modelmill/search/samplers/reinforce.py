@@ -10,9 +10,9 @@ from msgspec import Meta
 
 from modelmill.contracts import Pick, Sampler
 from modelmill.history import History, Past, Suggestion
-from modelmill.search.mixed import movable
-from modelmill.search.replay import Replay
-from modelmill.search.verdict import beats, judged
+from modelmill.search.population.mixed import movable
+from modelmill.search.population.replay import Replay
+from modelmill.search.population.verdict import beats, judged
 from modelmill.space import Dimension, Settings, Space
 
 Array = np.ndarray[Any, Any]

@@ -10,12 +10,12 @@ from msgspec import Meta
 
 from modelmill.contracts import Pick, Sampler
 from modelmill.history import History, Past, Suggestion
-from modelmill.search.acquire import Worth, varied
-from modelmill.search.encode import Encoding
 from modelmill.search.past import order
-from modelmill.search.surrogate import Shapes, Tried, believed, remote
-from modelmill.search.threads import one_thread
-from modelmill.search.verdict import judged
+from modelmill.search.population.verdict import judged
+from modelmill.search.surrogate.acquire import Worth, varied
+from modelmill.search.surrogate.encode import Encoding
+from modelmill.search.surrogate.promising import Shapes, Tried, believed, remote
+from modelmill.search.surrogate.threads import one_thread
 from modelmill.space import Space
 
 Array = np.ndarray[Any, Any]

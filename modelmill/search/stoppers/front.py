@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from modelmill.contracts import Stopper
 from modelmill.history import Curve
-from modelmill.search.courses import At, Losses, beaten, ends, stood
+from modelmill.search.standing import At, Losses, beaten, ends, stood
 
 
 class Front(Stopper):

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from modelmill.contracts import Stopper
 from modelmill.history import Curve
-from modelmill.search.courses import At, Losses, beaten, ranked, stood
+from modelmill.search.standing import At, Losses, beaten, ranked, stood
 
 
 class Median(Stopper):

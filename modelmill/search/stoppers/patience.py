@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from modelmill.contracts import Stopper
 from modelmill.history import Curve
-from modelmill.search.courses import beaten, ends, stood
+from modelmill.search.standing import beaten, ends, stood
 
 
 class Patience(Stopper):

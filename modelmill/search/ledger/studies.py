@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from modelmill.errors import UsageError
-from modelmill.search import owner
+from modelmill.search.ledger import owner
 from modelmill.spec import Goal, read
 from modelmill.store.database import Database
 from modelmill.store.engine import Connection

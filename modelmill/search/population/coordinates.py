@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from modelmill.search.mixed import movable
+from modelmill.search.population.mixed import movable
 from modelmill.space import Dimension, Settings, Space
 
 Array = np.ndarray[Any, Any]

@@ -13,11 +13,11 @@ import numpy as np
 
 from modelmill.contracts import Pick
 from modelmill.history import History, Past, Suggestion
-from modelmill.search.acquire import Improvement, Scalarised, Worth, chebyshev, highest
-from modelmill.search.encode import Encoding
-from modelmill.search.gaussian import Process, Shape, condition, fit
 from modelmill.search.past import order
-from modelmill.search.threads import one_thread
+from modelmill.search.surrogate.acquire import Improvement, Scalarised, Worth, chebyshev, highest
+from modelmill.search.surrogate.encode import Encoding
+from modelmill.search.surrogate.gaussian import Process, Shape, condition, fit
+from modelmill.search.surrogate.threads import one_thread
 from modelmill.space import Space
 
 Array = np.ndarray[Any, Any]

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from modelmill.errors import RegistryError, UnknownName
+from modelmill.search.ledger.studies import StudyRow, studies, trials_of
 from modelmill.search.pareto import best, front, hypervolume, objectives, value
-from modelmill.search.studies import StudyRow, studies, trials_of
 from modelmill.spec import Goal
 from modelmill.store.database import Database
 from modelmill.trial import Trial

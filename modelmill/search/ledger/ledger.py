@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from modelmill.errors import StorageError, WorkError
-from modelmill.search import owner
+from modelmill.search.ledger import owner
 from modelmill.store.database import Database
 from modelmill.store.engine import Connection
 from modelmill.trial import Point, Trial

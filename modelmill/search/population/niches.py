@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from modelmill.search.verdict import beats, standing
+from modelmill.search.population.verdict import beats, standing
 
 Array = np.ndarray[Any, Any]
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from modelmill.search.encode import Encoding
-from modelmill.search.gaussian import Process
+from modelmill.search.surrogate.encode import Encoding
+from modelmill.search.surrogate.gaussian import Process
 
 Array = np.ndarray[Any, Any]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from modelmill.history import Past
 from modelmill.search.past import order
-from modelmill.search.verdict import judged
+from modelmill.search.population.verdict import judged
 
 Members = tuple[Past, ...]
 """Trials, best first."""

@@ -1,0 +1,1 @@
+"""What samplers with a population share: survivors, children, niches, and points that numbers can move."""

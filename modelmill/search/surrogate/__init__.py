@@ -1,0 +1,1 @@
+"""Models of what the trials came to, and where they promise most."""
