@@ -187,6 +187,10 @@ class Sampler(Method):
     gradients: ClassVar[bool] = False
     """Whether every trial is asked how its loss changes with its settings."""
 
+    def suits(self, space: Space) -> bool:
+        """Whether it has anything of its own to pick in this space; a portfolio leaves it out where it has not."""
+        return True
+
     @abstractmethod
     def __call__(self, space: Space) -> Pick:
         """What picks in this space. Raises SpecError, naming it, for a range that the algorithm cannot take."""

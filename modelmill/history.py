@@ -30,6 +30,8 @@ class Past(msgspec.Struct, frozen=True):
     """What the sampler that suggested it wrote down about it."""
     gradients: dict[str, float] = {}
     """Setting: the derivative of the loss, where trials were asked for it."""
+    like: int | None = None
+    """The trial whose training it shares."""
 
     @property
     def scored(self) -> bool:
@@ -49,6 +51,14 @@ class Suggestion(msgspec.Struct, frozen=True):
     """JSON values; it is kept with the trial, so that a sampler needs no state of its own."""
     note: str = ""
     """What a person should know about how it was picked; empty as a rule."""
+    like: int | None = None
+    """A finished trial from which it differs in what comes after training alone: the training is not repeated."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the trial is told to remember of how it came about."""
+        shared = "" if self.like is None else f"trained as #{self.like} was"
+        return tuple(note for note in (self.note, shared) if note)
 
 
 class Curve(msgspec.Struct, frozen=True):

@@ -6,10 +6,11 @@ iterating; what was done stays in the ledger, and the same call goes on from the
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,8 +96,9 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
     if options.key not in ("", key_of(seen)):
         raise changed(options.key)
     yield from seen.findings
-    (run_folder(seen, home) / "spec.toml").write_text(as_toml(seen.job.spec), "utf-8")
-    with closing(pool(seen)) as workers:
+    folder = run_folder(seen, home)
+    (folder / "spec.toml").write_text(as_toml(seen.job.spec), "utf-8")
+    with closing(pool(seen, folder / "trained")) as workers:
         ledger, trials = yield from searched(seen, workers, home, options, started)
         try:
             made = yield from finished(seen, workers, home, trials, started)
@@ -105,6 +107,7 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
             ledger.close("finished")
             raise
     ledger.close("finished")
+    shutil.rmtree(folder / "trained", ignore_errors=True)
 
 
 def changed(key: str) -> WorkError:
@@ -136,11 +139,15 @@ def key_of(seen: Look) -> str:
     return "sha256:" + hashlib.sha256((digest_of(seen.job.spec) + seen.job.splits.digest).encode()).hexdigest()
 
 
-def pool(seen: Look) -> Pool:
-    """Worker processes that make candidates; each is set up with the data once."""
+def pool(seen: Look, shelf: Path) -> Pool:
+    """Worker processes that make candidates; each is set up with the data once.
+
+    shelf: a folder in which they keep what they trained.
+    """
     import psutil
 
     from modelmill.execute.local import Pool
+    from modelmill.recipe.shelf import Shelf
     from modelmill.recipe.worker import worker
 
     spec = seen.job.spec
@@ -148,7 +155,7 @@ def pool(seen: Look) -> Pool:
     return Pool(
         spec.workers,
         worker,
-        seen.job,
+        replace(seen.job, shelf=Shelf(shelf)),
         preload=PRELOAD,
         time_limit_s=float(spec.search.get("trial_seconds", 0)) or time_limit(spec),
         memory_limit_mb=float(spec.search.get("trial_memory_mb", 0)) or share_mb,

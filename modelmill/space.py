@@ -32,6 +32,8 @@ class Dimension(msgspec.Struct, frozen=True):
     """A setting that is known to be sensible: the first trial of a branch takes it."""
     differentiable: bool = False
     """Whether what is trained can say how its loss changes with this setting."""
+    late: bool = False
+    """Whether it comes after training: candidates that differ in such settings alone share a training."""
 
     @property
     def key(self) -> str:

@@ -191,9 +191,13 @@ def pick(spec: Spec, choose: Choose, live: BodyKind | None = None) -> Spec:
         arch=arch,
         prepare=tuple(_steps("prepare", spec.prepare, choose, None)),
         train=_train(spec.train, body, choose),
-        compress=tuple(_steps("compress", spec.compress or (), choose, body)),
+        compress=tuple(_steps("compress", spec.compress or (), _late(choose), body)),
         serve=_resolve("serve", spec.serve, choose),
     )
+
+
+def _late(choose: Choose) -> Choose:
+    return lambda dimension: choose(msgspec.structs.replace(dimension, late=True))
 
 
 def _train(table: Table, body: BodyKind, choose: Choose) -> Table:

@@ -52,6 +52,8 @@ class Trial(msgspec.Struct, frozen=True):
     """What the sampler that suggested it wrote down."""
     gradients: dict[str, float] = {}
     """Setting: the derivative of the loss, where trials were asked for it."""
+    like: int | None = None
+    """The trial whose training it shares: it has its seed, and differs from it in what comes after training alone."""
     pick_s: float = 0.0
     """Processor seconds that the search spent on suggesting it."""
 

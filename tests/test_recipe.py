@@ -1,5 +1,7 @@
 """The steps of the recipe: what is refused before training, what limits say, how the winner is ranked."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from modelmill.recipe.foresee import foresee, smallest_share
 from modelmill.recipe.grow import Job, lookup
 from modelmill.recipe.look import look, plain
 from modelmill.recipe.make import enough_epochs, limits, ranked, tolerance
+from modelmill.recipe.shelf import Shelf
 from modelmill.recipe.worker import worker
 from modelmill.signature import NO_DATE
 from modelmill.space import Dimension
@@ -176,6 +179,24 @@ def test_the_metric_of_the_goal_leads_and_is_on_the_curve_of_every_epoch():
     epochs = [report["values"] for report in reports if "values" in report and not report.get("folds")]
     assert epochs
     assert all("valid_log_loss" in values for values in epochs if "train_loss" in values)
+
+
+def test_a_trial_that_shares_a_training_comes_to_the_same_whether_the_model_was_kept_or_not(digits, tmp_path):
+    shelf = Shelf(tmp_path / "trained")
+    picks = {"arch": "mlp", "arch.mlp.width": 8, "train.epochs": 2}
+    kept = worker(dataclasses.replace(digits, shelf=shelf))
+    first = list(kept({"settings": picks, "seed": 5, "seconds": None}))
+    assert len(list(shelf.folder.iterdir())) == 1
+    payload = {"settings": {**picks, "compress.quantize.static": True}, "seed": 5, "seconds": None, "like": 0}
+    shared, alone = list(kept(payload)), list(worker(digits)(payload))
+    assert shared == alone
+    assert not any("train_loss" in step.get("values", {}) for step in shared)
+    assert shared[-1]["work"] < first[-1]["work"]
+    whole = list(worker(digits)({**payload, "like": None}))
+    assert whole[-1]["artifact"] == shared[-1]["artifact"]
+    (damaged,) = shelf.folder.iterdir()
+    damaged.write_bytes(b"nothing that could be read")
+    assert list(kept(payload)) == alone
 
 
 def test_what_a_network_costs_is_told_before_it_is_trained_where_the_goal_names_it(digits):

@@ -6,7 +6,8 @@ Both arms have the same processor seconds, the same spaces, the same workers' co
 
 - joint: modelmill's default search with three objectives (quality, p50 of one row, bytes).
 - staged: Optuna's TPE on arch and training alone, for the best quality, in 70 % of the seconds; then every recipe of
-  compression on the best model, in the order of a grid, in what is left. Every model on the way counts.
+  compression on the best model, which is not trained again, in the order of a grid, in what is left. Every model on the
+  way counts.
 
 What counts is the hypervolume of (quality on the test rows, log p50, log bytes) over each arm's front on the validation
 rows, in the box from REFERENCE to IDEAL, all fixed beforehand. At the end of a cell its front is measured anew, all
@@ -225,7 +226,8 @@ def staged(cell: Cell, seed: int) -> None:
     for recipe in recipes(cell.job, best.settings):
         if cell.over:
             return
-        *_, result = work({"number": 0, "settings": {**best.settings, **recipe}, "seed": best.seed, "seconds": None})
+        picks = {**best.settings, **recipe}
+        *_, result = work({"settings": picks, "seed": best.seed, "seconds": None, "like": best.number})
         if "artifact" in result:
             costs = cell.judge(result)
             digest = cell.keep(result["artifact"])
@@ -309,14 +311,18 @@ def _box(point: Sequence[float], worst: float) -> tuple[float, ...]:
 
 def run(name: str, arm: str, seed: int, cpu_s: float) -> Row:
     """One cell."""
+    import dataclasses
+
     import torch
+    from modelmill.recipe.shelf import Shelf
 
     torch.set_num_threads(1)
-    cell = Cell(job_of(name, seed), 0.0)
-    started = time.process_time()
-    cell.ends = started + cpu_s
-    {"joint": joint, "staged": staged}[arm](cell, seed)
-    spent = time.process_time() - started
+    with tempfile.TemporaryDirectory() as folder:
+        cell = Cell(dataclasses.replace(job_of(name, seed), shelf=Shelf(Path(folder))), 0.0)
+        started = time.process_time()
+        cell.ends = started + cpu_s
+        {"joint": joint, "staged": staged}[arm](cell, seed)
+        spent = time.process_time() - started
     return {"set": name, "arm": arm, "seed": seed, "cpu_s": round(spent, 2), "asked_s": cpu_s, **outcome(cell)}
 
 

@@ -13,6 +13,7 @@ from modelmill.contracts import Arch, Heir, Judge, Task, Trainer
 from modelmill.dataset import Dataset, Splits, concat
 from modelmill.method import Method, decode, find, name_of, settings
 from modelmill.model import Body, Model, Part
+from modelmill.recipe.shelf import Shelf, key_of
 from modelmill.signature import Signature
 from modelmill.space import Dimension
 from modelmill.spec import Spec, pick
@@ -45,6 +46,8 @@ class Job:
     live: Body | None = None
     bases: Mapping[str, Body] = field(default_factory=dict)
     """Trained bodies that an arch may start from, by reference."""
+    shelf: Shelf | None = None
+    """Where trained models are kept for candidates that share them."""
 
 
 def lookup(picks: Mapping[str, Any]) -> Callable[[Dimension], Any]:
@@ -63,9 +66,33 @@ def lookup(picks: Mapping[str, Any]) -> Callable[[Dimension], Any]:
 def grow(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) -> Iterator[Progress]:
     """Make one candidate and yield progress; the last one holds the model, its body a finished graph."""
     started = time.monotonic()
-    trained = yield from train(job, payload, data, seconds)
+    trained = yield from _trained(job, payload, data, seconds)
     left = max(LEAST_S, seconds - (time.monotonic() - started)) if seconds else 0.0
     yield from mill(job, payload, trained, data, left)
+
+
+def _trained(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) -> Generator[Progress, None, Model]:
+    """The trained model, not yet compressed; one that another trial has trained is taken from the shelf.
+
+    Where it is not there it is trained again, in silence: what a trial reports must not depend on what is kept.
+    """
+    key, shared = key_of(payload), payload.get("like") is not None
+    if shared and job.shelf and (found := job.shelf.get(key)):
+        return found
+    steps = train(job, payload, data, seconds)
+    trained = _outcome(steps) if shared else (yield from steps)
+    if job.shelf and trained.body.kind == "network":
+        job.shelf.put(key, trained)
+    return trained
+
+
+def _outcome(steps: Generator[Progress, None, Model]) -> Model:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            model: Model = end.value
+            return model
 
 
 def train(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) -> Generator[Progress, None, Model]:

@@ -27,6 +27,7 @@ def past(trial: Trial, goal: Goal) -> Past:
         work=trial.work,
         memo=trial.memo,
         gradients=trial.gradients,
+        like=trial.like,
     )
 
 

@@ -45,7 +45,8 @@ TICK_S = 0.2
 class Grow(Protocol):
     """What runs trials: `execute.local.Pool`, set up to make a candidate from a payload.
 
-    A payload is `{"number", "settings", "seed", "seconds"}`, with `"gradients": True` where the sampler wants them.
+    A payload is `{"number", "settings", "seed", "seconds"}`, with `"gradients": True` where the sampler wants them, and
+    `"like"` with the number of a trial whose training need not be repeated.
     Progress is `{"step", "values"}`, with `"folds"` where some are finished and the `"work"` so far, or `{"costs"}`
     that are known before training; the result is `{"metrics", "artifact", "notes", "costs", "work", "gradients"}`, all
     but the metrics optional, or `{"refused": REASON}`.
@@ -251,15 +252,17 @@ class _Run:
             number,
             "running",
             suggestion.settings,
-            seed=derive(self.study.seed, "trial", number),
-            notes=(suggestion.note,) if suggestion.note else (),
+            seed=derive(self.study.seed, "trial", number if suggestion.like is None else suggestion.like),
+            notes=suggestion.notes,
             memo=suggestion.memo,
+            like=suggestion.like,
             pick_s=round(time.process_time() - started, 6),
         )
 
     def _payload(self, trial: Trial) -> dict[str, Any]:
         allowance_s = self.clock.allowance_s(time.monotonic(), self.measuring_s, self.study.share)
         payload = {"number": trial.number, "settings": trial.settings, "seed": trial.seed, "seconds": allowance_s}
+        payload |= {} if trial.like is None else {"like": trial.like}
         return {**payload, "gradients": True} if self.study.sampler.gradients else payload
 
     def _progress(self, trial: Trial, news: Any) -> Iterator[Trial]:

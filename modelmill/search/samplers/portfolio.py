@@ -6,7 +6,7 @@ from functools import cache
 from typing import Annotated
 
 import numpy as np
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from modelmill.contracts import Pick, Sampler
 from modelmill.errors import SpecError
@@ -28,8 +28,8 @@ class Portfolio(Sampler):
     Auer, Cesa-Bianchi, Freund, Schapire (2002), https://doi.org/10.1137/S0097539701398375
     """
 
-    members: tuple[str, ...] = ("gp", "tpe")
-    """Names of samplers, with their default settings."""
+    members: tuple[str, ...] = ("gp", "tpe", "variants")
+    """Names of samplers, with their default settings; one that has nothing to pick in a space is left out there."""
     startup: Annotated[int, Meta(ge=1)] = 8
     """Trials spread over the space before the members are asked."""
     least: Annotated[float, Meta(ge=0, le=1)] = 0.3
@@ -43,7 +43,9 @@ class Portfolio(Sampler):
             raise SpecError("search.sampler.members", "none is given", "Name at least one sampler, such as gp or tpe.")
         if "portfolio" in self.members:
             raise SpecError("search.sampler.members", "portfolio cannot be a member of itself", "Leave it out.")
-        picks = [decode("sampler", {"method": name}, "search.sampler.members")(space) for name in self.members]
+        named = {name: decode("sampler", {"method": name}, "search.sampler.members") for name in self.members}
+        members = [name for name, sampler in named.items() if sampler.suits(space)] or list(named)
+        picks = [named[name](space) for name in members]
         columns = cache(lambda: Encoding(space))
 
         def pick(history: History, seed: int) -> Suggestion | None:
@@ -51,10 +53,11 @@ class Portfolio(Sampler):
             if len(history) < self.startup and space.dimensions:
                 encoding = columns()
                 return Suggestion(encoding.settings(remote(encoding, Tried(encoding, history), draw), draw))
-            chances = shares(history, self.members, self.least, self.memory)
+            chances = shares(history, members, self.least, self.memory)
             for i in draw.choice(len(picks), size=len(picks), replace=False, p=chances):
                 if found := picks[i](history, seed):
-                    return Suggestion(found.settings, {"member": self.members[i], **found.memo}, found.note)
+                    told: Suggestion = structs.replace(found, memo={"member": members[i], **found.memo})
+                    return told
             return None
 
         return pick
