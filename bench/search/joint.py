@@ -314,6 +314,7 @@ def run(name: str, arm: str, seed: int, cpu_s: float) -> Row:
     import dataclasses
 
     import torch
+
     from modelmill.recipe.shelf import Shelf
 
     torch.set_num_threads(1)
