@@ -20,6 +20,10 @@ FEW = 24
 """Up to so many points of a front, the hypervolume that each adds is worked out; beyond, the room around it."""
 
 
+LEAST, NEAR = 3, 8
+"""Finished trials that must have come to a point before a stopped one is compared with them; so many of them count."""
+
+
 def stood(curve: Curve, at: At) -> tuple[Losses, float] | None:
     """What a trial had reached by a point, and by how much it missed limits then; None where it did not get there.
 
@@ -74,6 +78,25 @@ def added(points: Sequence[Losses]) -> list[float]:
     rows, reference = scaled.tolist(), [1.1] * values.shape[1]
     whole = hypervolume(rows, reference)
     return [whole - hypervolume([*rows[:i], *rows[i + 1 :]], reference) for i in range(len(rows))]
+
+
+def expected(curve: Curve, others: Sequence[Curve]) -> Losses | None:
+    """The losses that a stopped trial would have ended with, had it gained what finished ones gained from there on.
+
+    The median gain of those that stood next to it at its last point; None where too few got there.
+    """
+    own = stood(curve, curve.at[-1]) if curve.at else None
+    if own is None:
+        return None
+    pairs = [(found[0], other.losses[-1]) for other in others if (found := stood(other, curve.at[-1])) is not None]
+    if len(pairs) < LEAST:
+        return None
+    then, last = (np.asarray(side, float) for side in zip(*pairs, strict=True))
+    apart = np.abs(then - np.asarray(own[0]))
+    return tuple(
+        float(loss - max(0.0, np.median((then - last)[np.argsort(apart[:, axis], kind="stable")[:NEAR], axis])))
+        for axis, loss in enumerate(own[0])
+    )
 
 
 def ends(curves: Sequence[Curve]) -> list[Losses]:

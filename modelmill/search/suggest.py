@@ -7,6 +7,7 @@ on as the uninterrupted one would have.
 from __future__ import annotations
 
 from bisect import insort
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,16 +15,20 @@ import msgspec
 import numpy as np
 
 from modelmill.contracts import Generator, Sampler
-from modelmill.history import Past, Suggestion
+from modelmill.history import Curve, Past, Suggestion
 from modelmill.search.generated import joined
-from modelmill.search.past import past
+from modelmill.search.past import curve, past
 from modelmill.search.seeds import derive
+from modelmill.search.standing import expected
 from modelmill.space import Dimension, Settings, Space, Walk
 from modelmill.spec import Goal
 from modelmill.trial import Trial
 
 AGAIN = 4
 """How often the sampler is asked again where it suggests what was tried."""
+
+RECENT = 200
+"""Finished trials whose courses say what a stopped one would have come to."""
 
 RANDOM = 60
 """How many random candidates are looked at after that; all known: the space is taken as exhausted."""
@@ -38,7 +43,7 @@ def themselves(settings: Settings) -> Settings:
 
 
 class Suggester:
-    """Suggests candidates; state: the history, and what was tried."""
+    """Suggests candidates; state: the history, what was tried, and how finished trials came on."""
 
     def __init__(
         self,
@@ -57,6 +62,7 @@ class Suggester:
         self._pick = joined(self.space, generator(self.space), pick) if generator else pick
         self._history: list[Past] = []
         self._tried: set[bytes] = set()
+        self._finished: deque[Curve] = deque(maxlen=RECENT)
 
     def opening(self, number: int, partial: Mapping[str, Any]) -> Suggestion | None:
         """The given settings, all others at their default or picked at random; None where that was tried before."""
@@ -84,8 +90,18 @@ class Suggester:
         self._remember(Past(number, settings, "running", memo=dict(memo)))
 
     def learn(self, trial: Trial) -> None:
-        """Take in how a trial ended, whether it was suggested here or in an earlier run of the study."""
-        self._remember(past(trial, self._goal))
+        """Take in how a trial ended, whether it was suggested here or in an earlier run of the study.
+
+        A stopped one counts with what it would have come to, as far as the finished ones tell.
+        """
+        found = past(trial, self._goal)
+        if found.losses and trial.curve:
+            course = curve(trial, self._goal)
+            if trial.state == "stopped":
+                found = msgspec.structs.replace(found, losses=expected(course, self._finished) or found.losses)
+            elif course.at:
+                self._finished.append(course)
+        self._remember(found)
 
     def _new(self, number: int, suggestion: Suggestion) -> Suggestion | None:
         if self._key(suggestion.settings) in self._tried:

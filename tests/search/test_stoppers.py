@@ -9,18 +9,20 @@ from typing import Any
 import pytest
 from test_search import Inline, study
 
-from modelmill.contracts import Stopper
-from modelmill.history import Curve
+from modelmill.contracts import Pick, Sampler, Stopper
+from modelmill.history import Curve, History, Suggestion
 from modelmill.method import find, names
 from modelmill.search.ledger.ledger import Ledger
 from modelmill.search.past import curve
 from modelmill.search.search import search
-from modelmill.search.standing import added, beaten, ranked, stood
+from modelmill.search.standing import added, beaten, expected, ranked, stood
 from modelmill.search.stoppers.front import Front
 from modelmill.search.stoppers.halving import Halving
 from modelmill.search.stoppers.hyperband import Hyperband
 from modelmill.search.stoppers.median import Median
 from modelmill.search.stoppers.patience import Patience
+from modelmill.search.suggest import Suggester
+from modelmill.space import Dimension, Space
 from modelmill.spec import Budget, Goal
 from modelmill.store.database import Database
 from modelmill.trial import Point, Trial
@@ -175,3 +177,31 @@ def test_a_search_with_several_objectives_stops_what_is_beaten_before_it_is_trai
     assert (len(stopped.curve), stopped.work) == (2, 20.0)
     assert "stopped at step 2" in stopped.notes[0]
     database.close()
+
+
+def test_a_stopped_trial_counts_with_what_finished_ones_gained_from_where_it_stood() -> None:
+    finished = [course([(0.5 + i / 10, 10.0), (0.3, 10.0)], i, end=(0.2 + i / 10, 10.0)) for i in range(4)]
+    stopped = course([(0.9, 7.0)], 9)
+    assert expected(stopped, finished) == pytest.approx((0.6, 7.0))
+    assert expected(stopped, finished[:2]) is None
+
+
+def test_a_sampler_is_told_what_a_stopped_trial_would_have_come_to() -> None:
+    heard: list[tuple[float, ...]] = []
+
+    class Listening(Sampler):
+        def __call__(self, space: Space) -> Pick:
+            def pick(history: History, seed: int) -> Suggestion:
+                heard[:] = [one.losses for one in history]
+                return Suggestion({"x": len(history) / 100})
+
+            return pick
+
+    goal = Goal(maximize=("accuracy",))
+    suggester = Suggester(lambda choose: choose(Dimension("x", high=1.0)), goal, Listening(), 0)
+    for number in range(4):
+        points = tuple(Point(step, {"valid_accuracy": 0.4 + step / 10}) for step in (1, 2))
+        suggester.learn(Trial(number, "done", {"x": number / 9}, metrics={"accuracy": 0.6}, curve=points))
+    suggester.learn(Trial(4, "stopped", {"x": 0.9}, curve=(Point(1, {"valid_accuracy": 0.3}),)))
+    suggester.pick(5)
+    assert heard[-1] == pytest.approx((-0.4,))

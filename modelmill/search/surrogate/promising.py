@@ -77,11 +77,11 @@ class Tried:
         self.history = history
         rows = [encoding.recall(one.number, one.settings) for one in history]
         self.codes = np.array(rows).reshape(len(rows), len(encoding.dimensions))
-        self._bytes = {_digest(row) for row in self.codes}
+        self._digests = set(_digests(self.codes))
 
     def known(self, codes: Array) -> Array:
         """Which of some codes were tried."""
-        return np.array([_digest(row) in self._bytes for row in codes], bool)
+        return np.array([digest in self._digests for digest in _digests(codes)], bool)
 
     def best(self, count: int) -> Array:
         """The codes of the best trials, best first."""
@@ -89,8 +89,8 @@ class Tried:
         return self.codes[[place[one.number] for one in order(self.history)[:count]]]
 
 
-def _digest(row: Array) -> bytes:
-    return np.round(row, 9).tobytes()
+def _digests(codes: Array) -> list[bytes]:
+    return [row.tobytes() for row in np.round(codes, 9)]
 
 
 @dataclass(frozen=True, eq=False)
