@@ -262,9 +262,29 @@ def _entry(path: Path) -> Entry | None:
                 contract=contract,
                 doc=doc.partition("\n\n")[0].replace("\n", " "),
                 paper=_paper(doc),
-                settings=tuple(_settings(node)),
+                settings=tuple(_all_settings(node, path)),
             )
     return None
+
+
+def _all_settings(node: ast.ClassDef, path: Path) -> list[Setting]:
+    """The settings of a class, then those of the bases that it shares them with, which are no contracts."""
+    found = _settings(node)
+    page = ast.parse(path.read_text("utf-8"))
+    imported = {
+        alias.name: statement.module or ""
+        for statement in page.body
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    }
+    for base in _bases(node):
+        if base in contracts() or not imported.get(base, "").startswith(f"{PACKAGE}."):
+            continue
+        shared = ROOT.joinpath(*imported[base].split(".")[1:]).with_suffix(".py")
+        classes = (item for item in ast.parse(shared.read_text("utf-8")).body if isinstance(item, ast.ClassDef))
+        own = {setting.name for setting in found}
+        found += [one for item in classes if item.name == base for one in _settings(item) if one.name not in own]
+    return found
 
 
 def _family(path: Path) -> str:

@@ -7,13 +7,14 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
+from modelmill.compress.retrain import Retrains
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
 from modelmill.trial import Progress
 
 
-class Magnitude(Compressor):
+class Magnitude(Compressor, Retrains):
     """Remove the channels and neurons with the smallest weights, then retrain.
 
     Li et al. (2017), https://arxiv.org/abs/1608.08710
@@ -27,25 +28,12 @@ class Magnitude(Compressor):
     """How the size of a channel's weights is measured."""
     multiple: Annotated[int, Meta(ge=1)] = 4
     """The number of channels that stay is rounded up to a multiple of this."""
-    epochs: Annotated[int, Meta(ge=0)] = 20
-    """Epochs of retraining; 0 leaves the network as it is cut."""
-    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 2e-3
-    """The largest step size of the retraining."""
-    batch: Annotated[int, Meta(ge=2)] = 64
-    """Rows a step of the retraining."""
-    smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    """Label smoothing of the retraining."""
-    shift: Annotated[int, Meta(ge=0)] = 0
-    """Images are moved by up to so many pixels at random in the retraining; 0 is off."""
-    seconds: Annotated[float, Meta(ge=0)] = 0.0
-    """How long the retraining may take; 0 is no limit."""
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Prune and retrain a copy of the model."""
         import copy
 
         from modelmill.network.slicing import kept, parameters, prune
-        from modelmill.train.fit import Recipe, Training
 
         network = copy.deepcopy(model.body.value)
         before = parameters(network)
@@ -57,6 +45,4 @@ class Magnitude(Compressor):
         after = parameters(network)
         yield Progress(0, self.epochs, {"weights": after}, f"of {before} weights {after} stay; {', '.join(said)}")
         cut = model.with_body(network, "network", f"prune.magnitude: {', '.join(said)}")
-        training = Training(cut, data, task, Recipe.of("adam", self), seed, warm=True)
-        yield from training.run()
-        yield training.finish("retrain.adam")
+        yield from self.retrained(cut, data, task, seed)

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
+from modelmill.compress.retrain import Retrains
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
@@ -16,7 +17,7 @@ from modelmill.trial import Progress
 HONESTY = "zeros are stored like other numbers: the file is smaller only once it is packed, and no faster"
 
 
-class Weights(Compressor):
+class Weights(Compressor, Retrains):
     """Set the smallest weights to zero, more of them with every epoch of retraining.
 
     Zhu & Gupta (2018), https://arxiv.org/abs/1710.01878, equation 1
@@ -30,23 +31,12 @@ class Weights(Compressor):
     """Whether every layer loses that share, or all layers together."""
     epochs: Annotated[int, Meta(ge=0)] = 20
     """Epochs of retraining; in the first half the share grows. 0 cuts at once and does not retrain."""
-    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 2e-3
-    """The largest step size of the retraining."""
-    batch: Annotated[int, Meta(ge=2)] = 64
-    """Rows a step of the retraining."""
-    smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    """Label smoothing of the retraining."""
-    shift: Annotated[int, Meta(ge=0)] = 0
-    """Images are moved by up to so many pixels at random in the retraining; 0 is off."""
-    seconds: Annotated[float, Meta(ge=0)] = 0.0
-    """How long the retraining may take; 0 is no limit."""
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Prune and retrain a copy of the model."""
         from modelmill.compress.prune.masking import masks, share, zeros
-        from modelmill.train.fit import Recipe, Training
 
-        training = Training(model, data, task, Recipe.of("adam", self), seed, warm=True)
+        training = self.training(model, data, task, seed)
         if self.epochs:
             training.mask(masks(training.module, share(self.ratio, 0, training.epochs), self.scope))
         for progress in training.run():
