@@ -35,12 +35,18 @@ class Retrains:
     """How long training again may take; 0 is no limit."""
 
     def training(
-        self, model: Model, data: Splits, task: Task, seed: int, objective: Objective | None = None
+        self,
+        model: Model,
+        data: Splits,
+        task: Task,
+        seed: int,
+        objective: Objective | None = None,
+        warm: bool = True,
     ) -> Training:
-        """The training of a changed network from the weights that it has, not yet begun."""
+        """The training of a changed network from its weights, not yet begun; one that was never trained is not warm."""
         from modelmill.train.fit import Recipe, Training
 
-        return Training(model, data, task, Recipe.of("adam", self), seed, warm=True, objective=objective)
+        return Training(model, data, task, Recipe.of("adam", self), seed, warm=warm, objective=objective)
 
     def retrained(
         self, model: Model, data: Splits, task: Task, seed: int, objective: Objective | None = None

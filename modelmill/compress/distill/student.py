@@ -39,26 +39,32 @@ def narrower(model: Model, ratio: float, train: Dataset, seed: int) -> Model:
     return model.with_body(body, "network", note, arch.as_table())
 
 
-def objective(model: Model, train: Dataset, task: Task, temperature: float, share: float) -> Objective:
-    """The student's loss: `share` of it from the teacher's answers to the same inputs, the rest from true labels.
-
-    With classes that is T^2 times the divergence of softened probabilities (Hinton et al., section 2); else the
-    squared difference of values.
-    """
+def taught(model: Model, train: Dataset, task: Task) -> Any:
+    """A copy of the model's network to learn from: it answers in the unit in which students learn."""
     teacher: Any = copy.deepcopy(model.body.value).eval().requires_grad_(False)
     classes = bool(model.signature.classes)
     if not classes and head(teacher) is not None:
         unfold(teacher, unit(rows(model, train, task), classes))
+    return teacher
+
+
+def objective(teacher: Any, classes: bool, temperature: float, share: float) -> Objective:
+    """The student's loss: `share` of it from the teacher's answers to the same inputs, the rest from true labels.
+
+    With classes that is T^2 times the divergence of softened probabilities (Hinton et al., section 2); else the
+    squared difference of values. `teacher` is what `taught` gives.
+    """
 
     def loss(raw: Tensor, inputs: Tensor, hard: Tensor) -> Tensor:
         with torch.no_grad():
             told = teacher(inputs)
-        soft = _divergence(raw, told, temperature) if classes else mse_loss(raw, told)
+        soft = divergence(raw, told, temperature) if classes else mse_loss(raw, told)
         return share * soft + (1 - share) * hard
 
     return loss
 
 
-def _divergence(raw: Tensor, told: Tensor, temperature: float) -> Tensor:
+def divergence(raw: Tensor, told: Tensor, temperature: float) -> Tensor:
+    """T^2 times the mean divergence of the student's softened probabilities from the teacher's."""
     student, teacher = log_softmax(raw / temperature, 1), log_softmax(told / temperature, 1)
     return temperature**2 * kl_div(student, teacher, reduction="batchmean", log_target=True)
