@@ -276,10 +276,13 @@ def summary(settings: Mapping[str, Any], most: int = 6) -> str:
 
     >>> summary({"arch": "mlp", "arch.mlp.width": 32, "compress.quantize.static": True})
     'mlp width=32 +static'
+    >>> summary({"arch.operations.1": "conv3"})
+    'operations.1=conv3'
     """
     words = []
     for name, value in settings.items():
-        last = name.rpartition(".")[2]
+        *_, before, last = ["", *name.split(".")]
+        last = f"{before}.{last}" if last.isdigit() else last
         if value is True:
             words.append(f"+{last}")
         elif value is False:

@@ -75,12 +75,15 @@ def _beside(name: str, train: Mapping[str, float], valid: Mapping[str, float]) -
 
 
 def restarts(curve: Sequence[Point]) -> list[int]:
-    """Where the count of steps begins anew: places in the curve at which compression took over from training.
+    """Where the count of steps begins anew: places in the curve at which compression, or a fold, took over.
 
-    >>> restarts([Point(1, {}), Point(2, {}), Point(1, {})])
+    The point after a fold has no step of its own.
+
+    >>> restarts([Point(1, {}), Point(2, {}), Point(1, {}), Point(0, {}, folds=1)])
     [3]
     """
-    return [i + 1 for i in range(1, len(curve)) if curve[i].step <= curve[i - 1].step]
+    stepped = [(place, point.step) for place, point in enumerate(curve, 1) if point.step]
+    return [place for (_, before), (place, step) in zip(stepped, stepped[1:], strict=False) if step <= before]
 
 
 def _course(curve: Sequence[Point]) -> list[str]:
