@@ -10,7 +10,7 @@ from msgspec import Meta
 
 @dataclass(frozen=True, kw_only=True)
 class Learns:
-    """Settings of an untrained student's training: among the bases it comes before `Retrains`, and sets its defaults."""
+    """Settings of an untrained student: among the bases it comes before `Retrains`, and sets its defaults."""
 
     temperature: Annotated[float, Meta(gt=0)] = 3.0
     """How much the probabilities are softened."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax, mse_loss
 
-from modelmill.contracts import Task
+from modelmill.compress.distill.widening import widen
+from modelmill.contracts import Judge, Task
 from modelmill.dataset import Dataset
 from modelmill.errors import ModelError
-from modelmill.method import decode, settings
+from modelmill.method import decode, find, settings
 from modelmill.model import Model
+from modelmill.network.slicing import channels
+from modelmill.runtime.features import features
 from modelmill.train.fit import Objective
 from modelmill.train.rows import head, rows, unfold, unit
 
@@ -23,20 +28,46 @@ def narrower(model: Model, ratio: float, train: Dataset, seed: int) -> Model:
 
     Raises ModelError where the body has no arch, or its arch has no width.
     """
-    from modelmill.runtime.features import features
+    arch = _arch(model)
+    width = max(1, round(arch.width * ratio))
+    body = _built(arch.replace(width=width), model, train, seed)
+    note = f"a student of width {width} learns from one of width {arch.width}"
+    return model.with_body(body, "network", note, arch.replace(width=width).as_table())
 
+
+def wider(model: Model, factor: float, train: Dataset, noise: float, seed: int) -> Model:
+    """The model with a wider copy of its network, which answers as it does but for a little noise.
+
+    The widths are those of the same arch with `width` times `factor`, where the network has that shape; else every
+    layer becomes so much wider.
+    """
+    network = copy.deepcopy(model.body.value)
+    groups = channels(network)
+    widths = [round(group.width * factor) for group in groups]
+    table = dict(model.body.arch)
+    if table and "width" in settings(find("arch", table["method"])):
+        arch = _arch(model)
+        arch = arch.replace(width=round(arch.width * factor))
+        planned = [group.width for group in channels(_built(arch, model, train, seed))]
+        if len(planned) == len(groups) and all(a >= b.width for a, b in zip(planned, groups, strict=True)):
+            widths, table = planned, arch.as_table()
+    widen(network, widths, noise, seed)
+    return model.with_body(network, "network", f"a student {factor:g} times as wide", table)
+
+
+def _arch(model: Model) -> Any:
+    """The arch of the model's body; one with a width."""
     table = dict(model.body.arch)
     if not table:
         raise ModelError("distill", "the model's body names no arch to make a narrower one of", "Leave this step out.")
     arch = decode("arch", table)
     if "width" not in settings(type(arch)):
         raise ModelError("distill", f"arch.{table['method']} has no width", "Distil an mlp or a cnn.")
-    width = max(1, round(arch.width * ratio))
-    arch = arch.replace(width=width)
-    shape = features(model.part, model.signature, train).shape[1:]
-    body = arch(model.signature, shape, seed)
-    note = f"a student of width {width} learns from one of width {table.get('width', decode('arch', table).width)}"
-    return model.with_body(body, "network", note, arch.as_table())
+    return arch
+
+
+def _built(arch: Any, model: Model, train: Dataset, seed: int) -> Any:
+    return arch(model.signature, features(model.part, model.signature, train).shape[1:], seed)
 
 
 def taught(model: Model, train: Dataset, task: Task) -> Any:
@@ -68,3 +99,23 @@ def divergence(raw: Tensor, told: Tensor, temperature: float) -> Tensor:
     """T^2 times the mean divergence of the student's softened probabilities from the teacher's."""
     student, teacher = log_softmax(raw / temperature, 1), log_softmax(told / temperature, 1)
     return temperature**2 * kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
+def peers(networks: Sequence[Any], classes: bool, temperature: float) -> Callable[[Tensor], Tensor]:
+    """What several networks say on average: the mean of softened probabilities, as logits, or of values."""
+
+    def mean(inputs: Tensor) -> Tensor:
+        said = torch.stack([network(inputs) for network in networks])
+        if not classes:
+            return said.mean(0)
+        return temperature * (said / temperature).softmax(2).mean(0).clamp_min(1e-12).log()
+
+    return mean
+
+
+def best(models: Sequence[Model], judge: Judge) -> int:
+    """The place of the best model; of equal ones that of the last, as where there are no rows to judge by."""
+    found = [judge(model) for model in models]
+    if all(math.isnan(quality) for quality in found):
+        return len(models) - 1
+    return max(range(len(models)), key=lambda place: (-math.inf if math.isnan(found[place]) else found[place], place))
