@@ -45,21 +45,19 @@ def _folded(module: Any, norm: Any | None) -> tuple[Array, Array | None]:
     return weight, ((0.0 if bias is None else bias) * scale + shift).astype(np.float32)
 
 
-def _linear(module: Any, norm: Any | None, value: str, writer: Writer, path: str) -> str:
+def _weighted(module: Any, norm: Any | None, value: str, writer: Writer, path: str) -> str:
     weight, bias = _folded(module, norm)
-    inputs = [value, writer.constant(weight)]
-    if bias is not None:
-        inputs.append(writer.constant(bias))
-    return writer.op("Gemm", inputs, {"transB": 1})
+    return mapped(
+        module, [value, *(writer.constant(part) for part in (weight, bias) if part is not None)], writer, path
+    )
 
 
-def _conv(module: Any, norm: Any | None, value: str, writer: Writer, path: str) -> str:
+def mapped(module: Any, inputs: list[str], writer: Writer, path: str) -> str:
+    """The operation of a linear or convolutional layer on what it maps, its weight and, where it has one, its bias."""
+    if name_of(module) == "Linear":
+        return writer.op("Gemm", inputs, {"transB": 1})
     if module.padding_mode != "zeros":
         raise ModelError(path, f"padding mode {module.padding_mode!r}", "Only zero padding is written.")
-    weight, bias = _folded(module, norm)
-    inputs = [value, writer.constant(weight)]
-    if bias is not None:
-        inputs.append(writer.constant(bias))
     attributes = {
         "kernel_shape": list(module.kernel_size),
         "strides": list(module.stride),
@@ -193,7 +191,9 @@ def _recurrent(module: Any, value: str, writer: Writer, path: str) -> str:
 
 
 IDLE = frozenset({"Identity", "Dropout", "Dropout1d", "Dropout2d", "AlphaDropout"})
-WEIGHTED: dict[str, Callable[[Any, Any, str, Writer, str], str]] = {"Linear": _linear, "Conv1d": _conv, "Conv2d": _conv}
+WEIGHTED: dict[str, Callable[[Any, Any, str, Writer, str], str]] = dict.fromkeys(
+    ("Linear", "Conv1d", "Conv2d"), _weighted
+)
 WRITERS: dict[str, Callable[[Any, str, Writer, str], str]] = {
     "BatchNorm1d": _batch_norm,
     "BatchNorm2d": _batch_norm,

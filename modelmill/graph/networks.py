@@ -7,6 +7,7 @@ from typing import Any
 
 from modelmill.errors import ModelError
 from modelmill.fragment import Writer
+from modelmill.graph import steps
 from modelmill.graph.layers import IDLE, WEIGHTED, WRITERS, name_of
 
 Leaf = tuple[str, Any]
@@ -103,5 +104,8 @@ BLOCKS: dict[str, Callable[[Any, str, Writer, str], str]] = {
     "Residual": _residual,
     "Graph": _graph,
     "Mixture": _mixture,
+    "Rounded": steps.rounded,
+    "Capped": steps.rounded,
+    "Stepped": steps.stepped,
 }
-"""Modules of our own that hold others."""
+"""Modules of our own."""

@@ -1,0 +1,116 @@
+"""Training on grids: learned steps, learned ceilings, and what onnxruntime makes of their graphs."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from modelmill.compress.quantize.executed import executed
+from modelmill.compress.quantize.lsq import Lsq
+from modelmill.compress.quantize.start import best
+from modelmill.network.steps import Rounded, Stepped
+from modelmill.runtime.rows import from_dataset
+from modelmill.runtime.session import Session
+from modelmill.train.trainers.adam import Adam
+
+FLOATS = {"Conv", "Gemm", "MatMul"}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def trained(make, judge, arch, kind="image", epochs=5):
+    model, data, task = make(kind, arch)
+    return list(Adam(epochs=epochs)(model, data, task, judge, 0))[-1].result, data, task
+
+
+def constants(graph):
+    return [numpy_helper.to_array(tensor) for tensor in onnx.load_from_string(graph).graph.initializer]
+
+
+def accuracy(graph, dataset):
+    return float((Session(graph).run(from_dataset(dataset))["label"] == dataset.target).mean())
+
+
+def test_the_gradient_of_a_step_is_that_of_the_paper():
+    grid = Rounded(3)
+    grid.start(0.5, signed=True)
+    x = torch.tensor([0.6, -0.7, 9.0, -9.0], requires_grad=True)
+    found = grid(x)
+    assert found.tolist() == pytest.approx([0.5, -0.5, 1.5, -2.0])
+    found.sum().backward()
+    inside = (round(1.2) - 1.2) + (round(-1.4) + 1.4)
+    by_step = (inside + 3 - 4) / np.sqrt(4 * 3)
+    assert grid.log_step.grad.item() == pytest.approx(by_step * 0.5, abs=1e-6)  # of the logarithm: times the step
+    assert x.grad.tolist() == [1, 1, 0, 0]
+
+
+def test_weights_of_a_layer_become_whole_steps_of_their_channel():
+    layer = torch.nn.Linear(3, 2, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0.9, -0.3, 0.31], [9.0, -3.0, -30.0]]))
+    stepped = Stepped(layer, 3, learned=True)
+    stepped.start(torch.tensor([0.3, 3.0]))
+    assert stepped.codes().tolist() == [[3, -1, 1], [3, -1, -4]]
+    assert stepped(torch.eye(3)).T.tolist() == [pytest.approx([0.9, -0.3, 0.3]), pytest.approx([9, -3, -12])]
+
+
+def test_a_grid_starts_where_rounding_is_off_least():
+    numbers = torch.cat([torch.linspace(-1, 1, 1001), torch.tensor([8.0])])[None]
+    step = float(best(numbers, -8, 7))
+    assert step < 0.5 < 8 / 7  # the one number that is far away is cut
+
+
+ARCHS = [
+    {"method": "cnn", "width": 8, "depth": 2},
+    {"method": "cnn", "width": 8, "depth": 2, "residual": True},
+    {"method": "mlp", "width": 32, "depth": 2, "activation": "gelu"},
+]
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("method", [Lsq(epochs=2), Lsq(epochs=2, bits=4, activation_bits=5)])
+def test_onnxruntime_computes_all_sums_in_integers_and_answers_as_the_network(make, judge, arch, method):
+    model, data, task = trained(make, judge, arch)
+    first, *_, last = method(model, data, task, judge, 0)
+    graph = last.result.body.value
+    assert not FLOATS.intersection(executed(graph))
+    assert {"QLinearConv", "QGemm"}.intersection(executed(graph))
+    assert "layers with" in first.note
+    assert last.values["difference"] < 0.01
+    assert accuracy(graph, data.test) == 1
+
+
+def test_fewer_bits_leave_fewer_different_weights(make, judge):
+    model, data, task = trained(make, judge, {"method": "mlp", "width": 32, "depth": 1})
+    *_, last = Lsq(epochs=1, bits=3)(model, data, task, judge, 0)
+    codes = [value for value in constants(last.result.body.value) if value.dtype == np.int8 and value.ndim == 2]
+    assert len(codes) == 2
+    assert {int(code) for value in codes for code in value.ravel()} == set(range(-4, 4))
+
+
+def test_learned_steps_at_two_bits_bring_back_what_rounding_lost(make, judge):
+    model, data, task = trained(make, judge, {"method": "mlp", "width": 32, "depth": 1})
+    before = list(Lsq(epochs=0, bits=2, activation_bits=2)(model, data, task, judge, 0))[-1]
+    after = list(Lsq(epochs=6, bits=2, activation_bits=2)(model, data, task, judge, 0))[-1]
+    assert after.values["valid_loss"] < before.values.get("valid_loss", np.inf)
+
+
+def test_a_network_without_large_layers_comes_through_with_a_note(make, judge):
+    model, data, task = trained(make, judge, {"method": "mlp", "width": 2, "depth": 0}, "table", 1)
+    *_, last = Lsq()(model, data, task, judge, 0)
+    assert "nothing to quantize" in last.note
+    assert last.result.body.kind == "graph"
+
+
+def test_values_keep_their_unit(make, judge):
+    model, data, task = trained(make, judge, {"method": "mlp", "width": 64, "depth": 1}, "regress", 20)
+    *_, last = Lsq(epochs=2, smallest=32)(model, data, task, judge, 0)
+    found = Session(last.result.body.value).run(from_dataset(data.test))["value"]
+    assert np.corrcoef(found.ravel(), data.test.target)[0, 1] > 0.9
+    assert last.values["difference"] < 0.01
