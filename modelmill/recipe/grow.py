@@ -77,8 +77,10 @@ def _trained(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float)
     Where it is not there it is trained again, in silence: what a trial reports must not depend on what is kept.
     """
     key, shared = key_of(payload), payload.get("like") is not None
-    if shared and job.shelf and (found := job.shelf.get(key)):
-        return found
+    if shared and job.shelf:
+        before = untrained(job, picked_spec(job, payload["settings"]), data.train, payload["seed"])
+        if before.body.kind == "network" and (found := job.shelf.get(key, before)):
+            return found
     steps = train(job, payload, data, seconds)
     trained = _outcome(steps) if shared else (yield from steps)
     if job.shelf and trained.body.kind == "network":

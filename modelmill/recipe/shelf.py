@@ -1,13 +1,13 @@
-"""Trained models of a run, kept for candidates that differ from theirs in what comes after training alone."""
+"""Trained networks of a run, kept for candidates that differ from theirs in what comes after training alone."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import os
-import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import msgspec
 from modelmill.model import Model
 
 MOST_BYTES = 1_000_000_000
-"""What a shelf may hold; the models that were used longest ago go first."""
+"""What a shelf may hold; the networks that were used longest ago go first."""
 
 LATE = "compress"
 """The stage whose settings training knows nothing of."""
@@ -24,28 +24,41 @@ LATE = "compress"
 
 @dataclass(frozen=True)
 class Shelf:
-    """A folder of models, shared by the workers of a run. A model that is not there is trained again, to the same bits.
+    """A folder of weights, shared by the workers of a run. What is not there is trained again, to the same bits.
 
-    Only this process and its workers write there; a file that cannot be read counts as none.
+    A file that cannot be read, or does not fit, counts as none.
     """
 
     folder: Path
 
-    def get(self, key: str) -> Model | None:
-        """The model of that key; None where there is none."""
+    def get(self, key: str, untrained: Model) -> Model | None:
+        """The model of that key, given the same model as it was before training; None where there is none."""
+        from safetensors import SafetensorError, safe_open
+
+        from modelmill.network.mixture import like
+
         path = self.folder / key
         try:
-            found = pickle.loads(path.read_bytes())
+            with safe_open(path, framework="pt") as file:
+                names = file.keys()
+                weights = {name: file.get_tensor(name) for name in names}
+                history = msgspec.json.decode(file.metadata()["history"], type=tuple[str, ...])
+            module = like(weights, lambda: copy.deepcopy(untrained.body.value), bool(untrained.signature.classes))
+            module.load_state_dict(weights)
             os.utime(path)
-        except Exception:  # noqa: BLE001 - whatever is wrong with a file, the model can be trained again
+        except (OSError, SafetensorError, RuntimeError, KeyError, msgspec.DecodeError):
             return None
-        return found if isinstance(found, Model) else None
+        body = replace(untrained.body, value=module.eval())
+        return replace(untrained, parts=(replace(untrained.part, body=body),), history=history)
 
     def put(self, key: str, model: Model) -> None:
-        """Keep a model, if it can be: a live object need not be one that can be written."""
-        with contextlib.suppress(OSError, pickle.PicklingError, TypeError, AttributeError):
-            written = pickle.dumps(model, protocol=pickle.HIGHEST_PROTOCOL)
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Keep a trained network; where the disk is full it is not kept."""
+        from safetensors.torch import save
+
+        weights = {name: value.detach().contiguous() for name, value in model.body.value.state_dict().items()}
+        written = save(weights, {"history": msgspec.json.encode(model.history).decode()})
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
             part = self.folder / f"{key}.{os.getpid()}.part"
             part.write_bytes(written)
             part.replace(self.folder / key)
