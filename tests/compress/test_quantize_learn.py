@@ -10,8 +10,9 @@ from onnx import numpy_helper
 
 from modelmill.compress.quantize.executed import executed
 from modelmill.compress.quantize.lsq import Lsq
+from modelmill.compress.quantize.pact import Pact
 from modelmill.compress.quantize.start import best
-from modelmill.network.steps import Rounded, Stepped
+from modelmill.network.steps import Capped, Rounded, Stepped
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
 from modelmill.train.trainers.adam import Adam
@@ -33,6 +34,11 @@ def constants(graph):
     return [numpy_helper.to_array(tensor) for tensor in onnx.load_from_string(graph).graph.initializer]
 
 
+def floats(graph):
+    """The single numbers that are floats: steps of activations."""
+    return [value for value in constants(graph) if value.ndim == 0 and value.dtype == np.float32]
+
+
 def accuracy(graph, dataset):
     return float((Session(graph).run(from_dataset(dataset))["label"] == dataset.target).mean())
 
@@ -48,6 +54,27 @@ def test_the_gradient_of_a_step_is_that_of_the_paper():
     by_step = (inside + 3 - 4) / np.sqrt(4 * 3)
     assert grid.log_step.grad.item() == pytest.approx(by_step * 0.5, abs=1e-6)  # of the logarithm: times the step
     assert x.grad.tolist() == [1, 1, 0, 0]
+
+
+def test_only_what_a_ceiling_cuts_teaches_it():
+    grid = Capped(2)
+    grid.start(1.0, signed=False)  # the ceiling is 3 steps
+    x = torch.tensor([-1.0, 0.6, 2.4, 3.5, 7.0], requires_grad=True)
+    found = grid(x)
+    assert found.tolist() == pytest.approx([0, 1, 2, 3, 3])
+    found.sum().backward()
+    assert grid.log_ceiling.grad.item() == pytest.approx(2 * 3)  # two numbers, and the logarithm: times the ceiling
+    assert x.grad.tolist() == [0, 1, 1, 0, 0]
+
+
+def test_a_stronger_pull_leaves_lower_ceilings(make, judge):
+    model, data, task = trained(make, judge, {"method": "mlp", "width": 32, "depth": 1})
+    scales = []
+    for pull in (0.0, 0.1):
+        method = Pact(epochs=4, pull=pull, learning_rate=0.02)
+        *_, last = method(model, data, task, judge, 0)
+        scales.append(sorted(value.item() for value in floats(last.result.body.value))[-1])
+    assert scales[1] < scales[0]
 
 
 def test_weights_of_a_layer_become_whole_steps_of_their_channel():
@@ -74,7 +101,7 @@ ARCHS = [
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("method", [Lsq(epochs=2), Lsq(epochs=2, bits=4, activation_bits=5)])
+@pytest.mark.parametrize("method", [Lsq(epochs=2), Lsq(epochs=2, bits=4, activation_bits=5), Pact(epochs=2)])
 def test_onnxruntime_computes_all_sums_in_integers_and_answers_as_the_network(make, judge, arch, method):
     model, data, task = trained(make, judge, arch)
     first, *_, last = method(model, data, task, judge, 0)
