@@ -163,6 +163,10 @@ def _relu6(module: Any, value: str, writer: Writer, path: str) -> str:
     return writer.op("Clip", [value, writer.constant(0.0), writer.constant(6.0)])
 
 
+def _hardtanh(module: Any, value: str, writer: Writer, path: str) -> str:
+    return writer.op("Clip", [value, writer.constant(float(module.min_val)), writer.constant(float(module.max_val))])
+
+
 def _softmax(module: Any, value: str, writer: Writer, path: str) -> str:
     return writer.op("Softmax", [value], {"axis": -1 if module.dim is None else module.dim})
 
@@ -210,6 +214,7 @@ WRITERS: dict[str, Callable[[Any, str, Writer, str], str]] = {
     "GELU": _gelu,
     "SiLU": _silu,
     "ReLU6": _relu6,
+    "Hardtanh": _hardtanh,
     "Softmax": _softmax,
     "ReLU": _plain("Relu"),
     "Sigmoid": _plain("Sigmoid"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from modelmill.compress.quantize.insert import grids, stepped
+from modelmill.compress.quantize.insert import Grid, grids, stepped
 from modelmill.train.fit import forward
+
+M = TypeVar("M", bound=nn.Module)
 
 SHARES = torch.linspace(0.3, 1.0, 29)
 """Ends of a grid that are tried, in units of the largest number."""
@@ -52,17 +55,25 @@ def best(numbers: Tensor, low: int, high: int) -> Tensor:
     return torch.stack(steps).gather(0, chosen[None])[0]
 
 
-def _seen(network: nn.Module, features: Tensor) -> dict[nn.Module, Tensor]:
+def _seen(network: nn.Module, features: Tensor) -> dict[Grid, Tensor]:
     """What comes to every grid, some of the numbers, while all are open."""
-    seen: dict[nn.Module, list[Tensor]] = {grid: [] for grid in grids(network)}
-    hooks = [grid.register_forward_pre_hook(_watch(seen[grid])) for grid in seen]
-    for grid in seen:
+    found = grids(network)
+    for grid in found:
         grid.live = False
-    forward(network, features)
-    for grid, hook in zip(seen, hooks, strict=True):
+    seen = sampled(network, found, features)
+    for grid in found:
         grid.live = True
+    return seen
+
+
+def sampled(network: nn.Module, modules: Sequence[M], features: Tensor) -> dict[M, Tensor]:
+    """Some of the numbers that come to modules of a network, and the ends, when it is given the features."""
+    seen: dict[M, list[Tensor]] = {module: [] for module in modules}
+    hooks = [module.register_forward_pre_hook(_watch(seen[module])) for module in modules]
+    forward(network, features)
+    for hook in hooks:
         hook.remove()
-    return {grid: _some(torch.cat(parts)) for grid, parts in seen.items()}
+    return {module: _some(torch.cat(parts)) for module, parts in seen.items()}
 
 
 def _watch(found: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor]], None]:
