@@ -50,6 +50,7 @@ STEPS = [
     ({"method": "quantize.lsq", "epochs": 2}, 0.02, INTEGERS),
     ({"method": "quantize.lsq", "epochs": 6, "bits": 3, "activation_bits": 4, "learning_rate": 0.005}, 0.03, INTEGERS),
     ({"method": "quantize.pact", "epochs": 3, "activation_bits": 6}, 0.02, INTEGERS),
+    ({"method": "quantize.fixed_point"}, 0.02, INTEGERS),
 ]
 
 

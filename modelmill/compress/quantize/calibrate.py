@@ -42,28 +42,66 @@ def static(
     preprocess: bool,
 ) -> tuple[bytes, int] | None:
     """The quantized graph and how many nodes work in integers; None where no node is worth it."""
+    found = opened(graph, smallest, preprocess)
+    if found is None:
+        return None
+    model, nodes = found
+    seen = ranges(model, chosen(model, nodes), dataset, calibration)
+    return paired(model, nodes, seen, per_channel=per_channel, reduce_range=reduce_range), len(nodes)
+
+
+def opened(graph: bytes, smallest: int, preprocess: bool = True) -> tuple[Any, list[str]] | None:
+    """The model of a graph, ready to be quantized, and its nodes that are worth it; None where none is."""
     model = load(graph)
     if not heavy(model, HEAVY, smallest):
         return None
     with quiet(), TemporaryDirectory() as folder:
         model = prepared(model, Path(folder), preprocess)
-        nodes = heavy(model, HEAVY, smallest)
-        chosen = [*nodes, *followers(model, nodes)]
+    return model, heavy(model, HEAVY, smallest)
+
+
+def chosen(model: Any, nodes: list[str]) -> list[str]:
+    """Those nodes, and what may stay in integers between them."""
+    return [*nodes, *followers(model, nodes)]
+
+
+def paired(
+    model: Any,
+    nodes: list[str],
+    seen: Ranges,
+    *,
+    per_channel: bool,
+    reduce_range: bool,
+    steps: Mapping[str, tuple[Array, int]] | None = None,
+) -> bytes:
+    """The graph with pairs around the nodes, for ranges of the values between them.
+
+    steps: of weights by name, with the axis of the channels that they are of; the others' follow the largest weight.
+    """
+    given = {name: _overrides(*step) for name, step in (steps or {}).items()}
+    with quiet():
         quantizer = QDQQuantizer(
             model,
             per_channel,
             reduce_range,
             QuantType.QInt8,
             QuantType.QUInt8,
-            TensorsData(CalibrationMethod.MinMax, ranges(model, chosen, dataset, calibration)),
-            chosen,
+            TensorsData(CalibrationMethod.MinMax, dict(seen)),
+            chosen(model, nodes),
             [],
             sorted(HEAVY | FOLLOWERS),
-            {"QDQOpTypePerChannelSupportToAxis": {"MatMul": 1}},
+            {"QDQOpTypePerChannelSupportToAxis": {"MatMul": 1}, "TensorQuantOverrides": given},
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()
-        return tidy(quantizer.model.model), len(nodes)
+        return tidy(quantizer.model.model)
+
+
+def _overrides(steps: Array, axis: int) -> list[dict[str, Any]]:
+    """Steps of a weight as the quantizer takes them."""
+    zero = np.array(0, np.int8)
+    each = [{"quant_type": QuantType.QInt8, "scale": np.float32(step), "zero_point": zero} for step in steps.ravel()]
+    return [entry | {"axis": axis} for entry in each] if steps.ndim else each
 
 
 def prepared(model: Any, folder: Path, preprocess: bool) -> Any:
@@ -83,11 +121,13 @@ def ranges(model: Any, nodes: list[str], dataset: Dataset, calibration: str) -> 
     seen: dict[str, list[Array]] = {name: [] for name in names}
     for outputs in runs(model, names, dataset):
         if collector is not None:
-            collector.collect({name: [_sample(value)] for name, value in outputs.items()})
+            with quiet():
+                collector.collect({name: [_sample(value)] for name, value in outputs.items()})
         for name, value in outputs.items():
             seen[name].append(_sample(value) if calibration == "percentile" else _ends(value))
     if collector is not None:
-        return {name: (found[0], found[1]) for name, found in collector.compute_collection_result().items()}
+        with quiet():
+            return {name: (found[0], found[1]) for name, found in collector.compute_collection_result().items()}
     cut = PERCENT if calibration == "percentile" else 0.0
     return {name: _range(np.concatenate(found), cut) for name, found in seen.items()}
 

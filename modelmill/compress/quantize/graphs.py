@@ -14,6 +14,7 @@ import numpy as np
 
 from modelmill.compress.quantize.initializers import constants
 from modelmill.compress.quantize.tidy import tidy
+from modelmill.dataset import Dataset, Splits
 from modelmill.model import Model
 from modelmill.trial import Progress
 
@@ -96,6 +97,11 @@ def dynamic(graph: bytes, per_channel: bool, reduce_range: bool, smallest: int) 
             weight_type=QuantType.QInt8,
         )
         return tidy(onnx.load(path)), len(nodes)
+
+
+def sample(data: Splits, rows: int, seed: int) -> Dataset:
+    """So many training rows, or all, picked by the seed, in their order."""
+    return data.train.take(np.sort(np.random.default_rng(seed).permutation(data.train.rows)[:rows]))
 
 
 def outcome(model: Model, graph: bytes, name: str, nodes: int) -> Progress:

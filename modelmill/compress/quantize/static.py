@@ -37,15 +37,12 @@ class Static(Compressor):
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Yield the quantized graph, or the graph as it is where nothing can be quantized."""
-        import numpy as np
-
         from modelmill.compress.quantize.calibrate import static
-        from modelmill.compress.quantize.graphs import outcome, skipped
+        from modelmill.compress.quantize.graphs import outcome, sample, skipped
 
-        index = np.sort(np.random.default_rng(seed).permutation(data.train.rows)[: self.rows])
         found = static(
             model.body.value,
-            data.train.take(index),
+            sample(data, self.rows, seed),
             calibration=self.calibration,
             per_channel=self.per_channel,
             reduce_range=self.weight_bits == 7,
