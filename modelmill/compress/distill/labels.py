@@ -1,0 +1,61 @@
+"""What a teacher says of some rows, as targets: for students that do not ask it again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from modelmill.compress.parity import answers
+from modelmill.contracts import Array, Task
+from modelmill.dataset import Dataset
+from modelmill.model import Model
+
+LEAST = 0.01
+"""Probabilities below this are left out where a row is written once for every class."""
+
+
+def told(model: Model, dataset: Dataset) -> Array:
+    """(rows, classes) probabilities, or (rows,) values, of a model of any body."""
+    if model.body.kind == "graph":
+        from modelmill.runtime.rows import from_dataset
+        from modelmill.runtime.session import Session
+
+        wanted = "probabilities" if model.signature.classes else "value"
+        return Session(model.body.value).run_batches(from_dataset(dataset), [wanted])[wanted]
+    found = answers(model, dataset, dataset.rows)
+    return found["probabilities"] if model.signature.classes else found["value"]
+
+
+def blended(said: Array, encoded: Array, share: float) -> Array:
+    """`share` of what a teacher said and the rest of the truth: (rows, classes), or (rows,) values.
+
+    encoded: class numbers or values. A row whose class the model does not know has what was said alone.
+
+    >>> blended(np.array([[0.5, 0.5], [0.5, 0.5]]), np.array([1, -100]), 0.5).tolist()
+    [[0.25, 0.75], [0.5, 0.5]]
+    """
+    said = np.asarray(said, np.float64)
+    if said.ndim == 1:
+        return share * said + (1 - share) * encoded
+    true = np.where((encoded >= 0)[:, None], np.arange(said.shape[1]) == encoded[:, None], said)
+    return share * said + (1 - share) * true
+
+
+def targets(model: Model, dataset: Dataset, task: Task, share: float) -> Array:
+    """What a student of the model learns of the rows of a data set."""
+    assert dataset.target is not None, "a data set that is learned from has a target"
+    return blended(told(model, dataset), task.encode(dataset.target, model.signature.classes), share)
+
+
+def spelled(labels: Array, weights: Array | None) -> tuple[Array, Array, Array]:
+    """Soft labels for what learns from hard ones: row, class and weight, once for every class that a row may have.
+
+    The loss of a classifier on these is that on the soft labels.
+
+    >>> [part.tolist() for part in spelled(np.array([[1.0, 0.0], [0.25, 0.75]]), None)]
+    [[0, 1, 1], [0, 0, 1], [1.0, 0.25, 0.75]]
+    """
+    rows, classes = np.nonzero(labels >= LEAST)
+    kept = labels[rows, classes]
+    each = np.bincount(rows, weights=kept, minlength=len(labels))
+    shares = kept / each[rows]
+    return rows, classes, shares if weights is None else shares * weights[rows]
