@@ -24,6 +24,7 @@ ARCHS = {
     "cnn": {"method": "cnn", "width": 8, "depth": 2, "residual": True, "head": "average"},
 }
 INTEGERS = {"QLinearConv", "QGemm"}
+FLOATS = {"Gemm"}
 
 
 @pytest.fixture(scope="module", params=list(ARCHS))
@@ -51,6 +52,7 @@ STEPS = [
     ({"method": "quantize.lsq", "epochs": 6, "bits": 3, "activation_bits": 4, "learning_rate": 0.005}, 0.03, INTEGERS),
     ({"method": "quantize.pact", "epochs": 3, "activation_bits": 6}, 0.02, INTEGERS),
     ({"method": "quantize.fixed_point"}, 0.02, INTEGERS),
+    ({"method": "quantize.codebook", "epochs": 2, "smallest": 64}, 0.02, FLOATS),
 ]
 
 

@@ -8,9 +8,11 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from modelmill.compress.quantize.codebook import Codebook
 from modelmill.compress.quantize.executed import executed
 from modelmill.compress.quantize.fixed_point import FixedPoint
 from modelmill.compress.quantize.powers import covering, steps
+from modelmill.compress.quantize.sharing import Shared, clustered
 from modelmill.compress.quantize.weights import Weight
 from modelmill.graph.export import export
 from modelmill.runtime.rows import from_dataset
@@ -86,3 +88,59 @@ def test_a_weight_is_snapped_along_its_channels():
     weight = Weight("w", np.array([[0.9, 4.0], [0.4, -90.0]], np.float32), 1)
     assert weight.rows.tolist() == [[pytest.approx(0.9), pytest.approx(0.4)], [4, -90]]
     assert weight.snapped(np.array([0.5, 8.0]), 3).tolist() == [[1.0, 0.0], [0.5, -24.0]]
+
+
+def test_the_gradient_of_a_centroid_is_the_sum_of_those_of_its_weights():
+    layer = torch.nn.Linear(3, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, 5.0, 1.0]]))
+    shared = Shared(layer, 2)
+    assert shared.centroids.tolist() == [1, 5]
+    shared(torch.tensor([[2.0, 3.0, 40.0]])).sum().backward()
+    assert shared.centroids.grad.tolist() == [42, 3]
+
+
+def test_zeros_have_a_centroid_of_their_own_and_stay_zeros():
+    weight = np.where(np.arange(60) % 3, np.random.default_rng(0).normal(size=60), 0).astype(np.float32)
+    centroids, codes = clustered(weight, 4)
+    assert len(centroids) == 4
+    assert not centroids[codes][weight == 0].any()
+
+
+@pytest.mark.parametrize(("bits", "ratio"), [(4, 0.25), (6, 0.4)])
+def test_a_codebook_stores_codes_and_onnxruntime_computes_in_floats(make, judge, bits, ratio):
+    model, data, task = graph(make, judge, MLP)
+    made = last(Codebook(bits=bits)(model, data, task, judge, 0))
+    assert len(made.result.body.value) < ratio * len(model.body.value)
+    codes = [value for value in arrays(made.result).values() if value.ndim == 2 and value.dtype.itemsize == 1]
+    assert codes
+    assert max(int(value.astype(int).max()) for value in codes) < 2**bits
+    assert "size only" in made.note
+    assert "Gemm" in executed(made.result.body.value)
+    assert not {"Gather", "QGemm"}.intersection(executed(made.result.body.value))
+    assert off(model, made.result, data.test) < 0.02
+
+
+def test_training_the_values_lowers_the_loss_that_sharing_brought(make, judge):
+    torch.set_num_threads(1)
+    model, data, task = make("image", MLP)
+    model = last(Adam(epochs=5)(model, data, task, judge, 0)).result
+    found = {}
+    for epochs in (0, 4):
+        made = last(Codebook(bits=1, epochs=epochs, learning_rate=0.01)(model, data, task, judge, 0)).result
+        target = data.train.target
+        said = answers(made, data.train)["probabilities"][np.arange(len(target)), target]
+        found[epochs] = -np.log(said + 1e-9).mean()
+    assert found[4] < found[0]
+    weights = [value for value in arrays(made).values() if value.dtype.name == "uint4"]
+    assert len(weights) == 2
+    assert all(set(value.astype(int).ravel()) == {0, 1} for value in weights)
+
+
+def test_a_value_network_that_shares_weights_keeps_its_unit(make, judge):
+    torch.set_num_threads(1)
+    model, data, task = make("regress", {"method": "mlp", "width": 64, "depth": 1})
+    model = last(Adam(epochs=20)(model, data, task, judge, 0)).result
+    made = last(Codebook(bits=5, epochs=2, smallest=32)(model, data, task, judge, 0)).result
+    assert np.corrcoef(answers(made, data.test)["value"].ravel(), data.test.target)[0, 1] > 0.9
+    assert abs(answers(made, data.test)["value"].mean() - data.test.target.mean()) < 3

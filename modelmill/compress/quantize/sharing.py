@@ -1,0 +1,125 @@
+"""Weights that share few values: k-means, layers that learn their centroids, and the codes in a graph."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from modelmill.compress.quantize.insert import WEIGHTED
+from modelmill.compress.quantize.stored import INT32, UINT4, expanded, packed
+from modelmill.contracts import Array
+from modelmill.train.rows import head
+
+ROUNDS = 50
+
+
+class Shared(nn.Module):  # type: ignore[misc]  # torch is untyped here
+    """A linear or convolutional layer whose weights are looked up; a centroid at zero stays there.
+
+    The gradient of a centroid is the sum of those of its weights.
+    """
+
+    def __init__(self, layer: nn.Module, count: int) -> None:
+        super().__init__()
+        self.layer = layer
+        centroids, codes = clustered(layer.weight.detach().numpy(), count)
+        self.centroids = nn.Parameter(torch.from_numpy(centroids))
+        self.register_buffer("codes", torch.from_numpy(codes.astype(np.int64)))
+        self.register_buffer("free", torch.from_numpy(centroids != 0))
+        layer.weight.requires_grad_(False)
+
+    def weight(self) -> Tensor:
+        """The weights as they are now."""
+        return (self.centroids * self.free)[self.codes]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the layer."""
+        if isinstance(self.layer, nn.Linear):
+            return nn.functional.linear(x, self.weight(), self.layer.bias)
+        return cast(Tensor, self.layer._conv_forward(x, self.weight(), self.layer.bias))
+
+
+def clustered(weight: Array, count: int) -> tuple[Array, Array]:
+    """At most so many centroids, in order, and for every weight the number of its own; zeros have one of their own.
+
+    Centroids start evenly between the ends, where the paper found few but large weights to be served best.
+
+    >>> centroids, codes = clustered(np.array([[0.0, 1.0], [2.0, -3.0]], np.float32), 3)
+    >>> centroids.tolist(), codes.tolist()
+    ([-3.0, 0.0, 1.5], [[1, 2], [2, 0]])
+    """
+    flat = np.sort(weight.ravel()).astype(np.float64)
+    moving = flat[flat != 0]
+    zero = [0.0] if len(moving) < len(flat) else []
+    distinct = np.unique(moving)
+    centroids = distinct
+    if len(distinct) > count - len(zero):
+        centroids = np.linspace(distinct[0], distinct[-1], max(count - len(zero), 1))
+        sums = np.concatenate([[0.0], np.cumsum(moving)])
+        for _ in range(ROUNDS):
+            edges = np.searchsorted(moving, (centroids[1:] + centroids[:-1]) / 2)
+            ends = np.concatenate([[0], edges, [len(moving)]])
+            sizes = np.diff(ends)
+            means = np.diff(sums[ends]) / np.maximum(sizes, 1)
+            moved = np.sort(np.where(sizes > 0, means, centroids))
+            if np.array_equal(moved, centroids):
+                break
+            centroids = moved
+    centroids = np.unique(np.concatenate([centroids, zero])).astype(np.float32)
+    return centroids, _nearest(weight, centroids)
+
+
+def _nearest(weight: Array, centroids: Array) -> Array:
+    """For every weight the number of the nearest centroid; a zero's is zero."""
+    codes = np.searchsorted((centroids[1:] + centroids[:-1]) / 2, weight).astype(np.uint8)
+    if (centroids == 0).any():
+        codes[weight == 0] = int(np.flatnonzero(centroids == 0)[0])
+    return codes
+
+
+def shared(network: nn.Module, count: int, smallest: int) -> nn.Module:
+    """The network with every large layer sharing its weights; its own modules are used."""
+    if isinstance(network, WEIGHTED):
+        return Shared(network, count) if network.weight.numel() >= smallest else network
+    for name, child in network.named_children():
+        setattr(network, name, shared(child, count, smallest))
+    return network
+
+
+def settled(network: nn.Module) -> nn.Module:
+    """The network with layers of torch's own that hold the shared weights."""
+    if isinstance(network, Shared):
+        with torch.no_grad():
+            network.layer.weight.copy_(network.weight())
+        return cast(nn.Module, network.layer.requires_grad_(True))
+    for name, child in network.named_children():
+        setattr(network, name, settled(child))
+    return network
+
+
+def scale(network: nn.Module, factor: float) -> None:
+    """Scale the centroids of the layer that takes in the unit of the targets, as its weights have been."""
+    last = head(network)
+    for layer in network.modules():
+        if isinstance(layer, Shared) and layer.layer is last:
+            with torch.no_grad():
+                layer.centroids.mul_(factor)
+
+
+def coded(model: Any, name: str, weight: Array, count: int) -> int:
+    """Put a codebook and codes in the place of a weight; the number of centroids. Up to 16 take 4 bits a weight."""
+    from onnx import helper, numpy_helper
+
+    centroids, codes = clustered(weight, count)
+    small = len(centroids) <= 16
+    tensor = packed(f"{name}_codes", codes, UINT4) if small else numpy_helper.from_array(codes, f"{name}_codes")
+    book = numpy_helper.from_array(centroids, f"{name}_book")
+    nodes = [
+        helper.make_node("Cast", [tensor.name], [f"{name}_index"], to=INT32),
+        helper.make_node("Gather", [book.name, f"{name}_index"], [name]),
+    ]
+    expanded(model, name, [tensor, book], nodes)
+    return len(centroids)

@@ -1,0 +1,78 @@
+"""Weights that a graph stores in another form and expands itself: it gets smaller, and computes as before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from modelmill.compress.quantize.initializers import constants
+from modelmill.contracts import Array
+from modelmill.errors import ModelError
+
+READERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "GRU", "LSTM", "RNN"})
+FLOAT, UINT8, INT32, FLOAT16, UINT4, INT4 = 1, 2, 6, 10, 21, 22
+"""ONNX's numbers for the types."""
+
+
+def large(model: Any, smallest: int) -> dict[str, Array]:
+    """The float weights of at least so many numbers that nodes with weights read, by name; preparation has none."""
+    from onnx import numpy_helper
+
+    known = constants(model)
+    read = dict.fromkeys(name for node in model.graph.node if node.op_type in READERS for name in node.input)
+    tensors = (known[name] for name in read if name in known)
+    return {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in tensors
+        if tensor.data_type == FLOAT and len(tensor.dims) > 1 and np.prod(tensor.dims) >= smallest
+    }
+
+
+def expanded(model: Any, name: str, tensors: Sequence[Any], nodes: Sequence[Any]) -> None:
+    """Put nodes that make the value of an initializer, from other tensors, in its place."""
+    model.graph.initializer.remove(constants(model)[name])
+    model.graph.initializer.extend(tensors)
+    kept = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes, *kept])
+
+
+def packed(name: str, codes: Array, kind: int) -> Any:
+    """A tensor of 4-bit numbers, two a byte, as raw bytes: the low half is the first.
+
+    >>> packed("w", np.array([[1, 2, -1]]), INT4).raw_data.hex()
+    '210f'
+    """
+    from onnx import TensorProto
+
+    flat = np.append(codes.ravel(), 0)[: codes.size + codes.size % 2].astype(np.int64) & 15
+    raw = (flat[0::2] | flat[1::2] << 4).astype(np.uint8).tobytes()
+    return TensorProto(name=name, data_type=kind, dims=codes.shape, raw_data=raw)
+
+
+def upgrade(model: Any, opset: int = 21, ir_version: int = 10) -> Any:
+    """The model by a version of the operators that knows 4-bit numbers and blocks; the first one of both is 21.
+
+    What we write in version 20 means the same there. Raises ModelError where another file cannot be brought there.
+    """
+    from onnx import version_converter
+
+    found = next(entry for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    model.ir_version = max(model.ir_version, ir_version)
+    if found.version >= opset:
+        return model
+    if found.version == 20 and not any(node.op_type == "GroupNormalization" for node in model.graph.node):
+        found.version = opset
+        return model
+    try:
+        return version_converter.convert_version(model, opset)
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError("graph", f"cannot be brought to opset {opset}: {reason}", "Export it anew.") from error
+
+
+def bytes_of(values: Mapping[str, Array]) -> int:
+    """The bytes that arrays take."""
+    return sum(value.nbytes for value in values.values())
