@@ -187,6 +187,9 @@ class Sampler(Method):
     gradients: ClassVar[bool] = False
     """Whether every trial is asked how its loss changes with its settings."""
 
+    exact: ClassVar[bool] = False
+    """Whether it goes through the space cell by cell: the search begins with its first, and ends with its last."""
+
     def suits(self, space: Space) -> bool:
         """Whether it has anything of its own to pick in this space; a portfolio leaves it out where it has not."""
         return True

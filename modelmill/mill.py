@@ -19,6 +19,7 @@ import msgspec
 
 from modelmill.errors import GoalError, MissingExtra, WorkError
 from modelmill.finding import Finding
+from modelmill.method import find
 from modelmill.report import Report
 from modelmill.spec import COSTS, Budget, Goal, Spec, as_table, as_toml, check, read, space
 from modelmill.trial import Progress, Trial
@@ -78,13 +79,13 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
     from modelmill.execute.preload import context
     from modelmill.recipe.bases import bases, named
     from modelmill.recipe.folds import Plan
-    from modelmill.recipe.look import look
+    from modelmill.recipe.look import located, look
     from modelmill.registry.reference import check_name
     from modelmill.registry.registry import Registry
 
     started = time.monotonic()
     need()
-    spec = spec if isinstance(spec, Spec) else read(spec)
+    spec = located(spec if isinstance(spec, Spec) else read(spec))
     check(spec, options.kind)
     Plan.of(spec.search)
     spec = msgspec.structs.replace(spec, name=spec.name or str(spec.data.get("name") or "model"))
@@ -229,7 +230,12 @@ def limited(spec: Spec) -> list[str]:
 
 
 def openings(spec: Spec) -> list[dict[str, Any]]:
-    """The first trials: every body with its defaults, so that a short budget has tried them all."""
+    """The first trials: every body with its defaults, so that a short budget has tried them all.
+
+    None where a sampler goes through the space cell by cell, or a generator draws the architecture.
+    """
+    if spec.search.get("generator") or find("sampler", spec.search["sampler"]["method"]).exact:
+        return []
     options = spec.arch.get("any", [])
     return [{"arch": option["method"]} for option in options] if len(options) > 1 else [{}]
 

@@ -179,6 +179,15 @@ def cells(walk: Walk, points: int = 5) -> Iterator[dict[str, Any]]:
         trail[-1] = (name, values, index + 1)
 
 
+Same = Callable[[Settings], Any]
+"""What two settings share that make the same candidate, as JSON values; for most spaces the settings themselves."""
+
+
+def themselves(settings: Settings) -> Settings:
+    """Settings that differ make candidates that differ."""
+    return settings
+
+
 class Space:
     """A space of settings, known by walking through it; nothing in it changes.
 
@@ -192,8 +201,19 @@ class Space:
     {'arch': 'net', 'width': 3}
     """
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: Walk, same: Same = themselves) -> None:
         self.walk = walk
+        self.same = same
+        self._keys: dict[bytes, bytes] = {}
+
+    def key(self, settings: Mapping[str, Any]) -> bytes:
+        """What tells a candidate from others: settings that make the same candidate have the same key."""
+        plain = msgspec.json.encode(settings, order="sorted")
+        if self.same is themselves:
+            return plain
+        if plain not in self._keys:
+            self._keys[plain] = msgspec.json.encode(self.same(dict(settings)), order="sorted")
+        return self._keys[plain]
 
     def answered(self, choose: Choose) -> Settings:
         """The settings that come of answering every dimension once."""

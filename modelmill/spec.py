@@ -6,6 +6,7 @@ search space. `walk` goes through a spec and asks at every range; what comes bac
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -349,7 +350,10 @@ def check(spec: Spec, live: BodyKind | None = None) -> None:
         for option in _options(getattr(spec, stage)):
             _check_table(stage, option, stage)
     for key in ("sampler", "stopper", "generator"):
-        for option in _options(spec.search.get(key, {})):
+        if not isinstance(given := spec.search.get(key) or {}, Mapping):
+            hint = f'Write {key} = {{ method = "{names(key)[0]}" }}.'
+            raise SpecError(f"search.{key}", f"expected a table, got {given!r}", hint)
+        for option in _options(dict(given)):
             _check_table(key, option, f"search.{key}")
     for option in _options(spec.arch):
         _check_table("arch", option, "arch")
@@ -382,6 +386,8 @@ def _check_table(key: str, table: Table, where: str) -> None:
 
 def _ends(value: Any) -> list[Any]:
     if is_range(value):
+        if not (math.isfinite(value["low"]) and math.isfinite(value["high"])):
+            raise OutOfBounds(f"{value}", "a range has finite ends", "Give the largest value that is worth trying.")
         if value["low"] > value["high"]:
             raise OutOfBounds(f"{value}", "low is above high", "Swap them.")
         if value.get("log") and value["low"] <= 0:

@@ -36,6 +36,9 @@ class Trial(msgspec.Struct, frozen=True):
     spread: float = 0.0
     """Standard error of the metric that decides."""
     costs: dict[str, float] = {}
+    """What was measured of it when it had ended."""
+    foreseen: dict[str, float] = {}
+    """The least that it costs, as its untrained graph showed: what stands at every point of its curve."""
     curve: tuple[Point, ...] = ()
     notes: tuple[str, ...] = ()
     """What was done or left out, and why, a sentence each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import isfinite
 
 from modelmill.evaluate.words import figure, higher, words
@@ -83,7 +84,7 @@ def restarts(curve: Sequence[Point]) -> list[int]:
     [3]
     """
     stepped = [(place, point.step) for place, point in enumerate(curve, 1) if point.step]
-    return [place for (_, before), (place, step) in zip(stepped, stepped[1:], strict=False) if step <= before]
+    return [place for (_, before), (place, step) in pairwise(stepped) if step <= before]
 
 
 def _course(curve: Sequence[Point]) -> list[str]:

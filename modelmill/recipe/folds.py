@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,6 +37,11 @@ class Plan:
             value = search.get(key, 1)
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100:
                 raise OutOfBounds(f"search.{key} = {value!r}", "expected a whole number from 1 to 100", "Write 5.")
+        for key in ("trial_seconds", "trial_memory_mb"):
+            value = search.get(key, 0)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+                said = f"search.{key} = {value!r}"
+                raise OutOfBounds(said, "expected a number from 0 on", "Leave it out for no limit.")
         plan = cls(search.get("folds", 1), search.get("repeats", 1))
         if plan.repeats > 1 and plan.folds == 1:
             said = "a holdout is cut once, and only folds can be repeated"

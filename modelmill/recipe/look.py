@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,6 +21,9 @@ from modelmill.recipe.defaults import complete
 from modelmill.recipe.grow import Job, features_kind
 from modelmill.signature import NO_DATE, Signature
 from modelmill.spec import COSTS, Goal, Spec, check
+
+PATHS = ("path", "test")
+"""What a table of data says of where: the data themselves have a digest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,4 +127,12 @@ def digest_of(spec: Spec) -> str:
     """SHA-256 of a spec: what to do, without where."""
     import hashlib
 
-    return "sha256:" + hashlib.sha256(msgspec.json.encode(spec, order="sorted")).hexdigest()
+    data = {key: value for key, value in spec.data.items() if key not in PATHS}
+    told = msgspec.structs.replace(spec, data=data)
+    return "sha256:" + hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()
+
+
+def located(spec: Spec) -> Spec:
+    """The spec with paths that hold in any folder."""
+    data = {key: str(Path(value).absolute()) if key in PATHS and value else value for key, value in spec.data.items()}
+    return msgspec.structs.replace(spec, data=data)

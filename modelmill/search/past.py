@@ -89,7 +89,7 @@ def _known(losses: tuple[float, ...]) -> tuple[float, ...]:
 def _as_of(trial: Trial, point: Point) -> Trial:
     """The trial as if it had ended at a point of its curve."""
     values = {name.removeprefix("valid_"): value for name, value in point.values.items() if name.startswith("valid_")}
-    return Trial(trial.number, "done", {}, metrics=values, costs=trial.costs)
+    return Trial(trial.number, "done", {}, metrics=values, costs=trial.foreseen or trial.costs)
 
 
 def order(history: History) -> list[Past]:

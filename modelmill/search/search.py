@@ -23,9 +23,9 @@ from modelmill.search.ledger.ledger import Ledger
 from modelmill.search.pareto import reached, value
 from modelmill.search.past import curve
 from modelmill.search.seeds import derive
-from modelmill.search.suggest import Same, Suggester, themselves
+from modelmill.search.suggest import Suggester
 from modelmill.search.tally import Tally, finite
-from modelmill.space import Settings, Walk
+from modelmill.space import Same, Settings, Walk, themselves
 from modelmill.spec import COSTS, Budget, Goal
 from modelmill.trial import Point, Trial
 
@@ -168,7 +168,7 @@ class _Run:
         for trial in self.ledger.trials():
             if trial.state == "running":
                 self.tally.start(trial.number)
-                self.again.append(replace(trial, curve=(), costs={}))
+                self.again.append(replace(trial, curve=(), foreseen={}))
             else:
                 self._learn(trial)
                 yield trial
@@ -272,11 +272,16 @@ class _Run:
         if trial.number in self.stopping:
             return  # What it says until it hears of it depends on the machine.
         if "costs" in news:
-            trial = self.running[trial.number] = replace(trial, costs=_finite(news["costs"]))
+            trial = self.running[trial.number] = replace(trial, foreseen=_finite(news["costs"]))
             self._write(trial)
         if not ("step" in news and "values" in news):
             return
-        point = Point(int(news["step"]), _finite(news["values"]), int(news.get("folds", 0)))
+        step, folds = finite(news["step"]), finite(news.get("folds", 0))
+        if math.isnan(step) or math.isnan(folds):
+            self.grow.cancel(str(trial.number))
+            yield self._ended(replace(trial, state="failed", error=f"its report has the step {news['step']!r}"))
+            return
+        point = Point(int(step), _finite(news["values"]), int(folds))
         self.ledger.report(trial, point)
         work = _number(news.get("work"), trial.work)
         trial = self.running[trial.number] = replace(trial, curve=(*trial.curve, point), work=work)

@@ -94,7 +94,7 @@ def expected(curve: Curve, others: Sequence[Curve]) -> Losses | None:
     then, last = (np.asarray(side, float) for side in zip(*pairs, strict=True))
     apart = np.abs(then - np.asarray(own[0]))
     return tuple(
-        float(loss - max(0.0, np.median((then - last)[np.argsort(apart[:, axis], kind="stable")[:NEAR], axis])))
+        float(loss - np.median((then - last)[np.argsort(apart[:, axis], kind="stable")[:NEAR], axis]))
         for axis, loss in enumerate(own[0])
     )
 

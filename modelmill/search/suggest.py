@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from modelmill.search.generated import joined
 from modelmill.search.past import curve, past
 from modelmill.search.seeds import derive
 from modelmill.search.standing import expected
-from modelmill.space import Dimension, Settings, Space, Walk
+from modelmill.space import Dimension, Same, Settings, Space, Walk, themselves
 from modelmill.spec import Goal
 from modelmill.trial import Trial
 
@@ -32,14 +32,6 @@ RECENT = 200
 
 RANDOM = 60
 """How many random candidates are looked at after that; all known: the space is taken as exhausted."""
-
-Same = Callable[[Settings], Any]
-"""What two settings share that make the same candidate, as JSON values; for most spaces the settings themselves."""
-
-
-def themselves(settings: Settings) -> Settings:
-    """Settings that differ make candidates that differ."""
-    return settings
 
 
 class Suggester:
@@ -54,10 +46,9 @@ class Suggester:
         same: Same = themselves,
         generator: Generator | None = None,
     ) -> None:
-        self.space = Space(walk)
+        self.space = Space(walk, same)
         self._goal = goal
         self._seed = seed
-        self._same = same
         pick = sampler(self.space)
         self._pick = joined(self.space, generator(self.space), pick) if generator else pick
         self._history: list[Past] = []
@@ -123,7 +114,7 @@ class Suggester:
         self._tried.add(self._key(found.settings))
 
     def _key(self, settings: Settings) -> bytes:
-        return msgspec.json.encode(self._same(settings), order="sorted")
+        return self.space.key(settings)
 
 
 def _opening(dimension: Dimension, partial: Mapping[str, Any], draw: np.random.Generator) -> Any:

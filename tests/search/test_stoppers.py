@@ -136,7 +136,7 @@ def test_hyperband_compares_within_brackets_that_start_later_one_after_the_other
 def test_a_curve_ends_with_what_came_out_and_leaves_out_what_retrains() -> None:
     goal = Goal(maximize=("accuracy",), minimize=("size_kb",))
     points = (*(Point(step, {"valid_accuracy": 0.1 * step}) for step in (1, 2, 3)), Point(1, {"valid_accuracy": 0.9}))
-    running = Trial(0, "running", {}, curve=points, costs={"size_bytes": 500.0})
+    running = Trial(0, "running", {}, curve=points, foreseen={"size_bytes": 500.0})
     assert curve(running, goal).at == ((0, 1), (0, 2), (0, 3))
     done = Trial(0, "done", {}, curve=points, metrics={"accuracy": 0.8}, costs={"size_bytes": 400.0})
     found = curve(done, goal)

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from modelmill.errors import StorageError, WorkError
+from modelmill.errors import WorkError
 from modelmill.search.ledger import owner
+from modelmill.search.ledger.rows import readable
 from modelmill.store.database import Database
 from modelmill.store.engine import Connection
 from modelmill.trial import Point, Trial
@@ -60,12 +61,8 @@ class Ledger:
         decoder = msgspec.json.Decoder(Trial)
         with _without_collection(), self._database.reading() as connection:
             bodies = connection.rows(query, {"id": self._study})
-            try:
+            with readable(self._database, f"a trial of study {self._study}"):
                 return [decoder.decode(body) for (body,) in bodies]
-            except (msgspec.DecodeError, TypeError) as error:
-                said = f"a trial of study {self._study} cannot be read: {error}"
-                hint = "Restore the database from a copy, or begin another study with --fresh."
-                raise StorageError(self._database.where, said, hint) from None
 
     def write(self, trial: Trial, spent_s: float) -> None:
         """Record how a trial stands, and what the study has spent so far.

@@ -9,6 +9,7 @@ import msgspec
 
 from modelmill.errors import UsageError
 from modelmill.search.ledger import owner
+from modelmill.search.ledger.rows import readable
 from modelmill.spec import Goal, read
 from modelmill.store.database import Database
 from modelmill.store.engine import Connection
@@ -43,7 +44,7 @@ def studies(database: Database) -> list[StudyRow]:
         states = connection.rows("SELECT study_id, state, COUNT(*) FROM trials GROUP BY study_id, state")
         for study, state, count in states:
             counted.setdefault(int(study), {})[state] = int(count)
-    return [_study(row, counted.get(int(row[0]), {})) for row in rows]
+    return [_study(database, row, counted.get(int(row[0]), {})) for row in rows]
 
 
 def study(database: Database, id: int) -> StudyRow:
@@ -55,16 +56,17 @@ def study(database: Database, id: int) -> StudyRow:
             last = connection.row("SELECT MAX(id) FROM studies")
             known = f"The newest is {last[0]}." if last and last[0] is not None else "There is none yet."
             raise UsageError("study", f"there is no study {id}", known)
-    return _study(row, {state: int(count) for state, count in states})
+    return _study(database, row, {state: int(count) for state, count in states})
 
 
 def trials_of(database: Database, id: int) -> list[Trial]:
     """All trials of a study in the order of their numbers; those that run with the points they have reported."""
     with database.reading() as connection:
         bodies = connection.rows("SELECT body FROM trials WHERE study_id = :id ORDER BY number", {"id": id})
-        curves = _curves(connection, id)
-    decoder = msgspec.json.Decoder(Trial)
-    found = [decoder.decode(body) for (body,) in bodies]
+        decoder = msgspec.json.Decoder(Trial)
+        with readable(database, f"a trial of study {id}"):
+            curves = _curves(connection, id)
+            found = [decoder.decode(body) for (body,) in bodies]
     return [_with_curve(trial, curves.get(trial.number, ())) for trial in found]
 
 
@@ -86,8 +88,9 @@ def _with_curve(trial: Trial, curve: Sequence[Point]) -> Trial:
     return msgspec.structs.replace(trial, curve=tuple(curve)) if trial.state == "running" and curve else trial
 
 
-def _study(row: Sequence[Any], counts: dict[str, int]) -> StudyRow:
-    spec = msgspec.json.decode(row[1], type=dict[str, Any])
+def _study(database: Database, row: Sequence[Any], counts: dict[str, int]) -> StudyRow:
+    with readable(database, f"the spec of study {row[0]}"):
+        spec = msgspec.json.decode(row[1], type=dict[str, Any])
     return StudyRow(
         id=int(row[0]),
         name=str(spec.get("name") or spec.get("data", {}).get("name") or "model"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
@@ -14,6 +14,8 @@ from modelmill.space import Space, cells
 
 class Grid(Sampler):
     """Every combination of settings once, branch by branch; the search ends when none is left."""
+
+    exact: ClassVar[bool] = True
 
     points: Annotated[int, Meta(ge=1)] = 5
     """Values that stand for a range without steps, its ends included."""
@@ -29,14 +31,10 @@ class Grid(Sampler):
             return known[i] if i < len(known) else None
 
         def pick(history: History, seed: int) -> Suggestion | None:
-            tried = {_key(one.settings) for one in history}
+            tried = {space.key(one.settings) for one in history}
             i = 0
-            while (found := cell(i)) is not None and _key(found) in tried:
+            while (found := cell(i)) is not None and space.key(found) in tried:
                 i += 1
             return None if found is None else Suggestion(dict(found))
 
         return pick
-
-
-def _key(cell: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
-    return frozenset(cell.items())

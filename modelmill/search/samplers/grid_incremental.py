@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from msgspec import Meta
@@ -31,6 +31,8 @@ class GridIncremental(Sampler):
     A group that opens a branch starts the branch's settings at their default, or in the middle of their grid.
     """
 
+    exact: ClassVar[bool] = True
+
     points: Annotated[int, Meta(ge=2)] = 5
     """Values that stand for a range without steps, its ends included."""
     group: Annotated[int, Meta(ge=1)] = 1
@@ -43,19 +45,19 @@ class GridIncremental(Sampler):
         groups = self._groups(space)
 
         def pick(history: History, seed: int) -> Suggestion | None:
-            tried = {_key(one.settings) for one in history}
+            tried = {space.key(one.settings) for one in history}
             ranked = [one.settings for one in order(history) if one.losses]
             present = next((one.memo[KEY]["group"] for one in reversed(history) if KEY in one.memo), 0)
             turns = [(present + i) % len(groups) for i in range(len(groups))]
             for turn, cell in self._around(space, groups, turns, (ranked or [{}])[0]):
-                if _key(cell) not in tried:
+                if space.key(cell) not in tried:
                     return Suggestion(cell, {KEY: {"group": turn, "beside": False}})
             if all(one.state != "running" or one.memo.get(KEY, {}).get("beside") for one in history):
                 return None
             memo = {KEY: {"group": present, "beside": True}}
             for base in ranked[1:]:
                 for _, cell in self._around(space, groups, turns, base):
-                    if _key(cell) not in tried:
+                    if space.key(cell) not in tried:
                         return Suggestion(cell, memo)
             return Suggestion(space.random(np.random.default_rng(seed)), memo)
 
@@ -111,7 +113,3 @@ def _stand(dimension: Dimension, base: Mapping[str, Any], points: int) -> Any:
             return dimension.inside(value)
     values = grid(dimension, points)
     return values[(len(values) - 1) // 2]
-
-
-def _key(cell: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
-    return frozenset(cell.items())

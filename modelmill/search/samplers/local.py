@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import msgspec
 import numpy as np
 from msgspec import Meta
 
@@ -47,11 +46,11 @@ class Local(Sampler):
         def pick(history: History, seed: int) -> Suggestion | None:
             draw = np.random.default_rng(seed)
             climb = self._climb(history)
-            tried = {_digest(one.settings) for one in history}
+            tried = {space.key(one.settings) for one in history}
             for parent in climb.ground:
                 for _ in range(TRIES):
                     found = self._neighbour(space, parent.settings, climb.step, draw)
-                    if _digest(found) not in tried:
+                    if space.key(found) not in tried:
                         memo = {"climb": climb.number, "parent": parent.number, "step": climb.step}
                         return Suggestion(found, {KEY: memo})
             start = {"climb": climb.number + bool(climb.ground), "parent": None, "step": self.step}
@@ -121,7 +120,3 @@ def _stride(dimension: Dimension, value: Any) -> float:
     below = max(value - dimension.stride, dimension.low)
     above = min(value + dimension.stride, dimension.top)
     return max(dimension.unit(above) - dimension.unit(value), dimension.unit(value) - dimension.unit(below))
-
-
-def _digest(settings: Settings) -> bytes:
-    return msgspec.json.encode(settings, order="sorted")

@@ -44,6 +44,10 @@ class Portfolio(Sampler):
         if "portfolio" in self.members:
             raise SpecError("search.sampler.members", "portfolio cannot be a member of itself", "Leave it out.")
         named = {name: decode("sampler", {"method": name}, "search.sampler.members") for name in self.members}
+        for name, sampler in named.items():
+            if sampler.gradients:
+                said = f"{name} asks every trial how its loss changes, and cannot take turns"
+                raise SpecError("search.sampler.members", said, f'Write sampler = {{ method = "{name}" }} instead.')
         members = [name for name, sampler in named.items() if sampler.suits(space)] or list(named)
         picks = [named[name](space) for name in members]
         columns = cache(lambda: Encoding(space))

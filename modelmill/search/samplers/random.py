@@ -46,7 +46,7 @@ class Random(Sampler):
             if block not in blocks:
                 blocks[block] = points(len(encoding.dimensions), self.scramble, block)
             found = encoding.settings(encoding.spread(blocks[block][[place]])[0], draw)
-            tried = any(one.settings == found for one in history)
+            tried = any(space.key(one.settings) == space.key(found) for one in history)
             return Suggestion(space.random(draw) if tried else found)
 
         return pick

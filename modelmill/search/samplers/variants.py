@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 import numpy as np
 from msgspec import Meta
 
@@ -43,11 +42,11 @@ class Variants(Sampler):
             parents = [one for one in order(history) if one.scored][: self.good]
             if not parents or not self.suits(space):
                 return Suggestion(space.random(draw))
-            tried = {_digest(one.settings) for one in history}
+            tried = {space.key(one.settings) for one in history}
             for _ in range(TRIES):
                 parent = parents[draw.integers(len(parents))]
                 found = self._varied(space, parent, draw)
-                if _digest(found) not in tried:
+                if space.key(found) not in tried:
                     return Suggestion(found, like=parent.number if parent.like is None else parent.like)
             return None
 
@@ -61,7 +60,3 @@ class Variants(Sampler):
             return dimension.random(draw)
 
         return space.answered(choose)
-
-
-def _digest(settings: Settings) -> bytes:
-    return msgspec.json.encode(settings, order="sorted")

@@ -54,7 +54,7 @@ class Front(Stopper):
         then, last = (np.asarray(side, float) for side in zip(*pairs, strict=True))
         spread = np.ptp(then, axis=0)
         apart = np.abs(then - np.asarray(losses)) / np.where(spread > 0, spread, 1.0)
-        gains = np.maximum(then - last, 0.0)
+        gains = then - last
         hoped = []
         for axis, loss in enumerate(losses):
             nearest = np.argsort(apart[:, axis], kind="stable")[: self.near]

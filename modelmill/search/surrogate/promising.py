@@ -18,7 +18,7 @@ from modelmill.search.surrogate.acquire import Improvement, Scalarised, Worth, c
 from modelmill.search.surrogate.encode import Encoding
 from modelmill.search.surrogate.gaussian import Process, Shape, condition, fit
 from modelmill.search.surrogate.threads import one_thread
-from modelmill.space import Space
+from modelmill.space import Settings, Space
 
 Array = np.ndarray[Any, Any]
 
@@ -29,6 +29,8 @@ FLOOR = 0.01
 """What is added before a logarithm, as a part of the median distance from the best loss."""
 DRAWS = 32
 """Draws by which the improvement of several objectives is averaged."""
+TWINS = 8
+"""How often a candidate is looked for that is not one of those before in other words."""
 FITTED = 100
 """Trials that a shape is fitted to at most."""
 KEPT = 12
@@ -42,19 +44,34 @@ def promising(space: Space, startup: int, newest: int) -> Pick:
     def pick(history: History, seed: int) -> Suggestion:
         shapes, draw = made(), np.random.default_rng(seed)
         encoding = shapes.encoding
-        tried, code, by = Tried(encoding, history), None, "spread"
+        tried, by = Tried(encoding, history), "spread"
+        settings = None
         if len(history) >= startup and encoding.dimensions:
             with one_thread():
                 worth = believed(shapes, tried, newest, draw)
                 if worth is not None:
-                    code, by = highest(encoding, worth, tried.best(5), tried.known, draw), "model"
+                    settings, by = best_new(space, encoding, worth, tried, draw), "model"
         elif encoding.dimensions:
-            code = remote(encoding, tried, draw)
-        settings = space.random(draw) if code is None else encoding.settings(code, draw)
+            settings = encoding.settings(remote(encoding, tried, draw), draw)
+        settings = settings or space.random(draw)
         told = any(KEY in one.memo for one in history)
         return Suggestion(settings, {KEY: by}, NOTE if space.conditional and not told else "")
 
     return pick
+
+
+def best_new(space: Space, encoding: Encoding, worth: Worth, tried: Tried, draw: np.random.Generator) -> Settings:
+    """The settings of the highest worth that make another candidate than those that were tried, as far as one looks."""
+    known = {space.key(one.settings) for one in tried.history}
+    for _ in range(TWINS):
+        code = highest(encoding, worth, tried.best(5), tried.known, draw)
+        if code is None:
+            break
+        settings = encoding.settings(code, draw)
+        if space.key(settings) not in known:
+            return settings
+        tried.add(code)
+    return space.random(draw)
 
 
 def remote(encoding: Encoding, tried: Tried, draw: np.random.Generator, count: int = 12) -> Array:
@@ -82,6 +99,10 @@ class Tried:
     def known(self, codes: Array) -> Array:
         """Which of some codes were tried."""
         return np.array([digest in self._digests for digest in _digests(codes)], bool)
+
+    def add(self, code: Array) -> None:
+        """Count a code as tried, too: it makes a candidate that was."""
+        self._digests.update(_digests(code[None]))
 
     def best(self, count: int) -> Array:
         """The codes of the best trials, best first."""
