@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper
 from onnx.compose import add_prefix
 
+from modelmill.compress.joining import checked, followed, needed, opsets, reads
 from modelmill.contracts import Task
-from modelmill.errors import ModelError
-from modelmill.fragment import ML, Writer
+from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
 from modelmill.graph.clean import load
 from modelmill.graph.emit import emit
@@ -20,6 +19,7 @@ from modelmill.graph.export import FEATURES
 from modelmill.model import Model
 from modelmill.signature import Field, Signature
 
+WHERE = "compress.distill.filter"
 GATE = ("gate_says", "unsure", "any_unsure")
 """What the gate gives: probabilities, which rows it is not sure of, and whether there are any."""
 
@@ -33,22 +33,12 @@ def cascade(gate: Model, model: Model, threshold: float, task: Task) -> bytes:
     first, last = load(_gate(gate, threshold)), load(_decoding(signature, task))
     large = add_prefix(load(model.body.value), "l.")
     names = [value.name for value in first.graph.output]
-    del first.graph.output[:]
     branches = {"then_branch": _large(large, names), "else_branch": _alone(names[0])}
     first.graph.node.append(helper.make_node("If", [names[2]], ["answers"], **branches))
     tail = add_prefix(last, "d.", rename_inputs=False, rename_outputs=False)
-    first.graph.node.extend(tail.graph.node)
-    first.graph.initializer.extend(tail.graph.initializer)
-    first.graph.output.extend(tail.graph.output)
-    _opsets(first, [large, tail])
-    data: bytes = first.SerializeToString(deterministic=True)
-    try:
-        onnx.checker.check_model(data)
-    except onnx.checker.ValidationError as error:
-        reason = str(error).strip().partition("\n")[0]
-        message = f"the model cannot stand in one graph with its filter: {reason}"
-        raise ModelError("compress.distill.filter", message, "Leave this step out.") from error
-    return data
+    followed(first, tail)
+    opsets(first, [large, tail], WHERE)
+    return checked(first, WHERE)
 
 
 def _gate(gate: Model, threshold: float) -> bytes:
@@ -85,8 +75,8 @@ def _large(large: Any, gate: Sequence[str]) -> Any:
     """The branch in which the large model answers the rows that are left open, among those of the gate."""
     graph, (said, unsure, _) = large.graph, gate
     weights = {tensor.name for tensor in graph.initializer}
-    needed = _needed(graph.node, "l.probabilities")
-    read = {name for node in needed for name in _reads(node)}
+    nodes = needed(graph.node, "l.probabilities")
+    read = {name for node in nodes for name in reads(node)}
     before = [
         helper.make_node("Compress", [value.name.removeprefix("l."), unsure], [value.name], axis=0)
         for value in graph.input
@@ -99,42 +89,4 @@ def _large(large: Any, gate: Sequence[str]) -> Any:
     ]
     out = helper.make_tensor_value_info("l.answers", TensorProto.FLOAT, None)
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
-    return helper.make_graph([*before, *needed, *after], "large", [], [out], kept)
-
-
-def _needed(nodes: Iterable[Any], output: str) -> list[Any]:
-    """The nodes that an output needs, in their order."""
-    wanted, kept = {output}, []
-    for node in reversed(list(nodes)):
-        if wanted.intersection(node.output):
-            wanted.update(_reads(node))
-            kept.append(node)
-    return kept[::-1]
-
-
-def _reads(node: Any) -> set[str]:
-    """What a node reads, graphs within it included."""
-    names = set(node.input)
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            names |= {name for inner in attribute.g.node for name in _reads(inner)}
-            names |= {value.name for value in attribute.g.output}
-    return names
-
-
-def _opsets(model: Any, others: Iterable[Any]) -> None:
-    """Take in the operator sets of other graphs: the newest where operators are only added from version to version.
-
-    Raises ModelError where two are of different versions of ONNX itself, in which operators change.
-    """
-    versions = {entry.domain: entry.version for entry in model.opset_import}
-    for entry in (entry for other in others for entry in other.opset_import):
-        known = versions.setdefault(entry.domain, entry.version)
-        if known != entry.version and entry.domain != ML:
-            message = f"the model has operators of version {entry.version}, its filter {known}"
-            raise ModelError("compress.distill.filter", message, f"Convert the model to version {known} first.")
-        versions[entry.domain] = max(known, entry.version)
-    del model.opset_import[:]
-    for domain, version in sorted(versions.items()):
-        model.opset_import.add(domain=domain, version=version)
-    model.ir_version = max([model.ir_version, *(other.ir_version for other in others)])
+    return helper.make_graph([*before, *nodes, *after], "large", [], [out], kept)
