@@ -1,0 +1,1 @@
+"""Averages: of weights of several versions, of answers over a series."""
