@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from modelmill.compress.prune.masking import prunable
 from modelmill.contracts import Task
 from modelmill.network.slicing import Channels, norm_behind
 from modelmill.train.rows import Rows
+
+BELOW = -1e-20
+"""A score below all that are sums of sizes, and too small to count among them."""
 
 
 def taylor(network: nn.Module, groups: Sequence[Channels], seen: Rows, task: Task, batch: int) -> list[Tensor]:
@@ -30,17 +34,16 @@ def taylor(network: nn.Module, groups: Sequence[Channels], seen: Rows, task: Tas
     return [total / max(count, 1) for total in totals]
 
 
-def saliency(
-    network: nn.Module, weights: Mapping[str, Tensor], seen: Rows, task: Task, batch: int
-) -> dict[str, Tensor]:
-    """For single weights, the network's own by name, the mean over batches of |gradient times weight|."""
+def saliency(network: nn.Module, seen: Rows, task: Task, batch: int) -> dict[str, Tensor]:
+    """For single weights, by name, the mean over batches of |gradient times weight|; weights of 0 come last."""
+    weights = {name: network.get_parameter(name) for name in prunable(network)}
     totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     count = 0
     for gradients in _gradients(network, list(weights.values()), seen, task, batch):
         count += 1
         for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
             totals[name] += (weight.detach() * gradient).abs()
-    return {name: total / max(count, 1) for name, total in totals.items()}
+    return {name: torch.where(weights[name] == 0, BELOW, total / max(count, 1)) for name, total in totals.items()}
 
 
 def _weights(group: Channels) -> list[Any]:

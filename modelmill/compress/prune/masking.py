@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -26,36 +28,41 @@ def prunable(network: nn.Module) -> dict[str, Tensor]:
     return {f"{name}.weight".removeprefix("."): layer.weight.detach() for name, layer in layers}
 
 
-def masks(network: nn.Module, ratio: float, scope: str) -> dict[str, Tensor]:
-    """For every weight whether it stays: the share `ratio` with the smallest ones goes, by layer or of all together."""
-    weights = prunable(network)
+def masks(
+    network: nn.Module, ratio: float, scope: str, scores: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """For every weight whether it stays: the share `ratio` with the lowest scores goes, by layer or of all together.
+
+    scores: of the shape of the weights, by name; their sizes where none are given.
+    """
+    if scores is None:
+        scores = {name: weight.abs() for name, weight in prunable(network).items()}
     if scope == "local":
-        return {name: _largest(weight.abs().flatten(), ratio).view_as(weight) for name, weight in weights.items()}
-    together = _largest(torch.cat([_relative(weight) for weight in weights.values()]), ratio)
-    parts = together.split([weight.numel() for weight in weights.values()])
+        return {name: _largest(score.flatten(), ratio).view_as(score) for name, score in scores.items()}
+    together = _largest(torch.cat([_relative(score) for score in scores.values()]), ratio)
+    parts = together.split([score.numel() for score in scores.values()])
     return {
-        name: _not_empty(part.view_as(weight), weight)
-        for (name, weight), part in zip(weights.items(), parts, strict=True)
+        name: _not_empty(part.view_as(score), score) for (name, score), part in zip(scores.items(), parts, strict=True)
     }
 
 
-def _relative(weight: Tensor) -> Tensor:
-    """Sizes in units of the layer's own, so that layers of different scale can be compared."""
-    size = weight.abs().flatten()
-    return size / size.pow(2).mean().sqrt().clamp_min(1e-12)
+def _relative(score: Tensor) -> Tensor:
+    """Scores in units of the layer's own, so that layers of different scale can be compared."""
+    flat = score.flatten()
+    return flat / flat.pow(2).mean().sqrt().clamp_min(1e-30)
 
 
-def _largest(size: Tensor, ratio: float) -> Tensor:
-    gone = torch.argsort(size, stable=True)[: min(round(ratio * len(size)), len(size) - 1)]
-    stays = torch.ones(len(size), dtype=torch.bool)
+def _largest(score: Tensor, ratio: float) -> Tensor:
+    gone = torch.argsort(score, stable=True)[: min(round(ratio * len(score)), len(score) - 1)]
+    stays = torch.ones(len(score), dtype=torch.bool)
     stays[gone] = False
     return stays
 
 
-def _not_empty(stays: Tensor, weight: Tensor) -> Tensor:
+def _not_empty(stays: Tensor, score: Tensor) -> Tensor:
     """A layer never loses its last weight."""
     if not stays.any():
-        stays.view(-1)[weight.abs().argmax()] = True
+        stays.view(-1)[score.argmax()] = True
     return stays
 
 
