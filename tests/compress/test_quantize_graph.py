@@ -8,6 +8,8 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from modelmill.compress.quantize.blocked import blocked
+from modelmill.compress.quantize.blocks import Blocks
 from modelmill.compress.quantize.codebook import Codebook
 from modelmill.compress.quantize.executed import executed
 from modelmill.compress.quantize.fixed_point import FixedPoint
@@ -144,3 +146,34 @@ def test_a_value_network_that_shares_weights_keeps_its_unit(make, judge):
     made = last(Codebook(bits=5, epochs=2, smallest=32)(model, data, task, judge, 0)).result
     assert np.corrcoef(answers(made, data.test)["value"].ravel(), data.test.target)[0, 1] > 0.9
     assert abs(answers(made, data.test)["value"].mean() - data.test.target.mean()) < 3
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_blocks_run_as_one_operation_on_packed_weights(make, judge, bits, symmetric):
+    model, data, task = graph(make, judge, MLP)
+    made = last(Blocks(bits=bits, symmetric=symmetric, smallest=64)(model, data, task, judge, 0)).result
+    ran = executed(made.body.value)
+    assert ran.count("MatMulNBits") == 3
+    assert not {"Gemm", "MatMul", "DequantizeLinear"}.intersection(ran)
+    assert len(made.body.value) < (0.32 if bits == 4 else 0.45) * len(model.body.value)
+    assert off(model, made, data.test) < 0.02
+
+
+def test_every_block_has_the_scale_that_its_weights_need():
+    weight = np.array([[7.0], [-3.0], [0.7], [0.1], [100.0]], np.float32)
+    found = blocked(weight, 4, 2, symmetric=True)
+    assert found.scales.shape == (3, 1)
+    assert found.codes.ravel().tolist()[:2] == [7, -3]
+    assert np.abs(found.value(2) - weight).max() <= 0.06
+    padded = blocked(weight, 8, 4, symmetric=False)
+    assert padded.codes.min() >= 0
+    assert np.abs(padded.value(4) - weight).max() <= 0.25
+
+
+def test_weights_of_four_bits_lie_two_in_a_byte(make, judge):
+    model, data, task = graph(make, judge, MLP)
+    made = last(Blocks(smallest=64)(model, data, task, judge, 0)).result
+    packed = [tensor for tensor in proto(made).initializer if tensor.data_type == 22]
+    assert [len(tensor.raw_data) for tensor in packed] == [np.prod(tensor.dims) // 2 for tensor in packed]
+    assert onnx.load_from_string(made.body.value).opset_import[0].version == 21

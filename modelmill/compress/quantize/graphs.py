@@ -104,11 +104,11 @@ def sample(data: Splits, rows: int, seed: int) -> Dataset:
     return data.train.take(np.sort(np.random.default_rng(seed).permutation(data.train.rows)[:rows]))
 
 
-def outcome(model: Model, graph: bytes, name: str, nodes: int) -> Progress:
-    """The last Progress of a quantization: its result, and what became of the size."""
+def outcome(model: Model, graph: bytes, name: str, nodes: int, what: str = "compute in 8 bits") -> Progress:
+    """The last Progress of a quantization: its result, what so many nodes now do, and what became of the size."""
     before, after = len(model.body.value), len(graph)
     verb = "shrank" if after < before else "grew"
-    note = f"{nodes} nodes compute in 8 bits; the file {verb} from {before} to {after} bytes"
+    note = f"{nodes} nodes {what}; the file {verb} from {before} to {after} bytes"
     values = {"size_bytes": float(after), "size_bytes_before": float(before)}
     return Progress(1, 1, values, note, model.with_body(graph, "graph", f"{name}: {note}"))
 
