@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from modelmill.compress.distill.labels import spelled
+from modelmill.compress.preparing import prepared, reopened
 from modelmill.contracts import Array
 from modelmill.errors import ModelError
-from modelmill.fragment import Fragment, Op, Writer
-from modelmill.graph.export import FEATURES
 from modelmill.model import Model
 
 
@@ -52,17 +51,7 @@ def tabular(model: Model, shape: tuple[int, ...]) -> Model:
     """The model with features as a table of numbers, where they are images or sequences of that shape."""
     if len(shape) == 1:
         return model
+    writer, value = reopened(model.part.prepare)
+    flat = prepared(model, writer, writer.op("Flatten", [value], {"axis": 1}))
     body = replace(model.body, features=(int(np.prod(shape)),))
-    return replace(model, parts=(replace(model.part, prepare=_flat(model.part.prepare), body=body),))
-
-
-def _flat(prepare: Fragment) -> Fragment:
-    """The same preparation, its features flattened."""
-    name = f"{FEATURES}_as_they_were"
-    ops = [
-        Op(op.type, op.inputs, tuple(name if o == FEATURES else o for o in op.outputs), op.attributes, op.domain)
-        for op in prepare.ops
-    ]
-    writer = Writer(Fragment(tuple(ops), prepare.constants))
-    writer.rename(writer.op("Flatten", [name], {"axis": 1}), FEATURES)
-    return writer.fragment()
+    return replace(flat, parts=(replace(flat.part, body=body),))
