@@ -47,7 +47,7 @@ def valued(model, value):
 
 
 def weight(module):
-    return float(module[0].weight[0, 0])
+    return float(module[0].weight.detach()[0, 0])
 
 
 def test_the_average_is_that_of_every_weight(make):
@@ -60,7 +60,7 @@ def test_a_soup_takes_in_what_does_not_make_it_worse(make):
     model, _, _ = make("table", MLP)
     found = [valued(model, value) for value in (0.0, 4.0, 1.0)]
 
-    def judge(one):  # best at 2: 0 and 4 together are perfect, and 1 would spoil them
+    def judge(one):  # the best is 2
         return -abs(weight(one.body.value) - 2)
 
     soup = greedy(found, judge, lambda module: None)
