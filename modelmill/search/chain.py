@@ -110,8 +110,8 @@ def statistics(history: History) -> Chains:
 def walk(chain: Sequence[Past], history: History) -> list[tuple[Past, bool | None]]:
     """The states of a chain after each of its trials, and whether the proposal was accepted; None for its start.
 
-    What was decided is seen from the next trial, which says where it started from; the last one is decided now, and
-    what runs has not come to anything yet.
+    What was decided is seen from the next trial, which says so, with the proposals in between that were known already;
+    the last one is decided now, and what runs has not come to anything yet.
     """
     by_number = {one.number: one for one in history}
     value = dict(zip(by_number, scores(history).tolist(), strict=True))
@@ -120,11 +120,13 @@ def walk(chain: Sequence[Past], history: History) -> list[tuple[Past, bool | Non
         if one.state == "running":
             continue
         memo = one.memo[KEY]
-        went = accepted(one, value) if after is None else after.memo[KEY]["parent"] == one.number
+        further = {} if after is None else after.memo[KEY]
+        went = further.get("went", further.get("parent") == one.number if further else accepted(one, value))
         if memo["parent"] is None:
             found.append((one, None))
         else:
             found.append((one if went else by_number.get(memo["parent"], one), went))
+        found += [(by_number[number], bool(goes)) for number, goes in further.get("inner", ()) if number in by_number]
     return found
 
 

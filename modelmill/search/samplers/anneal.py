@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from msgspec import Meta
 
@@ -18,6 +20,10 @@ from modelmill.space import Dimension, Settings, Space
 Array = np.ndarray[Any, Any]
 
 WIDEST, NARROWEST = 0.5, 1e-4
+MOST_MOVED = 2 / 3
+"""With which chance a setting moves where there are few."""
+INNER = 200
+"""Proposals that are known already, and so decided at once, before a chain starts elsewhere."""
 
 
 class Anneal(Sampler):
@@ -25,8 +31,10 @@ class Anneal(Sampler):
 
     A chain proposes settings near where it stands, and goes there where they are as good or better, or with a chance
     that falls with how much worse they are against the temperature. The temperature starts at the scale of the losses
-    seen, and the step adapts until the wanted part of proposals is accepted. Every worker has a chain of its own. Where
-    a chain stands, its step, its temperature and its chance are kept with each trial: `chain.statistics` reads them.
+    seen, and the step adapts until the wanted part of proposals of numbers is accepted. What was tried before is
+    decided at once, without another trial; a chain that meets nothing new for long starts elsewhere. Every worker has a
+    chain of its own. Where a chain stands, its step, its temperature and its chance are kept with each trial:
+    `chain.statistics` reads them.
 
     Kirkpatrick, Gelatt, Vecchi (1983), https://doi.org/10.1126/science.220.4598.671; Hastings (1970),
     https://doi.org/10.1093/biomet/57.1.97; the step after Robbins, Monro (1951)
@@ -50,34 +58,47 @@ class Anneal(Sampler):
             standing = scores(history)
             value = {one.number: float(found) for one, found in zip(history, standing, strict=True)}
             by_number = {one.number: one for one in history}
-            if not chain:
-                start = next((one for one in _ranked(history, value) if number == 0), None)
-                if start is None:
-                    memo = {"chain": number, "parent": None, "at": 0, "step": self.step, "temperature": 0.0, "u": 0.0}
-                    return Suggestion(space.random(draw), {KEY: memo})
-                parent, at, step = start, 1, self.step
-            else:
+            went = None
+            if chain:
                 last = chain[-1]
                 went = accepted(last, value)
                 parent = last if went else by_number[last.memo[KEY]["parent"]]
-                at = int(last.memo[KEY]["at"]) + 1
-                step = self._adapted(last, went)
-            memo = {
-                "chain": number,
-                "parent": parent.number,
-                "at": at,
-                "step": step,
-                "temperature": self.heat * _scale(standing) * self.cooling ** (at - 1),
-                "u": float(draw.random()),
-            }
-            return Suggestion(_proposal(space, parent.settings, step, draw), {KEY: memo})
+                at, step = int(last.memo[KEY]["at"]) + 1, self._adapted(last.memo[KEY], went)
+            else:
+                start = next((one for one in _ranked(history, value) if number == 0), None)
+                if start is None:
+                    return _start(space, number, self.step, draw, {})
+                parent, at, step = start, 1, self.step
+            known = {space.key(one.settings): one for one in history if not math.isnan(value[one.number])}
+            inner: list[tuple[int, bool]] = []
+            heat = self.heat * _scale(standing) * self.cooling ** (at - 1)
+            for _ in range(INNER):
+                found, numbers = _proposal(space, parent.settings, step, draw)
+                memo = {
+                    "chain": number,
+                    "parent": parent.number,
+                    "at": at,
+                    "step": step,
+                    "numbers": numbers,
+                    "temperature": heat,
+                    "u": float(draw.random()),
+                    "went": went,
+                    "inner": inner,
+                }
+                met = known.get(space.key(found))
+                if met is None:
+                    return Suggestion(found, {KEY: memo})
+                goes = accepted(msgspec.structs.replace(met, memo={KEY: memo}), value)
+                parent, at, step = met if goes else parent, at + 1, self._adapted(memo, goes)
+                heat *= self.cooling
+                inner.append((parent.number, goes))
+            return _start(space, number, self.step, draw, {"went": went, "inner": inner, "temperature": heat})
 
         return pick
 
-    def _adapted(self, last: Past, went: bool) -> float:
-        """The step after a proposal: longer if too many are accepted; by less and less."""
-        memo = last.memo[KEY]
-        if memo["parent"] is None:
+    def _adapted(self, memo: Mapping[str, Any], went: bool) -> float:
+        """The step after a proposal that moved numbers: longer if too many are accepted; by less and less."""
+        if memo["parent"] is None or not memo.get("numbers", True):
             return float(memo["step"])
         gain = 2.0 / math.sqrt(max(int(memo["at"]), 1))
         step = float(memo["step"]) * math.exp(gain * (float(went) - self.acceptance))
@@ -105,15 +126,22 @@ def _scale(standing: Array) -> float:
     return float(np.median(known - known.min())) if len(known) else 1.0
 
 
-def _proposal(space: Space, settings: Settings, step: float, draw: np.random.Generator) -> Settings:
-    """Settings about a step away; as likely as the way back. Some settings move, one at the least."""
+def _start(space: Space, chain: int, step: float, draw: np.random.Generator, before: Mapping[str, Any]) -> Suggestion:
+    """The first state of a chain, or of one that found nothing new where it stood; before: how it came to that."""
+    memo = {"chain": chain, "parent": None, "at": 0, "step": step, "temperature": 0.0, "u": 0.0, **before}
+    return Suggestion(space.random(draw), {KEY: memo})
+
+
+def _proposal(space: Space, settings: Settings, step: float, draw: np.random.Generator) -> tuple[Settings, bool]:
+    """Settings about a step away, as likely as the way back, and whether a number moved; at least one setting moves."""
     free = [dimension for dimension in space.met(settings) if movable(dimension)]
     if not free:
-        return space.complete(settings, draw)
-    moved = draw.random(len(free)) < 2 / len(free)
+        return space.complete(settings, draw), False
+    moved = draw.random(len(free)) < min(2 / len(free), MOST_MOVED)
     moved[draw.integers(len(free))] = True
-    changed = {d.name: _moved(d, settings[d.name], step, draw) for d, moves in zip(free, moved, strict=True) if moves}
-    return space.complete({**settings, **changed}, draw)
+    chosen = [dimension for dimension, moves in zip(free, moved, strict=True) if moves]
+    changed = {one.name: _moved(one, settings[one.name], step, draw) for one in chosen}
+    return space.complete({**settings, **changed}, draw), any(one.kind != "category" for one in chosen)
 
 
 def _moved(dimension: Dimension, value: Any, step: float, draw: np.random.Generator) -> Any:
