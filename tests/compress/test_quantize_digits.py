@@ -53,6 +53,7 @@ STEPS = [
     ({"method": "quantize.pact", "epochs": 3, "activation_bits": 6}, 0.02, INTEGERS),
     ({"method": "quantize.fixed_point"}, 0.02, INTEGERS),
     ({"method": "quantize.codebook", "epochs": 2, "smallest": 64}, 0.02, FLOATS),
+    ({"method": "quantize.mixed", "rows": 64}, 0.02, {*INTEGERS, "MatMulNBits"}),
     ({"method": "quantize.blocks", "smallest": 64}, 0.02, {"MatMulNBits"}),
 ]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from modelmill.compress.quantize.initializers import constants
 from modelmill.compress.quantize.stored import INT4, UINT4, packed
-from modelmill.compress.quantize.tidy import DEQUANTIZE
+from modelmill.compress.quantize.tidy import DEQUANTIZE, QUANTIZE
 from modelmill.compress.quantize.weights import weights
 from modelmill.contracts import Array
 
@@ -93,7 +93,7 @@ def place(model: Any, nodes: Sequence[str], bits: int, block: int, symmetric: bo
             tensors.append(_tensor(f"{name}_zero", zeros, bits, symmetric))
         model.graph.initializer.extend(tensors)
         names = [tensor.name for tensor in tensors]
-        made.append(helper.make_node(DEQUANTIZE, names, [name], axis=0, block_size=block))
+        made.append(helper.make_node(DEQUANTIZE, names, [name], f"{node.name}_weight", axis=0, block_size=block))
         made += _product(model, node, name)
     del model.graph.node[:]
     model.graph.node.extend(made)
@@ -112,7 +112,7 @@ def _product(model: Any, node: Any, weight: str) -> list[Any]:
     from onnx import helper, numpy_helper
 
     if node.op_type == "MatMul" or len(node.input) < 3:
-        return [helper.make_node("MatMul", [node.input[0], weight], node.output)]
+        return [helper.make_node("MatMul", [node.input[0], weight], node.output, f"{node.name}_blocks")]
     product, bias, verb = f"{weight}_product", node.input[2], "Add"
     known = constants(model)
     follows = any(node.output[0] in other.input and other.op_type in FUSING for other in model.graph.node)
@@ -121,9 +121,31 @@ def _product(model: Any, node: Any, weight: str) -> list[Any]:
         model.graph.initializer.append(turned)
         bias, verb = turned.name, "Sub"
     return [
-        helper.make_node("MatMul", [node.input[0], weight], [product]),
-        helper.make_node(verb, [product, bias], node.output),
+        helper.make_node("MatMul", [node.input[0], weight], [product], f"{node.name}_blocks"),
+        helper.make_node(verb, [product, bias], node.output, f"{node.name}_bias"),
     ]
+
+
+def free_inputs(model: Any) -> None:
+    """Let products with packed weights read floats and no pair: with one before it, onnxruntime unpacks the weight.
+
+    The pair stays where a convolution or a sum that computes in integers ends in it.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        weight = makers.get(node.input[1]) if node.op_type == "MatMul" else None
+        if weight is None or not any(attribute.name == "block_size" for attribute in weight.attribute):
+            continue
+        last = makers.get(node.input[0])
+        first = makers.get(last.input[0]) if last is not None and last.op_type == DEQUANTIZE else None
+        maker = None if first is None else makers.get(first.input[0])
+        if first is not None and maker is not None and maker.op_type not in ("Conv", "Add"):
+            node.input[0] = first.input[0]
+    outputs = {value.name for value in model.graph.output}
+    for node in reversed(list(model.graph.node)):
+        read = {name for other in model.graph.node for name in other.input} | outputs
+        if node.op_type in (QUANTIZE, DEQUANTIZE) and not read.intersection(node.output):
+            model.graph.node.remove(node)
 
 
 def _tensor(name: str, codes: Array, bits: int, symmetric: bool) -> Any:

@@ -1,0 +1,75 @@
+"""Mixed precision: every node in floats, 8 or 4 bits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+
+from modelmill.contracts import Compressor, Judge, Task
+from modelmill.dataset import Splits
+from modelmill.model import Kind, Model
+from modelmill.trial import Progress
+
+ATTEMPTS = 6
+"""Mixes that are built at most: what a whole costs is not quite the sum of its parts."""
+
+
+class Mixed(Compressor):
+    """Give each node floats, 8 bits or (for matrices, weights alone) 4: what loses least below a limit on the cost.
+
+    The loss of a precision is how far answers are off when one node alone has it; its cost is measured with all others
+    in 8 bits. With `by = "latency"` the same seed may give another mix, since timings differ.
+
+    Dong et al. (2020), https://arxiv.org/abs/1911.03852; Yao et al. (2021), https://arxiv.org/abs/2011.10680
+    """
+
+    takes: ClassVar[frozenset[Kind]] = frozenset({"graph"})
+    gives: ClassVar[Kind | None] = "graph"
+
+    by: Literal["size", "latency"] = "size"
+    """What is limited: bytes of the file, or milliseconds of one row on one thread of this machine."""
+    ratio: Annotated[float, Meta(gt=0, le=1)] = 0.4
+    """The limit, as a share of what the graph costs as it came."""
+    weight_bits: Literal[7, 8] = 7
+    """What 8 bits are for weights: 7 keep sums exact on processors without 8-bit dot products."""
+    rows: Annotated[int, Meta(ge=1)] = 256
+    """Training rows to calibrate and to compare answers on, at most."""
+    smallest: Annotated[int, Meta(ge=1)] = 64
+    """Weights with fewer numbers than this stay floats."""
+
+    def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
+        """Yield the graph of the best mix that keeps the limit, or of the nearest where none does."""
+        from modelmill.compress.quantize.allot import allot
+        from modelmill.compress.quantize.calibrate import chosen, opened, ranges
+        from modelmill.compress.quantize.graphs import outcome, sample, skipped
+        from modelmill.compress.quantize.mixing import Mixer
+
+        found = opened(model.body.value, self.smallest)
+        if found is None:
+            yield skipped(model, self.smallest)
+            return
+        proto, nodes = found
+        rows = sample(data, self.rows, seed)
+        mixer = Mixer(proto, nodes, ranges(proto, chosen(proto, nodes), rows, "minmax"), self.weight_bits == 7, rows)
+        table, base, floats = mixer.table(self.by)
+        limit = self.ratio * floats
+        yield Progress(0, 1, note=f"{len(nodes)} nodes were compared; the {self.by} may be {limit:g}")
+        aim, graph, words, cost = limit, b"", "", float("inf")
+        for _ in range(ATTEMPTS):
+            picked = allot(table, aim - base)
+            if picked is None:
+                picked = [min(range(len(options)), key=lambda i: options[i].cost) for options in table]
+            ways = [options[number].name for options, number in zip(table, picked, strict=True)]
+            made = mixer.graph(dict(zip(nodes, ways, strict=True)))
+            now = mixer.costs([made], self.by)[0]
+            if now < cost:
+                graph, cost = made, now
+                words = ", ".join(f"{count} in {way}" for way, count in sorted(Counter(ways).items()))
+            if now <= limit:
+                break
+            aim -= max(now - limit, 0.01 * limit)
+        kept = "within" if cost <= limit else "the nearest to"
+        yield outcome(model, graph, "quantize.mixed", len(nodes), f"are mixed ({words}), {kept} the limit")
