@@ -1,0 +1,1 @@
+"""Factoring: a layer is replaced by thinner ones whose product is nearly the same."""
