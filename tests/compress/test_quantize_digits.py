@@ -54,6 +54,7 @@ STEPS = [
     ({"method": "quantize.fixed_point"}, 0.02, INTEGERS),
     ({"method": "quantize.codebook", "epochs": 2, "smallest": 64}, 0.02, FLOATS),
     ({"method": "quantize.mixed", "rows": 64}, 0.02, {*INTEGERS, "MatMulNBits"}),
+    ({"method": "quantize.smooth"}, 0.02, INTEGERS),
     ({"method": "quantize.blocks", "smallest": 64}, 0.02, {"MatMulNBits"}),
 ]
 

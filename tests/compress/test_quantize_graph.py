@@ -11,13 +11,19 @@ from onnx import numpy_helper
 from modelmill.compress.quantize.allot import Option, allot
 from modelmill.compress.quantize.blocked import blocked
 from modelmill.compress.quantize.blocks import Blocks
+from modelmill.compress.quantize.calibrate import chosen, opened, ranges
 from modelmill.compress.quantize.codebook import Codebook
 from modelmill.compress.quantize.executed import executed
 from modelmill.compress.quantize.fixed_point import FixedPoint
 from modelmill.compress.quantize.mixed import Mixed
+from modelmill.compress.quantize.mixing import Mixer
 from modelmill.compress.quantize.powers import covering, steps
 from modelmill.compress.quantize.sharing import Shared, clustered
-from modelmill.compress.quantize.weights import Weight
+from modelmill.compress.quantize.smooth import Smooth
+from modelmill.compress.quantize.smoothing import links, smooth
+from modelmill.compress.quantize.static import Static
+from modelmill.compress.quantize.tidy import tidy
+from modelmill.compress.quantize.weights import Weight, replace
 from modelmill.graph.export import export
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
@@ -212,9 +218,6 @@ def test_a_smaller_limit_gives_a_smaller_mix_and_one_that_nothing_keeps_the_near
 
 
 def test_neighbours_of_8_and_4_bits_both_compute_on_integers(make, judge):
-    from modelmill.compress.quantize.calibrate import chosen, opened, ranges
-    from modelmill.compress.quantize.mixing import Mixer
-
     model, data, _ = graph(make, judge, MLP)
     loaded, names = opened(model.body.value, 64)
     mixer = Mixer(loaded, names, ranges(loaded, chosen(loaded, names), data.train, "minmax"), True, data.train)
@@ -229,3 +232,47 @@ def test_a_latency_limit_is_measured_and_told(make, judge):
     first, *_, end = Mixed(by="latency", ratio=1.0, rows=32)(model, data, task, judge, 0)
     assert "the latency may be" in first.note
     assert end.result.signature == model.signature
+
+
+def uneven(model):
+    """The same graph with two hidden channels a hundred times larger, and their readers that much smaller."""
+    loaded, names = opened(model.body.value, 64)
+    link = links(loaded, names)[0]
+    first, reader = link.makers[0][0], link.readers[0].name
+    weights = {tensor.name: numpy_helper.to_array(tensor).copy() for tensor in loaded.graph.initializer}
+    for name, axis in link.makers:
+        np.moveaxis(weights[name], axis, 0)[:2] *= 100
+        replace(loaded, name, weights[name])
+    weights[reader][:, :2] /= 100
+    replace(loaded, reader, weights[reader])
+    assert first != reader
+    return model.with_body(loaded.SerializeToString(), "graph", "")
+
+
+@pytest.mark.parametrize("arch", [MLP, {"method": "cnn", "width": 8, "depth": 3}])
+def test_smoothing_changes_no_answers_in_floats(make, judge, arch):
+    model, data, _ = graph(make, judge, arch)
+    loaded, names = opened(model.body.value, 64)
+    assert smooth(loaded, names, data.train, 0.5) == len(names) - (2 if arch is not MLP else 1)
+    smoothed = model.with_body(tidy(loaded), "graph", "")
+    before, after = (answers(one, data.test)["probabilities"] for one in (model, smoothed))
+    assert np.allclose(before, after, atol=1e-5)
+    weights = [tensor.raw_data for one in (model, smoothed) for tensor in proto(one).initializer]
+    assert len(set(weights)) > len(proto(model).initializer)
+
+
+def test_channels_that_are_far_too_large_lose_less_when_smoothed(make, judge):
+    model, data, task = graph(make, judge, MLP)
+    model = uneven(model)
+    static = last(Static()(model, data, task, judge, 0)).result
+    smoothed = last(Smooth()(model, data, task, judge, 0)).result
+    assert off(model, smoothed, data.test) < 0.2 * off(model, static, data.test)
+    assert not FLOATS.intersection(executed(smoothed.body.value))
+
+
+def test_a_sum_of_two_branches_is_not_smoothed(make, judge):
+    model, *_ = graph(make, judge, CNN, epochs=1)
+    loaded, names = opened(model.body.value, 64)
+    makers = {name: node.op_type for node in loaded.graph.node for name in node.output}
+    found = [makers[link.value] for link in links(loaded, names)]
+    assert len(found) == 2  # within each residual block

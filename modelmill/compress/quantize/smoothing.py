@@ -1,0 +1,142 @@
+"""Moves scale from activations into the weights that read them, channel by channel, without changing the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from modelmill.compress.quantize.calibrate import runs
+from modelmill.compress.quantize.initializers import constants
+from modelmill.compress.quantize.weights import Weight, replace, weights
+from modelmill.contracts import Array
+from modelmill.dataset import Dataset
+
+THROUGH = frozenset({"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool"})
+"""What gives so many times as much of a channel when it is given so many times as much, and is not negative."""
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """A value that nodes with weights read, and the constants that its channels are scaled by on its way."""
+
+    value: str
+    readers: list[Weight]
+    inputs: list[Array]
+    """Of every reader: the largest weight of each input channel."""
+    makers: list[tuple[str, int]]
+    """Initializers, with the axis of their channels."""
+
+
+def smooth(model: Any, nodes: list[str], dataset: Dataset, alpha: float) -> int:
+    """Change the weights in place; how many values were smoothed."""
+    found = links(model, nodes)
+    if not found:
+        return 0
+    largest = _largest(model, found, dataset)
+    arrays = _arrays(model)
+    for link in found:
+        scale = scales(largest[link.value], np.max(link.inputs, axis=0), alpha)
+        for weight in link.readers:
+            axis = 1 if weight.axis == 0 else 0
+            _scale(model, arrays, weight.name, axis, scale)
+        for name, axis in link.makers:
+            _scale(model, arrays, name, axis, 1 / scale)
+    return len(found)
+
+
+def scales(activation: Array, weight: Array, alpha: float) -> Array:
+    """By what each channel's weights are multiplied, and its activations divided; 1 where there is nothing.
+
+    >>> scales(np.array([16.0, 1.0, 0.0]), np.array([1.0, 4.0, 1.0]), 0.5).tolist()
+    [4.0, 0.5, 1.0]
+    """
+    both = (activation > 1e-5) & (weight > 1e-5)
+    safe = np.where(both, activation, 1.0) ** alpha / np.where(both, weight, 1.0) ** (1 - alpha)
+    return np.asarray(np.where(both, safe, 1.0), np.float32)
+
+
+def links(model: Any, nodes: list[str]) -> list[Link]:
+    """The values that can be smoothed: read by nodes with weights alone, made by constants, without branches."""
+    given = weights(model, nodes)
+    readers: dict[str, list[Any]] = {}
+    uses: dict[str, int] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+            uses[name] = uses.get(name, 0) + 1
+    found = []
+    for value in dict.fromkeys(node.input[0] for node in model.graph.node if node.name in given):
+        each = readers[value]
+        plain = all(node.name in given and not _grouped(node) and uses[node.input[1]] == 1 for node in each)
+        if not plain or value in {output.name for output in model.graph.output}:
+            continue
+        read = [given[node.name] for node in each]
+        inputs = [np.abs(np.moveaxis(w.value, 1 if w.axis == 0 else 0, 0)).reshape(_inputs(w), -1).max(1) for w in read]
+        makers = _makers(model, value, uses, _inputs(read[0]))
+        if makers:
+            found.append(Link(value, read, inputs, makers))
+    return found
+
+
+def _inputs(weight: Weight) -> int:
+    return int(weight.value.shape[1 if weight.axis == 0 else 0])
+
+
+def _grouped(node: Any) -> bool:
+    return any(attribute.name == "group" and attribute.i != 1 for attribute in node.attribute)
+
+
+def _makers(model: Any, value: str, uses: Mapping[str, int], channels: int) -> list[tuple[str, int]]:
+    """The constants that make a value's channels; none where it cannot be told, or where others read them too."""
+    arrays = _arrays(model)
+    nodes = {name: node for node in model.graph.node for name in node.output}
+    node, found = nodes.get(value), list[tuple[str, int]]()
+    while node is not None and node.op_type in THROUGH:
+        value = node.input[0]
+        node = nodes.get(value) if uses.get(value) == 1 else None
+    if node is None:
+        return []
+    if node.op_type == "Add" and len(bias := [name for name in node.input if name in arrays]) == 1:
+        found.append((bias[0], arrays[bias[0]].ndim - 1))
+        value = next(name for name in node.input if name not in arrays)
+        node = nodes.get(value) if uses.get(value) == 1 else None
+    if node is None:
+        return []
+    if node.op_type == "LayerNormalization":
+        found += [(name, 0) for name in node.input[1:] if name]
+    elif node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in arrays:
+        turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+        rows = node.op_type == "Conv" or turned
+        found += [(node.input[1], 0 if rows else arrays[node.input[1]].ndim - 1)]
+        found += [(name, 0) for name in node.input[2:]]
+    else:
+        return []
+    fits = all(name in arrays and uses[name] == 1 and arrays[name].shape[axis] == channels for name, axis in found)
+    return found if fits else []
+
+
+def _largest(model: Any, found: list[Link], dataset: Dataset) -> dict[str, Array]:
+    """The largest size of every channel of the values: the last axis, or the second of an image's."""
+    largest: dict[str, Array] = {}
+    for outputs in runs(model, [link.value for link in found], dataset):
+        for link in found:
+            value, channels = np.abs(outputs[link.value]), len(link.inputs[0])
+            axis = 1 if link.readers[0].value.ndim > 2 or value.shape[-1] != channels else value.ndim - 1
+            seen = np.moveaxis(value, axis, 0).reshape(channels, -1).max(1)
+            largest[link.value] = np.maximum(largest.get(link.value, seen), seen)
+    return largest
+
+
+def _arrays(model: Any) -> dict[str, Array]:
+    from onnx import numpy_helper
+
+    return {name: numpy_helper.to_array(tensor) for name, tensor in constants(model).items() if tensor.data_type == 1}
+
+
+def _scale(model: Any, arrays: dict[str, Array], name: str, axis: int, by: Array) -> None:
+    value = arrays[name]
+    arrays[name] = (value * by.reshape([-1 if place == axis else 1 for place in range(value.ndim)])).astype(np.float32)
+    replace(model, name, arrays[name])
