@@ -55,6 +55,7 @@ STEPS = [
     ({"method": "quantize.codebook", "epochs": 2, "smallest": 64}, 0.02, FLOATS),
     ({"method": "quantize.mixed", "rows": 64}, 0.02, {*INTEGERS, "MatMulNBits"}),
     ({"method": "quantize.smooth"}, 0.02, INTEGERS),
+    ({"method": "quantize.gptq"}, 0.03, INTEGERS),
     ({"method": "quantize.blocks", "smallest": 64}, 0.02, {"MatMulNBits"}),
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,32 +71,39 @@ def _chosen(better: Array, first: Blocks, second: Blocks) -> Blocks:
     return Blocks(codes, np.where(better, first.scales, second.scales), np.where(better, first.zeros, second.zeros))
 
 
-def place(model: Any, nodes: Sequence[str], bits: int, block: int, symmetric: bool) -> None:
+def place(
+    model: Any,
+    nodes: Sequence[str],
+    bits: int,
+    block: int,
+    symmetric: bool,
+    made: Mapping[str, Blocks] | None = None,
+) -> None:
     """Store the weights of those nodes in blocks; onnxruntime makes one MatMulNBits of each.
 
     A Gemm becomes a MatMul with the weight turned, since only blocks of inputs are fused. The model must be of opset
-    21 or later.
+    21 or later. made: blocks of nodes that were worked out before.
     """
     from onnx import helper, numpy_helper
 
-    given, made = weights(model, list(nodes)), []
+    given, ready, placed = weights(model, list(nodes)), made or {}, []
     for node in model.graph.node:
         if node.name not in given:
-            made.append(node)
+            placed.append(node)
             continue
         weight = given[node.name]
         matrix = weight.value.T if weight.axis == 0 else weight.value
-        codes, scales, zeros = blocked(matrix, bits, block, symmetric)
+        codes, scales, zeros = ready.get(node.name) or blocked(matrix, bits, block, symmetric)
         name = f"{weight.name}_{node.name}"
         tensors = [_tensor(f"{name}_codes", codes, bits, symmetric), numpy_helper.from_array(scales, f"{name}_scale")]
         if not symmetric:
             tensors.append(_tensor(f"{name}_zero", zeros, bits, symmetric))
         model.graph.initializer.extend(tensors)
         names = [tensor.name for tensor in tensors]
-        made.append(helper.make_node(DEQUANTIZE, names, [name], f"{node.name}_weight", axis=0, block_size=block))
-        made += _product(model, node, name)
+        placed.append(helper.make_node(DEQUANTIZE, names, [name], f"{node.name}_weight", axis=0, block_size=block))
+        placed += _product(model, node, name)
     del model.graph.node[:]
-    model.graph.node.extend(made)
+    model.graph.node.extend(placed)
     read = {name for node in model.graph.node for name in node.input}
     for weight in given.values():
         if weight.name not in read and weight.name in (known := constants(model)):

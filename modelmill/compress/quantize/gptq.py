@@ -1,0 +1,99 @@
+"""Quantization of weights that makes up, column by column, for what rounding does to the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta
+
+from modelmill.contracts import Compressor, Judge, Task
+from modelmill.dataset import Dataset, Splits
+from modelmill.model import Kind, Model
+from modelmill.trial import Progress
+
+if TYPE_CHECKING:
+    from modelmill.compress.quantize.weights import Weight
+
+
+class Gptq(Compressor):
+    """Round weights to few bits so that outputs on training rows, and not the weights, are off least.
+
+    Without blocks, weights have a step a channel and Conv, Gemm and MatMul compute in 8-bit integers; fewer bits are
+    stored as bytes, too. With blocks, weights of Gemm and MatMul alone are stored, as quantize.blocks stores them.
+
+    Frantar et al. (2023), https://arxiv.org/abs/2210.17323, algorithm 1
+    """
+
+    takes: ClassVar[frozenset[Kind]] = frozenset({"graph"})
+    gives: ClassVar[Kind | None] = "graph"
+
+    bits: Annotated[int, Meta(ge=2, le=8)] = 4
+    """Bits of a weight; with 8 and no blocks, sums may saturate on processors without 8-bit dot products."""
+    block: Literal[0, 16, 32, 64, 128] = 0
+    """Inputs that share a scale in weights that are stored alone; 0 computes in integers with a step a channel."""
+    damping: Annotated[float, Meta(gt=0, le=1)] = 0.01
+    """What is added to the diagonal of the Hessian, in units of its mean."""
+    rows: Annotated[int, Meta(ge=1)] = 512
+    """Training rows to calibrate on, at most."""
+    smallest: Annotated[int, Meta(ge=1)] = 64
+    """Weights with fewer numbers than this stay floats."""
+
+    def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
+        """Yield the quantized graph, or the graph as it is where nothing can be quantized."""
+        from modelmill.compress.quantize.blocked import matrices
+        from modelmill.compress.quantize.calibrate import opened
+        from modelmill.compress.quantize.graphs import outcome, sample, skipped
+        from modelmill.compress.quantize.weights import weights
+
+        found = opened(model.body.value, self.smallest)
+        proto, nodes = found or (None, [])
+        nodes = matrices(proto, nodes) if self.block else nodes
+        if not nodes:
+            yield skipped(model, self.smallest)
+            return
+        given = weights(proto, nodes)
+        said = (
+            f"{len(nodes)} weights of {sum(weight.value.size for weight in given.values())} numbers to {self.bits} bits"
+        )
+        yield Progress(0, 1, note=said)
+        rows = sample(data, self.rows, seed)
+        made = self._blocks(proto, given, rows) if self.block else self._channels(proto, given, rows)
+        what = "read weights in blocks" if self.block else "compute in 8 bits"
+        yield outcome(model, made, "quantize.gptq", len(nodes), f"{what}, weights rounded to {self.bits} bits")
+
+    def _channels(self, proto: Any, given: dict[str, Weight], rows: Dataset) -> bytes:
+        """The graph that computes in integers. Grouped convolutions are rounded as they are."""
+        import numpy as np
+
+        from modelmill.compress.quantize.calibrate import chosen, paired, ranges
+        from modelmill.compress.quantize.columns import by_channel, hessians, steps
+        from modelmill.compress.quantize.weights import replace
+
+        seen = ranges(proto, chosen(proto, list(given)), rows, "minmax")
+        products, high, made = hessians(proto, given, rows), 2 ** (self.bits - 1) - 1, {}
+        for node, weight in given.items():
+            step = steps(weight, high)
+            made[weight.name] = (step, weight.axis)
+            value = weight.snapped(step, high)
+            if node in products:
+                codes = by_channel(weight.rows, products[node], step, high, self.damping)
+                value = weight.shaped(codes * step[:, None])
+            replace(proto, weight.name, value.astype(np.float32))
+        return paired(proto, list(given), seen, per_channel=True, reduce_range=False, steps=made)
+
+    def _blocks(self, proto: Any, given: dict[str, Weight], rows: Dataset) -> bytes:
+        """The graph that reads packed weights."""
+        from modelmill.compress.quantize.blocked import place
+        from modelmill.compress.quantize.columns import by_block, hessians
+        from modelmill.compress.quantize.stored import upgrade
+        from modelmill.compress.quantize.tidy import tidy
+
+        products = hessians(proto, given, rows)
+        made = {
+            node: by_block(weight.rows.T, products[node], self.bits, self.block, self.damping)
+            for node, weight in given.items()
+        }
+        proto = upgrade(proto)
+        place(proto, list(given), 4 if self.bits <= 4 else 8, self.block, True, made)
+        return tidy(proto)
