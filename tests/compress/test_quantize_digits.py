@@ -56,6 +56,7 @@ STEPS = [
     ({"method": "quantize.mixed", "rows": 64}, 0.02, {*INTEGERS, "MatMulNBits"}),
     ({"method": "quantize.smooth"}, 0.02, INTEGERS),
     ({"method": "quantize.gptq"}, 0.03, INTEGERS),
+    ({"method": "quantize.float16"}, 0.003, FLOATS),
     ({"method": "quantize.blocks", "smallest": 64}, 0.02, {"MatMulNBits"}),
 ]
 

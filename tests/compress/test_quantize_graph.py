@@ -16,6 +16,7 @@ from modelmill.compress.quantize.codebook import Codebook
 from modelmill.compress.quantize.columns import by_block, by_channel, hessians
 from modelmill.compress.quantize.executed import executed
 from modelmill.compress.quantize.fixed_point import FixedPoint
+from modelmill.compress.quantize.float16 import Float16
 from modelmill.compress.quantize.gptq import Gptq
 from modelmill.compress.quantize.mixed import Mixed
 from modelmill.compress.quantize.mixing import Mixer
@@ -340,3 +341,34 @@ def test_blocks_of_made_up_weights_run_on_packed_weights(make, judge):
     made = last(Gptq(block=16)(model, data, task, judge, 0)).result
     assert executed(made.body.value).count("MatMulNBits") == 3
     assert off(model, made, data.test) < 0.02
+
+
+def test_half_precision_halves_the_file_and_computes_as_before(make, judge):
+    model, data, task = graph(make, judge, MLP)
+    made = last(Float16()(model, data, task, judge, 0))
+    assert len(made.result.body.value) < 0.6 * len(model.body.value)
+    assert executed(made.result.body.value) == executed(model.body.value)
+    assert "size only" in made.note
+    assert off(model, made.result, data.test) < 1e-3
+
+
+def test_a_weight_that_half_precision_cannot_hold_stays(make, judge):
+    model, data, task = graph(make, judge, MLP, epochs=1)
+    loaded, names = opened(model.body.value, 64)
+    first, *_ = weights(loaded, names).values()
+    replace(loaded, first.name, first.value * 1e6)
+    model = model.with_body(loaded.SerializeToString(), "graph", "")
+    made = last(Float16()(model, data, task, judge, 0)).result
+    kinds = sorted(value.dtype.name for value in arrays(made).values() if value.ndim == 2)
+    assert kinds == ["float16", "float16", "float32"]
+
+
+NOTHING = [FixedPoint(), Codebook(), Blocks(), Mixed(), Smooth(), Gptq(), Gptq(block=32), Float16()]
+
+
+@pytest.mark.parametrize("method", NOTHING, ids=lambda method: type(method).__name__)
+def test_where_no_weight_is_worth_it_the_graph_comes_back_with_a_note(make, judge, method):
+    model, data, task = graph(make, judge, {"method": "mlp", "width": 2, "depth": 0}, "table", 1)
+    made = last(method(model, data, task, judge, 0))
+    assert made.result.body.value == model.body.value
+    assert "nothing to" in made.note

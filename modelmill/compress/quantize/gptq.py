@@ -47,11 +47,11 @@ class Gptq(Compressor):
         from modelmill.compress.quantize.weights import weights
 
         found = opened(model.body.value, self.smallest)
-        proto, nodes = found or (None, [])
-        nodes = matrices(proto, nodes) if self.block else nodes
-        if not nodes:
+        nodes = [] if found is None else matrices(*found) if self.block else found[1]
+        if found is None or not nodes:
             yield skipped(model, self.smallest)
             return
+        proto = found[0]
         given = weights(proto, nodes)
         said = (
             f"{len(nodes)} weights of {sum(weight.value.size for weight in given.values())} numbers to {self.bits} bits"

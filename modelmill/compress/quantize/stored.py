@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from modelmill.contracts import Array
 from modelmill.errors import ModelError
 
 READERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "GRU", "LSTM", "RNN"})
-FLOAT, UINT8, INT32, FLOAT16, UINT4, INT4 = 1, 2, 6, 10, 21, 22
+FLOAT, INT32, UINT4, INT4 = 1, 6, 21, 22
 """ONNX's numbers for the types."""
 
 
@@ -71,8 +71,3 @@ def upgrade(model: Any, opset: int = 21, ir_version: int = 10) -> Any:
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         raise ModelError("graph", f"cannot be brought to opset {opset}: {reason}", "Export it anew.") from error
-
-
-def bytes_of(values: Mapping[str, Array]) -> int:
-    """The bytes that arrays take."""
-    return sum(value.nbytes for value in values.values())
