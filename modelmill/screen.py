@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from modelmill.finding import Finding
 from modelmill.report import Report
 from modelmill.spec import Budget, Goal
@@ -44,6 +46,8 @@ class Screen:
         self._started = time.monotonic()
         self._doing = "looking at the data"
         self._goal = goal
+        self._noted: set[str] = set()
+        self._errors: dict[str, int] = {}
         self._champion: Trial | None = None
         self._best: list[float] = []
         self._front: list[Trial] = []
@@ -112,10 +116,19 @@ class Screen:
             self.console.print(f"[bold]{step.note}[/]")
 
     def _trial(self, trial: Trial) -> None:
+        from rich.markup import escape
+
         self._trials[trial.number] = trial
         self._doing = "searching"
         if trial.state == "running":
+            for note in trial.notes:
+                if note not in self._noted and not note.startswith("trained as"):
+                    self.console.print(f"[dim]· #{trial.number}: {escape(note)}[/]")
+            self._noted.update(trial.notes)
             return
+        if trial.state == "failed":
+            earlier = self._errors.setdefault(trial.error, trial.number)
+            trial = trial if earlier == trial.number else replace(trial, error=f"as #{earlier} did")
         better = "the best so far" in trial.notes[-1:]
         if better:
             self._champion = trial

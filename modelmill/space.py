@@ -145,7 +145,7 @@ def grid(dimension: Dimension, points: int = 5) -> list[Any]:
         values = [low + (high - low) * i / max(points - 1, 1) for i in range(points)]
     if dimension.integer:
         return sorted({round(value) for value in values})
-    return sorted(set(values))
+    return sorted({min(value, high) for value in values})
 
 
 def cells(walk: Walk, points: int = 5) -> Iterator[dict[str, Any]]:

@@ -79,3 +79,14 @@ def test_long_histories_keep_their_ends_in_a_sparkline() -> None:
     assert len(rising) == 32
     assert (rising[0], rising[-1]) == ("▁", "█")
     assert sparkline([]) == ""
+
+
+def test_an_error_that_comes_again_is_told_once_and_so_is_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    with Screen(goal=GOAL) as screen:
+        for number in range(4):
+            screen._trial(replace(trial(number, 0, state="running"), notes=("gp: settings stand in the middle",)))
+            screen._trial(replace(trial(number, 0, state="failed"), error="no such column"))
+    told = capsys.readouterr().err
+    assert told.count("no such column") == 1
+    assert told.count("as #0 did") == 3
+    assert told.count("settings stand in the middle") == 1

@@ -4,8 +4,9 @@ import pytest
 
 from modelmill.errors import SpecError
 from modelmill.mill import build
+from modelmill.search.ledger.studies import studies
 from modelmill.store.home import Home
-from modelmill.trial import Trial
+from modelmill.trial import Progress, Trial
 
 
 def wine(home, **tables):
@@ -53,3 +54,51 @@ def test_generated_architectures_are_searched_and_published(home, generator):
     assert [one.state for one in trials.values()] == ["done"] * 5
     assert all("generator" in one.memo for one in list(trials.values())[1:])
     assert steps[-1].metrics["accuracy"].value > 0.5
+
+
+def test_a_grid_begins_with_its_first_cell_and_tries_equal_graphs_once(home):
+    arch = {
+        "method": "cell",
+        "kind": "table",
+        "operations": [{"any": ["relu", "identity"]}, {"any": ["relu", "identity"]}],
+        "edges": [[1], [{"any": [0, 1]}, 1], [0, 0, 1]],
+    }
+    train = {"method": "adam", "epochs": 1, "learning_rate": {"low": 0.001, "high": 0.01}}
+    search = {"sampler": {"method": "grid", "points": 2}}
+    trials = ended(wine(home, arch=arch, train=train, search=search, budget="40 trials"))
+    rates = {one.settings["train.adam.learning_rate"] for one in trials.values()}
+    assert rates == {0.001, 0.01}
+    assert 2 < len(trials) < 16
+    assert not any("random" in note for one in trials.values() for note in one.notes)
+
+
+def test_a_search_goes_on_from_another_folder_and_after_its_data_have_moved(home, tmp_path, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    rows = "\n".join(f"{i % 7},{i % 5},{'ab'[i % 2]}" for i in range(60))
+    (first / "rows.csv").write_text("x,y,label\n" + rows)
+    monkeypatch.chdir(first)
+    spec = {
+        "data": {"method": "csv", "path": "rows.csv", "target": "label"},
+        "name": "rows",
+        "goal": {"maximize": "accuracy", "budget": "3 trials"},
+        "arch": {"method": "linear", "strength": {"low": 0.1, "high": 10.0}},
+    }
+    steps = build(spec, Home(home))
+    next(step for step in steps if isinstance(step, Trial) and step.state == "done")
+    steps.close()
+    monkeypatch.chdir("/")
+    kept = studies(Home(home).database)[0].spec
+    assert kept["data"]["path"] == str(first / "rows.csv")
+    first.rename(second)
+    moved = {**spec, "data": {**spec["data"], "path": str(second / "rows.csv")}}
+    notes = [step.note for step in build(moved, Home(home)) if isinstance(step, Progress)]
+    assert any("unfinished run" in note for note in notes)
+
+
+def test_what_a_trainer_says_of_its_training_stands_with_the_trial_and_in_the_report(home):
+    train = {"method": "mcmc", "epochs": 16, "cycles": 2, "chains": 2}
+    *steps, report = wine(home, arch={"method": "mlp", "width": 4, "depth": 1}, train=train, budget="1 trials")
+    (only,) = ended(steps).values()
+    assert any("R-hat" in note for note in only.notes), only.notes
+    assert any("R-hat" in note for note in report.details["notes"])

@@ -8,7 +8,7 @@ import msgspec
 
 from modelmill.dataset import Dataset
 from modelmill.method import find
-from modelmill.model import Body
+from modelmill.model import Body, Kind
 from modelmill.spec import Spec, Table, fits
 
 SMALL = 4000
@@ -18,20 +18,27 @@ SMALL = 4000
 def complete(spec: Spec, data: Dataset, kind: str, task: str, prepare: list[Table], live: Body | None) -> Spec:
     """The spec with every table that was not given filled in for this data."""
     arch = spec.arch if live else spec.arch or (images(data) if kind == "image" else tables(data, task))
+    train = spec.train or (train_images(data) if kind == "image" else train_tables(data))
     return msgspec.structs.replace(
         spec,
         task=spec.task or {"method": task},
         prepare=spec.prepare or tuple(prepare),
         arch=arch,
-        train=spec.train or (train_images(data) if kind == "image" else train_tables(data)),
-        compress=fitting(steps(kind), arch, live) if spec.compress is None else spec.compress,
+        train=train,
+        compress=fitting(steps(kind), arch, train, live) if spec.compress is None else spec.compress,
         search={**search(data, kind, len(spec.goal.objectives)), **spec.search},
     )
 
 
-def fitting(wanted: tuple[Table, ...], arch: Table, live: Body | None) -> tuple[Table, ...]:
-    """Those of the steps that at least one body of the arch can take."""
+def fitting(wanted: tuple[Table, ...], arch: Table, train: Table, live: Body | None) -> tuple[Table, ...]:
+    """Those of the steps that at least one body of the arch can take.
+
+    Of an average of many networks, as `mcmc` gives, only the graph can be compressed.
+    """
+    bodies: set[Kind]
     bodies = {live.kind} if live else {find("arch", option["method"]).body for option in arch.get("any", [arch])}
+    if any(option.get("method") == "mcmc" for option in train.get("any", [train])):
+        wanted = tuple(step for step in wanted if "graph" in find("compress", step["method"]).takes)
     return tuple(step for step in wanted if any(fits(step, body) for body in bodies))
 
 

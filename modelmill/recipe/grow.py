@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -238,7 +238,8 @@ def final(job: Job, payload: Mapping[str, Any]) -> Iterator[Any]:
     data = replace(rows, train=concat(rows.train, rows.valid), valid=rows.valid.take(NOTHING))
     seconds = float(payload.get("seconds") or 0)
     started = time.monotonic()
-    trained = yield from shown(train(job, payload, data, seconds))
+    said: list[str] = []
+    trained = yield from shown(train(job, payload, data, seconds), said)
     left = max(LEAST_S, seconds - (time.monotonic() - started)) if seconds else 0.0
     milled = trained
     for progress in mill(job, payload, trained, data, left):
@@ -247,19 +248,26 @@ def final(job: Job, payload: Mapping[str, Any]) -> Iterator[Any]:
     yield {
         "artifact": milled.body.value,
         "baseline": export(trained, job.task),
-        "notes": list(milled.history),
+        "notes": told(milled.history, said),
         "body": further(trained),
     }
 
 
-def shown(steps: Generator[Progress, None, Model]) -> Generator[dict[str, Any], None, Model]:
-    """Progress as the messages that a worker sends; returns what the steps return."""
+def told(history: Sequence[str], said: Sequence[str]) -> list[str]:
+    """What was done to a model, and what else was said of it on the way: nothing twice."""
+    return list(dict.fromkeys([*history, *(note for note in said if not any(note in line for line in history))]))
+
+
+def shown(steps: Generator[Progress, None, Model], said: list[str]) -> Generator[dict[str, Any], None, Model]:
+    """Progress as the messages that a worker sends; returns what the steps return. What they note goes to `said`."""
     while True:
         try:
             progress = next(steps)
         except StopIteration as end:
             model: Model = end.value
             return model
+        if progress.note:
+            said.append(progress.note)
         yield {"step": progress.step, "values": dict(progress.values)}
 
 

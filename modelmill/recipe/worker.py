@@ -10,7 +10,7 @@ from modelmill.dataset import Dataset
 from modelmill.model import Model
 from modelmill.recipe.folds import Marks, Plan
 from modelmill.recipe.foresee import foresee
-from modelmill.recipe.grow import GRADIENT, Job, final, grow, metric_names
+from modelmill.recipe.grow import GRADIENT, Job, final, grow, metric_names, told
 from modelmill.trial import Progress
 
 
@@ -51,10 +51,13 @@ def trial(job: Job, payload: Mapping[str, Any]) -> Iterator[Any]:
     outputs: list[Outputs] = []
     made: list[Model] = []
     slopes: dict[str, float] = {}
+    said: list[str] = []
     for number, cut in enumerate(cuts):
         for progress in grow(job, {**payload, "seed": payload["seed"] + number}, cut, seconds):
             rows.count(progress)
             slopes |= {name: value for name, value in progress.values.items() if name.startswith(GRADIENT)}
+            if progress.note and number == 0:
+                said.append(progress.note)
             if progress.result is not None:
                 made.append(progress.result)
             elif number == 0:
@@ -66,7 +69,7 @@ def trial(job: Job, payload: Mapping[str, Any]) -> Iterator[Any]:
     yield {
         **marks.total(outputs, valid, plan.folds, job.spec.seed),
         "artifact": made[0].body.value,
-        "notes": list(made[0].history),
+        "notes": told(made[0].history, said),
         "gradients": {name.removeprefix(GRADIENT): value for name, value in slopes.items()},
         "work": rows.passed * seen.work,
     }

@@ -16,9 +16,12 @@ from test_search import STUDY, Inline, grow, judge, keep, study
 from test_search import run as searched
 
 from modelmill.contracts import Pick, Sampler
-from modelmill.errors import RegistryError, SpecError, StorageError, UsageError, WorkError
+from modelmill.errors import OutOfBounds, RegistryError, SpecError, StorageError, UsageError, WorkError
 from modelmill.execute.local import Pool
+from modelmill.method import decode
+from modelmill.recipe.folds import Plan
 from modelmill.search.ledger.ledger import Ledger
+from modelmill.search.ledger.studies import studies, trials_of
 from modelmill.search.search import search
 from modelmill.space import Space
 from modelmill.spec import Budget, Goal, check, read
@@ -222,3 +225,55 @@ class Nothing(Sampler):
 
     def __call__(self, space: Space) -> Pick:
         return lambda history, seed: None
+
+
+def test_a_row_that_cannot_be_read_is_told_to_those_who_look_on_too(tmp_path: Path) -> None:
+    path = tmp_path / "modelmill.db"
+    database = Database(f"sqlite:///{path}")
+    written, _ = Ledger.open(database, "key", {"name": "wine"})
+    written.write(Trial(0, "done", {"x": 0.5}), spent_s=0)
+    with database.writing() as connection:
+        connection.execute('UPDATE trials SET body = \'{"number": 0, "sta\'')
+    for look in (written.trials, lambda: trials_of(database, 1)):
+        with pytest.raises(StorageError, match=r"a trial of study 1 cannot be read.*was copied to"):
+            look()
+    with database.writing() as connection:
+        connection.execute("UPDATE studies SET spec = 'not json'")
+    with pytest.raises(StorageError, match="the spec of study 1 cannot be read"):
+        studies(database)
+    database.close()
+    assert list(tmp_path.glob("*.corrupt-*"))
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"sampler": 5}, r"search\.sampler: expected a table, got 5"),
+        ({"sampler": "gp"}, r"search\.sampler: expected a table, got 'gp'"),
+        ({"trial_seconds": "abc"}, "search.trial_seconds = 'abc': expected a number"),
+        ({"trial_memory_mb": -5}, "search.trial_memory_mb = -5: expected a number"),
+        ({"sampler": {"method": "portfolio", "members": ["gp", "gradient"]}}, "gradient asks every trial"),
+    ],
+)
+def test_tables_of_a_search_that_cannot_be_are_refused_in_words(table: dict[str, Any], words: str) -> None:
+    def begin() -> None:
+        asked = read({"data": {"method": "builtin", "name": "iris"}, "search": table})
+        check(asked)
+        Plan.of(asked.search)
+        decode("sampler", asked.search["sampler"])(Space(lambda choose: None))
+
+    with pytest.raises(UsageError, match=words):
+        begin()
+
+
+def test_a_range_without_an_end_is_refused() -> None:
+    arch = {"method": "linear", "strength": {"low": 1.0, "high": float("inf")}}
+    with pytest.raises(OutOfBounds, match="finite ends"):
+        check(read({"data": {"method": "builtin", "name": "iris"}, "arch": arch}))
+
+
+def test_a_report_whose_step_is_no_number_fails_its_trial_alone(empty: Ledger) -> None:
+    report = {"step": float("nan"), "values": {"valid_accuracy": 0.5}}
+    states = [one.state for one in searched(study(budget=Budget(trials=4)), Inline(returns(report)), empty)]
+    assert states.count("failed") == 1
+    assert "step nan" in next(one.error for one in empty.trials() if one.state == "failed")
