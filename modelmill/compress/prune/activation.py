@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 class Activation(Compressor, Scoped, Cuts, Retrains):
     """Remove the channels that the next layer sees active the least, then retrain.
 
-    Where layers are cut together, mean sizes count in units of the layer's own; shares of zeros as they are.
-
     Hu et al. (2016), https://arxiv.org/abs/1607.03250 (share of zeros); Molchanov et al. (2017),
     https://arxiv.org/abs/1611.06440 (mean activation)
     """
@@ -38,13 +36,13 @@ class Activation(Compressor, Scoped, Cuts, Retrains):
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Prune and retrain a copy of the model."""
-        from modelmill.compress.prune.counts import relative
         from modelmill.compress.prune.readings import averages, sample
+
+        def measure(value: Tensor) -> Tensor:
+            return value != 0 if self.measure == "apoz" else value.abs()
 
         def importance(network: nn.Module, groups: Sequence[Channels]) -> list[Tensor]:
             features = sample(model, data, task, self.rows).features
-            if self.measure == "apoz":
-                return [seen.mean(0) for seen in averages(network, groups, features, lambda value: value != 0)]
-            return [relative(seen.mean(0)) for seen in averages(network, groups, features, lambda value: value.abs())]
+            return [seen.mean(0) for seen in averages(network, groups, features, measure)]
 
         yield from self.pruned(model, data, task, seed, Choice(importance, self.cap))

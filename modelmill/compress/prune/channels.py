@@ -97,7 +97,7 @@ class Cuts(Retrains):
         """The model without its least important channels, its batch norms at home with what is left."""
         import copy
 
-        from modelmill.compress.prune.counts import phrases, together
+        from modelmill.compress.prune.counts import phrases, relative, together
         from modelmill.network.slicing import channels, cut, largest, parameters
         from modelmill.train.average import refresh
         from modelmill.train.rows import rows, some
@@ -108,7 +108,8 @@ class Cuts(Retrains):
         scores = choice.importance(network, groups)
         counts, capped = self._least(groups, choice), ""
         if choice.cap is not None:
-            counts, capped = together(scores, self.ratio, counts, self.multiple)
+            units = [relative(score) for score in scores]
+            counts, capped = together(units, self.ratio, counts, self.multiple)
         said = phrases(network, groups, counts)
         for group, score, count in zip(groups, scores, counts, strict=True):
             if count < group.width:
@@ -126,7 +127,7 @@ class Scoped:
     """Settings of methods whose importance can be compared between layers."""
 
     scope: Literal["local", "global"] = "local"
-    """Whether every layer loses the share `ratio`, or all layers together, the least important channels of all."""
+    """Whether every layer loses the share `ratio`, or all together, by importance in units of the layer's own."""
     most: Annotated[float, Meta(gt=0, lt=1)] = 0.9
     """The largest share that a layer may lose where all are cut together, so that none is emptied."""
 

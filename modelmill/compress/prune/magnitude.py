@@ -16,7 +16,7 @@ from modelmill.trial import Progress
 class Magnitude(Compressor, Scoped, Cuts, Retrains):
     """Remove the channels and neurons with the smallest weights, then retrain.
 
-    Sizes are taken with the batch norm folded in; where layers are cut together, in units of the layer's own.
+    Sizes are taken with the batch norm folded in.
 
     Li et al. (2017), https://arxiv.org/abs/1608.08710
     """
@@ -28,8 +28,7 @@ class Magnitude(Compressor, Scoped, Cuts, Retrains):
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Prune and retrain a copy of the model."""
-        from modelmill.compress.prune.counts import relative
         from modelmill.network.slicing import sizes
 
-        choice = Choice(lambda network, groups: [relative(sizes(group, self.norm)) for group in groups], self.cap)
+        choice = Choice(lambda network, groups: [sizes(group, self.norm) for group in groups], self.cap)
         yield from self.pruned(model, data, task, seed, choice)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
@@ -25,8 +25,6 @@ class NormScale(Compressor, Scoped, Cuts, Retrains):
 
     takes: ClassVar[frozenset[Kind]] = frozenset({"network"})
 
-    scope: Literal["local", "global"] = "global"
-    """Whether every layer loses the share `ratio`, or all layers together, the channels with the smallest scales."""
     penalty: Annotated[float, Meta(ge=0)] = 1e-3
     """How much the sum of all scales counts in the loss of the training before the cut."""
     penalty_epochs: Annotated[int, Meta(ge=0)] = 10
