@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from modelmill.compress.quantize.blocked import Blocks, blocked
 from modelmill.compress.quantize.calibrate import runs
+from modelmill.compress.quantize.patches import patches
 from modelmill.compress.quantize.start import best
 from modelmill.compress.quantize.weights import Weight
 from modelmill.contracts import Array
@@ -78,18 +78,8 @@ def _inputs(node: Any, value: Array, weight: Weight) -> Array:
     """What a node multiplies with each column of its weight's rows, (rows, inputs): patches of a convolution's."""
     if node.op_type != "Conv":
         return value.reshape(-1, value.shape[-1])
-    settings = {attribute.name: list(attribute.ints) for attribute in node.attribute if attribute.ints}
-    axes = value.ndim - 2
-    pads, ones = settings.get("pads", [0] * 2 * axes), [1] * axes
-    kernel = list(weight.value.shape[2:])
-    image = tensor(value)
-    widths = [pads[place + end * axes] for place in reversed(range(axes)) for end in (0, 1)]
-    image = torch.nn.functional.pad(image, widths)
-    dilations, strides = settings.get("dilations", ones), settings.get("strides", ones)
-    if axes == 1:
-        image, kernel, dilations, strides = image[:, :, None], [1, *kernel], [1, *dilations], [1, *strides]
-    patches = torch.nn.functional.unfold(image, kernel, dilations, 0, strides)
-    return np.asarray(patches.transpose(1, 2).flatten(0, 1).numpy())
+    found, _ = patches(node, value, weight.value.shape[2:])
+    return found.reshape(-1, weight.rows.shape[1])
 
 
 def _grouped(node: Any) -> bool:
