@@ -89,14 +89,14 @@ Follower = Callable[[Any, Channels, Walk, str], Channels]
 
 
 def channels(network: nn.Module) -> list[Channels]:
-    """All channels of a network that can be cut, in the order in which they are written.
+    """All channels of a network that can be cut and are read, in the order in which they are written.
 
     Raises ModelError, naming the module, for a network with modules that we do not know.
     """
     walk = Walk()
     last = walk.follow(network, Channels(width=-1, fixed=True), "body")
     last.root().fixed = True
-    return [group for group in walk.found if group.joined is None and not group.fixed]
+    return [group for group in walk.found if group.joined is None and not group.fixed and group.takers]
 
 
 def _sequential(module: nn.Sequential, given: Channels, walk: Walk, path: str) -> Channels:

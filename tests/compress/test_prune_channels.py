@@ -13,6 +13,7 @@ from modelmill.compress.prune.activation import Activation
 from modelmill.compress.prune.best_per_class import BestPerClass
 from modelmill.compress.prune.boundary import Boundary
 from modelmill.compress.prune.counts import together
+from modelmill.compress.prune.gates import Gates
 from modelmill.compress.prune.gradients import taylor
 from modelmill.compress.prune.magnitude import Magnitude
 from modelmill.compress.prune.margins import margins, nearest, worth
@@ -25,7 +26,7 @@ from modelmill.compress.prune.taylor import Taylor
 from modelmill.errors import ModelError
 from modelmill.graph.digest import digest
 from modelmill.graph.export import export
-from modelmill.network.slicing import channels
+from modelmill.network.slicing import channels, parameters
 from modelmill.runtime.features import features
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
@@ -74,6 +75,21 @@ def test_a_residual_network_is_cut_as_announced_and_answers_the_same_in_the_runt
     assert np.allclose(answers, network(given).softmax(1).detach(), atol=1e-4)
 
 
+@pytest.mark.parametrize("cls", [*METHODS, Gates])
+@pytest.mark.parametrize("join", ["add", "concat"])
+def test_cells_with_depthwise_convolutions_are_cut_and_answer_the_same_in_the_runtime(make, judge, cls, join):
+    edges = [[1], [0, 1], [1, 0, 1], [0, 1, 0, 1]]
+    arch = {"method": "cell", "operations": ["separable3", "conv3", "max"], "edges": edges, "join": join, "width": 8}
+    model, data, task = make("image", arch)
+    step = Gates(epochs=1, gate_epochs=2, penalty=50, gate_rate=500) if cls is Gates else quick(cls)
+    *_, last = step(model, data, task, judge, 0)
+    network = last.result.body.value
+    assert parameters(network) < (0.6 if join == "add" else 0.9) * parameters(model.body.value)
+    answers = Session(export(last.result, task)).run(from_dataset(data.test))["probabilities"]
+    given = tensor(features(model.part, model.signature, data.test))
+    assert np.allclose(answers, network(given).softmax(1).detach(), atol=1e-4)
+
+
 @pytest.mark.parametrize("cls", GLOBAL)
 def test_layers_cut_together_lose_the_share_and_none_more_than_the_cap(make, judge, cls):
     model, data, task = trained(make, judge)
@@ -97,12 +113,12 @@ def test_a_layer_at_its_cap_passes_what_is_missing_to_others():
     assert together(scores, 0.5, [2, 4], 4) == ([4, 4], "")
 
 
-@pytest.mark.parametrize("cls", METHODS)
+@pytest.mark.parametrize("cls", [*METHODS, Gates])
 def test_a_network_that_cannot_be_followed_is_refused_before_any_work(make, judge, cls):
     model, data, task = make("table", {"method": "mlp", "width": 8, "depth": 1})
     odd = nn.Sequential(*list(model.body.value)[:-1], nn.PReLU(), model.body.value[-1])
     with pytest.raises(ModelError, match="PReLU"):
-        next(iter(quick(cls)(model.with_body(odd, "network", ""), data, task, judge, 0)))
+        next(iter((Gates() if cls is Gates else quick(cls))(model.with_body(odd, "network", ""), data, task, judge, 0)))
 
 
 @pytest.mark.parametrize("cls", [Boundary, BestPerClass])
@@ -213,6 +229,17 @@ def test_the_products_of_channels_are_those_of_what_they_add_to_the_next_sums(st
     parts = [nn.functional.conv2d(hidden[:, [c]], conv.weight[:, [c]], padding=1, stride=stride) for c in range(3)]
     flat = torch.stack([part.detach().flatten() for part in parts]).double()
     (found,) = products(network, [group], features, 16, 0)
+    assert torch.allclose(found, flat @ flat.T, rtol=1e-5)
+
+
+def test_steps_of_a_sequence_are_added_up_as_pixels_are():
+    conv = nn.Conv1d(3, 5, 3, padding=2, dilation=2, stride=2, bias=False)
+    network = nn.Sequential(nn.Conv1d(2, 3, 1), conv, nn.Flatten(), nn.Linear(5 * 4, 2)).eval()
+    given = torch.rand(4, 2, 8)
+    hidden = network[0](given)
+    parts = [nn.functional.conv1d(hidden[:, [c]], conv.weight[:, [c]], None, 2, 2, 2) for c in range(3)]
+    flat = torch.stack([part.detach().flatten() for part in parts]).double()
+    found, _ = products(network, channels(network), given, 4, 0)
     assert torch.allclose(found, flat @ flat.T, rtol=1e-5)
 
 
