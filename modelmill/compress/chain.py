@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from modelmill.compress.convert.onnx import Onnx
+from modelmill.compress.distill.merge import Merge
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.errors import ModelError
@@ -15,11 +17,21 @@ from modelmill.trial import Progress
 
 
 def run(
-    steps: Sequence[Compressor], model: Model, data: Splits, task: Task, judge: Judge, seed: int
+    steps: Sequence[Compressor],
+    model: Model,
+    data: Splits,
+    task: Task,
+    judge: Judge,
+    seed: int,
+    others: Mapping[str, Model] | None = None,
 ) -> Iterator[Progress]:
-    """Compress a copy of the model by all steps, in order; the last Progress holds the graph that comes out."""
+    """Compress a copy of the model by all steps, in order; the last Progress holds the graph that comes out.
+
+    others: the models that steps name, by the reference that they name them by.
+    """
     for step in _bridged(steps, model):
-        model = yield from _taken(step, model, data, task, judge, seed)
+        given = partial(step, other=(others or {}).get(step.model)) if isinstance(step, Merge) else step
+        model = yield from _taken(step, given(model, data, task, judge, seed))
     yield Progress(1, 1, {"size_bytes": float(len(model.body.value))}, result=model)
 
 
@@ -42,12 +54,10 @@ def _bridged(steps: Sequence[Compressor], model: Model) -> Iterator[Compressor]:
         yield Onnx()
 
 
-def _taken(
-    step: Compressor, model: Model, data: Splits, task: Task, judge: Judge, seed: int
-) -> Generator[Progress, None, Model]:
-    """One step; its Progress without the result, which is returned."""
+def _taken(step: Compressor, found: Iterator[Progress]) -> Generator[Progress, None, Model]:
+    """What one step yields, without the result, which is returned."""
     result = None
-    for progress in step(model, data, task, judge, seed):
+    for progress in found:
         result = progress.result
         note = f"{name_of(type(step))}: {progress.note}" if progress.note else ""
         yield replace(progress, note=note, result=None)

@@ -207,6 +207,16 @@ def test_a_student_of_two_teachers_learns_from_a_graph(make, judge):
     assert last.result.body.value[0].out_features == 16
 
 
+def test_a_chain_brings_the_model_that_a_step_names(make, judge):
+    model, data, task = trained(make, judge, "table", MLP)
+    others = {"woods@1": as_graph(trained(make, judge, "table", {"method": "forest", "trees": 5})[0], task)}
+    step = Merge(model="woods@1", epochs=2)
+    *_, last = chain.run([step], model, data, task, judge, 0, others)
+    assert any(line.startswith("distill.merge") for line in last.result.history)
+    with pytest.raises(ModelError, match="was not brought"):
+        list(chain.run([step], model, data, task, judge, 0))
+
+
 def test_values_of_two_teachers_are_learned_in_the_unit_of_training(make, judge):
     model, data, task = trained(make, judge, "regress", MLP, epochs=20)
     labels = merged(model, model, data.train, task, 0.5, 1.0, 1.0)
