@@ -63,7 +63,7 @@ class Capped(nn.Module):  # type: ignore[misc]  # torch is untyped here
     @property
     def low(self) -> int:
         """The smallest number of steps."""
-        return -self.high if self.signed else 0
+        return -self.high - 1 if self.signed else 0
 
     @property
     def high(self) -> int:
@@ -86,8 +86,8 @@ class Capped(nn.Module):  # type: ignore[misc]  # torch is untyped here
         if not self.live:
             return x
         ceiling = self.log_ceiling.exp()
-        kept = torch.minimum(torch.maximum(x, -ceiling if self.signed else torch.zeros_like(ceiling)), ceiling)
         step = ceiling.detach() / self.high
+        kept = torch.minimum(torch.maximum(x, ceiling * (self.low / self.high)), ceiling)
         return kept + ((kept / step).round() * step - kept).detach()
 
 

@@ -171,6 +171,27 @@ def test_blocks_run_as_one_operation_on_packed_weights(make, judge, bits, symmet
     assert off(model, made, data.test) < 0.02
 
 
+def test_a_product_and_a_bias_of_other_exporters_run_on_packed_weights_too(make, judge):
+    model, data, task = graph(make, judge, MLP)
+    loaded, names = opened(model.body.value, 64)
+    given = weights(loaded, names)
+    made = []
+    for node in loaded.graph.node:
+        if node.name in names:
+            replace(loaded, node.input[1], given[node.name].value.T)
+            made.append(onnx.helper.make_node("MatMul", node.input[:2], [f"{node.name}_y"]))
+            made.append(onnx.helper.make_node("Add", [node.input[2], f"{node.name}_y"], node.output))
+        else:
+            made.append(node)
+    del loaded.graph.node[:]
+    loaded.graph.node.extend(made)
+    foreign = model.with_body(loaded.SerializeToString(), "graph", "")
+    assert off(model, foreign, data.test) < 1e-6
+    found = last(Blocks(smallest=64)(foreign, data, task, judge, 0)).result
+    assert executed(found.body.value).count("MatMulNBits") == 3
+    assert off(foreign, found, data.test) < 0.02
+
+
 def test_every_block_has_the_scale_that_its_weights_need():
     weight = np.array([[7.0], [-3.0], [0.7], [0.1], [100.0]], np.float32)
     found = blocked(weight, 4, 2, symmetric=True)

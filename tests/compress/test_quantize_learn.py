@@ -67,6 +67,13 @@ def test_only_what_a_ceiling_cuts_teaches_it():
     assert x.grad.tolist() == [0, 1, 1, 0, 0]
 
 
+def test_a_ceiling_of_signed_numbers_uses_all_codes():
+    grid = Capped(8)
+    grid.start(0.5, signed=True)
+    assert (grid.low, grid.high) == (-128, 127)
+    assert grid(torch.tensor([-900.0, -0.6, 900.0])).tolist() == pytest.approx([-64, -0.5, 63.5])
+
+
 def test_a_stronger_pull_leaves_lower_ceilings(make, judge):
     model, data, task = trained(make, judge, {"method": "mlp", "width": 32, "depth": 1})
     scales = []

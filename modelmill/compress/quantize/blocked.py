@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modelmill.compress.quantize.initializers import constants
-from modelmill.compress.quantize.stored import INT4, UINT4, packed
+from modelmill.compress.quantize.stored import FLOAT, INT4, UINT4, packed
 from modelmill.compress.quantize.tidy import DEQUANTIZE, QUANTIZE
 from modelmill.compress.quantize.weights import weights
 from modelmill.contracts import Array
@@ -101,36 +101,49 @@ def place(
         model.graph.initializer.extend(tensors)
         names = [tensor.name for tensor in tensors]
         placed.append(helper.make_node(DEQUANTIZE, names, [name], f"{node.name}_weight", axis=0, block_size=block))
-        placed += _product(model, node, name)
+        placed += _product(node, name)
     del model.graph.node[:]
     model.graph.node.extend(placed)
+    _guard(model)
     read = {name for node in model.graph.node for name in node.input}
     for weight in given.values():
         if weight.name not in read and weight.name in (known := constants(model)):
             model.graph.initializer.remove(known[weight.name])
 
 
-def _product(model: Any, node: Any, weight: str) -> list[Any]:
-    """What stands for a Gemm or a MatMul with that weight.
-
-    A bias before an activation is subtracted with its sign turned: onnxruntime would make one FusedGemm of MatMul, Add
-    and activation, before it looks for packed weights, and that computes in floats.
-    """
-    from onnx import helper, numpy_helper
+def _product(node: Any, weight: str) -> list[Any]:
+    """What stands for a Gemm or a MatMul with that weight."""
+    from onnx import helper
 
     if node.op_type == "MatMul" or len(node.input) < 3:
         return [helper.make_node("MatMul", [node.input[0], weight], node.output, f"{node.name}_blocks")]
-    product, bias, verb = f"{weight}_product", node.input[2], "Add"
-    known = constants(model)
-    follows = any(node.output[0] in other.input and other.op_type in FUSING for other in model.graph.node)
-    if follows and bias in known:
-        turned = numpy_helper.from_array(-numpy_helper.to_array(known[bias]), f"{weight}_bias")
-        model.graph.initializer.append(turned)
-        bias, verb = turned.name, "Sub"
+    product = f"{weight}_product"
     return [
         helper.make_node("MatMul", [node.input[0], weight], [product], f"{node.name}_blocks"),
-        helper.make_node(verb, [product, bias], node.output, f"{node.name}_bias"),
+        helper.make_node("Add", [product, node.input[2]], node.output, f"{node.name}_bias"),
     ]
+
+
+def _guard(model: Any) -> None:
+    """Subtract a bias before an activation, with its sign turned, instead of adding it.
+
+    onnxruntime would make one FusedGemm of MatMul, Add and activation, before it looks for packed weights, and that
+    computes in floats.
+    """
+    from onnx import numpy_helper
+
+    known = constants(model)
+    packed_products = {name for node in model.graph.node if node.name.endswith("_blocks") for name in node.output}
+    activated = {name for node in model.graph.node if node.op_type in FUSING for name in node.input}
+    for node in model.graph.node:
+        if node.op_type != "Add" or node.output[0] not in activated or not packed_products.intersection(node.input):
+            continue
+        product, bias = node.input if node.input[0] in packed_products else reversed(node.input)
+        if bias in known and known[bias].data_type == FLOAT:
+            turned = numpy_helper.from_array(-numpy_helper.to_array(known[bias]), f"{bias}_{node.name}_turned")
+            model.graph.initializer.append(turned)
+            node.op_type = "Sub"
+            node.input[:] = [product, turned.name]
 
 
 def free_inputs(model: Any) -> None:
