@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -11,13 +13,19 @@ from modelmill.compress import chain
 from modelmill.compress.input import pixels
 from modelmill.compress.input.denoise import Denoise
 from modelmill.compress.input.downsample import Downsample
+from modelmill.dataset import Splits
 from modelmill.errors import ModelError
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
+from modelmill.method import decode
+from modelmill.model import Body, Model, Part
+from modelmill.prepare.chain import prepare
+from modelmill.prepare.image import Image
 from modelmill.runtime.features import features
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
-from modelmill.signature import Field
+from modelmill.signature import Field, Signature
+from modelmill.task.regress import Regress
 from modelmill.train.trainers.adam import Adam
 
 CNN = {"method": "cnn", "width": 8, "depth": 2}
@@ -135,11 +143,33 @@ def test_a_network_for_smaller_images_learns_and_has_the_pool_in_its_preparation
     assert (label == data.test.target).mean() > 0.9
 
 
+@pytest.mark.parametrize("head", ["flatten", "average"])
+def test_values_of_smaller_images_stay_in_their_unit(make, judge, head):
+    _, data, _ = make("image", CNN)
+    parts = [
+        replace(part, target=part.columns["image"].mean((1, 2), np.float32) * 10 + 500)
+        for part in (data.train, data.valid, data.test)
+    ]
+    splits, task, arch = Splits(*parts, digest="values"), Regress(), {**CNN, "head": head}
+    signature = Signature("regress", data.train.fields, task.declare(()), (), "y")
+    prepared = prepare([Image()], splits.train, "image")
+    body = Body("network", decode("arch", arch)(signature, prepared.shape, 0), arch, prepared.shape)
+    model = Model((Part(body, prepared.fragment),), signature)
+    model = list(Adam(epochs=8)(model, splits, task, judge, 0))[-1].result
+    result = list(chain.run([Downsample(epochs=12)], model, splits, task, judge, 0))[-1].result
+    values = Session(result.body.value).run(from_dataset(splits.test))["value"]
+    assert np.abs(values - splits.test.target).mean() < 0.7 * splits.test.target.std()
+
+
 def test_layers_whose_shape_stays_begin_with_their_weights(make, judge):
     model, _, _ = trained(make, judge, "image", CNN)
-    rebuilt = Downsample()._rebuilt(model, (1, 4, 4), 7)
+    rebuilt, whole = Downsample()._rebuilt(model, (1, 4, 4), 7)
     assert torch.equal(rebuilt[0].weight, model.body.value[0].weight)
     assert rebuilt[-1].in_features < model.body.value[-1].in_features
+    assert not torch.equal(rebuilt[-1].bias, model.body.value[-1].bias)
+    assert not whole
+    averaging, _, _ = trained(make, judge, "image", {**CNN, "head": "average"})
+    assert Downsample()._rebuilt(averaging, (1, 4, 4), 7)[1]
 
 
 def test_images_that_are_too_small_are_refused_before_any_training(make, judge):

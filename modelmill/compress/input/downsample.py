@@ -57,7 +57,7 @@ class Downsample(Compressor, Retrains):
             yield Progress(1, 1, note="nothing becomes smaller: the network sees no images", result=model)
             return
         smaller = self._smaller(shape)
-        network = self._rebuilt(model, smaller, seed)
+        network, warm = self._rebuilt(model, smaller, seed)
         before, after = parameters(model.body.value), parameters(network)
         said = f"{shape[1]}x{shape[2]} pixels become {smaller[1]}x{smaller[2]}"
         yield Progress(0, self.epochs, {"weights": after}, f"{said}; of {before} weights there are {after}")
@@ -66,7 +66,7 @@ class Downsample(Compressor, Retrains):
             nn.Sequential(nn.AvgPool2d(self.factor), network), "network", f"input.downsample: {said}"
         )
         teach = objective(taught(model, data.train, task), bool(model.signature.classes), self.temperature, self.share)
-        training = self.training(whole, data, task, seed, teach, warm=False)
+        training = self.training(whole, data, task, seed, teach, warm=warm)
         yield from training.run()
         last = training.finish("retrain.adam")
         assert last.result is not None, "a training that has finished has a result"
@@ -79,17 +79,14 @@ class Downsample(Compressor, Retrains):
             raise ModelError(WHERE, message, "Take a smaller factor.")
         return channels, height // self.factor, width // self.factor
 
-    def _rebuilt(self, model: Model, shape: tuple[int, int, int], seed: int) -> nn.Module:
-        """The model's arch for smaller images, with the weights that fit."""
+    def _rebuilt(self, model: Model, shape: tuple[int, int, int], seed: int) -> tuple[nn.Module, bool]:
+        """The model's arch for smaller images, with the weights that fit; and whether the last layer has its own."""
         arch = decode("arch", model.body.arch) if model.body.arch else None
         if not isinstance(arch, Arch):
             message = "the model's body names no arch to build for smaller images"
             raise ModelError(WHERE, message, "Leave this step out.")
         network: nn.Module = arch(model.signature, shape, seed)
-        mine = model.body.value.state_dict()
-        fitting = {name: mine[name] for name, new in network.state_dict().items() if _fits(mine.get(name), new)}
-        network.load_state_dict(fitting, strict=False)
-        return network
+        return network, _copied(model.body.value, network)
 
     def _pooled_before(self, trained: Model, shape: tuple[int, int, int]) -> Model:
         """The model with the pool at the end of its preparation."""
@@ -102,5 +99,15 @@ class Downsample(Compressor, Retrains):
         return replace(model, parts=(replace(model.part, body=body),))
 
 
-def _fits(mine: object, new: object) -> bool:
-    return mine is not None and getattr(mine, "shape", None) == getattr(new, "shape", None)
+def _copied(old: nn.Module, new: nn.Module) -> bool:
+    """Copy the weights of layers whose shapes are equal, in place; whether the last layer is one of them.
+
+    A layer is copied as a whole: without the weights that it goes with, a bias means nothing.
+    """
+    mine, layers = old.state_dict(), dict[str, list[str]]()
+    for name in new.state_dict():
+        layers.setdefault(name.rpartition(".")[0], []).append(name)
+    shapes = {name: value.shape for name, value in new.state_dict().items()}
+    fitting = [layer for layer, names in layers.items() if all(n in mine and mine[n].shape == shapes[n] for n in names)]
+    new.load_state_dict({name: mine[name] for layer in fitting for name in layers[layer]}, strict=False)
+    return fitting[-1:] == list(layers)[-1:]
