@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -26,8 +27,6 @@ def digits():
 
 
 def with_limit(job, **limit):
-    import msgspec
-
     goal = msgspec.structs.replace(job.spec.goal, limit=limit)
     return Job(msgspec.structs.replace(job.spec, goal=goal), job.splits, job.signature, job.task)
 
@@ -153,8 +152,6 @@ def test_a_plan_of_folds_that_cannot_be_is_refused(search, words):
 
 
 def folded(job, **search):
-    import msgspec
-
     spec = msgspec.structs.replace(job.spec, search={**job.spec.search, **search})
     return Job(spec, job.splits, job.signature, job.task)
 
@@ -199,9 +196,21 @@ def test_a_trial_that_shares_a_training_comes_to_the_same_whether_the_model_was_
     assert list(kept(payload)) == alone
 
 
-def test_what_a_network_costs_is_told_before_it_is_trained_where_the_goal_names_it(digits):
-    import msgspec
+@pytest.mark.parametrize(
+    ("name", "train", "words"),
+    [
+        ("diabetes", {"method": "adam", "focal": {"low": 1.0, "high": 2.0}}, "adam.focal: there are no classes"),
+        ("diabetes", {"method": "sgd", "smoothing": 0.1}, "sgd.smoothing: there are no classes"),
+        ("wine", {"method": "adam", "augment": [{"method": "colour"}]}, "augment.colour: takes image features"),
+    ],
+)
+def test_what_every_trial_would_refuse_is_refused_before_any(name, train, words):
+    spec = request(name)
+    with pytest.raises(UsageError, match=words):
+        look(msgspec.structs.replace(spec, train=train, arch={"method": "mlp"}))
 
+
+def test_what_a_network_costs_is_told_before_it_is_trained_where_the_goal_names_it(digits):
     goal = msgspec.structs.replace(digits.spec.goal, minimize=("macs", "latency_ms"), limit={"size_kb": 900.0})
     job = Job(msgspec.structs.replace(digits.spec, goal=goal), digits.splits, digits.signature, digits.task)
     first, second, *_ = worker(job)({"settings": {"arch": "mlp", "arch.mlp.depth": 1, "arch.mlp.width": 32}, "seed": 0})

@@ -13,14 +13,14 @@ import numpy as np
 
 from modelmill.contracts import Task
 from modelmill.dataset import Dataset, Splits
-from modelmill.errors import ContentError, UnknownName
+from modelmill.errors import ContentError, SpecError, UnknownName
 from modelmill.finding import Finding
 from modelmill.method import decode, find, names
 from modelmill.model import Body
 from modelmill.recipe.defaults import complete
 from modelmill.recipe.grow import Job, features_kind
 from modelmill.signature import NO_DATE, Signature
-from modelmill.spec import COSTS, Goal, Spec, check
+from modelmill.spec import COSTS, Goal, Spec, Table, check
 
 PATHS = ("path", "test")
 """What a table of data says of where: the data themselves have a digest."""
@@ -64,6 +64,7 @@ def look(
     spec = msgspec.structs.replace(spec, goal=aimed(spec.goal, task))
     check(spec, live.kind if live else None)
     check_metrics(spec.goal, name)
+    check_train(spec.train, name, kind)
     task = led(task, spec.goal)
     classes = () if name == "regress" else _classes(splits)
     signature = Signature(
@@ -102,6 +103,25 @@ def check_metrics(goal: Goal, task: str) -> None:
     for name in (*(name for name, _ in goal.objectives), *goal.reach, *goal.limit):
         if name in known and name not in fitting:
             raise UnknownName.among("goal", f"metric of the task {task}", name, fitting)
+
+
+OF_CLASSES = ("focal", "smoothing", "class_weights")
+"""Settings of a training that speak of classes."""
+
+
+def check_train(train: Table, task: str, kind: str) -> None:
+    """Refuse what every trial would: settings for classes where there are none, augmentations for other features."""
+    for option in train.get("any", [train]):
+        where = f"train.{option.get('method', '')}"
+        for key in OF_CLASSES if task == "regress" else ():
+            if option.get(key) not in (None, 0, "none"):
+                raise SpecError(f"{where}.{key}", "there are no classes to tell apart", "Leave it out for numbers.")
+        for step in option.get("augment") or ():
+            for name in [table["method"] for table in step.get("any", [step]) if "method" in table]:
+                kinds = find("augment", name).kinds
+                if kind not in kinds:
+                    said = f"takes {' and '.join(sorted(kinds))} features, and these are a {kind}"
+                    raise SpecError(f"{where}.augment.{name}", said, "Leave the step out; mixup takes both.")
 
 
 def _classes(splits: Splits) -> Any:
