@@ -15,6 +15,7 @@ from modelmill.compress.distill.mutual import Mutual
 from modelmill.compress.distill.parameters import Parameters
 from modelmill.compress.distill.student import best, divergence, peers
 from modelmill.compress.distill.widening import widen
+from modelmill.dataset import Splits
 from modelmill.graph.export import export
 from modelmill.network.slicing import channels
 from modelmill.runtime.rows import from_dataset
@@ -181,5 +182,15 @@ def test_students_that_learn_together_hear_each_other(make, judge):
 
 def test_the_best_of_the_students_is_given(make, judge):
     model, data, task = make("table", MLP)
-    *_, first = Mutual(epochs=1, students=3)(model, data, task, lambda one: math.nan, 0)
-    assert first.note == "student 3 of 3 is the best"
+    seen = []
+
+    def prefer(one):
+        seen.append(one)
+        return float(len(seen) == 2)
+
+    *_, last = Mutual(epochs=1, students=3)(model, data, task, prefer, 0)
+    assert last.result is seen[1]
+    assert last.note == "student 2 of 3: the best on validation rows"
+    none = Splits(data.train, data.valid.take(np.zeros(0, np.int64)), data.test)
+    *_, last = Mutual(epochs=1, students=3)(model, none, task, lambda one: math.nan, 0)
+    assert last.note == "student 3 of 3: without validation rows to judge by"

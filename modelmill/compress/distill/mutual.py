@@ -58,4 +58,5 @@ class Mutual(Compressor, Learns, Retrains):
             yield next(progress for progress in turn if progress is not None)
         ends = [training.finish("distill.mutual") for training in learning]
         chosen = best([end.result for end in ends if end.result is not None], judge)
-        yield replace(ends[chosen], note=f"student {chosen + 1} of {self.students} is the best")
+        why = "the best on validation rows" if data.valid.rows else "without validation rows to judge by"
+        yield replace(ends[chosen], note=f"student {chosen + 1} of {self.students}: {why}")
