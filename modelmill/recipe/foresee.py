@@ -97,7 +97,19 @@ def smallest_share(steps: Sequence[Mapping[str, Any]]) -> float:
         family = step["method"].partition(".")[0]
         if family == "quantize":
             share *= 0.25
-        elif family in ("prune", "distill"):
-            ratio = float(step.get("ratio", 0.5))
-            share *= (1 - ratio) ** 2 if family == "prune" else ratio**2
+        elif family == "prune":
+            share *= (1 - float(step.get("ratio", 0.5))) ** 2
+        elif family == "distill":
+            share *= _of_student(step)
+        elif step["method"] == "input.downsample":
+            share /= float(step.get("factor", 2)) ** 2
     return share
+
+
+def _of_student(step: Mapping[str, Any]) -> float:
+    """The share of a model that its student can be; nothing where the size of the model says nothing of it."""
+    cls = find("compress", step["method"])
+    if cls.gives == "estimator" or step["method"] == "distill.filter":
+        return 0.0
+    ratio, every = (float(step.get(name, getattr(cls, name, 1.0))) for name in ("ratio", "every"))
+    return ratio**2 / every
