@@ -10,9 +10,10 @@ Both arms have the same processor seconds, the same spaces, the same workers' co
   way counts.
 
 What counts is the hypervolume of (quality on the test rows, log p50, log bytes) over each arm's front on the validation
-rows, in the box from REFERENCE to IDEAL, all fixed beforehand. At the end of a cell its front is measured anew, all
-models interleaved. `joint` also says whether the model it would deploy under the asked limits keeps them when it is
-measured again. A cell (set, arm, seed) is a line of `results/joint.jsonl`; one that is there is not run again.
+rows, in the box from REFERENCE to IDEAL, all fixed beforehand. At the end of a cell the fronts of both arms are measured
+anew, all models interleaved in one run. A row also says whether the model that `joint` would deploy under the asked limits
+keeps them when it is measured again. A cell (set, seed) is a line of `results/joint.jsonl`; one that is there is not run
+again.
 """
 
 from __future__ import annotations
@@ -262,33 +263,39 @@ def _filled(found: Any, settings: Mapping[str, Any]) -> Row:
     return {**{one.name: (one.options or (one.low,))[0] for one in found.dimensions}, **settings}
 
 
-def outcome(cell: Cell) -> Row:
-    """The front on the validation rows, scored on the test rows and measured anew, interleaved."""
+def outcome(cells: Mapping[str, Cell]) -> Row:
+    """The front of each arm on the validation rows, scored on the test rows; all models are measured anew in one run.
+
+    What slows the machine slows both arms.
+    """
     from modelmill.evaluate.judge import measure, predict
     from modelmill.metrics.score import score
     from modelmill.search.pareto import best, front, hypervolume
     from modelmill.spec import Goal
 
-    job, goal = cell.job, cell.job.spec.goal
+    job = next(iter(cells.values())).job
+    goal, test = job.spec.goal, job.splits.test
     metric = goal.maximize[0]
-    shown = front(cell.made, goal)
-    test = job.splits.test
-    graphs = [cell.blobs[trial.artifact] for trial in shown]
-    costs = measure(graphs, test, ["latency_ms", "size_bytes"], quick=True) if graphs else []
-    points = []
-    for graph, cost in zip(graphs, costs, strict=True):
+    shown = [(arm, trial.artifact) for arm, cell in cells.items() for trial in front(cell.made, goal)]
+    graphs = [cells[arm].blobs[artifact] for arm, artifact in shown]
+    costs = measure(graphs, test, ["latency_ms", "size_bytes"], quick=False)
+    points: dict[str, list[tuple[float, ...]]] = {arm: [] for arm in cells}
+    for (arm, _), graph, cost in zip(shown, graphs, costs, strict=True):
         quality = score([metric], predict(graph, test), test.target, job.signature.classes)[metric]
-        points.append((quality, cost["latency_ms"], cost["size_bytes"]))
+        points[arm].append((quality, cost["latency_ms"], cost["size_bytes"]))
     asked = Goal(maximize=(metric,), limit=LIMITS)
-    deployed = best(cell.made, asked)
+    deployed = best(cells["joint"].made, asked)
     kept = None
     if deployed is not None:
-        again = measure([cell.blobs[deployed.artifact]], test, ["latency_ms", "size_bytes"], quick=False)[0]
+        again = measure([cells["joint"].blobs[deployed.artifact]], test, ["latency_ms", "size_bytes"], quick=False)[0]
         kept = again["latency_ms"] <= LIMITS["latency_ms"] and again["size_bytes"] <= 1000 * LIMITS["size_kb"]
     return {
-        "hypervolume": hypervolume([_box(point, floor(job)) for point in points], (1.0, 1.0, 1.0)),
-        "points": [[round(value, 6) for value in point] for point in points],
-        "made": len(cell.made),
+        "hypervolume": {
+            arm: hypervolume([_box(point, floor(job)) for point in found], (1.0, 1.0, 1.0))
+            for arm, found in points.items()
+        },
+        "points": {arm: [[round(value, 6) for value in point] for point in found] for arm, found in points.items()},
+        "made": {arm: len(cell.made) for arm, cell in cells.items()},
         "deployed_keeps_limits": kept,
     }
 
@@ -309,8 +316,8 @@ def _box(point: Sequence[float], worst: float) -> tuple[float, ...]:
     return tuple(max(0.0, value) for value in (quality, latency, size))
 
 
-def run(name: str, arm: str, seed: int, cpu_s: float) -> Row:
-    """One cell."""
+def run(name: str, seed: int, cpu_s: float) -> Row:
+    """One cell: both arms, in turns which comes first."""
     import dataclasses
 
     import torch
@@ -318,28 +325,25 @@ def run(name: str, arm: str, seed: int, cpu_s: float) -> Row:
     from modelmill.recipe.shelf import Shelf
 
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        cell = Cell(dataclasses.replace(job_of(name, seed), shelf=Shelf(Path(folder))), 0.0)
-        started = time.process_time()
-        cell.ends = started + cpu_s
-        {"joint": joint, "staged": staged}[arm](cell, seed)
-        spent = time.process_time() - started
-    return {"set": name, "arm": arm, "seed": seed, "cpu_s": round(spent, 2), "asked_s": cpu_s, **outcome(cell)}
+    job, cells, spent = job_of(name, seed), {}, {}
+    for arm in ("joint", "staged") if seed % 2 == 0 else ("staged", "joint"):
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.process_time()
+            cells[arm] = Cell(dataclasses.replace(job, shelf=Shelf(Path(folder))), cpu_s)
+            {"joint": joint, "staged": staged}[arm](cells[arm], seed)
+            spent[arm] = round(time.process_time() - started, 2)
+    return {"set": name, "seed": seed, "cpu_s": spent, "asked_s": cpu_s, **outcome(cells)}
 
 
 def report(path: Path) -> None:
     """The ratio of the arms, set by set, and whether it is more than luck."""
     from scipy.stats import wilcoxon
 
-    rows = {(row["set"], row["seed"], row["arm"]): row for row in map(json.loads, path.read_text().splitlines())}
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
     values: dict[str, float] = {}
     ratios: dict[str, list[float]] = {}
-    for name in dict.fromkeys(key[0] for key in rows):
-        pairs = [
-            (rows[name, seed, "joint"]["hypervolume"], rows[name, seed, "staged"]["hypervolume"])
-            for seed in range(1000)
-            if (name, seed, "joint") in rows and (name, seed, "staged") in rows
-        ]
+    for name in dict.fromkeys(row["set"] for row in rows):
+        pairs = [tuple(row["hypervolume"][arm] for arm in ("joint", "staged")) for row in rows if row["set"] == name]
         if pairs:
             ratios[name] = [one / max(two, 1e-9) for one, two in pairs]
             differs = any(one != two for one, two in pairs)
@@ -348,7 +352,7 @@ def report(path: Path) -> None:
     for name, found in ratios.items():
         low, middle, high = np.quantile(found, [0.25, 0.5, 0.75])
         print(f"{name:18} {len(found):3} seeds  ratio {middle:.3f} ({low:.3f} to {high:.3f})  Holm p {holm[name]:.4f}")
-    kept = [row["deployed_keeps_limits"] for row in rows.values() if row["arm"] == "joint"]
+    kept = [row["deployed_keeps_limits"] for row in rows]
     known = [one for one in kept if one is not None]
     if ratios:
         print(f"median ratio {np.median([np.median(found) for found in ratios.values()]):.3f}")
@@ -369,16 +373,16 @@ def main() -> None:
     path = HERE / "results" / ("joint_quick.jsonl" if arguments.quick else "joint.jsonl")
     path.parent.mkdir(exist_ok=True)
     path.touch()
-    done = {(row["set"], row["arm"], row["seed"]) for row in map(json.loads, path.read_text().splitlines())}
+    done = {(row["set"], row["seed"]) for row in map(json.loads, path.read_text().splitlines())}
     sets = QUICK if arguments.quick else arguments.sets.split(",")
     seeds, cpu_s = (2, 20.0) if arguments.quick else (arguments.seeds, arguments.cpu)
-    for seed, name, arm in itertools.product(range(seeds), sets, ("joint", "staged")):
-        if arguments.show or (name, arm, seed) in done:
+    for seed, name in itertools.product(range(seeds), sets):
+        if arguments.show or (name, seed) in done:
             continue
-        row = run(name, arm, seed, cpu_s)
+        row = run(name, seed, cpu_s)
         with path.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        print(name, arm, seed, f"hypervolume {row['hypervolume']:.4f}, {row['made']} made", flush=True)
+        print(name, seed, row["hypervolume"], row["made"], flush=True)
     report(path)
 
 
