@@ -9,11 +9,11 @@ Both arms have the same processor seconds, the same spaces, the same workers' co
   compression on the best model, which is not trained again, in the order of a grid, in what is left. Every model on the
   way counts.
 
-What counts is the hypervolume of (quality on the test rows, log p50, log bytes) over each arm's front on the validation
-rows, in the box from REFERENCE to IDEAL, all fixed beforehand. At the end of a cell the fronts of both arms are measured
-anew, all models interleaved in one run. A row also says whether the model that `joint` would deploy under the asked limits
-keeps them when it is measured again. A cell (set, seed) is a line of `results/joint.jsonl`; one that is there is not run
-again.
+What counts is the hypervolume of (quality on the test rows, log p50, log bytes) over each arm's front on the
+validation rows, in the box from REFERENCE to IDEAL, all fixed beforehand. At the end of a cell the fronts of both arms
+are measured anew, all models interleaved in one run. A row also says whether the model that `joint` would deploy under
+the asked limits keeps them when it is measured again. A cell (set, seed) is a line of `results/joint.jsonl`; one that
+is there is not run again.
 """
 
 from __future__ import annotations
