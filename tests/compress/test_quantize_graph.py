@@ -14,6 +14,7 @@ from modelmill.compress.quantize.blocks import Blocks
 from modelmill.compress.quantize.calibrate import chosen, opened, ranges
 from modelmill.compress.quantize.codebook import Codebook
 from modelmill.compress.quantize.columns import by_block, by_channel, hessians
+from modelmill.compress.quantize.dynamic import Dynamic
 from modelmill.compress.quantize.executed import executed
 from modelmill.compress.quantize.fixed_point import FixedPoint
 from modelmill.compress.quantize.float16 import Float16
@@ -382,6 +383,29 @@ def test_a_weight_that_half_precision_cannot_hold_stays(make, judge):
     made = last(Float16()(model, data, task, judge, 0)).result
     kinds = sorted(value.dtype.name for value in arrays(made).values() if value.ndim == 2)
     assert kinds == ["float16", "float16", "float32"]
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (Static(), "3 nodes will compute in 8 bits, weights in 7"),
+        (Dynamic(), "3 nodes will compute in 8 bits, weights in 7"),
+        (FixedPoint(), "3 nodes will compute in 8 bits, weights in 7, every scale a power of two"),
+        (Codebook(), "large weights will share at most 16 values a layer"),
+        (Blocks(), "2 nodes will read weights of 4 bits in blocks of 32"),
+        (
+            Mixed(),
+            "3 nodes will be compared in floats, 8 bits and, if matrices, 4 bits; the size may be 40% of what it is",
+        ),
+        (Smooth(), "3 nodes will compute in 8 bits, 2 values between them smoothed"),
+        (Gptq(), "3 nodes will have their 8384 weights rounded to 4 bits"),
+        (Float16(), "3 nodes will have weights in 16 bits"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_will_be_done_is_said_before_it_is_done(make, judge, method, words):
+    model, data, task = graph(make, judge, MLP, epochs=1)
+    assert next(iter(method(model, data, task, judge, 0))).note.startswith(words)
 
 
 NOTHING = [FixedPoint(), Codebook(), Blocks(), Mixed(), Smooth(), Gptq(), Gptq(block=32), Float16()]

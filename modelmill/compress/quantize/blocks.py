@@ -37,7 +37,7 @@ class Blocks(Compressor):
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Yield the graph with weights in blocks, or as it is where no weight is worth it."""
         from modelmill.compress.quantize.blocked import matrices, place
-        from modelmill.compress.quantize.graphs import heavy, load, outcome, skipped
+        from modelmill.compress.quantize.graphs import heavy, load, outcome, planned, skipped
         from modelmill.compress.quantize.stored import upgrade
         from modelmill.compress.quantize.tidy import tidy
 
@@ -46,6 +46,7 @@ class Blocks(Compressor):
         if not nodes:
             yield skipped(model, self.smallest)
             return
+        yield planned(len(nodes), f"read weights of {self.bits} bits in blocks of {self.block}")
         proto = upgrade(proto)
         place(proto, nodes, self.bits, self.block, self.symmetric)
         yield outcome(model, tidy(proto), "quantize.blocks", len(nodes), f"read weights of {self.bits} bits")

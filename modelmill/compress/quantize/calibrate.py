@@ -31,25 +31,6 @@ PERCENT = 0.01
 Ranges = dict[str, tuple[Array, Array]]
 
 
-def static(
-    graph: bytes,
-    dataset: Dataset,
-    *,
-    calibration: str,
-    per_channel: bool,
-    reduce_range: bool,
-    smallest: int,
-    preprocess: bool,
-) -> tuple[bytes, int] | None:
-    """The quantized graph and how many nodes work in integers; None where no node is worth it."""
-    found = opened(graph, smallest, preprocess)
-    if found is None:
-        return None
-    model, nodes = found
-    seen = ranges(model, chosen(model, nodes), dataset, calibration)
-    return paired(model, nodes, seen, per_channel=per_channel, reduce_range=reduce_range), len(nodes)
-
-
 def opened(graph: bytes, smallest: int, preprocess: bool = True) -> tuple[Any, list[str]] | None:
     """The model of a graph, ready to be quantized, and its nodes that are worth it; None where none is."""
     model = load(graph)

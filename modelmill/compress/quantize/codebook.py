@@ -42,6 +42,8 @@ class Codebook(Compressor, Retrains):
         """Share the weights of a copy of the model, and yield it as a graph."""
         from modelmill.graph.export import export
 
+        said = f"large weights will share at most {2**self.bits} values a layer"
+        yield Progress(0, 1, note=f"{said}; batch norms are folded" if model.body.kind == "network" else said)
         last = Progress(1, 1, result=model)
         if model.body.kind == "network":
             last = yield from self._trained(model, data, task, seed)
@@ -53,7 +55,6 @@ class Codebook(Compressor, Retrains):
         from modelmill.compress.quantize.insert import folded
         from modelmill.compress.quantize.sharing import scale, settled, shared
 
-        yield Progress(0, max(self.epochs, 1), note=f"at most {2**self.bits} values a layer; batch norms are folded")
         network = shared(folded(model.body.value), 2**self.bits, self.smallest)
         training = self.training(model.with_body(network, "network", ""), data, task, seed)
         scale(training.module, 1 / training.unit.deviation)

@@ -31,10 +31,12 @@ class Dynamic(Compressor):
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Yield the quantized graph, or the graph as it is where nothing can be quantized."""
-        from modelmill.compress.quantize.graphs import dynamic, outcome, skipped
+        from modelmill.compress.quantize.graphs import dynamic, heavy, load, outcome, planned, skipped
 
-        found = dynamic(model.body.value, self.per_channel, self.weight_bits == 7, self.smallest)
-        if found is None:
+        nodes = heavy(load(model.body.value), frozenset({"Gemm", "MatMul"}), self.smallest)
+        if not nodes:
             yield skipped(model, self.smallest)
-        else:
-            yield outcome(model, found[0], "quantize.dynamic", found[1])
+            return
+        yield planned(len(nodes), f"compute in 8 bits, weights in {self.weight_bits}")
+        graph = dynamic(model.body.value, nodes, self.per_channel, self.weight_bits == 7)
+        yield outcome(model, graph, "quantize.dynamic", len(nodes))

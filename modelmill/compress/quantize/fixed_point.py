@@ -40,7 +40,7 @@ class FixedPoint(Compressor):
         import numpy as np
 
         from modelmill.compress.quantize.calibrate import chosen, opened, paired, ranges
-        from modelmill.compress.quantize.graphs import outcome, sample, skipped
+        from modelmill.compress.quantize.graphs import outcome, planned, sample, skipped
         from modelmill.compress.quantize.powers import formats, ranged, steps
         from modelmill.compress.quantize.weights import replace, weights
 
@@ -49,6 +49,7 @@ class FixedPoint(Compressor):
             yield skipped(model, self.smallest)
             return
         opened_model, nodes = found
+        yield planned(len(nodes), f"compute in 8 bits, weights in {self.weight_bits}, every scale a power of two")
         high = 2 ** (self.weight_bits - 1) - 1
         made = {}
         for weight in weights(opened_model, nodes).values():
@@ -56,9 +57,8 @@ class FixedPoint(Compressor):
             made[weight.name] = (step, weight.axis)
             replace(opened_model, weight.name, weight.snapped(step, high))
         said = formats(np.concatenate([step.ravel() for step, _ in made.values()]))
-        yield Progress(0, 1, note=f"{len(nodes)} nodes; steps of weights: {said}")
         seen = ranged(
             ranges(opened_model, chosen(opened_model, nodes), sample(data, self.rows, seed), self.calibration)
         )
         graph = paired(opened_model, nodes, seen, per_channel=self.per_channel, reduce_range=False, steps=made)
-        yield outcome(model, graph, "quantize.fixed_point", len(nodes))
+        yield outcome(model, graph, "quantize.fixed_point", len(nodes), f"compute in 8 bits, steps of weights {said}")

@@ -35,7 +35,7 @@ class Float16(Compressor):
         import numpy as np
         from onnx import helper, numpy_helper
 
-        from modelmill.compress.quantize.graphs import load, outcome, skipped
+        from modelmill.compress.quantize.graphs import load, outcome, planned, skipped
         from modelmill.compress.quantize.stored import FLOAT, expanded, large
         from modelmill.compress.quantize.tidy import tidy
 
@@ -49,6 +49,7 @@ class Float16(Compressor):
         if not weights:
             yield skipped(model, self.smallest)
             return
+        yield planned(len(weights), f"have weights in 16 bits ({HONESTY})")
         for name, weight in weights.items():
             half = numpy_helper.from_array(weight.astype(np.float16), f"{name}_half")
             expanded(proto, name, [half], [helper.make_node("Cast", [half.name], [name], to=FLOAT)])

@@ -43,7 +43,7 @@ class Gptq(Compressor):
         """Yield the quantized graph, or the graph as it is where nothing can be quantized."""
         from modelmill.compress.quantize.blocked import matrices
         from modelmill.compress.quantize.calibrate import opened
-        from modelmill.compress.quantize.graphs import outcome, sample, skipped
+        from modelmill.compress.quantize.graphs import outcome, planned, sample, skipped
         from modelmill.compress.quantize.weights import weights
 
         found = opened(model.body.value, self.smallest)
@@ -53,10 +53,8 @@ class Gptq(Compressor):
             return
         proto = found[0]
         given = weights(proto, nodes)
-        said = (
-            f"{len(nodes)} weights of {sum(weight.value.size for weight in given.values())} numbers to {self.bits} bits"
-        )
-        yield Progress(0, 1, note=said)
+        numbers = sum(weight.value.size for weight in given.values())
+        yield planned(len(nodes), f"have their {numbers} weights rounded to {self.bits} bits")
         rows = sample(data, self.rows, seed)
         made = self._blocks(proto, given, rows) if self.block else self._channels(proto, given, rows)
         what = "read weights in blocks" if self.block else "compute in 8 bits"

@@ -76,15 +76,12 @@ def followers(model: Any, starts: list[str]) -> list[str]:
     return found
 
 
-def dynamic(graph: bytes, per_channel: bool, reduce_range: bool, smallest: int) -> tuple[bytes, int] | None:
-    """The graph with weights of Gemm and MatMul in 8 bits, and how many; None where no node is worth it."""
+def dynamic(graph: bytes, nodes: list[str], per_channel: bool, reduce_range: bool) -> bytes:
+    """The graph with the weights of those nodes, Gemm or MatMul, in 8 bits."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = load(graph)
-    nodes = heavy(model, frozenset({"Gemm", "MatMul"}), smallest)
-    if not nodes:
-        return None
     made = [f"{name}_MatMul" for name in nodes]  # the tool turns a Gemm into a MatMul of this name
     with quiet(), TemporaryDirectory() as folder:
         path = Path(folder) / "quantized.onnx"
@@ -96,12 +93,17 @@ def dynamic(graph: bytes, per_channel: bool, reduce_range: bool, smallest: int) 
             reduce_range=reduce_range,
             weight_type=QuantType.QInt8,
         )
-        return tidy(onnx.load(path)), len(nodes)
+        return tidy(onnx.load(path))
 
 
 def sample(data: Splits, rows: int, seed: int) -> Dataset:
     """So many training rows, or all, picked by the seed, in their order."""
     return data.train.take(np.sort(np.random.default_rng(seed).permutation(data.train.rows)[:rows]))
+
+
+def planned(nodes: int, what: str) -> Progress:
+    """The first Progress of a quantization: what it will do, before it does."""
+    return Progress(0, 1, note=f"{nodes} nodes will {what}")
 
 
 def outcome(model: Model, graph: bytes, name: str, nodes: int, what: str = "compute in 8 bits") -> Progress:

@@ -44,7 +44,7 @@ class Mixed(Compressor):
         """Yield the graph of the best mix that keeps the limit, or of the nearest where none does."""
         from modelmill.compress.quantize.allot import allot
         from modelmill.compress.quantize.calibrate import chosen, opened, ranges
-        from modelmill.compress.quantize.graphs import outcome, sample, skipped
+        from modelmill.compress.quantize.graphs import outcome, planned, sample, skipped
         from modelmill.compress.quantize.mixing import Mixer
 
         found = opened(model.body.value, self.smallest)
@@ -52,11 +52,12 @@ class Mixed(Compressor):
             yield skipped(model, self.smallest)
             return
         proto, nodes = found
+        limit_words = f"{self.by} may be {self.ratio:.0%} of what it is"
+        yield planned(len(nodes), f"be compared in floats, 8 bits and, if matrices, 4 bits; the {limit_words}")
         rows = sample(data, self.rows, seed)
         mixer = Mixer(proto, nodes, ranges(proto, chosen(proto, nodes), rows, "minmax"), self.weight_bits == 7, rows)
         table, base, floats = mixer.table(self.by)
         limit = self.ratio * floats
-        yield Progress(0, 1, note=f"{len(nodes)} nodes were compared; the {self.by} may be {limit:g}")
         aim, graph, words, cost = limit, b"", "", float("inf")
         for _ in range(ATTEMPTS):
             picked = allot(table, aim - base)

@@ -41,19 +41,17 @@ class Smooth(Compressor):
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Yield the quantized graph, or the graph as it is where nothing can be quantized."""
         from modelmill.compress.quantize.calibrate import chosen, opened, paired, ranges
-        from modelmill.compress.quantize.graphs import outcome, sample, skipped
-        from modelmill.compress.quantize.smoothing import smooth
+        from modelmill.compress.quantize.graphs import outcome, planned, sample, skipped
+        from modelmill.compress.quantize.smoothing import links, smooth
 
         found = opened(model.body.value, self.smallest)
         if found is None:
             yield skipped(model, self.smallest)
             return
         proto, nodes = found
+        yield planned(len(nodes), f"compute in 8 bits, {len(links(proto, nodes))} values between them smoothed")
         rows = sample(data, self.rows, seed)
         count = smooth(proto, nodes, rows, self.alpha)
-        yield Progress(
-            0, 1, note=f"{count} values between layers are smoothed; {len(nodes)} nodes will compute in 8 bits"
-        )
         seen = ranges(proto, chosen(proto, nodes), rows, self.calibration)
         graph = paired(proto, nodes, seen, per_channel=self.per_channel, reduce_range=self.weight_bits == 7)
         yield outcome(model, graph, "quantize.smooth", len(nodes), f"compute in 8 bits, {count} values smoothed")

@@ -37,19 +37,15 @@ class Static(Compressor):
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Yield the quantized graph, or the graph as it is where nothing can be quantized."""
-        from modelmill.compress.quantize.calibrate import static
-        from modelmill.compress.quantize.graphs import outcome, sample, skipped
+        from modelmill.compress.quantize.calibrate import chosen, opened, paired, ranges
+        from modelmill.compress.quantize.graphs import outcome, planned, sample, skipped
 
-        found = static(
-            model.body.value,
-            sample(data, self.rows, seed),
-            calibration=self.calibration,
-            per_channel=self.per_channel,
-            reduce_range=self.weight_bits == 7,
-            smallest=self.smallest,
-            preprocess=self.preprocess,
-        )
+        found = opened(model.body.value, self.smallest, self.preprocess)
         if found is None:
             yield skipped(model, self.smallest)
-        else:
-            yield outcome(model, found[0], "quantize.static", found[1])
+            return
+        proto, nodes = found
+        yield planned(len(nodes), f"compute in 8 bits, weights in {self.weight_bits}")
+        seen = ranges(proto, chosen(proto, nodes), sample(data, self.rows, seed), self.calibration)
+        graph = paired(proto, nodes, seen, per_channel=self.per_channel, reduce_range=self.weight_bits == 7)
+        yield outcome(model, graph, "quantize.static", len(nodes))
