@@ -54,7 +54,7 @@ def digits():
         Taylor(epochs=4, scope="global"),
         Subset(epochs=4),
         NormScale(epochs=4, penalty_epochs=2),
-        Blocks(epochs=6, learning_rate=5e-3),
+        Blocks(epochs=6),
         Gates(epochs=3, gate_epochs=5, penalty=2, gate_rate=100),
         Weights(epochs=8, criterion="gradient"),
     ],

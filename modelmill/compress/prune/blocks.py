@@ -30,6 +30,8 @@ class Blocks(Compressor, Retrains):
     """The share of the blocks that can go that is removed, rounded."""
     rows: Annotated[int, Meta(ge=1)] = 1024
     """How many training rows are looked at."""
+    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 5e-3
+    """The largest step size of training again; larger than elsewhere, for much has to be learned anew."""
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Remove blocks from a copy of the model, and retrain it."""

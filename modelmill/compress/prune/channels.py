@@ -51,6 +51,8 @@ class Cuts(Retrains):
     """The share of channels that is removed; at least one of every layer stays."""
     multiple: Annotated[int, Meta(ge=1)] = 4
     """The number of channels that stay in a layer is rounded up to a multiple of this."""
+    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 5e-3
+    """The largest step size of training again; larger than elsewhere, for much has to be learned anew."""
 
     def pruned(self, model: Model, data: Splits, task: Task, seed: int, choice: Choice) -> Iterator[Progress]:
         """Prune a copy of the model by that choice: say what goes, cut, settle batch norms, retrain."""
