@@ -7,8 +7,10 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from torch import nn
 
 from modelmill.compress.quantize.executed import executed
+from modelmill.compress.quantize.insert import beyond, layers
 from modelmill.compress.quantize.lsq import Lsq
 from modelmill.compress.quantize.pact import Pact
 from modelmill.compress.quantize.start import best
@@ -104,6 +106,7 @@ ARCHS = [
     {"method": "cnn", "width": 8, "depth": 2},
     {"method": "cnn", "width": 8, "depth": 2, "residual": True},
     {"method": "mlp", "width": 32, "depth": 2, "activation": "gelu"},
+    {"method": "cell", "width": 24},
 ]
 
 
@@ -148,3 +151,44 @@ def test_values_keep_their_unit(make, judge):
     found = Session(last.result.body.value).run(from_dataset(data.test))["value"]
     assert np.corrcoef(found.ravel(), data.test.target)[0, 1] > 0.9
     assert last.values["difference"] < 0.01
+
+
+def mobile():
+    """Depthwise and grouped convolutions, pools, and activations of several kinds."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU6()]
+    layers += [nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8), nn.Hardswish()]
+    layers += [nn.Conv2d(8, 16, 1), nn.LeakyReLU(0.1), nn.MaxPool2d(2)]
+    layers += [nn.Conv2d(16, 16, 3, padding=1, groups=4), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(64, 3)]
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize("method", [Lsq(epochs=1, smallest=16), Pact(epochs=1, smallest=16)])
+def test_depthwise_and_grouped_convolutions_compute_in_integers_between_any_activations(make, judge, method):
+    model, data, task = make("image", {"method": "mlp"})
+    model = list(Adam(epochs=4)(model.with_body(mobile(), "network", ""), data, task, judge, 0))[-1].result
+    last = list(method(model, data, task, judge, 0))[-1]
+    assert executed(last.result.body.value).count("QLinearConv") == 4
+    assert not FLOATS.intersection(executed(last.result.body.value))
+    assert last.values["difference"] < 0.01
+
+
+class Twice(nn.Module):
+    """A module with a way of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(16, 16)
+
+    def forward(self, x):
+        return self.inner(self.inner(x))
+
+
+def test_what_cannot_be_followed_stays_in_floats_and_is_named(make, judge):
+    model, data, task = make("image", {"method": "mlp"})
+    body = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), Twice(), nn.Linear(16, 3))
+    found = list(layers(body, 32))
+    assert [layer.out_features for layer in found] == [16, 3]
+    assert beyond(body, found, 32) == ["3.inner"]
+    first = next(iter(Lsq(epochs=0, smallest=32)(model.with_body(body, "network", ""), data, task, judge, 0)))
+    assert first.note.endswith("floats stay in what cannot be followed: 3.inner")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from torch import nn
@@ -52,6 +52,17 @@ def layers(network: nn.Module, smallest: int) -> list[nn.Module]:
     found: list[nn.Module] = []
     _Walk(lambda: Rounded(8), lambda layer: layer, smallest, found).module(network, False, True)
     return found
+
+
+def beyond(network: nn.Module, found: Sequence[nn.Module], smallest: int) -> list[str]:
+    """The names of layers whose weights are worth rounding, and that were not reached."""
+    return [
+        name or type(module).__name__
+        for name, module in network.named_modules()
+        if isinstance(module, WEIGHTED)
+        and module.weight.numel() >= smallest
+        and all(module is not one for one in found)
+    ]
 
 
 def inserted(

@@ -10,7 +10,7 @@ from torch import nn
 
 from modelmill.compress.parity import answers
 from modelmill.compress.quantize.graphs import load
-from modelmill.compress.quantize.insert import Grid, folded, inserted, layers, stepped
+from modelmill.compress.quantize.insert import Grid, beyond, folded, inserted, layers, stepped
 from modelmill.compress.quantize.pairs import complete
 from modelmill.compress.quantize.start import begin, weigh
 from modelmill.compress.quantize.tidy import tidy
@@ -65,6 +65,8 @@ def learned(
         return
     total = sum(layer.weight.numel() for layer in worth)
     said = f"{len(worth)} layers with {total} weights: {grids.words}; batch norms are folded"
+    if left := beyond(network, worth, grids.smallest):
+        said += f"; floats stay in what cannot be followed: {', '.join(left)}"
     yield Progress(0, max(settings.epochs, 1), note=said)
     network = inserted(network, grids.grid, grids.layer, grids.smallest)
     index = np.sort(np.random.default_rng(seed).permutation(data.train.rows)[: grids.rows])
