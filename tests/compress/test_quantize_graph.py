@@ -26,8 +26,10 @@ from modelmill.compress.quantize.sharing import Shared, clustered
 from modelmill.compress.quantize.smooth import Smooth
 from modelmill.compress.quantize.smoothing import links, smooth
 from modelmill.compress.quantize.static import Static
+from modelmill.compress.quantize.stored import upgrade
 from modelmill.compress.quantize.tidy import tidy
 from modelmill.compress.quantize.weights import Weight, replace, weights
+from modelmill.errors import ModelError
 from modelmill.graph.export import export
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
@@ -191,6 +193,26 @@ def test_a_product_and_a_bias_of_other_exporters_run_on_packed_weights_too(make,
     found = last(Blocks(smallest=64)(foreign, data, task, judge, 0)).result
     assert executed(found.body.value).count("MatMulNBits") == 3
     assert off(foreign, found, data.test) < 0.02
+
+
+@pytest.mark.parametrize("method", [Blocks(smallest=64), Codebook(smallest=64)])
+def test_files_of_an_older_opset_are_brought_to_the_one_that_knows_4_bits(make, judge, method):
+    model, data, task = graph(make, judge, MLP)
+    loaded = onnx.load_from_string(model.body.value)
+    loaded.opset_import[0].version, loaded.ir_version = 17, 8
+    old = model.with_body(loaded.SerializeToString(), "graph", "")
+    found = last(method(old, data, task, judge, 0)).result
+    assert onnx.load_from_string(found.body.value).opset_import[0].version == 21
+    assert off(old, found, data.test) < 0.02
+
+
+def test_a_file_that_cannot_be_brought_there_is_refused_by_name(make, judge):
+    model, *_ = graph(make, judge, MLP, epochs=1)
+    loaded = onnx.load_from_string(model.body.value)
+    loaded.opset_import[0].version = 17
+    loaded.graph.node[-1].op_type = "NoSuchOperation"
+    with pytest.raises(ModelError, match="cannot be brought to opset 21"):
+        upgrade(loaded)
 
 
 def test_every_block_has_the_scale_that_its_weights_need():

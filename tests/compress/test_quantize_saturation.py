@@ -8,6 +8,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from modelmill.compress.quantize.dynamic import Dynamic
+from modelmill.compress.quantize.lsq import Lsq
 from modelmill.compress.quantize.saturation import answers, products
 from modelmill.compress.quantize.static import Static
 from modelmill.graph.export import export
@@ -88,6 +89,17 @@ ARCHS = [
 def test_seven_bits_answer_the_same_on_every_processor(make, judge, models, arch, method):
     model, data, task = trained(make, judge, models, arch)
     graph = list(method(weight_bits=7)(model, data, task, judge, 0))[-1].result.body.value
+    rows = from_dataset(data.test)
+    cut, exact = answers(graph, rows), answers(graph, rows, cut=False)
+    assert np.array_equal(cut["probabilities"], exact["probabilities"])
+    assert np.allclose(cut["probabilities"], Session(graph).run(rows)["probabilities"], atol=1e-5)
+
+
+def test_a_graph_with_learned_steps_and_codes_that_are_cut_is_simulated(make, judge):
+    torch.set_num_threads(1)
+    model, data, task = make("image", ARCHS[0])
+    model = list(Adam(epochs=2)(model, data, task, judge, 0))[-1].result
+    graph = list(Lsq(epochs=0, activation_bits=6)(model, data, task, judge, 0))[-1].result.body.value
     rows = from_dataset(data.test)
     cut, exact = answers(graph, rows), answers(graph, rows, cut=False)
     assert np.array_equal(cut["probabilities"], exact["probabilities"])
