@@ -24,6 +24,7 @@ from modelmill.compress.distill.tree import Tree
 from modelmill.compress.quantize.static import Static
 from modelmill.dataset import Splits
 from modelmill.errors import ModelError
+from modelmill.evaluate.costs.macs import count
 from modelmill.graph.export import export
 from modelmill.runtime.features import features
 from modelmill.runtime.rows import from_dataset
@@ -138,6 +139,13 @@ def test_the_large_model_stands_in_a_branch_without_its_own_label(make, judge):
     assert "Conv" in branches["then_branch"]
     assert "ArgMax" not in branches["then_branch"]
     assert "Conv" not in [node.op_type for node in graph.node]
+
+
+def test_multiply_adds_of_a_filter_are_those_of_an_unsure_row(make, judge):
+    model, before, joined, _, task = filtered(make, judge)
+    gates = count(export(before, task))
+    assert gates > 0
+    assert count(joined) == gates + count(model.body.value)
 
 
 def test_as_many_rows_are_answered_early_as_the_loss_allows(make, judge):

@@ -33,8 +33,15 @@ def count(model: bytes) -> int:
 
     loaded = onnx.load_from_string(model)
     _one_row(loaded.graph)
-    shapes = Shapes(onnx.shape_inference.infer_shapes(loaded, data_prop=True).graph)
-    return sum(_COUNTS[node.op_type](node, shapes) for node in loaded.graph.node if node.op_type in _COUNTS)
+    return _total(onnx.shape_inference.infer_shapes(loaded, data_prop=True).graph)
+
+
+def _total(graph: Any) -> int:
+    """Multiply-adds of a graph; where it forks, those of the dearest branch."""
+    shapes = Shapes(graph)
+    plain = sum(_COUNTS[node.op_type](node, shapes) for node in graph.node if node.op_type in _COUNTS)
+    forks = [[_total(attribute.g) for attribute in node.attribute] for node in graph.node if node.op_type == "If"]
+    return plain + sum(map(max, forks))
 
 
 def _one_row(graph: Any) -> None:
