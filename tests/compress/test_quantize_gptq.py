@@ -1,0 +1,113 @@
+"""Weights rounded column by column, so that outputs are off least."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from modelmill.compress.quantize.calibrate import opened
+from modelmill.compress.quantize.columns import by_block, by_channel, hessians
+from modelmill.compress.quantize.executed import executed
+from modelmill.compress.quantize.gptq import Gptq
+from modelmill.compress.quantize.weights import weights
+from modelmill.graph.export import export
+from modelmill.runtime.rows import from_dataset
+from modelmill.runtime.session import Session
+from modelmill.train.trainers.adam import Adam
+
+CNN = {"method": "cnn", "width": 8, "depth": 2, "residual": True}
+MLP = {"method": "mlp", "width": 64, "depth": 2}
+FLOATS = {"Conv", "Gemm", "MatMul"}
+
+
+def graph(make, judge, arch, kind="image", epochs=5):
+    torch.set_num_threads(1)
+    model, data, task = make(kind, arch)
+    trained = list(Adam(epochs=epochs)(model, data, task, judge, 0))[-1].result
+    return trained.with_body(export(trained, task), "graph", ""), data, task
+
+
+def last(steps):
+    return list(steps)[-1]
+
+
+def proto(model):
+    return onnx.load_from_string(model.body.value).graph
+
+
+def arrays(model):
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in proto(model).initializer}
+
+
+def answers(model, dataset):
+    return Session(model.body.value).run(from_dataset(dataset))
+
+
+def off(model, other, dataset):
+    """How far probabilities are off, on average."""
+    return np.abs(answers(model, dataset)["probabilities"] - answers(other, dataset)["probabilities"]).mean()
+
+
+def test_the_second_column_makes_up_for_the_first():
+    inputs = np.array([[1.0, 1.0], [1.0, 1.0], [0.0, 0.1]])
+    rows = np.array([[0.4, 0.4]])
+    codes = by_channel(rows, inputs.T @ inputs, np.array([1.0]), 7, 1e-9)
+    assert codes.tolist() == [[0, 1]]  # rounding each alone gives 0 and 0
+    blocks = by_block(rows.T, inputs.T @ inputs, 8, 2, 1e-9)
+    assert np.abs(inputs @ (blocks.value(2) - rows.T)).max() < 0.01
+
+
+def test_outputs_are_off_less_than_with_weights_rounded_each_alone():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(400, 4)) @ rng.normal(size=(4, 24)) + 0.1 * rng.normal(size=(400, 24))
+    rows = rng.normal(size=(10, 24))
+    step = np.abs(rows).max(1) / 3
+    made = by_channel(rows, inputs.T @ inputs / 400, step, 3, 0.01) * step[:, None]
+    alone = np.clip(np.round(rows / step[:, None]), -3, 3) * step[:, None]
+    assert ((inputs @ (made - rows).T) ** 2).mean() < 0.5 * ((inputs @ (alone - rows).T) ** 2).mean()
+
+
+def test_patches_of_a_convolution_give_what_it_computes(make, judge):
+    model, data, _ = graph(make, judge, {"method": "cnn", "width": 4, "depth": 2}, epochs=1)
+    loaded, names = opened(model.body.value, 64)
+    given = weights(loaded, names)
+    rows = data.train.take(np.arange(8))
+    found = hessians(loaded, given, rows)
+    for node in loaded.graph.node:
+        if node.name in given:
+            weight = given[node.name]
+            assert found[node.name].shape == (weight.rows.shape[1],) * 2
+            energy = np.trace(weight.rows @ found[node.name] @ weight.rows.T)
+            shown = onnx.ModelProto()
+            shown.CopyFrom(loaded)
+            del shown.graph.output[:]
+            shown.graph.output.add(name=node.output[0]).type.tensor_type.elem_type = 1
+            out = next(iter(Session(shown.SerializeToString()).run(from_dataset(rows)).values()))
+            bias = arrays_of(loaded)[node.input[2]]
+            plain = out - bias.reshape(-1, *[1] * (out.ndim - 2))
+            assert energy == pytest.approx(np.square(plain).sum(1).mean(), rel=1e-3)
+
+
+def arrays_of(loaded):
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in loaded.graph.initializer}
+
+
+@pytest.mark.parametrize("arch", [CNN, MLP])
+def test_few_bits_compute_in_integers_and_stay_within_their_grid(make, judge, arch):
+    model, data, task = graph(make, judge, arch)
+    made = last(Gptq(bits=3)(model, data, task, judge, 0)).result
+    codes = [value for value in arrays(made).values() if value.dtype == np.int8 and value.ndim > 1]
+    assert codes
+    assert max(np.abs(value.astype(int)).max() for value in codes) == 3
+    assert not FLOATS.intersection(executed(made.body.value))
+    assert off(model, made, data.test) < 0.05
+
+
+def test_blocks_of_made_up_weights_run_on_packed_weights(make, judge):
+    model, data, task = graph(make, judge, MLP)
+    made = last(Gptq(block=16)(model, data, task, judge, 0)).result
+    assert executed(made.body.value).count("MatMulNBits") == 3
+    assert off(model, made, data.test) < 0.02
