@@ -13,6 +13,9 @@ from modelmill.augment.draws import generator
 from modelmill.compress.prune.readings import Reading, passes
 from modelmill.network.slicing import Channels
 
+MOST = 4_000_000
+"""How many numbers are held at once."""
+
 
 def products(network: nn.Module, groups: Sequence[Channels], features: Tensor, places: int, seed: int) -> list[Tensor]:
     """For every group the inner products of what its channels add to the next layers' sums: (width, width) float64.
@@ -49,13 +52,16 @@ def leaving(products: Tensor) -> Tensor:
 
 
 def _products(reading: Reading, places: int, random: torch.Generator) -> Tensor:
-    """Of one layer: what it reads in a channel, product by product, weighed with the products of its weights."""
+    """Of one layer: products of what each two channels add to a sum, over the sums that are looked at."""
     layer: Any = reading.taker
-    patches = _patches(reading, places, random)
-    weight = layer.weight.detach().double().flatten(1)
-    both = (patches.T @ patches) * (weight.T @ weight)
-    size = both.shape[0] // reading.width
-    return both.view(reading.width, size, reading.width, size).sum((1, 3))
+    width = reading.width
+    weight = layer.weight.detach().double().view(len(layer.weight), width, -1)
+    patches = _patches(reading, places, random).view(-1, width, weight.shape[2])
+    total = torch.zeros(width, width, dtype=torch.float64)
+    for some in patches.split(max(1, MOST // (len(weight) * width))):
+        added = torch.einsum("ncs,ocs->noc", some, weight).flatten(0, 1)
+        total += added.T @ added
+    return total
 
 
 def _patches(reading: Reading, places: int, random: torch.Generator) -> Tensor:
