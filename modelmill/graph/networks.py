@@ -31,7 +31,7 @@ def leaves(module: Any, path: str = "body") -> Iterator[Leaf]:
     """The steps of a module in the order in which they run, without those that do nothing in evaluation."""
     name = name_of(module)
     if name == "Sequential":
-        for key, child in module.named_children():
+        for key, child in module._modules.items():  # a module that comes twice runs twice
             yield from leaves(child, f"{path}.{key}")
     elif name not in IDLE:
         yield path, module

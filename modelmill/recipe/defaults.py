@@ -45,10 +45,10 @@ def fitting(wanted: tuple[Table, ...], arch: Table, train: Table, live: Body | N
 def search(data: Dataset, kind: str, objectives: int = 1) -> Table:
     """How to search: folds for few rows, a stopper for curves.
 
-    With several objectives it may stop after the first step: what a candidate costs is known by then, and one that no
-    other beats is let go on in any case.
+    With several objectives nothing is stopped before it could show what it is worth: most of what a model-based sampler
+    suggests is good, and one that no other beats is let go on in any case.
     """
-    stopper: Table = {"method": "halving", "least": 1, "factor": 4} if objectives > 1 else {"method": "median"}
+    stopper: Table = {"method": "halving", "least": 8} if objectives > 1 else {"method": "median"}
     folds = 5 if data.rows < SMALL and kind == "table" else 1
     return {"sampler": {"method": "portfolio"}, "stopper": stopper, "folds": folds}
 

@@ -141,6 +141,12 @@ def test_the_large_model_stands_in_a_branch_without_its_own_label(make, judge):
     assert "Conv" not in [node.op_type for node in graph.node]
 
 
+def test_a_graph_with_branches_is_refused_by_the_quantizers_in_words(make, judge):
+    model, _, joined, data, task = filtered(make, judge)
+    with pytest.raises(ModelError, match=r"compress\.quantize: the graph has branches \(If\)\. Quantize it before"):
+        list(Static()(model.with_body(joined, "graph", ""), data, task, judge, 0))
+
+
 def test_multiply_adds_of_a_filter_are_those_of_an_unsure_row(make, judge):
     model, before, joined, _, task = filtered(make, judge)
     gates = count(export(before, task))

@@ -90,6 +90,7 @@ TABLE_NETWORKS = {
     "linear without bias, norm": lambda: [nn.Linear(64, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU6(), nn.Dropout(0.5)],
     "norm before linear": lambda: [nn.BatchNorm1d(64), nn.Linear(64, 8), nn.Softplus(), nn.Identity()],
     "layer norm": lambda: [nn.Linear(64, 8), nn.LayerNorm(8), nn.Hardswish()],
+    "a layer that comes twice": lambda: [nn.Linear(64, 8), *[nn.Linear(8, 8), nn.ReLU()] * 2],
     "nested": lambda: [nn.Sequential(nn.Sequential(nn.Linear(64, 8)), nn.BatchNorm1d(8)), nn.Linear(8, 8)],
 }
 

@@ -15,6 +15,7 @@ import numpy as np
 from modelmill.compress.quantize.initializers import constants
 from modelmill.compress.quantize.tidy import tidy
 from modelmill.dataset import Dataset, Splits
+from modelmill.errors import ModelError
 from modelmill.model import Model
 from modelmill.trial import Progress
 
@@ -37,10 +38,20 @@ FOLLOWERS = frozenset(
 
 
 def load(graph: bytes) -> Any:
-    """The graph as an onnx model whose nodes have names."""
+    """The graph as an onnx model whose nodes have names.
+
+    Raises ModelError for one with branches: they read values by names that a quantized graph no longer has.
+    """
     import onnx
 
     model = onnx.load_from_string(graph)
+    for node in model.graph.node:
+        if any(
+            attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for attribute in node.attribute
+        ):
+            raise ModelError(
+                "compress.quantize", f"the graph has branches ({node.op_type})", "Quantize it before that."
+            )
     for number, node in enumerate(model.graph.node):
         node.name = f"n{number}"
     return model
