@@ -351,7 +351,8 @@ def check(spec: Spec, live: BodyKind | None = None) -> None:
             _check_table(stage, option, stage)
     for key in ("sampler", "stopper", "generator"):
         if not isinstance(given := spec.search.get(key) or {}, Mapping):
-            hint = f'Write {key} = {{ method = "{names(key)[0]}" }}.'
+            meant = given if given in names(key) else names(key)[0]
+            hint = f'Write {key} = {{ method = "{meant}" }}.'
             raise SpecError(f"search.{key}", f"expected a table, got {given!r}", hint)
         for option in _options(dict(given)):
             _check_table(key, option, f"search.{key}")

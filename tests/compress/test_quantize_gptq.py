@@ -5,50 +5,20 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import numpy_helper
+from quantized import arrays, graph, last, off
 
 from modelmill.compress.quantize.calibrate import opened
 from modelmill.compress.quantize.columns import by_block, by_channel, hessians
 from modelmill.compress.quantize.executed import executed
 from modelmill.compress.quantize.gptq import Gptq
 from modelmill.compress.quantize.weights import weights
-from modelmill.graph.export import export
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
-from modelmill.train.trainers.adam import Adam
 
 CNN = {"method": "cnn", "width": 8, "depth": 2, "residual": True}
 MLP = {"method": "mlp", "width": 64, "depth": 2}
 FLOATS = {"Conv", "Gemm", "MatMul"}
-
-
-def graph(make, judge, arch, kind="image", epochs=5):
-    torch.set_num_threads(1)
-    model, data, task = make(kind, arch)
-    trained = list(Adam(epochs=epochs)(model, data, task, judge, 0))[-1].result
-    return trained.with_body(export(trained, task), "graph", ""), data, task
-
-
-def last(steps):
-    return list(steps)[-1]
-
-
-def proto(model):
-    return onnx.load_from_string(model.body.value).graph
-
-
-def arrays(model):
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in proto(model).initializer}
-
-
-def answers(model, dataset):
-    return Session(model.body.value).run(from_dataset(dataset))
-
-
-def off(model, other, dataset):
-    """How far probabilities are off, on average."""
-    return np.abs(answers(model, dataset)["probabilities"] - answers(other, dataset)["probabilities"]).mean()
 
 
 def test_the_second_column_makes_up_for_the_first():
