@@ -112,11 +112,19 @@ def find(key: str, name: str, where: str = "") -> type[Any]:
     where = where or key
     if ":" in name:
         return _foreign(name, where)
+    module = _module(key, name)
+    if module is None:
+        raise UnknownName.among(where, f"{key} method", name, names(key))
+    return _load(module, camel(name.rpartition(".")[2]), where)
+
+
+@cache
+def _module(key: str, name: str) -> str | None:
+    """The module of a method of ours; None where no file has that name."""
     path = home(key).joinpath(*name.split(".")).with_suffix(".py")
     if not name.replace(".", "").replace("_", "").isalnum() or not path.is_file():
-        raise UnknownName.among(where, f"{key} method", name, names(key))
-    module = ".".join((PACKAGE, *path.relative_to(ROOT).with_suffix("").parts))
-    return _load(module, camel(path.stem), where)
+        return None
+    return ".".join((PACKAGE, *path.relative_to(ROOT).with_suffix("").parts))
 
 
 def _foreign(name: str, where: str) -> type[Any]:
