@@ -1,0 +1,116 @@
+"""The verbs of `models`: versions in the registry."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from modelmill.verbs.options import Json, Name
+from modelmill.verbs.say import print_json, tell
+
+models = typer.Typer(
+    help="Versions in the registry: list, show, compare, promote, rollback, verify, delete.", rich_markup_mode=None
+)
+
+
+@models.command("list")
+def models_list(json: Json = False) -> None:
+    """List every model with its versions."""
+    from modelmill.api import registry
+    from modelmill.listing import print_models
+
+    shelf = registry()
+    found = [version for name in shelf.names() for version in shelf.versions(name)]
+    if json:
+        print_json(found)
+    else:
+        print_models(found, shelf)
+
+
+@models.command("show")
+def models_show(name: Name, json: Json = False) -> None:
+    """Show one version: what it takes and gives, its figures, where it comes from, what happened to it."""
+    from modelmill.api import registry
+    from modelmill.listing import print_version
+
+    shelf = registry()
+    version = shelf.find(name)
+    if json:
+        print_json({"version": version, "report": shelf.report(version), "events": shelf.events(version.name)})
+    else:
+        print_version(version, shelf)
+
+
+@models.command("compare")
+def models_compare(first: Name, second: Name, json: Json = False) -> None:
+    """Show two versions side by side."""
+    from modelmill.api import registry
+    from modelmill.listing import compare, print_comparison
+
+    shelf = registry()
+    pair = [shelf.find(first), shelf.find(second)]
+    rows = compare(*(shelf.report(version) for version in pair))
+    if json:
+        print_json({"versions": [version.reference for version in pair], "figures": rows})
+    else:
+        print_comparison(pair, rows)
+
+
+@models.command("promote")
+def models_promote(
+    name: Name, alias: Annotated[str, typer.Option(help="The alias to move.")] = "live", json: Json = False
+) -> None:
+    """Point an alias at a version."""
+    from modelmill.api import registry
+
+    shelf = registry()
+    version = shelf.find(name)
+    tell(shelf.promote(version.name, version.number, alias), json, f"{alias} is now {version.reference}")
+
+
+@models.command("rollback")
+def models_rollback(
+    name: Annotated[str, typer.Argument(help="The model's name.")],
+    alias: Annotated[str, typer.Option(help="The alias to move back.")] = "live",
+    json: Json = False,
+) -> None:
+    """Point an alias at the version that it pointed at before."""
+    from modelmill.api import registry
+
+    version = registry().rollback(name, alias)
+    tell(version, json, f"{alias} is back at {version.reference}")
+
+
+@models.command("verify")
+def models_verify(
+    name: Annotated[str, typer.Argument(help="NAME, NAME@3 or NAME@alias; all versions by default.")] = "",
+    json: Json = False,
+) -> None:
+    """Check that the stored bytes are the bytes that were published."""
+    from modelmill.api import registry
+    from modelmill.errors import Tampered
+
+    shelf = registry()
+    found = [shelf.find(name)] if name else [v for n in shelf.names() for v in shelf.versions(n)]
+    problems = {version.reference: shelf.verify(version.reference) for version in found}
+    bad = {reference: lines for reference, lines in problems.items() if lines}
+    if bad:
+        reference, lines = next(iter(bad.items()))
+        raise Tampered(reference, "; ".join(lines), "Delete the version, or restore its files from a copy.")
+    tell(problems, json, f"{len(found)} versions, all as published")
+
+
+@models.command("delete")
+def models_delete(
+    name: Name,
+    force: Annotated[bool, typer.Option("--force", help="Even where an alias points at it.")] = False,
+    json: Json = False,
+) -> None:
+    """Delete a version and the files that no other version needs."""
+    from modelmill.api import registry
+
+    shelf = registry()
+    version = shelf.find(name)
+    shelf.delete(version.reference, force=force)
+    tell({"deleted": version.reference}, json, f"{version.reference} is deleted")
