@@ -27,7 +27,8 @@ class Dataset:
     fields: tuple[Field, ...]
     columns: Mapping[str, Array]
     target: Array | None = None
-    """(rows,) labels as object array of str or as int64, or float32 values; None where there is no target."""
+    """(rows,) labels as object array of str or as int64, or float32 values, or records of another model's answers; None
+    where there is no target."""
     target_name: str = ""
     weights: Array | None = None
     """(rows,) float32 sample weights."""

@@ -27,7 +27,7 @@ def places(labels: Array, classes: Sequence[Any]) -> Array:
 
 def coded(outputs: Outputs, targets: Array, classes: Sequence[Any]) -> tuple[Outputs, Array, Sequence[Any]]:
     """The same answers and targets with positions for labels; labels that are no class get positions behind them."""
-    if "label" not in outputs:
+    if "label" not in outputs or targets.dtype.names:
         return outputs, targets, classes
     known = {label: place for place, label in enumerate(classes)}
 

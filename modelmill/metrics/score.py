@@ -22,7 +22,7 @@ def score(metrics: Sequence[str], outputs: Outputs, targets: Array, classes: Seq
     >>> score(["mae", "rmse"], {"value": np.array([1.0, 3.0])}, np.array([1.0, 1.0]), ())["mae"]
     1.0
     """
-    named = {name: _metric(name, outputs) for name in metrics}
+    named = {name: _metric(name, outputs, targets) for name in metrics}
     data = coded(outputs, targets, classes)
     return {name: float(metric.total(metric.part(*data))) for name, metric in named.items()}
 
@@ -37,7 +37,7 @@ def interval(
     Efron (1979), Bootstrap methods: another look at the jackknife; Bickel, Götze & van Zwet (1997), Resampling fewer
     than n observations.
     """
-    method = _metric(metric, outputs)
+    method = _metric(metric, outputs, targets)
     answers, true, labels = coded(outputs, targets, classes)
     rows = len(true)
     if rows == 0:
@@ -75,10 +75,10 @@ def _class(name: str) -> type[Metric]:
     return found
 
 
-def _metric(name: str, outputs: Outputs) -> Metric:
+def _metric(name: str, outputs: Outputs, targets: Array) -> Metric:
     """The metric, where the outputs are of a task that it knows."""
     cls = _class(name)
-    task = "regress" if "value" in outputs else "classify"
+    task = "compute" if targets.dtype.names else "regress" if "value" in outputs else "classify"
     if task not in cls.tasks:
         message = f"is a metric of {' and '.join(sorted(cls.tasks))}, and the task is {task}"
         raise SpecError(f"metrics/{name}", message, "See `modelmill methods metrics`.")

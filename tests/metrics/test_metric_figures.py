@@ -18,6 +18,7 @@ RNG = np.random.default_rng(3)
 CLASSES = ("ant", "bee", "cat")
 CLASSIFY = ("accuracy", "auroc", "f1", "log_loss", "precision", "recall")
 REGRESS = ("mae", "pearson", "r2", "rmse")
+COMPUTE = ("agreement",)
 
 
 def classified(rows: int, seed: int = 0, classes: tuple[Any, ...] = CLASSES) -> tuple[dict[str, np.ndarray], Any]:
@@ -73,7 +74,7 @@ def test_figures_of_values_are_those_of_scikit_learn_and_numpy() -> None:
 
 
 def test_every_metric_of_the_folder_is_checked_here() -> None:
-    assert set(names("metrics")) == {*CLASSIFY, *REGRESS}
+    assert set(names("metrics")) == {*CLASSIFY, *REGRESS, *COMPUTE}
 
 
 @settings(max_examples=20, deadline=None)
