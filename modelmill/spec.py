@@ -76,6 +76,8 @@ class Goal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     minimize: tuple[str, ...] = ()
     reach: dict[str, float] = {}
     limit: dict[str, float] = {}
+    allow_loss: float | None = None
+    """How much quality compression may cost: of metrics between 0 and 1 in their unit, of errors as a share."""
     budget: str = "60s"
 
     @property
@@ -92,6 +94,8 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""
     seed: int = 0
     workers: int = 1
+    base: str = ""
+    """A version (NAME@NUMBER) that is compressed, in place of an arch that is trained."""
     task: Table = {}
     prepare: tuple[Table, ...] = ()
     arch: Table = {}
@@ -137,7 +141,7 @@ def _toml(path: Path) -> Table:
 def as_table(spec: Spec) -> Table:
     """The spec as plain JSON values, without what is left at its default."""
     table: Table = msgspec.to_builtins(spec)
-    goal = {key: value for key, value in table.pop("goal").items() if value}
+    goal = {key: value for key, value in table.pop("goal").items() if value or (key == "allow_loss" and value == 0)}
     for key in ("maximize", "minimize"):
         if len(goal.get(key, ())) == 1:
             goal[key] = goal[key][0]
@@ -346,6 +350,9 @@ def check(spec: Spec, live: BodyKind | None = None) -> None:
         if not value > 0 and name in COSTS:
             raise OutOfBounds(f"goal.limit.{name} = {value}", "expected a number above 0", "Leave it out for no limit.")
     check_aims(spec.goal.maximize, spec.goal.minimize, spec.goal.reach, spec.goal.limit, FLOORS)
+    if not 0 <= (spec.goal.allow_loss or 0) < 1:
+        said = f"goal.allow_loss = {spec.goal.allow_loss}"
+        raise OutOfBounds(said, "expected a share from 0 on, below 1", "Write 0.01 for one point in a hundred.")
     for stage in ("data", "train"):
         for option in _options(getattr(spec, stage)):
             _check_table(stage, option, stage)

@@ -23,6 +23,28 @@ class Point(msgspec.Struct, frozen=True):
     """Folds that were finished by then: the steps of each fold are counted anew."""
 
 
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one step of compression: what it was measured to change, and whether it was kept."""
+
+    step: str
+    settings: dict[str, Any]
+    place: int
+    """Which step of the recipe it is, from 0 on."""
+    kept: bool
+    why: str = ""
+    """Why it was dropped, or what there is to say of one that was kept."""
+    size_bytes: tuple[int, int] | None = None
+    """Before and after; None where the step refused."""
+    quality: tuple[float, float] | None = None
+    """The metric that decides on the validation rows, before and after; None where there were none to tell."""
+    latency_ratio: tuple[float, float, float] | None = None
+    """Time of a row after to that before, in turns: the median and the ends of its 95 % interval."""
+    graphs: tuple[str, str] | None = None
+    """Digests of the graphs before and after, where they were kept to be timed."""
+    reused: bool = False
+    """Whether the step was not run, since an earlier run had kept what comes out of it."""
+
+
 class Trial(msgspec.Struct, frozen=True):
     """One candidate with its scores; JSON in and out."""
 
@@ -57,6 +79,8 @@ class Trial(msgspec.Struct, frozen=True):
     """Setting: the derivative of the loss, where trials were asked for it."""
     like: int | None = None
     """The trial whose training it shares: it has its seed, and differs from it in what comes after training alone."""
+    steps: tuple[Outcome, ...] = ()
+    """What became of its steps of compression, those that were dropped among them."""
     pick_s: float = 0.0
     """Processor seconds that the search spent on suggesting it."""
 
@@ -71,3 +95,5 @@ class Progress:
     """Losses and metrics by name, such as `train_loss` and `valid_accuracy`."""
     note: str = ""
     result: Model | None = None
+    steps: tuple[Outcome, ...] = ()
+    """What became of the steps of a chain; the last one of a chain that is held to its word has them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -93,6 +93,28 @@ def _resize(module: Any) -> None:
         module.num_features = len(module.running_mean)
 
 
+def shaped(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The network, changed in place, with weights that may be those of a narrower or a wider one of the same layers.
+
+    Raises RuntimeError where it lacks some of them, or has others.
+    """
+    for name, value in weights.items():
+        path, _, leaf = name.rpartition(".")
+        layer = network.get_submodule(path)
+        old = getattr(layer, leaf)
+        if old.shape == value.shape:
+            continue
+        if isinstance(old, nn.Parameter):
+            setattr(layer, leaf, nn.Parameter(value.clone(), requires_grad=old.requires_grad))
+        else:
+            setattr(layer, leaf, value.clone())
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.BatchNorm1d | nn.BatchNorm2d):
+            _resize(layer)
+    network.load_state_dict(weights)
+    return network
+
+
 def prune(
     network: nn.Module, counts: Callable[[Channels], int], norm: str, groups: Sequence[Channels] | None = None
 ) -> list[str]:
@@ -175,4 +197,4 @@ def parameters(network: nn.Module) -> int:
 
 
 __all__ = ["Channels", "channels", "cut", "kept", "largest", "named", "norm_behind", "parameters", "prune", "removable"]
-__all__ += ["sizes", "without"]
+__all__ += ["shaped", "sizes", "without"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +12,7 @@ from typing import Any
 import msgspec
 
 from modelmill.model import Model
-
-MOST_BYTES = 1_000_000_000
-"""What a shelf may hold; the networks that were used longest ago go first."""
+from modelmill.store.cache import Cache
 
 LATE = "compress"
 """The stage whose settings training knows nothing of."""
@@ -37,7 +33,9 @@ class Shelf:
 
         from modelmill.network.mixture import like
 
-        path = self.folder / key
+        path = Cache(self.folder).find(key)
+        if path is None:
+            return None
         try:
             with safe_open(path, framework="pt") as file:
                 names = file.keys()
@@ -45,7 +43,6 @@ class Shelf:
                 history = msgspec.json.decode(file.metadata()["history"], type=tuple[str, ...])
             module = like(weights, lambda: copy.deepcopy(untrained.body.value), bool(untrained.signature.classes))
             module.load_state_dict(weights)
-            os.utime(path)
         except (OSError, SafetensorError, RuntimeError, KeyError, msgspec.DecodeError):
             return None
         body = replace(untrained.body, value=module.eval())
@@ -57,25 +54,13 @@ class Shelf:
 
         weights = {name: value.detach().contiguous() for name, value in model.body.value.state_dict().items()}
         written = save(weights, {"history": msgspec.json.encode(model.history).decode()})
-        with contextlib.suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            part = self.folder / f"{key}.{os.getpid()}.part"
-            part.write_bytes(written)
-            part.replace(self.folder / key)
-            self._make_room()
-
-    def _make_room(self) -> None:
-        files = [(path.stat().st_mtime, path.stat().st_size, path) for path in self.folder.iterdir()]
-        total = sum(size for _, size, _ in files)
-        for _, size, path in sorted(files, key=lambda row: row[0]):
-            if total <= MOST_BYTES:
-                return
-            path.unlink(missing_ok=True)
-            total -= size
+        Cache(self.folder).put(key, written)
 
 
 def key_of(payload: Mapping[str, Any]) -> str:
     """What a training depends on within one run: its seed, and the settings of all that comes before its end."""
     early = {name: value for name, value in payload["settings"].items() if name.partition(".")[0] != LATE}
-    told = msgspec.json.encode([early, payload["seed"], payload.get("epochs")], order="sorted")
+    told = msgspec.json.encode(
+        [early, payload["seed"], payload.get("epochs"), bool(payload.get("final"))], order="sorted"
+    )
     return hashlib.sha256(told).hexdigest()
