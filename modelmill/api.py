@@ -149,10 +149,11 @@ class Loaded:
     def predict(self, rows: Sequence[Any] | Mapping[str, Any] | Array) -> dict[str, Array]:
         """A mapping of output name to array, the first axis the rows.
 
-        rows: a list of rows (objects, or lists in signature order), a mapping of columns, or one array.
+        rows: a list of rows (objects, or lists in signature order), a mapping of inputs, or one array. Where an
+        imported graph has its rows elsewhere, a mapping or an array gives and gets tensors as the signature has them.
         Raises RequestError, naming the row and the field, where a row does not fit the signature.
         """
-        from modelmill.runtime.rows import check, to_columns
+        from modelmill.runtime.rows import by_row, check, to_columns
 
         signature = self.version.signature
         if isinstance(rows, np.ndarray):
@@ -168,7 +169,7 @@ class Loaded:
                 raise UsageError("predict", f"no input named {sorted(unknown)[0]!r}", "")
             check(columns, signature)
             return self._session.run(columns)
-        return self._session.run(to_columns(rows, signature))
+        return by_row(self._session.run(to_columns(rows, signature)), signature, len(rows))
 
     def predict_file(self, path: Path) -> dict[str, Array]:
         """The answers for every row of a file."""

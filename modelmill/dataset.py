@@ -63,7 +63,11 @@ class Dataset:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over names, types, columns, target and weights: equal data have equal digests."""
-        total = hashlib.sha256(msgspec.json.encode((self.fields, self.target_name)))
+        # Where a graph wants the rows says nothing of the data.
+        fields = [
+            {name: value for name, value in msgspec.structs.asdict(f).items() if name != "axis"} for f in self.fields
+        ]
+        total = hashlib.sha256(msgspec.json.encode((fields, self.target_name)))
         for name in [f.name for f in self.fields]:
             _digest(total, self.columns[name])
         for part in (self.target, self.weights):

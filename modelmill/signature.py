@@ -35,19 +35,39 @@ NO_DATE = -(2**63)
 """A missing date, as INT64 milliseconds: numpy's NaT."""
 
 
+ROWS = "rows"
+"""What the rows' axis is called in a graph."""
+
+
 class Field(msgspec.Struct, frozen=True):
-    """One input or output: a column, an image, an array. The first axis of `shape` is -1, the rows."""
+    """One input or output: a column, an image, an array. A size of -1 in `shape` is any size."""
 
     name: str
     datatype: Datatype
     shape: tuple[int, ...] = (-1,)
     kind: Kind = "number"
     nullable: bool = False
+    axis: int | None = 0
+    """The axis of the rows; None for a value that is one for all rows of a call, as a sampling rate is."""
 
     @property
     def dtype(self) -> str:
         """The numpy dtype of the column."""
         return DTYPES[self.datatype]
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """The shape of one row's value.
+
+        >>> Field("state", "FP32", (2, -1, 128), axis=1).row
+        (2, 128)
+        """
+        return tuple(size for place, size in enumerate(self.shape) if place != self.axis)
+
+    @property
+    def rows(self) -> int:
+        """How many rows a call takes: -1 for any number."""
+        return -1 if self.axis is None else self.shape[self.axis]
 
 
 class Signature(msgspec.Struct, frozen=True):

@@ -34,9 +34,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
             hint = "Write plain arrays of numbers or text."
             raise SourceError(inside, "holds pickled objects, which are never loaded", hint) from None
         raise SourceError(inside, f"cannot be read: {error}", HINT) from None
-    strangers = [name for name, array in found.items() if not isinstance(array, np.ndarray) or array.ndim == 0]
-    for name in strangers:
-        if name in ("x", "y", "x_test", "y_test"):
+    for name in ("x", "y", "x_test", "y_test"):
+        if name in found and not (isinstance(found[name], np.ndarray) and found[name].ndim):
             raise SourceError(f"{path}: {name}", "is no array of rows", HINT)
-        del found[name]
-    return found
+    return {name: array for name, array in found.items() if isinstance(array, np.ndarray)}

@@ -23,6 +23,7 @@ from modelmill.data.target import for_task
 from modelmill.dataset import Dataset
 from modelmill.errors import ContentError, SourceError, UnknownName
 from modelmill.method import decode
+from modelmill.runtime.axes import fits
 from modelmill.signature import Field, Signature
 
 
@@ -138,14 +139,14 @@ def _cast(field: Field, values: Array, rows: Rows, name: str) -> Array:
 def _block(signature: Signature, field: Field, rows: Rows) -> Array:
     """One tensor from the columns of a table, in their order, without the target."""
     names = [name for name in rows.names if name != signature.target]
-    width = int(np.prod(field.shape[1:]))
+    width = len(names) if field.row == (-1,) else int(np.prod(field.row))
     if len(names) != width:
         message = f"has {len(names)} columns beside the target; expected {width}"
         raise ContentError(rows.origin, message, "Give the columns that the model was made from, in their order.")
     found = np.empty((rows.table.num_rows, width), field.dtype)
     for number, name in enumerate(names):
         found[:, number] = conform(Field(name, "FP32", nullable=field.nullable), rows, name)
-    return found.reshape(-1, *field.shape[1:])
+    return found.reshape(len(found), *field.row)
 
 
 def _target(signature: Signature, rows: Rows) -> Array:
@@ -170,10 +171,19 @@ def _from_arrays(signature: Signature, path: Path, source: str, labeled: bool) -
         if name not in arrays:
             raise ContentError(str(path), f"holds no array {field.name!r}, but {held}", "Name the array so, or x.")
         columns[field.name] = _fit(field, arrays[name], path)
+    columns = _once_for_all(signature, columns)
     data = Dataset(signature.inputs, columns, None, signature.target, origin=path.name)
     if len({len(column) for column in columns.values()}) > 1:
         raise ContentError(str(path), f"the arrays are of different lengths: {held}", "Give one value a row.")
     return replace(data, target=_array_target(signature, arrays, data.rows, path)) if labeled else data
+
+
+def _once_for_all(signature: Signature, columns: dict[str, Array]) -> dict[str, Array]:
+    """The columns, where a value that stands once in the file is every row's."""
+    once = {field.name for field in signature.inputs if field.axis is None and len(columns[field.name]) == 1}
+    rows = max((len(column) for name, column in columns.items() if name not in once), default=1)
+    spread = {name: np.broadcast_to(columns[name], (rows, *columns[name].shape[1:])) for name in once}
+    return {**columns, **spread}
 
 
 def _idx(path: Path, labeled: bool) -> dict[str, Array]:
@@ -187,8 +197,10 @@ def _idx(path: Path, labeled: bool) -> dict[str, Array]:
 
 def _fit(field: Field, array: Array, path: Path) -> Array:
     where = f"{path}: {field.name}"
-    if array.ndim != len(field.shape) or array.shape[1:] != field.shape[1:]:
-        message = f"has the shape {list(array.shape)}; expected {list(field.shape)}"
+    if field.axis is None and fits(array.shape, field.shape):
+        array = array[None]
+    if not fits(array.shape, (-1, *field.row)):
+        message = f"has the shape {list(array.shape)}; expected {[-1, *field.row]}"
         raise ContentError(where, message, "The first axis is the rows.")
     if field.datatype == "BYTES":
         if array.dtype.kind != "U":

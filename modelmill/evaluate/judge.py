@@ -13,6 +13,8 @@ from modelmill.errors import ModelError, UnknownName
 from modelmill.evaluate.costs import cpu, energy, latency, macs, memory, size, throughput
 from modelmill.evaluate.costs.timing import session
 from modelmill.report import SplitName, Value
+from modelmill.runtime.axes import answers
+from modelmill.runtime.rows import from_dataset
 from modelmill.signature import Signature
 
 Array = np.ndarray[Any, Any]
@@ -57,10 +59,9 @@ BATCH = 256
 
 def predict(onnx: bytes, dataset: Dataset) -> dict[str, Array]:
     """The file's answers for all rows of a data set: output name to array."""
-    opened = session(onnx)
-    starts = range(0, max(dataset.rows, 1), BATCH)
-    parts = [opened.run({name: dataset.columns[name][i : i + BATCH] for name in opened.inputs}) for i in starts]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    if dataset.rows == 0:
+        return session(onnx).run(from_dataset(dataset))
+    return answers(session(onnx), dataset, BATCH)
 
 
 def evaluate(

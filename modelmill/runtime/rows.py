@@ -11,6 +11,7 @@ import numpy as np
 from modelmill.contracts import Array, Outputs
 from modelmill.dataset import Dataset
 from modelmill.errors import RequestError
+from modelmill.runtime.axes import call, fits, rows_first, tensor
 from modelmill.runtime.values import came, to_column
 from modelmill.signature import NO_DATE, Field, Signature
 
@@ -19,7 +20,7 @@ RENAMED = "_in"
 
 
 def to_columns(rows: Sequence[Any], signature: Signature) -> dict[str, Array]:
-    """The columns of JSON rows: objects by name, or lists in signature order; the model's inputs by name.
+    """The tensors of JSON rows: objects by name, or lists in signature order; the model's inputs by name.
 
     A model with one array or image takes that array as a row, too. Raises RequestError, which says which row, which
     field, what came and what was wanted.
@@ -37,7 +38,11 @@ def to_columns(rows: Sequence[Any], signature: Signature) -> dict[str, Array]:
         columns = _of_objects(_under_their_own_names(rows, signature), fields)
     else:
         columns = zip(*(_values(row, number, fields) for number, row in enumerate(rows)), strict=True)
-    return {field.name: to_column(field, values) for field, values in zip(fields, columns, strict=True)}
+    for field in fields:
+        if field.rows not in (-1, len(rows)):
+            message = f"came {len(rows)}, and the model takes {field.rows} at a time"
+            raise RequestError("rows", message, f"Ask for {field.rows} at a time.")
+    return {field.name: tensor(field, to_column(field, values)) for field, values in zip(fields, columns, strict=True)}
 
 
 def _under_their_own_names(rows: Sequence[dict[str, Any]], signature: Signature) -> Sequence[dict[str, Any]]:
@@ -97,7 +102,7 @@ def _values(row: Any, number: int, fields: Sequence[Field]) -> Sequence[Any]:
 
 def _is_bare(row: Any, field: Field) -> bool:
     """Whether a row is the one array itself, and not a list that holds it."""
-    axes = len(field.shape) - 1
+    axes = len(field.row)
     depth = 0
     while isinstance(row, list | tuple) and depth <= axes:
         depth += 1
@@ -105,8 +110,14 @@ def _is_bare(row: Any, field: Field) -> bool:
     return axes > 0 and depth == axes
 
 
+def by_row(outputs: Outputs, signature: Signature, rows: int) -> dict[str, Array]:
+    """The tensors that a graph gave for so many rows, the rows first in every one."""
+    axes = {field.name: field.axis for field in signature.outputs}
+    return {name: rows_first(values, axes[name], rows) for name, values in outputs.items()}
+
+
 def to_json(outputs: Outputs, signature: Signature) -> list[dict[str, Any]]:
-    """One object a row: `{"label", "probabilities": {NAME: P}}` or `{"value"}`.
+    """One object a row: `{"label", "probabilities": {NAME: P}}` or `{"value"}`; the rows are first in every output.
 
     >>> signature = Signature("classify", (), (Field("label", "BYTES"),), ("a", "b"))
     >>> to_json({"label": np.array(["b"], object), "probabilities": np.array([[0.25, 0.75]])}, signature)
@@ -124,12 +135,12 @@ def to_json(outputs: Outputs, signature: Signature) -> list[dict[str, Any]]:
 
 
 def from_dataset(dataset: Dataset) -> dict[str, Array]:
-    """The columns of a data set as a session takes them."""
-    return {field.name: dataset.columns[field.name] for field in dataset.fields}
+    """The columns of a data set as the tensors of one call. Raises RequestError where one call cannot take them."""
+    return call(dataset, slice(None))
 
 
 def check(columns: Mapping[str, Array], signature: Signature) -> None:
-    """Refuse columns that are not what the signature says: names, types, shapes, equal lengths, missing values."""
+    """Refuse tensors that are not what the signature says: names, types, shapes, equal rows, missing values."""
     fields = {field.name: field for field in signature.inputs}
     for name in columns:
         if name not in fields:
@@ -138,19 +149,23 @@ def check(columns: Mapping[str, Array], signature: Signature) -> None:
         if name not in columns:
             raise RequestError("inputs", f"{name!r} is not there", "Give every input.")
         _check_column(columns[name], field)
-    lengths = {name: len(column) for name, column in columns.items()}
+    count(columns, signature.inputs)
+
+
+def count(columns: Mapping[str, Array], fields: Sequence[Field]) -> int:
+    """How many rows tensors of the right shapes hold. Raises RequestError where they do not hold as many each."""
+    lengths = {field.name: columns[field.name].shape[field.axis] for field in fields if field.axis is not None}
     if len(set(lengths.values())) > 1:
-        raise RequestError("inputs", f"have different numbers of rows: {lengths}", "Give every input the same rows.")
+        shown = ", ".join(f"{name} {length}" for name, length in list(lengths.items())[:8])
+        raise RequestError("inputs", f"have different numbers of rows: {shown}", "Give every input the same rows.")
+    return next(iter(lengths.values()), 1)
 
 
 def _check_column(column: Array, field: Field) -> None:
     where = f"inputs.{field.name}"
     if column.dtype != np.dtype(field.dtype):
         raise RequestError(where, f"came {column.dtype}, expected {field.datatype}", "")
-    same = column.ndim == len(field.shape) and all(
-        want in (-1, size) for want, size in zip(field.shape, column.shape, strict=True)
-    )
-    if not same:
+    if not fits(column.shape, field.shape):
         raise RequestError(where, f"came the shape {list(column.shape)}, expected {list(field.shape)}", "-1 is any.")
     if field.datatype == "BYTES" and not all(isinstance(value, str) for value in column.flat):
         raise RequestError(where, "holds something that is no text", "")

@@ -11,6 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from modelmill.contracts import Array
 from modelmill.errors import ModelError
+from modelmill.runtime.axes import axes_of
 
 BATCH_ROWS = 8192
 """Rows that run at once where a whole data set is put through: bounds the memory of what lies between."""
@@ -52,6 +53,10 @@ class Session:
             raise ModelError(where, f"cannot be loaded: {_first_line(error)}", "Is it an ONNX file?") from error
         self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
+        self.shapes = {value.name: tuple(map(_size, value.shape)) for value in self._session.get_inputs()}
+        """The sizes of every input; 0 is any."""
+        values = (*self._session.get_inputs(), *self._session.get_outputs())
+        self.axes = axes_of({value.name: value.shape for value in values})
 
     def run(self, columns: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """The outputs by name, for columns by name; all outputs where none are named."""
@@ -64,7 +69,7 @@ class Session:
     def run_batches(
         self, columns: Mapping[str, Array], outputs: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS
     ) -> dict[str, Array]:
-        """As `run`, a batch of rows at a time."""
+        """As `run`, a batch of rows at a time, where the rows are first in every input and output."""
         rows = len(next(iter(columns.values())))
         if rows <= batch_rows:
             return self.run(columns, outputs)
@@ -73,6 +78,10 @@ class Session:
             for start in range(0, rows, batch_rows)
         ]
         return {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
+
+
+def _size(axis: int | str | None) -> int:
+    return axis if isinstance(axis, int) and axis > 0 else 0
 
 
 def options(threads: int = 1, spinning: bool = False) -> onnxruntime.SessionOptions:

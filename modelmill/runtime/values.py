@@ -26,17 +26,17 @@ FEW = 64
 
 
 def to_column(field: Field, values: Sequence[Any]) -> Array:
-    """The column of a field, of its dtype and shape; raises RequestError for the first value that does not fit."""
-    flat = values if len(field.shape) == 1 else _flat(field, values)
+    """The column of a field, the rows first; raises RequestError for the first value that does not fit."""
+    flat = _flat(field, values) if field.row else values
     column = None if flat is None else _at_once(field, flat)
     if column is None:
         flat = []
         for number, value in enumerate(values):
-            _into(flat, field, value, field.shape[1:], f"rows[{number}].{field.name}")
+            _into(flat, field, value, field.row, f"rows[{number}].{field.name}")
         column = _array(field, flat)
-    if len(field.shape) == 1:
+    if not field.row:
         return column
-    inner = [size if size >= 0 else _length(values[0], axis) for axis, size in enumerate(field.shape[1:])]
+    inner = [size if size >= 0 else _length(values[0], axis) for axis, size in enumerate(field.row)]
     return column.reshape(len(values), *inner)
 
 
@@ -48,7 +48,7 @@ def _length(value: Any, axis: int) -> int:
 
 def _flat(field: Field, values: Sequence[Any]) -> Sequence[Any] | None:
     """The numbers of nested lists end to end; None where the lists are not what the shape says."""
-    for size in field.shape[1:]:
+    for size in field.row:
         if set(map(type, values)) != {list}:
             return None
         lengths = set(map(len, values))

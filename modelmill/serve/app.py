@@ -244,7 +244,8 @@ class App:
         columns = rows.to_columns(given, endpoint.signature)
         names = tuple(field.name for field in endpoint.signature.outputs)
         outputs = await self._run(call, endpoint, columns, len(given), names)
-        predictions = rows.to_json(outputs, endpoint.signature)
+        answers = rows.by_row(outputs, endpoint.signature, len(given))
+        predictions = rows.to_json(answers, endpoint.signature)
         document = {"model": endpoint.name, "version": endpoint.number, "predictions": predictions}
         return as_json(document, headers=(_answered(endpoint),))
 
@@ -322,7 +323,7 @@ class App:
 
 def _is_open(endpoint: Endpoint) -> bool:
     """Whether sizes beside the rows are left to the client, so that a failure may be the request's."""
-    return any(-1 in field.shape[1:] for field in endpoint.signature.inputs)
+    return any(-1 in field.row for field in endpoint.signature.inputs)
 
 
 def _answered(endpoint: Endpoint) -> tuple[str, str]:

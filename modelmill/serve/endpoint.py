@@ -224,7 +224,7 @@ def load(version: Version, onnx: bytes, record: Record) -> Endpoint:
     """A version with its session, run on an example and timed. Raises ModelError if it does not run."""
     session = Session(onnx)
     signature = version.signature
-    batches = all(field.shape[:1] == (-1,) for field in (*signature.inputs, *signature.outputs))
+    batches = all(field.axis == 0 and field.rows < 0 for field in (*signature.inputs, *signature.outputs))
     pace = measure(session, example(signature), batches)
     number = str(version.number)
     return Endpoint(version, Lane(session, pace, batches, lambda rows: record(version.name, number, rows)))

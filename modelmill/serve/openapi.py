@@ -91,9 +91,9 @@ def field_schema(field: Field) -> Table:
     schema = dict(ELEMENT.get(field.datatype, {"type": "number" if field.datatype.startswith("FP") else "integer"}))
     if field.kind == "date":
         schema = {"type": "string", "description": "ISO 8601 date or date and time, UTC"}
-    if field.nullable and len(field.shape) == 1:
+    if field.nullable and not field.row:
         schema["type"] = [schema["type"], "null"]
-    for size in reversed(field.shape[1:]):
+    for size in reversed(field.row):
         sizes = {} if size < 0 else {"minItems": size, "maxItems": size}
         schema = {"type": "array", "items": schema, **sizes}
     return schema

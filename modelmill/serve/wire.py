@@ -18,6 +18,8 @@ import numpy as np
 import orjson
 
 from modelmill.errors import RequestError
+from modelmill.runtime.axes import fits
+from modelmill.runtime.rows import count
 from modelmill.signature import NO_DATE, Field, Signature
 
 Array = np.ndarray[Any, Any]
@@ -163,7 +165,8 @@ def _read_envelope(envelope: dict[str, Any], tail: _Tail, signature: Signature) 
         left = len(tail.view) - tail.used
         raise RequestError("body", f"{left} bytes after the last tensor belong to no input", "Set binary_data_size.")
     binary = _flag("parameters.binary_data_output", parameters.get("binary_data_output", False))
-    return Request(identity, columns, _count_rows(columns), _read_outputs(envelope.get("outputs"), binary, signature))
+    rows = count(columns, signature.inputs)
+    return Request(identity, columns, rows, _read_outputs(envelope.get("outputs"), binary, signature))
 
 
 def _parameters(where: str, holder: dict[str, Any]) -> dict[str, Any]:
@@ -240,12 +243,11 @@ def _shape(where: str, shape: Any, field: Field) -> tuple[int, ...]:
     where = f"{where}.shape"
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise RequestError(where, f"expected a list of sizes such as {_example_shape(field)}", "")
-    fits = len(shape) == len(field.shape) and all(
-        wanted in (-1, size) for wanted, size in zip(field.shape, shape, strict=True)
-    )
-    if not fits:
+    if not field.shape and shape == [1]:
+        shape = []  # there are clients that cannot send a scalar
+    if not fits(shape, field.shape):
         raise RequestError(where, f"expected {list(field.shape)}, came {str(shape)[:80]}", "-1 is any size.")
-    if not shape or shape[0] == 0:
+    if field.axis is not None and shape[field.axis] == 0:
         raise RequestError(where, "has no rows", "Send at least one row.")
     return tuple(shape)
 
@@ -372,14 +374,6 @@ def _checked(where: str, array: Array, field: Field) -> Array:
     return array
 
 
-def _count_rows(columns: Mapping[str, Array]) -> int:
-    counts = {name: len(array) for name, array in columns.items()}
-    if len(set(counts.values())) > 1:
-        shown = ", ".join(f"{name} {count}" for name, count in list(counts.items())[:8])
-        raise RequestError("inputs", f"have different numbers of rows: {shown}", "")
-    return next(iter(counts.values()), 1)
-
-
 def _read_outputs(outputs: Any, binary: bool, signature: Signature) -> tuple[Asked, ...]:
     if outputs is None:
         return tuple(Asked(field.name, binary) for field in signature.outputs)
@@ -413,15 +407,18 @@ def _read_raw(view: memoryview, signature: Signature) -> Request:
         array = np.array([_text("body", view)], object).reshape((1,) * len(field.shape))
         return Request(None, {field.name: _checked("body", array, field)}, 1, outputs)
     shape = _raw_shape(view, field)
-    return Request(None, {field.name: _from_bytes("body", view, shape, field)}, shape[0], outputs)
+    columns = {field.name: _from_bytes("body", view, shape, field)}
+    return Request(None, columns, count(columns, signature.inputs), outputs)
 
 
 def _raw_shape(view: memoryview, field: Field) -> tuple[int, ...]:
     """One row, whose one variable size follows from the bytes; where only the rows vary, as many rows as fit."""
-    variable = [axis for axis, size in enumerate(field.shape) if size < 0 and axis > 0]
+    if not field.shape:
+        return ()
+    variable = [axis for axis, size in enumerate(field.shape) if size < 0 and axis != field.axis]
     if len(variable) > 1:
         raise RequestError("body", f"a raw request leaves the shape open: {list(field.shape)}", "Send it with JSON.")
-    axis = variable[0] if variable else 0
+    axis = variable[0] if variable else field.axis or 0
     sizes = [abs(size) for size in field.shape]
     rest = math.prod(size for at, size in enumerate(sizes) if at != axis) * np.dtype(field.dtype).itemsize
     if rest == 0 or len(view) % rest:

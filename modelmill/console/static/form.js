@@ -26,14 +26,19 @@ export function rowForm(host, fields) {
   };
 }
 
+// The shape of one row's value: without the axis of the rows.
+function rowOf(field) {
+  return field.shape.filter((_, place) => place !== field.axis);
+}
+
 function control(grid, field, index) {
   const box = document.createElement("div");
-  const many = field.shape.length > 1;
+  const many = rowOf(field).length > 0;
   box.className = many ? "field wide" : "field";
   const label = document.createElement("label");
   label.htmlFor = `field-${index}`;
   label.textContent = field.name;
-  const note = many ? `${field.shape.slice(1).join(" × ")} numbers` : { date: "date", category: "text", boolean: "" }[field.kind] ?? "";
+  const note = many ? `${rowOf(field).join(" × ").replaceAll("-1", "any")} numbers` : { date: "date", category: "text", boolean: "" }[field.kind] ?? "";
   const words = [note, field.nullable ? "may be empty" : ""].filter(Boolean).join(", ");
   if (words) {
     const small = document.createElement("small");
@@ -89,7 +94,7 @@ export function value(field, written) {
     if (field.nullable) return null;
     throw new Error(`${field.name} is empty.`);
   }
-  if (field.shape.length > 1) return list(field, trimmed);
+  if (rowOf(field).length > 0) return list(field, trimmed);
   if (field.kind === "boolean") return field.datatype === "BOOL" ? trimmed === "true" : Number(trimmed === "true");
   if (field.datatype === "BYTES") return written;
   if (field.kind === "date") return trimmed;
@@ -104,7 +109,7 @@ function number(field, written) {
 }
 
 function list(field, written) {
-  const size = field.shape.slice(1).reduce((product, axis) => product * axis, 1);
+  const size = rowOf(field).includes(-1) ? 0 : rowOf(field).reduce((product, axis) => product * axis, 1);
   try {
     const parsed = JSON.parse(written.startsWith("[") ? written : `[${written.split(/[\s,;]+/).join(",")}]`);
     const flat = parsed.flat(Infinity);

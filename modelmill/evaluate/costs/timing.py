@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelmill.dataset import Dataset
+from modelmill.runtime.axes import tensor
 
 if TYPE_CHECKING:
     from modelmill.runtime.session import Session
@@ -73,9 +74,16 @@ def _run(opened: Session, data: Dataset, rows: int) -> Run:
 
 
 def batch(data: Dataset, inputs: Sequence[str], start: int, rows: int) -> dict[str, Array]:
-    """The inputs of `rows` real rows from `start` on; a data set with fewer is gone through again."""
-    index = (start + np.arange(rows)) % data.rows
-    return {name: np.ascontiguousarray(data.columns[name][index]) for name in inputs}
+    """The inputs of `rows` real rows from `start` on; a data set with fewer is gone through again.
+
+    As many as the models take, where that is a fixed number; and what they take once for all rows is the first one's.
+    """
+    fixed = max((field.rows for field in data.fields), default=-1)
+    index = (start + np.arange(fixed if fixed > 0 else rows)) % data.rows
+    fields = {field.name: field for field in data.fields}
+    once = {name for name, field in fields.items() if field.axis is None}
+    rows_of = {name: data.columns[name][index[:1] if name in once else index] for name in inputs}
+    return {name: np.ascontiguousarray(tensor(fields[name], column)) for name, column in rows_of.items()}
 
 
 def interleave(runs: Sequence[Run], plan: Plan, seed: int = 0) -> list[Series]:
