@@ -7,26 +7,17 @@ from typing import Any
 
 from modelmill.errors import ModelError
 from modelmill.fragment import ML
+from modelmill.graph.scopes import reads
 
 
-def needed(nodes: Iterable[Any], output: str) -> list[Any]:
-    """The nodes that an output needs, in their order."""
-    wanted, kept = {output}, []
+def needed(nodes: Iterable[Any], outputs: Iterable[str]) -> list[Any]:
+    """The nodes that outputs need, in their order."""
+    wanted, kept = set(outputs), []
     for node in reversed(list(nodes)):
         if wanted.intersection(node.output):
             wanted.update(reads(node))
             kept.append(node)
     return kept[::-1]
-
-
-def reads(node: Any) -> set[str]:
-    """What a node reads, graphs within it included."""
-    names = set(node.input)
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            names |= {name for inner in attribute.g.node for name in reads(inner)}
-            names |= {value.name for value in attribute.g.output}
-    return names
 
 
 def followed(first: Any, last: Any) -> None:

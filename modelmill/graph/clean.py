@@ -27,7 +27,11 @@ def strip(data: bytes) -> bytes:
 
     Doing it twice changes nothing. Tensors become raw bytes. Raises ModelError for tensors in files of their own.
     """
-    model = load(data)
+    return stripped(load(data))
+
+
+def stripped(model: Any) -> bytes:
+    """The bytes of a model without all that, which is taken out of the model itself: no copy is made of it."""
     model.producer_name = PRODUCER
     _clear(model, "producer_version", "doc_string", "domain", "model_version", "metadata_props")
     for function in model.functions:
@@ -39,8 +43,8 @@ def strip(data: bytes) -> bytes:
     del model.opset_import[:]
     for domain, version in opsets:
         model.opset_import.add(domain=domain, version=version)
-    stripped: bytes = model.SerializeToString(deterministic=True)
-    return stripped
+    made: bytes = model.SerializeToString(deterministic=True)
+    return made
 
 
 def _clear(proto: Any, *fields: str) -> None:

@@ -21,6 +21,9 @@ from modelmill.compress.distill.logistic import Logistic
 from modelmill.compress.distill.merge import Merge
 from modelmill.compress.distill.merging import merged, taught_by
 from modelmill.compress.distill.tree import Tree
+from modelmill.compress.quantize.codebook import Codebook
+from modelmill.compress.quantize.dynamic import Dynamic
+from modelmill.compress.quantize.float16 import Float16
 from modelmill.compress.quantize.static import Static
 from modelmill.dataset import Splits
 from modelmill.errors import ModelError
@@ -141,10 +144,17 @@ def test_the_large_model_stands_in_a_branch_without_its_own_label(make, judge):
     assert "Conv" not in [node.op_type for node in graph.node]
 
 
-def test_a_graph_with_branches_is_refused_by_the_quantizers_in_words(make, judge):
-    model, _, joined, data, task = filtered(make, judge)
-    with pytest.raises(ModelError, match=r"compress\.quantize: the graph has branches \(If\)\. Quantize it before"):
-        list(Static()(model.with_body(joined, "graph", ""), data, task, judge, 0))
+@pytest.mark.parametrize(
+    "step", [Static(), Dynamic(), Float16(), Codebook(bits=8)], ids=lambda step: type(step).__name__
+)
+def test_a_graph_with_a_filter_before_it_can_be_quantized(make, judge, step):
+    model, _, joined, data, task = filtered(make, judge, arch=MLP)
+    before = model.with_body(joined, "graph", "")
+    after = list(step(before, data, task, judge, 0))[-1].result
+    assert len(after.body.value) < len(joined)
+    columns = from_dataset(data.test)
+    one, two = (Session(graph).run(columns)["probabilities"] for graph in (joined, after.body.value))
+    assert np.abs(one - two).mean() < 0.02
 
 
 def test_multiply_adds_of_a_filter_are_those_of_an_unsure_row(make, judge):

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from onnx.compose import add_prefix
 
-from modelmill.compress.joining import checked, followed, needed, opsets, reads
+from modelmill.compress.joining import checked, followed, needed, opsets
 from modelmill.contracts import Array, Task
 from modelmill.dataset import Dataset, Splits
 from modelmill.errors import ModelError
 from modelmill.fragment import Writer
 from modelmill.graph.build import tensor, to_onnx
 from modelmill.graph.clean import load
+from modelmill.graph.scopes import reads
 from modelmill.model import Model
 from modelmill.signature import Field, Signature
 
@@ -60,7 +61,7 @@ def smoothed(model: Model, weights: Array, task: Task) -> bytes:
     first = add_prefix(load(model.body.value), "m.", rename_inputs=False)
     last = add_prefix(load(_tail(signature, weights, task)), "s.", rename_inputs=False, rename_outputs=False)
     _rename(last, "rough", f"m.{output}")
-    kept = needed(first.graph.node, f"m.{output}")
+    kept = needed(first.graph.node, [f"m.{output}"])
     read = {name for node in kept for name in reads(node)}
     weighing = [constant for constant in first.graph.initializer if constant.name in read]
     del first.graph.node[:], first.graph.initializer[:]

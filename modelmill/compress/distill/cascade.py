@@ -9,13 +9,14 @@ import numpy as np
 from onnx import TensorProto, helper
 from onnx.compose import add_prefix
 
-from modelmill.compress.joining import checked, followed, needed, opsets, reads
+from modelmill.compress.joining import checked, followed, needed, opsets
 from modelmill.contracts import Task
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
 from modelmill.graph.clean import load
 from modelmill.graph.emit import emit
 from modelmill.graph.export import FEATURES
+from modelmill.graph.scopes import reads
 from modelmill.model import Model
 from modelmill.signature import Field, Signature
 
@@ -75,7 +76,7 @@ def _large(large: Any, gate: Sequence[str]) -> Any:
     """The branch in which the large model answers the rows that are left open, among those of the gate."""
     graph, (said, unsure, _) = large.graph, gate
     weights = {tensor.name for tensor in graph.initializer}
-    nodes = needed(graph.node, "l.probabilities")
+    nodes = needed(graph.node, ["l.probabilities"])
     read = {name for node in nodes for name in reads(node)}
     before = [
         helper.make_node("Compress", [value.name.removeprefix("l."), unsure], [value.name], axis=0)

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modelmill.compress.quantize.initializers import constants
+from modelmill.compress.quantize.matrices import matrix
 from modelmill.compress.quantize.stored import FLOAT, INT4, UINT4, packed
 from modelmill.compress.quantize.tidy import DEQUANTIZE, QUANTIZE
 from modelmill.compress.quantize.weights import weights
 from modelmill.contracts import Array
+from modelmill.graph.scopes import graphs
 
 SHARES = np.linspace(0.7, 1.0, 13)
 """Ends of a block's grid that are tried, in units of its largest weight, or of its range."""
@@ -19,6 +21,8 @@ SHARES = np.linspace(0.7, 1.0, 13)
 
 FUSING = frozenset({"Relu", "LeakyRelu", "Elu", "Selu", "Sigmoid", "Tanh", "Softplus", "Softsign", "HardSigmoid"})
 """Activations that onnxruntime fuses with a Gemm."""
+MOST = 2_000_000
+"""Numbers of a weight that are rounded at once: many arrays of that size are held."""
 
 
 class Blocks(NamedTuple):
@@ -37,6 +41,12 @@ class Blocks(NamedTuple):
 
 def blocked(weight: Array, bits: int, block: int, symmetric: bool) -> Blocks:
     """The codes of a weight (inputs, outputs) whose squared error is the smallest of some scales for every block."""
+    step = max(1, MOST // max(1, len(weight)))
+    parts = [_blocked(weight[:, i : i + step], bits, block, symmetric) for i in range(0, weight.shape[1], step)]
+    return Blocks(*(np.concatenate(part, 1) for part in zip(*parts, strict=True)))
+
+
+def _blocked(weight: Array, bits: int, block: int, symmetric: bool) -> Blocks:
     inputs, outputs = weight.shape
     count = -(-inputs // block)
     padded = np.zeros((count * block, outputs), np.float32)
@@ -63,7 +73,7 @@ def blocked(weight: Array, bits: int, block: int, symmetric: bool) -> Blocks:
         found = made if found is None else _chosen(better, made, found)
     assert found is not None
     codes = found.codes.reshape(-1, outputs)[:inputs]
-    return Blocks(codes.astype(np.int64), found.scales, found.zeros.astype(np.int64))
+    return Blocks(codes.astype(np.int16), found.scales, found.zeros.astype(np.int16))
 
 
 def _chosen(better: Array, first: Blocks, second: Blocks) -> Blocks:
@@ -84,31 +94,26 @@ def place(
     A Gemm becomes a MatMul with the weight turned, since only blocks of inputs are fused. The model must be of opset
     21 or later. made: blocks of nodes that were worked out before.
     """
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
-    given, ready, placed = weights(model, list(nodes)), made or {}, []
-    for node in model.graph.node:
-        if node.name not in given:
-            placed.append(node)
-            continue
-        weight = given[node.name]
-        matrix = weight.value.T if weight.axis == 0 else weight.value
-        codes, scales, zeros = ready.get(node.name) or blocked(matrix, bits, block, symmetric)
-        name = f"{weight.name}_{node.name}"
-        tensors = [_tensor(f"{name}_codes", codes, bits, symmetric), numpy_helper.from_array(scales, f"{name}_scale")]
-        if not symmetric:
-            tensors.append(_tensor(f"{name}_zero", zeros, bits, symmetric))
-        model.graph.initializer.extend(tensors)
-        names = [tensor.name for tensor in tensors]
-        placed.append(helper.make_node(DEQUANTIZE, names, [name], f"{node.name}_weight", axis=0, block_size=block))
-        placed += _product(node, name)
-    del model.graph.node[:]
-    model.graph.node.extend(placed)
-    _guard(model)
-    read = {name for node in model.graph.node for name in node.input}
-    for weight in given.values():
-        if weight.name not in read and weight.name in (known := constants(model)):
-            model.graph.initializer.remove(known[weight.name])
+    given, ready = weights(model, list(nodes)), made or {}
+    for graph in graphs(model):
+        placed: list[Any] = []
+        for node in graph.node:
+            if node.name not in given:
+                placed.append(node)
+                continue
+            weight = given[node.name]
+            name = f"{weight.name}_{node.name}"
+            blocks = ready.get(node.name) or blocked(matrix(weight), bits, block, symmetric)
+            tensors = _tensors(name, blocks, bits, symmetric)
+            model.graph.initializer.extend(tensors)
+            names = [tensor.name for tensor in tensors]
+            placed.append(helper.make_node(DEQUANTIZE, names, [name], f"{node.name}_weight", axis=0, block_size=block))
+            placed += _product(node, name)
+        del graph.node[:]
+        graph.node.extend(placed)
+        _guard(graph, model)
 
 
 def _product(node: Any, weight: str) -> list[Any]:
@@ -124,7 +129,7 @@ def _product(node: Any, weight: str) -> list[Any]:
     ]
 
 
-def _guard(model: Any) -> None:
+def _guard(graph: Any, model: Any) -> None:
     """Subtract a bias before an activation, with its sign turned, instead of adding it.
 
     onnxruntime would make one FusedGemm of MatMul, Add and activation, before it looks for packed weights, and that
@@ -133,14 +138,14 @@ def _guard(model: Any) -> None:
     from onnx import numpy_helper
 
     known = constants(model)
-    packed_products = {name for node in model.graph.node if node.name.endswith("_blocks") for name in node.output}
-    activated = {name for node in model.graph.node if node.op_type in FUSING for name in node.input}
-    for node in model.graph.node:
+    packed_products = {name for node in graph.node if node.name.endswith("_blocks") for name in node.output}
+    activated = {name for node in graph.node if node.op_type in FUSING for name in node.input}
+    for node in graph.node:
         if node.op_type != "Add" or node.output[0] not in activated or not packed_products.intersection(node.input):
             continue
         product, bias = node.input if node.input[0] in packed_products else reversed(node.input)
         if bias in known and known[bias].data_type == FLOAT:
-            turned = numpy_helper.from_array(-numpy_helper.to_array(known[bias]), f"{bias}_{node.name}_turned")
+            turned = numpy_helper.from_array(-numpy_helper.to_array(known[bias]), f"{bias}_{node.output[0]}_turned")
             model.graph.initializer.append(turned)
             node.op_type = "Sub"
             node.input[:] = [product, turned.name]
@@ -168,23 +173,14 @@ def free_inputs(model: Any) -> None:
             model.graph.node.remove(node)
 
 
-def _tensor(name: str, codes: Array, bits: int, symmetric: bool) -> Any:
+def _tensors(name: str, blocks: Blocks, bits: int, symmetric: bool) -> list[Any]:
+    """Codes, scales and, where zero is not in the middle, zero points as ONNX stores them."""
     from onnx import numpy_helper
 
-    if bits == 4:
-        return packed(name, codes, INT4 if symmetric else UINT4)
-    return numpy_helper.from_array(codes.astype(np.int8 if symmetric else np.uint8), name)
+    def stored(part: str, codes: Array) -> Any:
+        if bits == 4:
+            return packed(f"{name}_{part}", codes, INT4 if symmetric else UINT4)
+        return numpy_helper.from_array(codes.astype(np.int8 if symmetric else np.uint8), f"{name}_{part}")
 
-
-def matrices(model: Any, nodes: Sequence[str]) -> list[str]:
-    """Those of the nodes whose weight is a plain matrix, read by a MatMul or by a Gemm that is no more than that."""
-    given = weights(model, list(nodes))
-    plain = {node.name for node in model.graph.node if node.op_type == "MatMul" or _is_plain(node)}
-    return [name for name in nodes if name in plain and given[name].value.ndim == 2]
-
-
-def _is_plain(node: Any) -> bool:
-    if node.op_type != "Gemm":
-        return False
-    turned = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-    return not turned and all(attribute.f == 1 for attribute in node.attribute if attribute.name in ("alpha", "beta"))
+    made = [stored("codes", blocks.codes), numpy_helper.from_array(blocks.scales, f"{name}_scale")]
+    return made if symmetric else [*made, stored("zero", blocks.zeros)]

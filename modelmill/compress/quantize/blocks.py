@@ -17,7 +17,8 @@ class Blocks(Compressor):
     """Store the weights of Gemm and MatMul in 4 or 8 bits, with a scale for every block of inputs; no calibration.
 
     onnxruntime computes on the packed weights (MatMulNBits), with inputs that it rounds to 8 bits as they come.
-    Convolutions stay floats. The file needs opset 21.
+    Convolutions stay floats; tables that rows are looked up in (embeddings) take 8 bits, with a scale for every row.
+    The file needs opset 21.
 
     Dettmers & Zettlemoyer (2023), https://arxiv.org/abs/2212.09720
     """
@@ -36,17 +37,22 @@ class Blocks(Compressor):
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Yield the graph with weights in blocks, or as it is where no weight is worth it."""
-        from modelmill.compress.quantize.blocked import matrices, place
+        from modelmill.compress.quantize.blocked import place
         from modelmill.compress.quantize.graphs import heavy, load, outcome, planned, skipped
+        from modelmill.compress.quantize.matrices import matrices
         from modelmill.compress.quantize.stored import upgrade
+        from modelmill.compress.quantize.tables import looked_up, tabled
         from modelmill.compress.quantize.tidy import tidy
 
         proto = load(model.body.value)
-        nodes = matrices(proto, heavy(proto, frozenset({"Gemm", "MatMul"}), self.smallest))
-        if not nodes:
+        nodes = matrices(proto, heavy(proto, frozenset({"Gemm", "MatMul"}), self.smallest, inner=True))
+        tables = looked_up(proto, self.smallest)
+        count = len(nodes) + len(tables)
+        if not count:
             yield skipped(model, self.smallest)
             return
-        yield planned(len(nodes), f"read weights of {self.bits} bits in blocks of {self.block}")
+        yield planned(count, f"read weights of {self.bits} bits in blocks of {self.block}")
         proto = upgrade(proto)
         place(proto, nodes, self.bits, self.block, self.symmetric)
-        yield outcome(model, tidy(proto), "quantize.blocks", len(nodes), f"read weights of {self.bits} bits")
+        tabled(proto, tables)
+        yield outcome(model, tidy(proto), "quantize.blocks", count, f"read weights of {self.bits} bits")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,14 +10,15 @@ import onnx
 from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import HistogramCollector, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from modelmill.compress.quantize.graphs import FOLLOWERS, HEAVY, followers, heavy, load, quiet
+from modelmill.compress.convert.cleaning import clean
+from modelmill.compress.quantize.graphs import FOLLOWERS, HEAVY, followers, heavy, load, named, quiet
 from modelmill.compress.quantize.initializers import constants
 from modelmill.compress.quantize.tidy import tidy
 from modelmill.contracts import Array
 from modelmill.dataset import Dataset
-from modelmill.runtime.rows import from_dataset
+from modelmill.graph.shapes import tell
+from modelmill.runtime.calls import calls
 from modelmill.runtime.session import Session
 
 BATCH = 128
@@ -32,12 +31,17 @@ Ranges = dict[str, tuple[Array, Array]]
 
 
 def opened(graph: bytes, smallest: int, preprocess: bool = True) -> tuple[Any, list[str]] | None:
-    """The model of a graph, ready to be quantized, and its nodes that are worth it; None where none is."""
+    """The model of a graph, ready to be quantized, and its nodes that are worth it; None where none is.
+
+    preprocess: whether it is cleaned first, its batch norms fused.
+    """
     model = load(graph)
     if not heavy(model, HEAVY, smallest):
         return None
-    with quiet(), TemporaryDirectory() as folder:
-        model = prepared(model, Path(folder), preprocess)
+    if preprocess:
+        clean(model)
+        named(model)
+    tell(model)
     return model, heavy(model, HEAVY, smallest)
 
 
@@ -83,16 +87,6 @@ def _overrides(steps: Array, axis: int) -> list[dict[str, Any]]:
     zero = np.array(0, np.int8)
     each = [{"quant_type": QuantType.QInt8, "scale": np.float32(step), "zero_point": zero} for step in steps.ravel()]
     return [entry | {"axis": axis} for entry in each] if steps.ndim else each
-
-
-def prepared(model: Any, folder: Path, preprocess: bool) -> Any:
-    """The model with the shapes of its inner values and, where it has batch norms and `preprocess`, without those."""
-    if preprocess and any(node.op_type == "BatchNormalization" for node in model.graph.node):
-        given, path = folder / "given.onnx", folder / "prepared.onnx"
-        onnx.save(model, given)  # given as a value, the tool moves small constants out of its own sight
-        quant_pre_process(given, path, skip_symbolic_shape=True)
-        model = load(path.read_bytes())
-    return onnx.shape_inference.infer_shapes(model)
 
 
 def ranges(model: Any, nodes: list[str], dataset: Dataset, calibration: str) -> Ranges:
@@ -148,6 +142,5 @@ def runs(model: Any, names: list[str], dataset: Dataset) -> Iterator[Mapping[str
     for name in names:
         opened.graph.output.add(name=name).type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     session = Session(opened.SerializeToString())
-    for start in range(0, dataset.rows, BATCH):
-        rows = dataset.take(np.arange(start, min(start + BATCH, dataset.rows)))
-        yield session.run(from_dataset(rows))
+    for columns in calls(session, dataset, BATCH):
+        yield session.run(columns)

@@ -16,6 +16,8 @@ from modelmill.trial import Progress
 class Dynamic(Compressor):
     """Store the weights of Gemm and MatMul as 8-bit integers, and quantize what flows into them as it comes.
 
+    Tables that rows are looked up in (embeddings) are bytes with a scale for every row.
+
     Krishnamoorthi (2018), https://arxiv.org/abs/1806.08342
     """
 
@@ -31,12 +33,20 @@ class Dynamic(Compressor):
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Yield the quantized graph, or the graph as it is where nothing can be quantized."""
-        from modelmill.compress.quantize.graphs import dynamic, heavy, load, outcome, planned, skipped
+        from modelmill.compress.quantize.graphs import heavy, load, outcome, planned, skipped
+        from modelmill.compress.quantize.integers import place
+        from modelmill.compress.quantize.matrices import matrices
+        from modelmill.compress.quantize.tables import looked_up, tabled
+        from modelmill.compress.quantize.tidy import tidy
 
-        nodes = heavy(load(model.body.value), frozenset({"Gemm", "MatMul"}), self.smallest)
-        if not nodes:
+        proto = load(model.body.value)
+        nodes = matrices(proto, heavy(proto, frozenset({"Gemm", "MatMul"}), self.smallest, inner=True))
+        tables = looked_up(proto, self.smallest)
+        count = len(nodes) + len(tables)
+        if not count:
             yield skipped(model, self.smallest)
             return
-        yield planned(len(nodes), f"compute in 8 bits, weights in {self.weight_bits}")
-        graph = dynamic(model.body.value, nodes, self.per_channel, self.weight_bits == 7)
-        yield outcome(model, graph, "quantize.dynamic", len(nodes))
+        yield planned(count, f"compute in 8 bits, weights in {self.weight_bits}")
+        place(proto, nodes, self.per_channel, self.weight_bits)
+        tabled(proto, tables)
+        yield outcome(model, tidy(proto), "quantize.dynamic", count)

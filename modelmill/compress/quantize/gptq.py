@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
@@ -41,9 +41,9 @@ class Gptq(Compressor):
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Yield the quantized graph, or the graph as it is where nothing can be quantized."""
-        from modelmill.compress.quantize.blocked import matrices
         from modelmill.compress.quantize.calibrate import opened
         from modelmill.compress.quantize.graphs import outcome, planned, sample, skipped
+        from modelmill.compress.quantize.matrices import matrices
         from modelmill.compress.quantize.weights import weights
 
         found = opened(model.body.value, self.smallest)
@@ -60,7 +60,7 @@ class Gptq(Compressor):
         what = "read weights in blocks" if self.block else "compute in 8 bits"
         yield outcome(model, made, "quantize.gptq", len(nodes), f"{what}, weights rounded to {self.bits} bits")
 
-    def _channels(self, proto: Any, given: dict[str, Weight], rows: Dataset) -> bytes:
+    def _channels(self, proto: Any, given: Mapping[str, Weight], rows: Dataset) -> bytes:
         """The graph that computes in integers. Grouped convolutions are rounded as they are."""
         import numpy as np
 
@@ -80,7 +80,7 @@ class Gptq(Compressor):
             replace(proto, weight.name, value.astype(np.float32))
         return paired(proto, list(given), seen, per_channel=True, reduce_range=False, steps=made)
 
-    def _blocks(self, proto: Any, given: dict[str, Weight], rows: Dataset) -> bytes:
+    def _blocks(self, proto: Any, given: Mapping[str, Weight], rows: Dataset) -> bytes:
         """The graph that reads packed weights."""
         from modelmill.compress.quantize.blocked import place
         from modelmill.compress.quantize.columns import by_block, hessians

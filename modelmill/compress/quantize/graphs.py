@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from modelmill.compress.quantize.initializers import constants
-from modelmill.compress.quantize.tidy import tidy
 from modelmill.dataset import Dataset, Splits
-from modelmill.errors import ModelError
+from modelmill.graph import clean
+from modelmill.graph.scopes import graphs, hoist, nodes
 from modelmill.model import Model
 from modelmill.trial import Progress
 
@@ -38,41 +37,49 @@ FOLLOWERS = frozenset(
 
 
 def load(graph: bytes) -> Any:
-    """The graph as an onnx model whose nodes have names.
+    """The graph as an onnx model whose nodes have names, and whose constants are all initializers of the outer graph.
 
-    Raises ModelError for one with branches: they read values by names that a quantized graph no longer has.
+    Graphs within it (branches, loops) read those, too.
     """
     import onnx
 
-    model = onnx.load_from_string(graph)
-    for node in model.graph.node:
-        if any(
-            attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for attribute in node.attribute
-        ):
-            raise ModelError(
-                "compress.quantize", f"the graph has branches ({node.op_type})", "Quantize it before that."
-            )
-    for number, node in enumerate(model.graph.node):
-        node.name = f"n{number}"
+    model = clean.load(graph)
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    hoist(model)
+    named(model)
     return model
 
 
-def heavy(model: Any, types: frozenset[str], smallest: int) -> list[str]:
-    """The names of the nodes whose float weights are constants of at least `smallest` numbers."""
+def named(model: Any) -> None:
+    """Give every node a name of its own, in place."""
+    for number, node in enumerate(nodes(model)):
+        node.name = f"n{number}"
+
+
+def heavy(model: Any, types: frozenset[str], smallest: int, inner: bool = False) -> list[str]:
+    """The names of the nodes whose float weights are constants of at least `smallest` numbers.
+
+    inner: whether nodes of graphs within are looked for as well; weights that these read are else left to them.
+    """
     known = constants(model)
+    taken = () if inner else {name for graph in graphs(model)[:-1] for node in graph.node for name in node.input}
     return [
         node.name
-        for node in model.graph.node
-        if node.op_type in types and node.domain in ("", "ai.onnx") and _weight(node, known) >= smallest
+        for node in (nodes(model) if inner else model.graph.node)
+        if node.op_type in types
+        and node.domain in ("", "ai.onnx")
+        and _weight(node, known) >= smallest
+        and node.input[1] not in taken
     ]
 
 
 def _weight(node: Any, known: Mapping[str, Any]) -> int:
-    """How many numbers the constant float weight of a node has; 0 where there is none."""
+    """How many numbers the constant float weight of a node has; 0 where there is none, or one that is no matrix."""
     tensor = known.get(node.input[1]) if len(node.input) > 1 else None
-    if tensor is None or tensor.data_type != 1 or node.input[0] in known:
+    if tensor is None or tensor.data_type != 1 or len(tensor.dims) < 2 or node.input[0] in known:
         return 0
-    return int(np.prod(tensor.dims))
+    return math.prod(tensor.dims)
 
 
 def followers(model: Any, starts: list[str]) -> list[str]:
@@ -87,41 +94,21 @@ def followers(model: Any, starts: list[str]) -> list[str]:
     return found
 
 
-def dynamic(graph: bytes, nodes: list[str], per_channel: bool, reduce_range: bool) -> bytes:
-    """The graph with the weights of those nodes, Gemm or MatMul, in 8 bits."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    model = load(graph)
-    made = [f"{name}_MatMul" for name in nodes]  # the tool turns a Gemm into a MatMul of this name
-    with quiet(), TemporaryDirectory() as folder:
-        path = Path(folder) / "quantized.onnx"
-        quantize_dynamic(
-            model,
-            path,
-            nodes_to_quantize=[*nodes, *made],
-            per_channel=per_channel,
-            reduce_range=reduce_range,
-            weight_type=QuantType.QInt8,
-        )
-        return tidy(onnx.load(path))
-
-
 def sample(data: Splits, rows: int, seed: int) -> Dataset:
     """So many training rows, or all, picked by the seed, in their order."""
     return data.train.take(np.sort(np.random.default_rng(seed).permutation(data.train.rows)[:rows]))
 
 
-def planned(nodes: int, what: str) -> Progress:
+def planned(count: int, what: str) -> Progress:
     """The first Progress of a quantization: what it will do, before it does."""
-    return Progress(0, 1, note=f"{nodes} nodes will {what}")
+    return Progress(0, 1, note=f"{count} nodes will {what}")
 
 
-def outcome(model: Model, graph: bytes, name: str, nodes: int, what: str = "compute in 8 bits") -> Progress:
+def outcome(model: Model, graph: bytes, name: str, count: int, what: str = "compute in 8 bits") -> Progress:
     """The last Progress of a quantization: its result, what so many nodes now do, and what became of the size."""
     before, after = len(model.body.value), len(graph)
     verb = "shrank" if after < before else "grew"
-    note = f"{nodes} nodes {what}; the file {verb} from {before} to {after} bytes"
+    note = f"{count} nodes {what}; the file {verb} from {before} to {after} bytes"
     values = {"size_bytes": float(after), "size_bytes_before": float(before)}
     return Progress(1, 1, values, note, model.with_body(graph, "graph", f"{name}: {note}"))
 

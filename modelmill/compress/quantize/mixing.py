@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 
 from modelmill.compress.quantize.allot import Option
-from modelmill.compress.quantize.blocked import free_inputs, matrices, place
+from modelmill.compress.quantize.blocked import free_inputs, place
 from modelmill.compress.quantize.calibrate import Ranges, paired
 from modelmill.compress.quantize.graphs import load
+from modelmill.compress.quantize.matrices import matrices
 from modelmill.compress.quantize.stored import upgrade
 from modelmill.compress.quantize.tidy import tidy
 from modelmill.contracts import Array

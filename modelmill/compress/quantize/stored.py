@@ -10,6 +10,7 @@ import numpy as np
 from modelmill.compress.quantize.initializers import constants
 from modelmill.contracts import Array
 from modelmill.errors import ModelError
+from modelmill.graph.scopes import nodes
 
 READERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "GRU", "LSTM", "RNN"})
 FLOAT, INT32, UINT4, INT4 = 1, 6, 21, 22
@@ -21,7 +22,7 @@ def large(model: Any, smallest: int) -> dict[str, Array]:
     from onnx import numpy_helper
 
     known = constants(model)
-    read = dict.fromkeys(name for node in model.graph.node if node.op_type in READERS for name in node.input)
+    read = dict.fromkeys(name for node in nodes(model) if node.op_type in READERS for name in node.input)
     tensors = (known[name] for name in read if name in known)
     return {
         tensor.name: numpy_helper.to_array(tensor)
@@ -47,8 +48,8 @@ def packed(name: str, codes: Array, kind: int) -> Any:
     """
     from onnx import TensorProto
 
-    flat = np.append(codes.ravel(), 0)[: codes.size + codes.size % 2].astype(np.int64) & 15
-    raw = (flat[0::2] | flat[1::2] << 4).astype(np.uint8).tobytes()
+    flat = (np.append(codes, codes.dtype.type(0))[: codes.size + codes.size % 2] & 15).astype(np.uint8)
+    raw = (flat[0::2] | flat[1::2] << 4).tobytes()
     return TensorProto(name=name, data_type=kind, dims=codes.shape, raw_data=raw)
 
 

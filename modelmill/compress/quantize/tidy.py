@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import count, product
-from string import ascii_lowercase
 from typing import Any
 
+from modelmill.compress.convert.cleaning import written
 from modelmill.compress.quantize.initializers import constants
+from modelmill.graph.scopes import rename
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
@@ -16,14 +15,7 @@ def tidy(model: Any) -> bytes:
     """The bytes of the model: last sums unrounded, needless zero points and twins gone, names short."""
     _free_outputs(model)
     _drop_zero_points(model)
-    _merge_twins(model)
-    _drop_unused(model)
-    _shorten(model)
-    del model.metadata_props[:]
-    del model.graph.value_info[:]
-    from modelmill.graph.clean import strip
-
-    return strip(model.SerializeToString(deterministic=True))
+    return written(model)
 
 
 def _free_outputs(model: Any) -> None:
@@ -42,9 +34,10 @@ def _free_outputs(model: Any) -> None:
         if source is None or source.op_type not in ("Gemm", "MatMul") or len(readers.get(first.output[0], [])) > 1:
             continue
         if not any(_works_on_integers(reader, last.output[0]) for reader in readers.get(last.output[0], [])):
-            _replace(model, last.output[0], first.input[0])
+            kept, free = last.output[0], first.input[0]
             model.graph.node.remove(first)
             model.graph.node.remove(last)
+            _replace(model, kept, free)
 
 
 def _works_on_integers(node: Any, value: str) -> bool:
@@ -60,15 +53,13 @@ def _readers(nodes: list[Any]) -> dict[str, list[Any]]:
 
 
 def _replace(model: Any, old: str, new: str) -> None:
-    outputs = {output.name for output in model.graph.output}
+    """Let one value stand for another; where the other is an output, under its name."""
+    if old not in {output.name for output in model.graph.output}:
+        rename(model, {old: new})
+        return
+    rename(model, {new: old})
     for node in model.graph.node:
-        for place, name in enumerate(node.input):
-            if name == old:
-                node.input[place] = new
-        if old in outputs:
-            for place, name in enumerate(node.output):
-                if name == new:
-                    node.output[place] = old
+        node.output[:] = [old if name == new else name for name in node.output]
 
 
 def _drop_zero_points(model: Any) -> None:
@@ -81,46 +72,3 @@ def _drop_zero_points(model: Any) -> None:
             zero = known.get(node.input[2])
             if zero is not None and zero.data_type == 6 and not numpy_helper.to_array(zero).any():
                 del node.input[2]
-
-
-def _merge_twins(model: Any) -> None:
-    """One initializer where several hold the same."""
-    first: dict[tuple[Any, ...], str] = {}
-    for tensor in list(model.graph.initializer):
-        content = tensor.SerializeToString(deterministic=True).replace(tensor.name.encode(), b"", 1)
-        key = (tensor.data_type, tuple(tensor.dims), content)
-        if key in first:
-            _replace(model, tensor.name, first[key])
-            model.graph.initializer.remove(tensor)
-        else:
-            first[key] = tensor.name
-
-
-def _drop_unused(model: Any) -> None:
-    read = {name for node in model.graph.node for name in node.input}
-    for tensor in list(model.graph.initializer):
-        if tensor.name not in read:
-            model.graph.initializer.remove(tensor)
-
-
-def _shorten(model: Any) -> None:
-    """Give every inner value a short name, and nodes none."""
-    kept = {value.name for value in (*model.graph.input, *model.graph.output)}
-    short: dict[str, str] = {"": ""} | {name: name for name in kept}
-    fresh = (name for name in _names() if name not in kept)
-    for tensor in model.graph.initializer:
-        short[tensor.name] = next(fresh)
-        tensor.name = short[tensor.name]
-    for node in model.graph.node:
-        node.name = ""
-        for names in (node.input, node.output):
-            for place, name in enumerate(names):
-                if name not in short:
-                    short[name] = next(fresh)
-                names[place] = short[name]
-
-
-def _names() -> Iterator[str]:
-    for length in count(1):
-        for letters in product(ascii_lowercase, repeat=length):
-            yield "".join(letters)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from modelmill.compress.quantize.initializers import constants
 from modelmill.contracts import Array
+from modelmill.graph.scopes import nodes
 
 
 class Weight(NamedTuple):
@@ -33,17 +35,28 @@ class Weight(NamedTuple):
         return np.ascontiguousarray(np.moveaxis(rows.reshape(moved), 0, self.axis))
 
 
-def weights(model: Any, nodes: list[str]) -> dict[str, Weight]:
-    """The weights of those nodes, by the name of the node."""
-    from onnx import numpy_helper
+def weights(model: Any, chosen: Sequence[str]) -> Mapping[str, Weight]:
+    """The weights of those nodes, by the name of the node; one is an array only while it is looked at."""
+    return _Weights(model, frozenset(chosen))
 
-    known = constants(model)
-    found = {}
-    for node in model.graph.node:
-        if node.name in nodes:
-            value = np.asarray(numpy_helper.to_array(known[node.input[1]]), np.float32)
-            found[node.name] = Weight(node.input[1], value, _axis(node, value))
-    return found
+
+class _Weights(Mapping[str, Weight]):
+    def __init__(self, model: Any, names: frozenset[str]) -> None:
+        self._nodes = {node.name: node for node in nodes(model) if node.name in names}
+        self._known = constants(model)
+
+    def __getitem__(self, name: str) -> Weight:
+        from onnx import numpy_helper
+
+        node = self._nodes[name]
+        value = np.asarray(numpy_helper.to_array(self._known[node.input[1]]), np.float32)
+        return Weight(node.input[1], value, _axis(node, value))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
 
 
 def _axis(node: Any, value: Array) -> int:

@@ -1,0 +1,35 @@
+"""Nodes that multiply by a constant matrix and do no more than that, but for a bias."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modelmill.compress.quantize.initializers import constants
+from modelmill.compress.quantize.weights import Weight
+from modelmill.contracts import Array
+from modelmill.graph.scopes import nodes
+
+
+def matrices(model: Any, chosen: Sequence[str]) -> list[str]:
+    """Those of the nodes that are a MatMul, or a Gemm that is no more than that, with a constant matrix."""
+    known = constants(model)
+    fit = {node.name for node in nodes(model) if node.op_type == "MatMul" or _is_plain(node)}
+    flat = {node.name for node in nodes(model) if len(node.input) > 1 and _axes(known.get(node.input[1])) == 2}
+    return [name for name in chosen if name in fit & flat]
+
+
+def _axes(tensor: Any) -> int:
+    return 0 if tensor is None else len(tensor.dims)
+
+
+def _is_plain(node: Any) -> bool:
+    if node.op_type != "Gemm":
+        return False
+    turned = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+    return not turned and all(attribute.f == 1 for attribute in node.attribute if attribute.name in ("alpha", "beta"))
+
+
+def matrix(weight: Weight) -> Array:
+    """The weight as (inputs, outputs)."""
+    return weight.value.T if weight.axis == 0 else weight.value
