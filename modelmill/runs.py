@@ -90,6 +90,8 @@ def print_summary(found: Summary) -> None:
         f"The search itself took {costs['pick_s']:.2f} s of processor for suggesting, at most "
         f"{costs['slowest_pick_s']:.2f} s for one; the trials took {costs['trials_s']:.0f} s."
     )
+    for said in found.chains:
+        page.print(f"{said[:1].upper()}{said[1:]}.")
     page.print(_trials("The last trials", found.last, study.goal))
     if found.run.unfinished:
         page.print(f"It goes on with: modelmill search resume {study.id}")
@@ -102,7 +104,8 @@ def _others(found: Summary) -> list[Trial]:
 def _trials(title: str, trials: Sequence[Trial], goal: Any) -> Any:
     from modelmill.tables import cost, summary, table_of
 
-    named = list(dict.fromkeys([*(name for name, _ in goal.objectives), *goal.limit, "size_bytes"]))
+    asked = dict.fromkeys([*(name for name, _ in goal.objectives), *goal.limit])
+    named = [*asked, *({"size_bytes"} if "size_kb" not in asked else ())]
     table = table_of(title, ["trial", "state", *named, "settings"])
     table.columns[-1].justify = "left"
     for trial in trials:

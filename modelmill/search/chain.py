@@ -93,9 +93,10 @@ def statistics(history: History) -> Chains:
     acceptance = sum(moves) / len(moves) if moves else math.nan
     memos = [[one.memo[KEY] for one in chain] for chain in chains(history).values()]
     loss = _numbers([[value[state.number] for state in chain] for chain in states])
+    draws = sum(len(chain) for chain in states)
     return Chains(
         chains=len(memos),
-        draws=sum(len(chain) for chain in states),
+        draws=draws,
         acceptance=acceptance,
         steps=tuple(tuple(float(memo["step"]) for memo in chain) for chain in memos),
         temperatures=tuple(tuple(float(memo["temperature"]) for memo in chain) for chain in memos),
@@ -103,7 +104,7 @@ def statistics(history: History) -> Chains:
         frequencies={name: _frequencies(states, name) for name in categories},
         numbers={name: spread for name in ranges if (spread := _numbers(_along(states, name)))},
         loss=loss,
-        words=_words(len(memos), acceptance, memos, loss),
+        words=_words(draws, acceptance, memos, loss),
     )
 
 
@@ -180,12 +181,13 @@ def _numbers(draws: Sequence[Sequence[float]]) -> Numbers | None:
 
 
 def _words(
-    count: int, acceptance: float, memos: Sequence[Sequence[Mapping[str, Any]]], loss: Numbers | None
+    draws: int, acceptance: float, memos: Sequence[Sequence[Mapping[str, Any]]], loss: Numbers | None
 ) -> tuple[str, ...]:
-    """What a person should know of the chains."""
-    if not count:
+    """What a person should know of the chains; what was tried before and was proposed again is a draw as well."""
+    if not memos:
         return ("no chain has begun",)
-    found = [f"{count} {'chain' if count == 1 else 'chains'} of {sum(map(len, memos))} draws"]
+    many = "chain" if len(memos) == 1 else "chains"
+    found = [f"{len(memos)} {many} of {draws} draws, for which {sum(map(len, memos))} candidates were tried"]
     if not math.isnan(acceptance):
         last = ", ".join(f"{chain[-1]['step']:.2g}" for chain in memos)
         found.append(f"{acceptance:.0%} of proposals were accepted; the step came to {last} of a range")

@@ -134,3 +134,22 @@ LINEAR = {
     "search": {"sampler": {"method": "random"}, "folds": 2},
     "workers": 1,
 }
+
+
+def test_the_chain_of_an_annealed_search_is_told_and_a_size_stands_once(place: Home, capsys) -> None:
+    spec = {**SPEC, "goal": {"maximize": "accuracy", "minimize": "size_kb", "budget": "9 trials"}}
+    ledger, _ = Ledger.open(place.database, "sha256:cccc", spec)
+    for number, accuracy in enumerate((0.7, 0.8, 0.9)):
+        place_in_chain = {
+            "chain": 0, "parent": number - 1 if number else None, "at": number, "step": 0.2, "numbers": True,
+            "temperature": 0.0, "u": 0.5, "went": None if number == 0 else True, "inner": [],
+        }  # fmt: skip
+        found = {"metrics": {"accuracy": accuracy}, "costs": {"size_bytes": 5000.0 - number}}
+        ledger.write(Trial(number, "done", {"a": number}, memo={"anneal": place_in_chain}, **found), spent_s=number)
+    ledger.close("finished")
+    assert command(["search", "show", "3"]) == 0
+    told = capsys.readouterr().out
+    assert "1 chain of 3 draws, for which 3 candidates were tried" in told
+    assert "100% of proposals were accepted" in told
+    assert "size_kb" in told
+    assert "size_bytes" not in told

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from modelmill.errors import RegistryError, UnknownName
+from modelmill.search.course import walked
 from modelmill.search.ledger.studies import StudyRow, studies, trials_of
 from modelmill.search.pareto import best, front, hypervolume, objectives, value
 from modelmill.spec import Goal
@@ -44,6 +45,8 @@ class Summary(msgspec.Struct, frozen=True):
     costs: dict[str, float]
     """Seconds: of suggesting (`pick_s`), of all trials (`trials_s`), of the slowest suggestion (`slowest_pick_s`)."""
     last: list[Trial]
+    chains: tuple[str, ...] = ()
+    """What there is to say of the chains of an annealed search."""
 
 
 def runs(database: Database) -> list[Run]:
@@ -102,6 +105,7 @@ def summary(database: Database, run: Run) -> Summary:
             "trials_s": round(sum(trial.seconds for trial in trials), 3),
         },
         trials[-LAST:],
+        told.words if (told := walked(trials, goal)) else (),
     )
 
 
