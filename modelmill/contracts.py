@@ -121,6 +121,10 @@ class Arch(Method):
     def __call__(self, signature: Signature, features: tuple[int, ...], seed: int) -> Any:
         """Build the body for features of that shape (without the rows' axis); the same seed, the same weights."""
 
+    def asks(self) -> Mapping[str, Mapping[str, Any]]:
+        """Settings of `train` and `task` that suit it: they count where a spec says nothing of them."""
+        return {}
+
 
 class Heir(Method):
     """A body that starts from a trained one: with its weights, or some of them."""

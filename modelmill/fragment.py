@@ -47,6 +47,7 @@ class Writer:
         self._constants: dict[str, np.ndarray[Any, Any]] = dict(start.constants)
         self._taken = {name for op in start.ops for name in (*op.inputs, *op.outputs)} | set(start.constants)
         self._taken.update(taken)
+        self._once: dict[int, str] = {}
 
     def op(
         self, type: str, inputs: Sequence[str], attributes: Mapping[str, Any] | None = None, *, domain: str = ""
@@ -82,6 +83,12 @@ class Writer:
         name = self._name("constant")
         self._constants[name] = array
         return name
+
+    def once(self, key: int, value: Any) -> str:
+        """The name of a constant that several operations read: it is added when its key is first met."""
+        if key not in self._once:
+            self._once[key] = self.constant(value)
+        return self._once[key]
 
     def fragment(self) -> Fragment:
         """What was written so far."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from modelmill.errors import ModelError
 from modelmill.fragment import Writer
 from modelmill.graph import steps
-from modelmill.graph.layers import IDLE, WEIGHTED, WRITERS, name_of
+from modelmill.graph.layers import IDLE, WEIGHTED, WRITERS, array, mapped, name_of
 
 Leaf = tuple[str, Any]
 """A module that is written as one step, with its path."""
@@ -72,6 +74,19 @@ def _residual(module: Any, value: str, writer: Writer, path: str) -> str:
     return _run(list(leaves(module.after, f"{path}.after")), total, writer)
 
 
+def _widened(module: Any, value: str, writer: Writer, path: str) -> str:
+    """A subsampled image with channels of zeros behind it, as in network/blocks.py."""
+    if module.stride > 1:
+        value = writer.op("MaxPool", [value], {"kernel_shape": [1, 1], "strides": [module.stride] * 2})
+    return writer.op("Pad", [value, writer.constant([0, 0, 0, 0, 0, module.more, 0, 0], np.int64)])
+
+
+def _shared(module: Any, value: str, writer: Writer, path: str) -> str:
+    """A layer at one of the places that use its weights, as in network/blocks.py."""
+    weights = [weight for weight in (module.layer.weight, module.layer.bias) if weight is not None]
+    return mapped(module.layer, [value, *(writer.once(id(w), array(w)) for w in weights)], writer, path)
+
+
 def _graph(module: Any, value: str, writer: Writer, path: str) -> str:
     """Nodes on the sums of what they read, as in network/graphbody.py."""
     values = [value]
@@ -102,6 +117,8 @@ def _mixture(module: Any, value: str, writer: Writer, path: str) -> str:
 
 BLOCKS: dict[str, Callable[[Any, str, Writer, str], str]] = {
     "Residual": _residual,
+    "Widened": _widened,
+    "Shared": _shared,
     "Graph": _graph,
     "Mixture": _mixture,
     "Rounded": steps.rounded,

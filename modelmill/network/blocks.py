@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
+from modelmill.errors import ModelError
 from modelmill.signature import Signature
 
 
@@ -27,6 +30,70 @@ class Residual(nn.Module):  # type: ignore[misc]  # torch is untyped here
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) to the same or a smaller image."""
         return cast(Tensor, self.after(self.body(x) + self.shortcut(x)))
+
+
+class Widened(nn.Module):  # type: ignore[misc]  # torch is untyped here
+    """A shortcut that learns nothing: every so manyth pixel, and channels of zeros behind those that come in.
+
+    He et al. (2016), https://arxiv.org/abs/1512.03385, option A of section 3.3
+    """
+
+    def __init__(self, more: int, stride: int) -> None:
+        super().__init__()
+        self.more, self.stride = more, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, height, width) to (batch, channels + more, ceil(height / stride), ceil(width / stride))."""
+        return pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
+
+
+class Shared(nn.Module):  # type: ignore[misc]  # torch is untyped here
+    """One of the places that use the weights of a layer: they are stored once, and norms behind them apart."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the layer."""
+        return cast(Tensor, self.layer(x))
+
+
+def sharing(block: nn.Module, count: int) -> list[nn.Module]:
+    """So many blocks that use the weights of the first one's convolutions; their norms are their own.
+
+    What passes through a block again has another mean and deviation than before: with one norm for all of them, none
+    of them would be at home with it.
+    """
+    for name, child in [*block.named_modules()]:
+        if isinstance(child, nn.Conv2d):
+            place, _, key = name.rpartition(".")
+            setattr(block.get_submodule(place), key, Shared(child))
+    kept = {id(child): child for child in block.modules() if isinstance(child, nn.Conv2d)}
+    return [block, *(copy.deepcopy(block, dict(kept)) for _ in range(count - 1))]
+
+
+def convolved(
+    given: int, made: int, kernel: int, stride: int = 1, *, groups: int = 1, after: Iterable[nn.Module] = ()
+) -> list[nn.Module]:
+    """A convolution without bias, its batch norm, and what follows; a stride of s leaves ceil(size / s) pixels."""
+    conv = nn.Conv2d(given, made, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(made), *after]
+
+
+def named_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Weights and buffers by name, each once: of several names that a tensor has, the first."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a module the weights that `named_weights` gave of one like it. Raises ModelError where they do not fit."""
+    mine = named_weights(module)
+    if {name: value.shape for name, value in mine.items()} != {name: value.shape for name, value in weights.items()}:
+        raise ModelError("network", "the weights are those of another network", "Build the version anew.")
+    with torch.no_grad():
+        for name, value in mine.items():
+            value.copy_(weights[name])
 
 
 def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:

@@ -14,12 +14,13 @@ from typing import Any
 from torch import nn
 
 from modelmill.errors import ModelError
-from modelmill.network.blocks import Residual
+from modelmill.network.blocks import Residual, Shared, Widened
 from modelmill.network.graphbody import Graph
 from modelmill.network.mixture import Mixture
 
 ACTIVE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.ELU, nn.Hardswish),
+    *(nn.Hardtanh, nn.Hardsigmoid, nn.Softplus),
     *(nn.Dropout, nn.Dropout1d, nn.Dropout2d),
 )
 """What follows a map: activations and dropout."""
@@ -111,6 +112,16 @@ def _residual(module: Residual, given: Channels, walk: Walk, path: str) -> Chann
     return walk.follow(module.after, inner.join(side), f"{path}.after")
 
 
+def _widened(module: Widened, given: Channels, walk: Walk, path: str) -> Channels:
+    """Channels before and behind it stay: those of zeros have no weights that say which could go."""
+    given.fixed = True
+    return Channels(width=-1, fixed=True)
+
+
+def _shared(module: Shared, given: Channels, walk: Walk, path: str) -> Channels:
+    return walk.follow(module.layer, given, path)
+
+
 def _graph(module: Graph, given: Channels, walk: Walk, path: str) -> Channels:
     """Through a cell; channels that it lays side by side stay as they are."""
     values = [given]
@@ -170,6 +181,8 @@ def _idle(module: nn.Module, given: Channels, walk: Walk, path: str) -> Channels
 FOLLOWERS: dict[type[nn.Module], Follower] = {
     nn.Sequential: _sequential,
     Residual: _residual,
+    Widened: _widened,
+    Shared: _shared,
     Graph: _graph,
     Mixture: _mixture,
     **dict.fromkeys((nn.Linear, nn.Conv1d, nn.Conv2d), _weighted),

@@ -10,6 +10,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from modelmill.network.blocks import named_weights
+
 
 class Mixture(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """The mean of what its members say: of their probabilities, given as logarithms, or of their values.
@@ -57,7 +59,7 @@ def like(names: Iterable[str], make: Callable[[], nn.Module], classify: bool) ->
     Linear(in_features=3, out_features=1, bias=True)
     """
     one, names = make(), set(names)
-    if names == one.state_dict().keys():
+    if names == named_weights(one).keys():
         return one
     numbers = {found[1] for name in names if (found := re.match(r"(?:0\.)?members\.(\d+)\.", name))}
     return mixed([make() for _ in numbers or "1"], classify)

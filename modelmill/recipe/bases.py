@@ -63,6 +63,7 @@ def _body(reference: str, registry: Registry) -> Body:
         raise ModelError(reference, "keeps no network to start from", "Start from a version with a network as body.")
     from safetensors.torch import load
 
+    from modelmill.network.blocks import fill
     from modelmill.network.mixture import like
 
     kept = msgspec.json.decode(registry.file(version, "body.json"), type=dict[str, Any])
@@ -78,5 +79,5 @@ def _body(reference: str, registry: Registry) -> Body:
         return arch(version.signature, features, 0)
 
     module = like(weights, make, bool(version.signature.classes))
-    module.load_state_dict(weights)
+    fill(module, weights)
     return Body("network", module, kept["arch"], features)

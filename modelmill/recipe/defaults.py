@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from modelmill.contracts import Arch
 from modelmill.dataset import Dataset
 from modelmill.method import find
 from modelmill.model import Body, Kind
@@ -18,7 +19,7 @@ SMALL = 4000
 def complete(spec: Spec, data: Dataset, kind: str, task: str, prepare: list[Table], live: Body | None) -> Spec:
     """The spec with every table that was not given filled in for this data."""
     arch = spec.arch if live else spec.arch or (images(data) if kind == "image" else tables(data, task))
-    train = spec.train or (train_images(data) if kind == "image" else train_tables(data))
+    train = spec.train or _unasked(train_images(data) if kind == "image" else train_tables(data), arch)
     return msgspec.structs.replace(
         spec,
         task=spec.task or {"method": task},
@@ -28,6 +29,13 @@ def complete(spec: Spec, data: Dataset, kind: str, task: str, prepare: list[Tabl
         compress=fitting(steps(kind), arch, train, live) if spec.compress is None else spec.compress,
         search={**search(data, kind, len(spec.goal.objectives)), **spec.search},
     )
+
+
+def _unasked(train: Table, arch: Table) -> Table:
+    """How networks are trained, but for what the only arch of a spec asks for itself."""
+    cls = find("arch", arch["method"]) if "method" in arch else None
+    own = cls().asks().get("train", {}) if cls is not None and issubclass(cls, Arch) else {}
+    return {name: value for name, value in train.items() if name not in own}
 
 
 def fitting(wanted: tuple[Table, ...], arch: Table, train: Table, live: Body | None) -> tuple[Table, ...]:

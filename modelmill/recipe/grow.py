@@ -101,20 +101,36 @@ def train(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) ->
     """Prepare, build and fit; yields progress and returns the trained model, not yet compressed."""
     picked = picked_spec(job, payload["settings"])
     trained = model = untrained(job, picked, data.train, payload["seed"])
-    table = dict(picked.train)
+    table = {**asked(job, picked, "train"), **picked.train}
     share = TRAIN_SHARE if any("seconds" in settings(step) for step in milling(picked)) else 1.0
     known = settings(find("train", table["method"]))
     table |= {"seconds": share * seconds} if seconds and "seconds" in known else {}
     table |= {"epochs": payload["epochs"]} if payload.get("epochs") and "epochs" in known else {}
     trainer = decode("train", table)
     if payload.get("gradients"):
-        steps = gradients(model, data, job.task, trainer, payload["seed"])
+        steps = gradients(model, data, taught(job, picked), trainer, payload["seed"])
     else:
-        steps = trainer(model, data, job.task, quality(job, data.valid), payload["seed"])
+        steps = trainer(model, data, taught(job, picked), quality(job, data.valid), payload["seed"])
     for progress in steps:
         yield replace(progress, result=None, values=_of_epoch(progress))
         trained = progress.result or trained
     return trained
+
+
+def asked(job: Job, picked: Spec, stage: str) -> dict[str, Any]:
+    """What the picked arch asks of a stage, as far as its method knows it; nothing where there are no classes."""
+    arch = decode("arch", picked.arch) if picked.arch else None
+    table = picked.train if stage == "train" else picked.task
+    if not isinstance(arch, Arch) or not job.signature.classes:
+        return {}
+    known = settings(find(stage, table["method"]))
+    return {name: value for name, value in arch.asks().get(stage, {}).items() if name in known}
+
+
+def taught(job: Job, picked: Spec) -> Task:
+    """The task of a run, with what the picked arch asks of it where the spec says nothing of that."""
+    wanted = asked(job, picked, "task")
+    return job.task.replace(**{name: value for name, value in wanted.items() if name not in picked.task})
 
 
 def _of_epoch(progress: Progress) -> Mapping[str, float]:
@@ -154,7 +170,7 @@ def mill(job: Job, payload: Mapping[str, Any], trained: Model, data: Splits, sec
         decode("compress", {**table, "seconds": seconds / sum(timed)} if seconds and limited else table)
         for table, limited in zip(picked.compress or (), timed, strict=True)
     ]
-    yield from chain.run(steps, trained, data, job.task, quality(job, data.valid), payload["seed"])
+    yield from chain.run(steps, trained, data, taught(job, picked), quality(job, data.valid), payload["seed"])
 
 
 def picked_spec(job: Job, picks: Mapping[str, Any]) -> Spec:
@@ -279,7 +295,9 @@ def further(model: Model) -> dict[str, bytes]:
         return {}
     from safetensors.torch import save
 
-    weights = {name: tensor.detach().contiguous() for name, tensor in model.body.value.state_dict().items()}
+    from modelmill.network.blocks import named_weights
+
+    weights = {name: tensor.detach().contiguous() for name, tensor in named_weights(model.body.value).items()}
     kept = {"arch": model.body.arch, "features": model.body.features}
     return {"body.safetensors": save(weights), "body.json": msgspec.json.encode(kept)}
 

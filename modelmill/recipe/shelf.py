@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from modelmill.errors import ModelError
 from modelmill.model import Model
 from modelmill.store.cache import Cache
 
@@ -31,6 +32,7 @@ class Shelf:
         """The model of that key, given the same model as it was before training; None where there is none."""
         from safetensors import SafetensorError, safe_open
 
+        from modelmill.network.blocks import fill
         from modelmill.network.mixture import like
 
         path = Cache(self.folder).find(key)
@@ -42,8 +44,8 @@ class Shelf:
                 weights = {name: file.get_tensor(name) for name in names}
                 history = msgspec.json.decode(file.metadata()["history"], type=tuple[str, ...])
             module = like(weights, lambda: copy.deepcopy(untrained.body.value), bool(untrained.signature.classes))
-            module.load_state_dict(weights)
-        except (OSError, SafetensorError, RuntimeError, KeyError, msgspec.DecodeError):
+            fill(module, weights)
+        except (OSError, SafetensorError, ModelError, KeyError, msgspec.DecodeError):
             return None
         body = replace(untrained.body, value=module.eval())
         return replace(untrained, parts=(replace(untrained.part, body=body),), history=history)
@@ -52,7 +54,9 @@ class Shelf:
         """Keep a trained network; where the disk is full it is not kept."""
         from safetensors.torch import save
 
-        weights = {name: value.detach().contiguous() for name, value in model.body.value.state_dict().items()}
+        from modelmill.network.blocks import named_weights
+
+        weights = {name: value.detach().contiguous() for name, value in named_weights(model.body.value).items()}
         written = save(weights, {"history": msgspec.json.encode(model.history).decode()})
         Cache(self.folder).put(key, written)
 

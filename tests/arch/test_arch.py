@@ -34,7 +34,7 @@ CLASSIFY = Signature("classify", (), (), ("a", "b", "c"))
 REGRESS = Signature("regress", (), ())
 ARCHS = [name for name in names("arch") if issubclass(find("arch", name), Arch)]
 """Those that start from nothing; heirs start from a model of the registry."""
-NETWORKS = {"mlp": (1, 8, 8), "cnn": (1, 8, 8), "cell": (1, 8, 8)}
+NETWORKS = dict.fromkeys(("mlp", "cnn", "cell", "darknet53", "darknet53_light"), (1, 8, 8))
 
 
 def weights(module: nn.Module) -> list[float]:
