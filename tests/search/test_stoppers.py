@@ -36,6 +36,9 @@ def course(losses: list[tuple[float, ...]], number: int = 0, end: Any = None, mi
     return Curve(number, tuple(at), tuple(rows), (misses,) * len(rows), ended=done, kept=done and not misses)
 
 
+PATIENT = Front(hope=1, startup=6, warmup=1)
+
+
 def line(loss: float, steps: int = 9, cost: float | None = None, **more: Any) -> Curve:
     point = (loss,) if cost is None else (loss, cost)
     return course([point] * steps, **more)
@@ -87,7 +90,7 @@ SIZES = (1.0, 10.0, 100.0)
 
 
 @pytest.mark.parametrize(
-    "stopper", [Halving(least=1, factor=2), Median(warmup=1, startup=3), Front(startup=3), Patience(points=3)]
+    "stopper", [Halving(least=1, factor=2), Median(warmup=1, startup=3), Front(startup=3, warmup=1), Patience(points=3)]
 )
 def test_a_small_weak_candidate_is_not_stopped_while_none_as_small_is_better(stopper: Stopper) -> None:
     others = [line(loss, cost=cost, end=(loss, cost)) for loss, cost in zip((0.3, 0.2, 0.1), SIZES, strict=True)] * 2
@@ -107,11 +110,19 @@ def test_what_misses_its_limits_stands_behind_what_keeps_them() -> None:
 
 def test_front_grants_the_gains_that_others_made() -> None:
     late = [course([(0.9,)] * 5, end=(0.2,)) for _ in range(6)]
-    assert not Front()(line(0.8, 5), late)
+    assert not PATIENT(line(0.8, 5), late)
     flat = [course([(0.3,)] * 5, end=(0.2,)) for _ in range(6)]
-    assert "would not reach the front" in Front()(line(0.8, 5), flat)
-    assert not Front()(line(0.8, 5), flat[:5]), "too few have finished"
-    assert Front().hoped((0.8,), (0, 5), flat) == (pytest.approx(0.7),)
+    assert "would not reach the front" in PATIENT(line(0.8, 5), flat)
+    assert not PATIENT(line(0.8, 5), flat[:5]), "too few have finished"
+    assert PATIENT.hoped((0.8,), (0, 5), flat) == (pytest.approx(0.7),)
+
+
+def test_front_grants_the_gain_of_few_or_of_most() -> None:
+    gains = [course([(0.5,)] * 5, end=(0.5 - gain,)) for gain in (0.0, 0.1, 0.2, 0.3, 0.4)]
+    assert Front(hope=0.5).hoped((0.6,), (0, 5), gains) == (pytest.approx(0.4),)
+    assert Front(hope=1).hoped((0.6,), (0, 5), gains) == (pytest.approx(0.2),)
+    assert not Front(hope=1)(line(0.45, 5), gains)
+    assert Front(hope=0.5)(line(0.45, 5), gains)
 
 
 def test_patience_gives_up_what_rests_behind_the_front_alone() -> None:

@@ -14,7 +14,7 @@ from modelmill.search.standing import At, Losses, beaten, ends, stood
 
 
 class Front(Stopper):
-    """Stop a trial that would not reach the front of the finished ones even if it gained as much as they did.
+    """Stop a trial that would not reach the front of the finished ones if it gained what such trials gain.
 
     What a trial may still hope for is what the finished trials gained from the same point on, those that stood next to
     it there. Costs are known before training, so that a small, weak candidate is let go on as long as none as small is
@@ -23,13 +23,13 @@ class Front(Stopper):
     Hope as a bound on what a curve may still gain: Swersky, Snoek, Adams (2014), https://arxiv.org/abs/1406.3896
     """
 
-    hope: Annotated[float, Meta(ge=0, le=1)] = 1.0
-    """Which gain of the others it may hope for: 1 is the largest, 0.5 what half of them did not exceed."""
-    startup: Annotated[int, Meta(ge=2)] = 6
+    hope: Annotated[float, Meta(ge=0, le=1)] = 0.3
+    """Which gain of the others it may hope for: 1 is the largest, 0.3 what three in ten of them did not exceed."""
+    startup: Annotated[int, Meta(ge=2)] = 3
     """Trials that must have finished before any is stopped."""
-    warmup: Annotated[int, Meta(ge=0)] = 1
+    warmup: Annotated[int, Meta(ge=0)] = 3
     """Points that every trial may pass."""
-    near: Annotated[int, Meta(ge=1)] = 32
+    near: Annotated[int, Meta(ge=1)] = 8
     """So many finished trials that stood nearest to it are looked at."""
 
     def __call__(self, curve: Curve, others: Sequence[Curve]) -> str:
@@ -43,7 +43,7 @@ class Front(Stopper):
         if hoped is None or not beaten(hoped, ends(others)):
             return ""
         said = ", ".join(f"{loss:.4g}" for loss in hoped)
-        return f"even with the gains that others made from there on ({said}) it would not reach the front"
+        return f"with what others gained from there on ({said}) it would not reach the front"
 
     def hoped(self, losses: Losses, at: At, others: Sequence[Curve]) -> Losses | None:
         """The losses that a trial may hope to end with; None where too few have finished."""
