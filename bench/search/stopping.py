@@ -178,9 +178,7 @@ def summary(rows: list[Mapping[str, Any]], arm: str) -> None:
 
     Means over seeds with bootstrap intervals, beside the same for that search itself at its half.
     """
-    print(
-        f"\n{arm}\n{'task':<15}{'seeds':>6}  {'stopping, half the CPU':<27}{'nothing stopped, half':<27}tried in that time"
-    )
+    print(f"\n{arm}\n{'task':<15}{'seeds':>6}  {'stopping, half the CPU':<27}{'nothing stopped, half':<27}tried")
     by = {(row["task"], row["seed"], row["arm"]): row for row in rows}
     random = np.random.default_rng(0)
     for task in TASKS:
