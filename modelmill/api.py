@@ -18,6 +18,7 @@ from modelmill.version import Version
 
 if TYPE_CHECKING:
     from modelmill.dataset import Dataset
+    from modelmill.mill import Options
     from modelmill.model import Body
     from modelmill.registry.registry import Registry
     from modelmill.store.home import Home
@@ -61,29 +62,129 @@ def build(
     settings: further keys: `target`, `task`, `workers`, `home`, `promote`, `test`, `group`, `time`, `sample_weight`.
     """
     from modelmill.mill import Options
-    from modelmill.mill import build as run
 
-    chosen = _settings(settings)
+    chosen = _known(settings, SETTINGS, "build")
     data = rows(source, chosen.get("sample_weight")) if isinstance(source, tuple) else None
     spec = _spec(source, {**(goal or {}), "budget": budget}, name, seed, chosen)
-    options = Options(promote=bool(chosen.get("promote")), data=data, body=body(model) if model is not None else None)
+    live = body(model) if model is not None else None
+    return _last(spec, home(chosen.get("home")), Options(promote=bool(chosen.get("promote")), data=data, body=live))
+
+
+def compress(
+    name: str,
+    data: Any = None,
+    *,
+    limit: Mapping[str, float] | None = None,
+    allow_loss: float | None = None,
+    budget: str = "60s",
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> Report:
+    """Search among recipes of compression, and publish a smaller or faster child of a version; its report.
+
+    Where nothing is smaller or faster within the allowed loss, the version stays, and the report is of that.
+
+    name: NAME, NAME@3 or NAME@alias.
+    data: a source, a pair (x, y) of arrays, or x alone; by default the rows that the version was made from. Without
+    the truth, quality is agreement with the version.
+    allow_loss: how much quality it may cost; 0.01 by default.
+
+    settings: further keys: `recipe` (a TOML file), `name`, `workers`, `home`, `promote`, `fresh`.
+    """
+    from modelmill.ask import compression
+    from modelmill.mill import Options
+
+    chosen = _known(settings, COMPRESSING, "compress")
+    place = home(chosen.get("home"))
+    live = rows_for(name, data, place) if data is not None and not isinstance(data, str | Path) else None
+    spec = compression(
+        name,
+        "" if live is not None or data is None else str(data),
+        recipe=chosen.get("recipe", ""),
+        called=str(chosen.get("name", "")),
+        goal={"limit": dict(limit or {}), "allow_loss": allow_loss, "budget": budget},
+        workers=int(chosen.get("workers") or 0),
+        seed=seed,
+    )
+    return _last(spec, place, Options(bool(chosen.get("promote")), bool(chosen.get("fresh")), data=live))
+
+
+COMPRESSING = ("recipe", "name", "workers", "home", "promote", "fresh")
+
+
+def _last(spec: Spec, place: Home, options: Options) -> Report:
+    """The report that a run ends with."""
+    from modelmill.mill import build as run
+
     report: Report | None = None
-    for step in run(spec, home(chosen.get("home")), options):
+    for step in run(spec, place, options):
         if isinstance(step, Report):
             report = step
     assert report is not None, "a run ends with a report or an error"
     return report
 
 
+def rows_for(name: str, data: Any, place: Home) -> Dataset:
+    """Rows for a version from arrays: x or columns by name, alone or in a pair with y.
+
+    Raises ContentError where they do not fit its inputs.
+    """
+    from dataclasses import replace
+
+    from modelmill.data.read import arrays_for
+    from modelmill.registry.registry import Registry
+
+    signature = Registry(place.database, place.blobs).find(name).signature
+    x, y = data if isinstance(data, tuple) else (data, None)
+    names = [field.name for field in signature.inputs]
+    columns = (
+        x
+        if isinstance(x, Mapping)
+        else {"x": x}
+        if len(names) == 1
+        else dict(zip(names, np.asarray(x).T, strict=False))
+    )
+    arrays = {key: np.asarray(values) for key, values in columns.items()} | ({} if y is None else {"y": np.asarray(y)})
+    return replace(arrays_for(signature, arrays, Path("arrays"), y is not None), origin="arrays in memory")
+
+
+def import_model(
+    path: str | Path,
+    name: str = "",
+    *,
+    settings: Mapping[str, Any] | None = None,
+    promote: bool = False,
+    place: Home | None = None,
+) -> Report:
+    """Take in a model from an ONNX file, with no training code, and publish it; the report of the version.
+
+    settings: of the importer (`modelmill methods importer`): `task`, `classes`, `output`, `target`, `example`,
+    `seconds`, `memory_mb`. Raises ModelError for a file that is refused, with what is wrong.
+    """
+    from modelmill.method import decode
+    from modelmill.recipe.outside import name_for, publish, take
+    from modelmill.registry.reference import check_name
+    from modelmill.registry.registry import Registry
+
+    given = dict(settings or {})
+    if given.get("task"):
+        decode("task", {"method": given["task"]}, "import: task")
+    importer = decode("importer", {"method": "onnx", **given}, "import")
+    name = name or name_for(Path(path))
+    check_name(name)
+    place = place or home()
+    return publish(take(path, importer), name, Registry(place.database, place.blobs), importer, promote)
+
+
 SETTINGS = ("target", "task", "workers", "home", "promote", "test", "group", "time", "sample_weight")
 
 
-def _settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+def _known(settings: Mapping[str, Any] | None, names: Sequence[str], verb: str) -> dict[str, Any]:
     from modelmill.errors import UnknownName
 
     for key in settings or {}:
-        if key not in SETTINGS:
-            raise UnknownName.among("build", "setting", key, SETTINGS)
+        if key not in names:
+            raise UnknownName.among(verb, "setting", key, names)
     return dict(settings or {})
 
 

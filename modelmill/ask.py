@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from modelmill.spec import Spec, read
+from modelmill.errors import SpecError
+from modelmill.spec import Spec, read, tables_of
 
 
 def request(
@@ -49,3 +50,50 @@ def request(
             "task": {"method": task} if task else {},
         }
     )
+
+
+def compression(
+    name: str,
+    data: str = "",
+    *,
+    recipe: str | Path = "",
+    called: str = "",
+    goal: Mapping[str, Any] | None = None,
+    workers: int = 0,
+    seed: int = 0,
+) -> Spec:
+    """The spec for compressing a version with its own rows, or with those of a source.
+
+    recipe: a TOML file with steps as `[[compress]]`, and with `[search]` where that is to be said.
+    Raises SourceError for a file that is not there, SpecError for a recipe that says anything else.
+    """
+    from modelmill.data.source import guess
+
+    given: dict[str, Any] = {}
+    if recipe:
+        steps = read({"data": {}, **_tables(Path(recipe))})
+        given = {"compress": msgspec.to_builtins(steps.compress), "search": steps.search}
+    wanted = {key: value for key, value in (goal or {}).items() if value or (key == "allow_loss" and value is not None)}
+    return read(
+        {
+            "base": name,
+            "name": called,
+            "data": guess(data) if data else {},
+            "goal": wanted,
+            "seed": seed,
+            "workers": workers or os.cpu_count() or 1,
+            **given,
+        }
+    )
+
+
+def _tables(path: Path) -> dict[str, Any]:
+    """The tables of a recipe. Raises SpecError for one that is none of a recipe's."""
+    tables = tables_of(path)
+    for key in tables:
+        if key not in ("compress", "search"):
+            said = f"[{key}] is no table of a recipe"
+            raise SpecError(str(path), said, "A recipe holds [[compress]] and [search]; say the rest by flags.")
+    if not tables.get("compress"):
+        raise SpecError(str(path), "it holds no steps", "Write a table [[compress]] for each.")
+    return tables

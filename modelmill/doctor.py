@@ -11,8 +11,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
-INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp")
-"""The processor's instructions that decide how fast integers and floats are."""
+from modelmill.runtime.processor import exact_sums, instructions
 
 
 def examine(home: Path) -> dict[str, Any]:
@@ -22,7 +21,7 @@ def examine(home: Path) -> dict[str, Any]:
     have = instructions()
     installed, missing = _packages()
     problems = [f"{name} is not installed: pip install 'modelmill[{extra}]'" for name, extra in missing.items()]
-    if not {"avx512_vnni", "avx_vnni", "asimddp"} & set(have):
+    if not exact_sums(have):
         problems.append("no integer dot product (VNNI): int8 models are smaller here, and seldom faster")
     if sys.platform != "linux":
         problems.append("not Linux: one worker, and no memory lease while measuring")
@@ -39,21 +38,6 @@ def examine(home: Path) -> dict[str, Any]:
         "installed": installed,
         "missing": problems,
     }
-
-
-def instructions(flags: str | None = None) -> list[str]:
-    """The instructions among INSTRUCTIONS that the processor has.
-
-    >>> instructions("flags : fpu avx2 avx512_vnni")
-    ['avx2', 'avx512_vnni']
-    """
-    if flags is None:
-        try:
-            flags = Path("/proc/cpuinfo").read_text("utf-8")
-        except OSError:
-            flags = ""
-    words = set(flags.split())
-    return [name for name in INSTRUCTIONS if name in words]
 
 
 def _packages() -> tuple[dict[str, str], dict[str, str]]:

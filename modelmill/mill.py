@@ -19,17 +19,18 @@ import msgspec
 
 from modelmill.errors import GoalError, MissingExtra, WorkError
 from modelmill.finding import Finding
-from modelmill.method import find
 from modelmill.report import Report
-from modelmill.spec import COSTS, Budget, Goal, Spec, as_table, as_toml, check, read, space
+from modelmill.spec import Budget, Goal, Spec, as_table, as_toml, check, read
 from modelmill.trial import Progress, Trial
 
 if TYPE_CHECKING:
     from modelmill.dataset import Dataset
     from modelmill.execute.local import Pool
-    from modelmill.model import Body, Kind
+    from modelmill.model import Body
     from modelmill.recipe.look import Look
     from modelmill.recipe.make import Made
+    from modelmill.recipe.timing import Stopwatch
+    from modelmill.registry.registry import Registry
     from modelmill.search.ledger.ledger import Ledger
     from modelmill.store.home import Home
 
@@ -39,8 +40,8 @@ FINAL_SHARE = 0.3
 MEASURE_S = 4.0
 """What measuring, reporting and publishing take of it."""
 
-LEAST_S = 0.5
-"""What making the winner gets, however late it is."""
+TRAINED = "trained"
+"""The folder of a run that holds what it trained, as long as it runs."""
 
 BEST = "the best so far"
 """The last note of a trial that has just become the best."""
@@ -64,11 +65,6 @@ class Options:
     data: Dataset | None = None
     body: Body | None = None
 
-    @property
-    def kind(self) -> Kind | None:
-        """What kind of body was given, where one was."""
-        return self.body.kind if self.body else None
-
 
 def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options()) -> Iterator[Step]:
     """Search, make, measure and publish the model that a spec asks for.
@@ -77,38 +73,53 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
     limits when the budget ends.
     """
     from modelmill.execute.preload import context
-    from modelmill.recipe.bases import bases, named
+    from modelmill.recipe.bases import named
     from modelmill.recipe.folds import Plan
-    from modelmill.recipe.look import located, look
+    from modelmill.recipe.look import located
     from modelmill.registry.reference import check_name
     from modelmill.registry.registry import Registry
 
     started = time.monotonic()
     need()
     spec = located(spec if isinstance(spec, Spec) else read(spec))
-    check(spec, options.kind)
+    if not spec.base:
+        check(spec, options.body.kind if options.body else None)
     Plan.of(spec.search)
-    spec = msgspec.structs.replace(spec, name=spec.name or str(spec.data.get("name") or "model"))
-    check_name(spec.name)
-    context(PRELOAD)
     registry = Registry(home.database, home.blobs)
     spec = named(spec, registry)
-    seen = look(spec, options.body, options.data, bases(spec, registry))
+    called = spec.base.partition("@")[0] or str(spec.data.get("name") or "model")
+    spec = msgspec.structs.replace(spec, name=spec.name or called)
+    check_name(spec.name)
+    context(PRELOAD)
+    seen = looked(spec, registry, options)
     if options.key not in ("", key_of(seen)):
         raise changed(options.key)
     yield from seen.findings
     folder = run_folder(seen, home)
     (folder / "spec.toml").write_text(as_toml(seen.job.spec), "utf-8")
-    with closing(pool(seen, folder / "trained")) as workers:
+    with closing(pool(seen, home)) as workers:
         ledger, trials = yield from searched(seen, workers, home, options, started)
         try:
-            made = yield from finished(seen, workers, home, trials, started)
-            yield from published(seen, made, trials, home, options, started)
+            if seen.job.base:
+                yield from grown_up(seen, home, trials, options, started)
+            else:
+                made = yield from finished(seen, workers, home, trials, started)
+                yield from published(seen, made, trials, home, options, started)
         except GoalError:
             ledger.close("finished")
             raise
     ledger.close("finished")
-    shutil.rmtree(folder / "trained", ignore_errors=True)
+    shutil.rmtree(folder / TRAINED, ignore_errors=True)
+
+
+def looked(spec: Spec, registry: Registry, options: Options) -> Look:
+    """What the run is about: rows and what is to be made of them, or a version that is to be compressed."""
+    from modelmill.recipe import look, parent
+    from modelmill.recipe.bases import bases, others
+
+    if spec.base:
+        return parent.look(spec, registry, options.data)
+    return look.look(spec, options.body, options.data, bases(spec, registry), others(spec, registry))
 
 
 def changed(key: str) -> WorkError:
@@ -140,23 +151,25 @@ def key_of(seen: Look) -> str:
     return "sha256:" + hashlib.sha256((digest_of(seen.job.spec) + seen.job.splits.digest).encode()).hexdigest()
 
 
-def pool(seen: Look, shelf: Path) -> Pool:
-    """Worker processes that make candidates; each is set up with the data once.
-
-    shelf: a folder in which they keep what they trained.
-    """
+def pool(seen: Look, home: Home) -> Pool:
+    """Worker processes that make candidates; each is set up with the data once."""
     import psutil
 
+    from modelmill.compress.finished import Finished
     from modelmill.execute.local import Pool
+    from modelmill.recipe.account import tools
     from modelmill.recipe.shelf import Shelf
     from modelmill.recipe.worker import worker
+    from modelmill.store.cache import Cache
 
     spec = seen.job.spec
     share_mb = 0.5 * psutil.virtual_memory().total / 1e6 / max(1, spec.workers)
+    shelf = Shelf(run_folder(seen, home) / TRAINED)
+    finished = Finished(Cache(home.steps), msgspec.json.encode(tools()).decode())
     return Pool(
         spec.workers,
         worker,
-        replace(seen.job, shelf=Shelf(shelf)),
+        replace(seen.job, shelf=shelf, finished=finished, blobs=home.blobs),
         preload=PRELOAD,
         time_limit_s=float(spec.search.get("trial_seconds", 0)) or time_limit(spec),
         memory_limit_mb=float(spec.search.get("trial_memory_mb", 0)) or share_mb,
@@ -172,12 +185,11 @@ def searched(
     seen: Look, workers: Pool, home: Home, options: Options, started: float
 ) -> Generator[Step, None, tuple[Ledger, list[Trial]]]:
     """Search; yields trials and returns them all, with the ledger that they are in."""
-    from modelmill.method import decode
-    from modelmill.recipe.grow import same
     from modelmill.recipe.make import tolerance
+    from modelmill.recipe.studies import judged, study
     from modelmill.search.ledger.ledger import Ledger
     from modelmill.search.pareto import best
-    from modelmill.search.search import Study, search
+    from modelmill.search.search import search
 
     spec = seen.job.spec
     budget = Budget.parse(spec.goal.budget)
@@ -186,27 +198,20 @@ def searched(
     )
     if resumed:
         yield Progress(0, 0, note="An unfinished run of this spec on these data goes on; --fresh would start anew.")
-    left = None if budget.seconds is None else (budget.seconds * (1 - FINAL_SHARE)) - (time.monotonic() - started)
-    study = Study(
-        walk=space(spec, options.kind),
-        goal=spec.goal,
-        sampler=decode("sampler", spec.search["sampler"]),
-        stopper=decode("stopper", spec.search["stopper"]) if spec.search.get("stopper") else None,
-        generator=decode("generator", spec.search["generator"]) if spec.search.get("generator") else None,
-        same=lambda picks: same(seen.job, picks),
-        seed=spec.seed,
-        budget=budget if left is None else Budget(seconds=max(1e-3, left)),
-        first=openings(spec),
-        grace_s=0.0 if budget.seconds is None else FINAL_SHARE * budget.seconds,
-    )
     if options.finish:
         return ledger, ledger.trials()
+    watch = stopwatch(seen, home, options.fresh)
+    left = budget
+    if budget.seconds is not None:
+        used = time.monotonic() - started
+        left = Budget(seconds=max(1e-3, budget.seconds * (1 - final_share(seen)) - used))
+    found = study(seen, left, FINAL_SHARE * (budget.seconds or 0.0))
     trials: dict[int, Trial] = {}
     champion: Trial | None = None
-    for trial in search(study, workers, lambda result: judged(seen, result), home.blobs.put, ledger):
+    for trial in search(found, workers, lambda result: judged(seen, watch, result), home.blobs.put, ledger):
         trials[trial.number] = trial
         known = list(trials.values())
-        leader = best(known, spec.goal, tolerance(known, spec.goal)) if trial.state == "done" else champion
+        leader = best(known, seen.goal, tolerance(known, seen.goal)) if trial.state == "done" else champion
         if trial == leader != champion:
             yield msgspec.structs.replace(trial, notes=(*trial.notes, BEST))
         else:
@@ -215,29 +220,16 @@ def searched(
     return ledger, sorted(trials.values(), key=lambda trial: trial.number)
 
 
-def judged(seen: Look, result: Mapping[str, Any]) -> Mapping[str, float]:
-    """The costs of a candidate, measured while the workers pause."""
-    from modelmill.evaluate.judge import measure
-
-    wanted = ["latency_ms", "latency_p99_ms", "size_bytes", *limited(seen.job.spec)]
-    return measure([result["artifact"]], seen.job.splits.valid, list(dict.fromkeys(wanted)), quick=True)[0]
+def final_share(seen: Look) -> float:
+    """The part of a budget in seconds that is kept: a child is as it was searched, and only measured."""
+    return FINAL_SHARE / 3 if seen.job.base else FINAL_SHARE
 
 
-def limited(spec: Spec) -> list[str]:
-    """The costs that a goal names, beside those that are always measured."""
-    named = [*spec.goal.limit, *(name for name, _ in spec.goal.objectives)]
-    return [name for name in named if name in COSTS]
+def stopwatch(seen: Look, home: Home, fresh: bool = False) -> Stopwatch:
+    """Times steps of compression, and remembers what it measured as long as the run's folder is there."""
+    from modelmill.recipe.timing import Stopwatch
 
-
-def openings(spec: Spec) -> list[dict[str, Any]]:
-    """The first trials: every body with its defaults, so that a short budget has tried them all.
-
-    None where a sampler goes through the space cell by cell, or a generator draws the architecture.
-    """
-    if spec.search.get("generator") or find("sampler", spec.search["sampler"]["method"]).exact:
-        return []
-    options = spec.arch.get("any", [])
-    return [{"arch": option["method"]} for option in options] if len(options) > 1 else [{}]
+    return Stopwatch(seen.job.splits.valid, home.blobs, run_folder(seen, home) / "timings.json", fresh)
 
 
 def finished(
@@ -254,11 +246,12 @@ def finished(
     if not order:
         raise missed(trials, spec.goal)
     budget = Budget.parse(spec.goal.budget).seconds
+    deadline = None if budget is None else started + budget - MEASURE_S
+    watch = stopwatch(seen, home)
     made: Made | None = None
-    for trial in order[:3]:
+    for trial in order:
         yield Progress(0, 0, note=f"Making #{trial.number} anew on training and validation rows, and measuring it")
-        left = None if budget is None else max(LEAST_S, budget - (time.monotonic() - started) - MEASURE_S)
-        made = remade(seen.job, workers, home.blobs, trial, left)
+        made = remade(seen.job, workers, home.blobs, trial, deadline, watch)
         if made.keeps:
             return made
     assert made is not None, "at least one trial was made"
@@ -279,6 +272,20 @@ def missed(trials: Sequence[Trial], goal: Goal) -> GoalError:
         f"nothing keeps the limits; the nearest, #{trial.number}, misses {words}",
         "Loosen them, or give more time.",
     )
+
+
+def grown_up(seen: Look, home: Home, trials: Sequence[Trial], options: Options, started: float) -> Iterator[Step]:
+    """Publish the best child of a version, or say that nothing is better than the version itself; the report last."""
+    from modelmill.recipe.account import stays
+    from modelmill.recipe.child import chosen
+    from modelmill.registry.registry import Registry
+
+    found = yield from chosen(seen, home.blobs, trials, missed(trials, seen.goal))
+    if not found.stays:
+        yield from published(seen, found.made, trials, home, options, started)
+        return
+    registry = Registry(home.database, home.blobs)
+    yield written(seen, home, stays(seen, registry, found.made, trials, time.monotonic() - started))
 
 
 def published(
@@ -314,9 +321,15 @@ def published(
         notes=decision.words,
     )
     registry.sweep()
-    final = numbered(version.number, decision.live)
+    yield written(seen, home, numbered(version.number, decision.live))
+
+
+def written(seen: Look, home: Home, report: Report) -> Report:
+    """The report, which now lies in the run's folder too."""
+    from modelmill.evaluate.page import page
+
     folder = run_folder(seen, home)
-    final.details["page"] = str(folder / "report.html")
-    (folder / "report.html").write_text(page(final), "utf-8")
-    (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(final), indent=2))
-    yield final
+    report.details["page"] = str(folder / "report.html")
+    (folder / "report.html").write_text(page(report), "utf-8")
+    (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    return report

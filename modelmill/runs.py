@@ -34,7 +34,8 @@ def resume(home: Home, called: str) -> Iterator[Step]:
     later = [other.study.id for other in runs(home.database) if other.key == run.key and other.study.id > run.study.id]
     if later:
         raise WorkError(where, f"run {later[0]} of the same spec was begun after it", f"Resume run {later[0]}.")
-    if "method" not in run.study.spec.get("data", {}) or "arch" not in run.study.spec:
+    spec = run.study.spec
+    if not spec.get("base") and ("method" not in spec.get("data", {}) or "arch" not in spec):
         hint = "Make the same call again: it goes on where the run was."
         raise WorkError(where, "it was begun from Python with data or a model that live there", hint)
     yield from build(read(run.study.spec), home, Options(key=run.key))
@@ -90,8 +91,8 @@ def print_summary(found: Summary) -> None:
         f"The search itself took {costs['pick_s']:.2f} s of processor for suggesting, at most "
         f"{costs['slowest_pick_s']:.2f} s for one; the trials took {costs['trials_s']:.0f} s."
     )
-    for said in found.chains:
-        page.print(f"{said[:1].upper()}{said[1:]}.")
+    for sentence in found.chains:
+        page.print(f"{sentence[:1].upper()}{sentence[1:]}.")
     page.print(_trials("The last trials", found.last, study.goal))
     if found.run.unfinished:
         page.print(f"It goes on with: modelmill search resume {study.id}")
@@ -102,7 +103,8 @@ def _others(found: Summary) -> list[Trial]:
 
 
 def _trials(title: str, trials: Sequence[Trial], goal: Any) -> Any:
-    from modelmill.tables import cost, summary, table_of
+    from modelmill.lines import summary
+    from modelmill.tables import cost, table_of
 
     asked = dict.fromkeys([*(name for name, _ in goal.objectives), *goal.limit])
     named = [*asked, *({"size_bytes"} if "size_kb" not in asked else ())]

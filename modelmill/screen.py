@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from modelmill.finding import Finding
+from modelmill.lines import bar, figures, sparkline, summary, trial_line
 from modelmill.report import Report
 from modelmill.spec import Budget, Goal
-from modelmill.tables import bar, figures, sparkline, summary, trial_line
 from modelmill.trial import Progress, Trial
 
 if TYPE_CHECKING:

@@ -42,6 +42,12 @@ FAMILIES = ("arch", "prepare", "train", "compress", "augment")
 NESTED = ("augment",)
 """Settings of a method that are lists of tables of the family of that name."""
 
+INSIST = "insist"
+"""What a step of compression is taken by that breaks the promise: whatever it costs."""
+
+FLAGS = ("optional", INSIST)
+"""What the table of a step says to the recipe, not to the method."""
+
 FLOORS = frozenset({"throughput_rps"})
 """Costs of which more is better: a limit on them is a floor."""
 
@@ -112,7 +118,7 @@ def read(source: str | Path | Mapping[str, Any]) -> Spec:
     Raises SourceError where the file cannot be read, SpecError with the line where it is not TOML, UnknownName for a
     table or key that does not exist, OutOfBounds for a value of another type.
     """
-    tables = source if isinstance(source, Mapping) else _toml(Path(source))
+    tables = source if isinstance(source, Mapping) else tables_of(Path(source))
     for key in tables:
         if key not in Spec.__struct_fields__:
             raise UnknownName.among("spec", "table", str(key), Spec.__struct_fields__)
@@ -129,7 +135,8 @@ def read(source: str | Path | Mapping[str, Any]) -> Spec:
         raise OutOfBounds("spec", str(error), "See the page on specs.") from None
 
 
-def _toml(path: Path) -> Table:
+def tables_of(path: Path) -> Table:
+    """The tables of a TOML file. Raises SourceError where it cannot be read, SpecError where it is not TOML."""
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -381,7 +388,7 @@ def _check_table(key: str, table: Table, where: str) -> None:
     if "method" not in table:
         raise SpecError(where, "the table names no method", f"Known: {', '.join(names(key))}.")
     cls = find(key, str(table["method"]), where)
-    given = {name: value for name, value in table.items() if name not in ("method", "optional")}
+    given = {name: value for name, value in table.items() if name not in ("method", *FLAGS)}
     check_names(cls, given, where)
     for name, value in given.items():
         for end in _ends(value):

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelmill.finding import Finding
+from modelmill.lines import summary
 from modelmill.report import Limit, Report, Value
-from modelmill.trial import Trial
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -22,6 +22,7 @@ UNITS: dict[str, tuple[str, float, str]] = {
     "throughput_rps": ("throughput, 32 at a time", 1, "{:,.0f} rows/s"),
     "size_bytes": ("size", 1e-3, "{:,.1f} kB"),
     "size_kb": ("size", 1, "{:,.1f} kB"),
+    "stored_bytes": ("size in the store", 1e-3, "{:,.1f} kB"),
     "memory_mb": ("memory", 1, "{:.1f} MB"),
     "energy_mj": ("energy a row", 1, "{:.3f} mJ"),
     "macs": ("multiply-adds", 1, "{:,.0f}"),
@@ -47,6 +48,8 @@ def tables(report: Report) -> Iterator[RenderableType]:
 
     yield Text()
     yield _tried(report)
+    if report.details.get("steps"):
+        yield _milled(report)
     yield _won(report)
     if report.limits:
         yield _limits(report.limits)
@@ -107,9 +110,11 @@ def _count_words(report: Report) -> str:
 
 
 def _won(report: Report) -> Table:
-    table = table_of(
-        f"{report.name}@{report.version} on test rows that no search saw", ["", "milled", "uncompressed", "ratio"]
-    )
+    itself = str(report.details.get("base") or "uncompressed")
+    stays = report.details.get("stays")
+    made = "as it is" if stays else "milled"
+    title = f"{itself if stays else f'{report.name}@{report.version}'} on test rows that no search saw"
+    table = table_of(title, ["", made, itself, "ratio"])
     for name, value in report.metrics.items():
         spread = f" ({value.interval[0]:.3f} to {value.interval[1]:.3f})" if value.interval else ""
         plain = report.baseline.metrics.get(name)
@@ -119,6 +124,19 @@ def _won(report: Report) -> Table:
         ratio = f"{before / figure:.2f}x" if figure and before else ""
         note = " (modelled)" if name == "energy_mj" and report.details.get("energy_modelled", True) else ""
         table.add_row(UNITS.get(name, (name,))[0] + note, cost(name, figure), cost(name, before), ratio)
+    return table
+
+
+def _milled(report: Report) -> Table:
+    """What became of every step of compression."""
+    from modelmill.evaluate.steps import steps
+
+    table = table_of("How it was compressed", ["step", "kB", "time of a row", "quality", "", "why"])
+    table.columns[-2].justify = table.columns[-1].justify = "left"
+    for row in steps(report.details):
+        verdict = f"[green]{row['verdict']}[/]" if row["verdict"] == "kept" else f"[yellow]{row['verdict']}[/]"
+        why = " ".join([row["why"], "(from an earlier run)" if row["reused"] else ""]).strip()
+        table.add_row(row["step"], row["size"], row["time"], row["quality"], verdict, why)
     return table
 
 
@@ -140,9 +158,21 @@ def _words(report: Report) -> Iterator[str]:
         yield "\n[bold]Why the runners-up lost[/]"
     for loser in losers[:4]:
         yield f"  #{loser['trial']}: {escape(loser['why'])}"
-    yield f"\n[bold]{report.name}@{report.version}[/] is published; {report.details.get('live_why', '')}."
+    yield from _placed(report)
+    if report.details.get("stays"):
+        yield f"\nNothing is published: {report.details['live_why']}."
+    else:
+        yield f"\n[bold]{report.name}@{report.version}[/] is published; {report.details.get('live_why', '')}."
     if report.details.get("page"):
         yield f"The report: {report.details['page']}"
+
+
+def _placed(report: Report) -> Iterator[str]:
+    """How a child stands beside its parent, and on which machines figures hold."""
+    from modelmill.evaluate.steps import beside, places
+
+    said = [*beside(report.details), places(report.details, next(iter(report.metrics), "quality"))]
+    yield "\n".join(["", *(f"  {line}" for line in said if line)])
 
 
 def card_tables(card: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -209,86 +239,3 @@ def drift_table(name: str, findings: Sequence[Finding]) -> Table:
             style="yellow" if finding.severity == "warning" else None,
         )
     return table
-
-
-def trial_line(trial: Trial, *, better: bool = False) -> str:
-    """One trial in one line: its number, state, figures and settings."""
-    from rich.markup import escape
-
-    mark = (
-        "[green]★[/]" if better else {"done": " ", "stopped": "◦", "refused": "–", "failed": "[red]✗[/]"}[trial.state]
-    )
-    if trial.state in ("failed", "refused"):
-        reason = escape(trial.error.partition("\n")[0][:100])
-        what = f"[dim]{trial.state}: {reason}[/]"
-    elif trial.state == "stopped":
-        what = f"[dim]{escape(_stopped(trial))}[/]"
-    else:
-        what = "  ".join(figures(trial))
-    return f"{mark} #{trial.number:<3} {what}  [dim]{summary(trial.settings)}[/]"
-
-
-def _stopped(trial: Trial) -> str:
-    """Why a trial was stopped, as its last note says."""
-    note = trial.notes[-1] if trial.notes else "early"
-    return note if note.startswith("stopped") else f"stopped: {note}"
-
-
-def sparkline(values: Sequence[float], width: int = 32) -> str:
-    """Rising or falling values as a line of blocks; of more than `width` the later ones of equal stretches.
-
-    >>> sparkline([0, 1, 2, 7])
-    '▁▂▃█'
-    >>> sparkline([3, 3])
-    '▁▁'
-    """
-    blocks = "▁▂▃▄▅▆▇█"
-    if len(values) > width:
-        values = [values[(i + 1) * len(values) // width - 1] for i in range(width)]
-    low, high = min(values, default=0.0), max(values, default=0.0)
-    reach = (high - low) or 1.0
-    return "".join(blocks[round((value - low) / reach * (len(blocks) - 1))] for value in values)
-
-
-def bar(share: float, width: int = 24) -> str:
-    """A part of a whole as a bar.
-
-    >>> bar(0.5, 4)
-    '━━──'
-    """
-    full = round(min(max(share, 0.0), 1.0) * width)
-    return "━" * full + "─" * (width - full)
-
-
-def figures(trial: Trial) -> list[str]:
-    """The figures of a trial that a person looks at first."""
-    name, value = next(iter(trial.metrics.items()), ("", float("nan")))
-    found = [f"{name} [bold]{value:.4f}[/]"] if name else []
-    if "latency_ms" in trial.costs:
-        found.append(f"{trial.costs['latency_ms']:.3f} ms")
-    if "size_bytes" in trial.costs:
-        found.append(f"{trial.costs['size_bytes'] / 1000:.1f} kB")
-    return found
-
-
-def summary(settings: Mapping[str, Any], most: int = 6) -> str:
-    """Settings in a few words: the last parts of their names.
-
-    >>> summary({"arch": "mlp", "arch.mlp.width": 32, "compress.quantize.static": True})
-    'mlp width=32 +static'
-    >>> summary({"arch.operations.1": "conv3"})
-    'operations.1=conv3'
-    """
-    words = []
-    for name, value in settings.items():
-        *_, before, last = ["", *name.split(".")]
-        last = f"{before}.{last}" if last.isdigit() else last
-        if value is True:
-            words.append(f"+{last}")
-        elif value is False:
-            continue
-        elif name == last:
-            words.append(str(value))
-        else:
-            words.append(f"{last}={value:.3g}" if isinstance(value, float) else f"{last}={value}")
-    return " ".join(words[:most]) + (" …" if len(words) > most else "")

@@ -41,6 +41,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """Time of a row after to that before, in turns: the median and the ends of its 95 % interval."""
     graphs: tuple[str, str] | None = None
     """Digests of the graphs before and after, where they were kept to be timed."""
+    insisted: bool = False
+    """Whether it is taken whatever it costs."""
     reused: bool = False
     """Whether the step was not run, since an earlier run had kept what comes out of it."""
 

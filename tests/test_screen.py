@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 from msgspec.structs import replace
 
+from modelmill.lines import sparkline, trial_line
 from modelmill.mill import BEST
 from modelmill.screen import Screen
 from modelmill.spec import Goal
-from modelmill.tables import sparkline, trial_line
 from modelmill.trial import Point, Trial
 
 GOAL = Goal(maximize=("accuracy",), minimize=("latency_ms",), budget="40 trials")

@@ -176,8 +176,8 @@ def joint(cell: Cell, seed: int) -> None:
 def play(cell: Cell, job: Any, seed: int, until: float, stopper: Any = None, sampler: Any = None) -> list[Any]:
     """A search of a job; the trials that were done."""
     from modelmill.method import decode
-    from modelmill.mill import openings
     from modelmill.recipe.grow import same
+    from modelmill.recipe.studies import openings
     from modelmill.recipe.worker import worker
     from modelmill.search.ledger.ledger import Ledger
     from modelmill.search.search import Study, search

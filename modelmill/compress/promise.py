@@ -54,9 +54,10 @@ class Promise:
     """What steps gave in earlier runs."""
 
     def stand(self, model: Model, task: Task, judge: Judge) -> Stand:
-        """How a model stands. The graph is judged, since it is what will be served."""
+        """How a model stands. Its graph is judged, which is what will be served; and only where a loss is counted."""
         graph = export(model, task)
-        return Stand(model, graph, judge(model.with_body(graph, "graph", "")))
+        counted = self.allow_loss is not None
+        return Stand(model, graph, judge(model.with_body(graph, "graph", "")) if counted else math.nan)
 
     def least(self, start: Stand) -> float:
         """The quality that every step must leave, as the judge tells it; NaN where any is enough."""
@@ -73,18 +74,17 @@ class Promise:
             kept=True,
             size_bytes=(len(before.graph), len(after.graph)),
             quality=self._told(before, after),
+            insisted=place in self.insisted,
         )
         if before.graph == after.graph:
             return replace(found, why="it changes nothing")
-        if place not in self.insisted:
+        if not found.insisted:
             if len(after.graph) > len(before.graph):
                 why = f"it makes the file larger: {len(before.graph):,} to {len(after.graph):,} bytes"
                 return replace(found, kept=False, why=why)
             if after.quality < enough - ROUNDING:
                 why = f"{self.metric} {abs(after.quality):.4f}, and {abs(enough):.4f} is the least that is allowed"
                 return replace(found, kept=False, why=why.replace("least", "most") if after.quality < 0 else why)
-        else:
-            found = replace(found, why="it is taken whatever it costs (insist)")
         digests = (self.keep(before.graph), self.keep(after.graph)) if self.keep else None
         return replace(found, graphs=digests)
 

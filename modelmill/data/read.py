@@ -163,7 +163,11 @@ def _target(signature: Signature, rows: Rows) -> Array:
 
 
 def _from_arrays(signature: Signature, path: Path, source: str, labeled: bool) -> Dataset:
-    arrays = _idx(path, labeled) if source == "idx" else read_arrays(path)
+    return arrays_for(signature, _idx(path, labeled) if source == "idx" else read_arrays(path), path, labeled)
+
+
+def arrays_for(signature: Signature, arrays: Mapping[str, Array], path: Path, labeled: bool = False) -> Dataset:
+    """Rows for a model from arrays by the names of its inputs, or x, and y with `labeled`; `path` is for errors."""
     held = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
     columns = {}
     for field in signature.inputs:

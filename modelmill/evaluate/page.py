@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from modelmill.evaluate import learned, mattered, sections, spent, tried
+from modelmill.evaluate import learned, mattered, sections, spent, steps, tried
 from modelmill.evaluate.story import Story, story
 from modelmill.evaluate.words import duration, figure, words
 from modelmill.finding import Finding
@@ -65,6 +65,10 @@ def view(report: Report) -> dict[str, Any]:
         "duration": duration(report.seconds),
         "lineage": _lineage(report),
         "spec": _toml(report.spec),
+        "plain": details.get("base") or "uncompressed",
+        "steps": steps.steps(details),
+        "beside": steps.beside(details),
+        "places": steps.places(details, told.metric),
         **searched(told, details),
     }
 

@@ -21,6 +21,7 @@ from modelmill.registry.registry import Registry
 from modelmill.report import Baseline, Counts, Data, Lineage, Report
 from modelmill.spec import Goal, as_table
 from modelmill.trial import Trial
+from modelmill.version import LIVE
 
 TOOLS = ("modelmill", "numpy", "onnxruntime", "onnx", "torch", "scikit-learn", "optuna")
 
@@ -53,7 +54,7 @@ def report(seen: Look, made: Made, trials: Sequence[Trial], seconds: float, pare
         costs=_reported(made.costs),
         baseline=Baseline(made.plain_metrics, _reported(made.plain_costs)),
         limits=made.limits,
-        pareto=_pareto(job.spec.goal, trials),
+        pareto=_pareto(seen.goal, trials),
         trials=_counts(trials),
         seconds=round(seconds, 3),
         spec=as_table(job.spec),
@@ -61,11 +62,21 @@ def report(seen: Look, made: Made, trials: Sequence[Trial], seconds: float, pare
             model=digest(made.artifact),
             data=job.splits.digest,
             spec=digest_of(job.spec),
-            parent=parent,
+            parent=job.base.reference if job.base else parent,
             tools=tools(),
         ),
         details=_details(seen, made, trials),
     )
+
+
+def stays(seen: Look, registry: Registry, made: Made, trials: Sequence[Trial], seconds: float) -> Report:
+    """The account of a run after which a version stays as it is: nothing was better than it."""
+    assert seen.job.base is not None, "only a version that is compressed can stay"
+    version = registry.find(seen.job.base.reference)
+    found = report(seen, made, trials, seconds, version.lineage.parent)
+    found.details["stays"] = True
+    found.details["live_why"] = "no candidate was smaller or faster and within the allowed loss"
+    return msgspec.structs.replace(found, version=version.number, live=LIVE in version.aliases, lineage=version.lineage)
 
 
 def sketch(seen: Look, made: Made) -> bytes:
@@ -137,7 +148,8 @@ def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
         "trials": msgspec.to_builtins(list(trials)),
         "winner": made.trial.number,
         "notes": list(made.notes),
-        **_searched(trials, job.spec.goal, name),
+        **_searched(trials, seen.goal, name),
+        **_milled(seen, made, trials),
         "energy_modelled": energy_is_modelled(),
         "words": diagnose(
             made.trial.curve,
@@ -145,7 +157,7 @@ def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
             {key: value.value for key, value in made.metrics.items()},
             str(made.trial.settings.get("arch") or job.spec.arch.get("method", "")),
         ),
-        "runners_up": why_lost(trials, job.spec.goal, made.trial.number),
+        "runners_up": why_lost(trials, seen.goal, made.trial.number),
         "latency": latency(made.costs, made.plain_costs),
         "kind": features_kind(test),
     }
@@ -154,6 +166,26 @@ def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
         found["confusion"] = confusion(made.outputs, test.target, job.signature.classes)
     else:
         found["residuals"] = residuals(made.outputs, test.target, job.spec.seed)
+    return found
+
+
+def _milled(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
+    """What became of the steps of compression, on which machines that holds, and how much earlier runs had done."""
+    from modelmill.recipe.machines import machines
+
+    job = seen.job
+    found: dict[str, Any] = {
+        "steps": msgspec.to_builtins(list(made.steps)),
+        "machines": machines(made.artifact, job.splits.valid, job.signature, job.task.metrics[0]),
+    }
+    if job.base:
+        taken = [outcome for trial in trials for outcome in trial.steps if outcome.size_bytes]
+        found |= {
+            "base": job.base.reference,
+            "allow_loss": job.spec.goal.allow_loss,
+            "reused": [sum(outcome.reused for outcome in taken), len(taken)],
+            "latency_ratio": [made.costs.get(f"latency_ratio{end}") for end in ("", "_low", "_high")],
+        }
     return found
 
 

@@ -1,4 +1,4 @@
-"""Trained bodies from the registry that a run starts from."""
+"""Trained models from the registry that a run starts from, or that its steps ask."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ import msgspec
 from modelmill.contracts import Arch, Heir
 from modelmill.errors import ModelError, SpecError
 from modelmill.method import decode, find
-from modelmill.model import Body
+from modelmill.model import Body, Model, Part
 from modelmill.registry.registry import Registry
 from modelmill.spec import Spec, Table
+from modelmill.version import Version
+
+PREPARATION = "prepare.onnx"
+"""The file of a version that holds the preparation before its body."""
 
 
 def named(spec: Spec, registry: Registry) -> Spec:
@@ -20,6 +24,11 @@ def named(spec: Spec, registry: Registry) -> Spec:
 
     Raises UnknownModel for a model that is not there.
     """
+    if spec.base:
+        spec = msgspec.structs.replace(spec, base=registry.find(spec.base).reference)
+    if any(True for _ in asked(spec)):
+        steps = tuple(_step(step, registry) for step in spec.compress or ())
+        spec = msgspec.structs.replace(spec, compress=steps)
     if not any(True for _ in heirs(spec)):
         return spec
     options = [
@@ -27,6 +36,42 @@ def named(spec: Spec, registry: Registry) -> Spec:
         for option in spec.arch.get("any", [spec.arch])
     ]
     return msgspec.structs.replace(spec, arch={"any": options} if "any" in spec.arch else options[0])
+
+
+def asked(spec: Spec) -> Iterator[str]:
+    """The references to models that steps of compression ask: second teachers."""
+    for step in spec.compress or ():
+        for option in step.get("any", [step]):
+            if option.get("model"):
+                yield from option["model"]["any"] if isinstance(option["model"], dict) else [option["model"]]
+
+
+def others(spec: Spec, registry: Registry) -> dict[str, Model]:
+    """Reference to model, for every model that steps of compression ask."""
+    return {reference: model_of(registry.find(reference), registry) for reference in asked(spec)}
+
+
+def model_of(version: Version, registry: Registry) -> Model:
+    """A version as a model that can be milled: its network where it keeps one with its preparation, else its graph."""
+    kept = _kept(version, registry)
+    if kept.get("arch") and "features" in kept and PREPARATION in version.files:
+        from modelmill.graph.preparation import read
+
+        prepare = read(registry.file(version, PREPARATION))
+        return Model((Part(_body(version.reference, registry), prepare),), version.signature)
+    return Model((Part(Body("graph", registry.file(version, "model.onnx"))),), version.signature)
+
+
+def _kept(version: Version, registry: Registry) -> dict[str, Any]:
+    if "body.json" not in version.files:
+        return {}
+    return msgspec.json.decode(registry.file(version, "body.json"), type=dict[str, Any])
+
+
+def _step(step: Table, registry: Registry) -> Table:
+    if "any" in step:
+        return {**step, "any": [_step(option, registry) for option in step["any"]]}
+    return {**step, "model": _versions(step["model"], registry)} if step.get("model") else step
 
 
 def bases(spec: Spec, registry: Registry) -> dict[str, Body]:
@@ -66,7 +111,7 @@ def _body(reference: str, registry: Registry) -> Body:
     from modelmill.network.blocks import fill
     from modelmill.network.mixture import like
 
-    kept = msgspec.json.decode(registry.file(version, "body.json"), type=dict[str, Any])
+    kept = _kept(version, registry)
     if "arch" not in kept or "features" not in kept:
         raise ModelError(reference, "keeps no shape of its features: an older modelmill made it", "Build it anew.")
     arch: Arch | Heir = decode("arch", kept["arch"])

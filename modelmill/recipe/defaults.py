@@ -9,7 +9,8 @@ import msgspec
 from modelmill.contracts import Arch
 from modelmill.dataset import Dataset
 from modelmill.method import find
-from modelmill.model import Body, Kind
+from modelmill.model import Body, Kind, Model
+from modelmill.signature import Signature
 from modelmill.spec import Spec, Table, fits
 
 SMALL = 4000
@@ -53,10 +54,10 @@ def fitting(wanted: tuple[Table, ...], arch: Table, train: Table, live: Body | N
 def search(data: Dataset, kind: str, objectives: int = 1) -> Table:
     """How to search: folds for few rows, a stopper for curves.
 
-    With several objectives nothing is stopped before it could show what it is worth: most of what a model-based sampler
-    suggests is good, and one that no other beats is let go on in any case.
+    With several objectives a trial goes on while it could still come to the front: a part of all trials, as with one
+    objective, would be too few where most of what a model-based sampler suggests is good.
     """
-    stopper: Table = {"method": "halving", "least": 8} if objectives > 1 else {"method": "median"}
+    stopper: Table = {"method": "front" if objectives > 1 else "median"}
     folds = 5 if data.rows < SMALL and kind == "table" else 1
     return {"sampler": {"method": "portfolio"}, "stopper": stopper, "folds": folds}
 
@@ -127,6 +128,22 @@ def train_images(data: Dataset) -> Table:
         "smoothing": {"low": 0.0, "high": 0.1},
         "shift": 1,
     }
+
+
+def recipe(model: Model, signature: Signature) -> tuple[Table, ...]:
+    """The steps from which compressing a version may choose: small, and none that a step may not be dropped of.
+
+    Channels go from networks alone, and only those numbers are stored in fewer bits that there are many of.
+    """
+    image = any(field.kind == "image" for field in signature.inputs)
+    numbers: list[Table] = [{"method": "quantize.static"}]
+    numbers += [] if image else [{"method": "quantize.dynamic"}]
+    numbers += [{"method": "quantize.codebook", "bits": {"any": [4, 8]}}, {"method": "quantize.float16"}]
+    fewer: Table = {"optional": True, "any": numbers}
+    if model.body.kind != "network":
+        return (fewer,)
+    pruning = "prune.taylor" if image else "prune.magnitude"
+    return ({"method": pruning, "optional": True, "ratio": {"low": 0.1, "high": 0.8, "step": 0.1}}, fewer)
 
 
 def steps(kind: str) -> tuple[Table, ...]:

@@ -7,17 +7,18 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
+from modelmill.compress.finished import Finished
+from modelmill.compress.promise import Promise
 from modelmill.contracts import Arch, Heir, Judge, Task, Trainer
-from modelmill.dataset import Dataset, Splits, concat
+from modelmill.dataset import Dataset, Splits
 from modelmill.method import Method, decode, find, name_of, settings
 from modelmill.model import Body, Model, Part
 from modelmill.recipe.shelf import Shelf, key_of
 from modelmill.signature import Signature
 from modelmill.space import Dimension
-from modelmill.spec import Spec, pick
-from modelmill.trial import Progress
+from modelmill.spec import FLAGS, INSIST, Spec, Table, pick
+from modelmill.store.blobs import Blobs
+from modelmill.trial import Outcome, Progress
 
 TRAIN_SHARE = 0.65
 """The part of a trial's time that training takes where a step retrains after it."""
@@ -36,6 +37,18 @@ FEATURES_OF = {"image": "image"}
 
 
 @dataclass(frozen=True, eq=False)
+class Base:
+    """A published version that a run compresses: what candidates begin with, and what they are measured against."""
+
+    reference: str
+    model: Model
+    served: bytes
+    """Its graph as it is served."""
+    quality: float
+    """The metric that decides, of the served graph on the validation rows."""
+
+
+@dataclass(frozen=True, eq=False)
 class Job:
     """What every trial of a run shares; `live` is a body that was given instead of an arch."""
 
@@ -48,6 +61,14 @@ class Job:
     """Trained bodies that an arch may start from, by reference."""
     shelf: Shelf | None = None
     """Where trained models are kept for candidates that share them."""
+    base: Base | None = None
+    """What is compressed, where nothing is trained; `live` is its body then."""
+    others: Mapping[str, Model] = field(default_factory=dict)
+    """Models that steps ask, by the reference that they name them by."""
+    finished: Finished | None = None
+    """What steps gave in earlier runs."""
+    blobs: Blobs | None = None
+    """Where graphs are kept that are to be timed."""
 
 
 def lookup(picks: Mapping[str, Any]) -> Callable[[Dimension], Any]:
@@ -66,26 +87,28 @@ def lookup(picks: Mapping[str, Any]) -> Callable[[Dimension], Any]:
 def grow(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) -> Iterator[Progress]:
     """Make one candidate and yield progress; the last one holds the model, its body a finished graph."""
     started = time.monotonic()
-    trained = yield from _trained(job, payload, data, seconds)
+    model = yield from trained(job, payload, data, seconds)
     left = max(LEAST_S, seconds - (time.monotonic() - started)) if seconds else 0.0
-    yield from mill(job, payload, trained, data, left)
+    yield from mill(job, payload, model, data, left)
 
 
-def _trained(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) -> Generator[Progress, None, Model]:
+def trained(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) -> Generator[Progress, None, Model]:
     """The trained model, not yet compressed; one that another trial has trained is taken from the shelf.
 
     Where it is not there it is trained again, in silence: what a trial reports must not depend on what is kept.
     """
-    key, shared = key_of(payload), payload.get("like") is not None
+    if job.base:
+        return job.base.model
+    key, shared = key_of(payload), payload.get("like") is not None or bool(payload.get("slow"))
     if shared and job.shelf:
         before = untrained(job, picked_spec(job, payload["settings"]), data.train, payload["seed"])
         if before.body.kind == "network" and (found := job.shelf.get(key, before)):
             return found
     steps = train(job, payload, data, seconds)
-    trained = _outcome(steps) if shared else (yield from steps)
-    if job.shelf and trained.body.kind == "network":
-        job.shelf.put(key, trained)
-    return trained
+    made = _outcome(steps) if shared else (yield from steps)
+    if job.shelf and made.body.kind == "network":
+        job.shelf.put(key, made)
+    return made
 
 
 def _outcome(steps: Generator[Progress, None, Model]) -> Model:
@@ -166,11 +189,34 @@ def mill(job: Job, payload: Mapping[str, Any], trained: Model, data: Splits, sec
 
     picked = picked_spec(job, payload["settings"])
     timed = ["seconds" in settings(step) for step in milling(picked)]
+    tables = [{key: value for key, value in table.items() if key not in FLAGS} for table in picked.compress or ()]
     steps = [
         decode("compress", {**table, "seconds": seconds / sum(timed)} if seconds and limited else table)
-        for table, limited in zip(picked.compress or (), timed, strict=True)
+        for table, limited in zip(tables, timed, strict=True)
     ]
-    yield from chain.run(steps, trained, data, taught(job, picked), quality(job, data.valid), payload["seed"])
+    seed = job.spec.seed if job.base else payload["seed"]
+    judge = quality(job, data.valid)
+    yield from chain.run(
+        steps, trained, data, taught(job, picked), judge, seed, job.others, promise(job, payload, picked.compress or ())
+    )
+
+
+def promise(job: Job, payload: Mapping[str, Any], steps: Sequence[Table]) -> Promise:
+    """What the steps of a candidate are held to.
+
+    Where a search weighs quality by itself, steps are not judged: it costs a pass over the validation rows for each.
+    """
+    slow: Sequence[Outcome] = payload.get("slow", ())
+    timed = job.base is not None or bool(payload.get("final"))
+    return Promise(
+        job.task.metrics[0],
+        job.spec.goal.allow_loss,
+        signed(job.task.metrics[0], job.base.quality) if job.base else None,
+        slow={outcome.place: outcome for outcome in slow},
+        insisted=frozenset(place for place, step in enumerate(steps) if step.get(INSIST)),
+        keep=job.blobs.put if job.blobs and timed else None,
+        finished=job.finished if job.base else None,
+    )
 
 
 def picked_spec(job: Job, picks: Mapping[str, Any]) -> Spec:
@@ -222,7 +268,7 @@ def quality(job: Job, valid: Dataset) -> Judge:
     """The first objective on the validation rows, signed so that higher is better."""
     from modelmill.evaluate.judge import predict
     from modelmill.graph.export import export
-    from modelmill.metrics.score import better, score
+    from modelmill.metrics.score import score
 
     name = job.task.metrics[0]
 
@@ -231,9 +277,16 @@ def quality(job: Job, valid: Dataset) -> Judge:
             return float("nan")
         assert valid.target is not None, "a search has a target"
         value = score([name], predict(export(model, job.task), valid), valid.target, job.signature.classes)[name]
-        return value if better(name) == "higher" else -value
+        return signed(name, value)
 
     return judge
+
+
+def signed(metric: str, value: float) -> float:
+    """The value of a metric with a sign so that higher is better."""
+    from modelmill.metrics.score import better
+
+    return value if better(metric) == "higher" else -value
 
 
 def metric_names(job: Job) -> list[str]:
@@ -244,62 +297,3 @@ def metric_names(job: Job) -> list[str]:
     goal = job.spec.goal
     asked = [*(name for name, _ in goal.objectives), *goal.reach, *goal.limit]
     return list(dict.fromkeys([*(name for name in asked if name in known), *job.task.metrics]))
-
-
-def final(job: Job, payload: Mapping[str, Any]) -> Iterator[Any]:
-    """The winner made anew on train and validation rows, and the same model uncompressed, as a last value."""
-    from modelmill.graph.export import export
-
-    rows = job.splits
-    data = replace(rows, train=concat(rows.train, rows.valid), valid=rows.valid.take(NOTHING))
-    seconds = float(payload.get("seconds") or 0)
-    started = time.monotonic()
-    said: list[str] = []
-    trained = yield from shown(train(job, payload, data, seconds), said)
-    left = max(LEAST_S, seconds - (time.monotonic() - started)) if seconds else 0.0
-    milled = trained
-    for progress in mill(job, payload, trained, data, left):
-        yield {"step": progress.step, "values": dict(progress.values)}
-        milled = progress.result or milled
-    yield {
-        "artifact": milled.body.value,
-        "baseline": export(trained, job.task),
-        "notes": told(milled.history, said),
-        "body": further(trained),
-    }
-
-
-def told(history: Sequence[str], said: Sequence[str]) -> list[str]:
-    """What was done to a model, and what else was said of it on the way: nothing twice."""
-    return list(dict.fromkeys([*history, *(note for note in said if not any(note in line for line in history))]))
-
-
-def shown(steps: Generator[Progress, None, Model], said: list[str]) -> Generator[dict[str, Any], None, Model]:
-    """Progress as the messages that a worker sends; returns what the steps return. What they note goes to `said`."""
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            model: Model = end.value
-            return model
-        if progress.note:
-            said.append(progress.note)
-        yield {"step": progress.step, "values": dict(progress.values)}
-
-
-def further(model: Model) -> dict[str, bytes]:
-    """What further milling needs beside the graph: a network's weights and the table of its arch, by file name."""
-    import msgspec
-
-    if model.body.kind != "network":
-        return {}
-    from safetensors.torch import save
-
-    from modelmill.network.blocks import named_weights
-
-    weights = {name: tensor.detach().contiguous() for name, tensor in named_weights(model.body.value).items()}
-    kept = {"arch": model.body.arch, "features": model.body.features}
-    return {"body.safetensors": save(weights), "body.json": msgspec.json.encode(kept)}
-
-
-NOTHING = np.zeros(0, np.int64)

@@ -16,7 +16,7 @@ from modelmill.dataset import Dataset, Splits
 from modelmill.errors import ContentError, SpecError, UnknownName
 from modelmill.finding import Finding
 from modelmill.method import decode, find, names
-from modelmill.model import Body
+from modelmill.model import Body, Kind, Model
 from modelmill.recipe.defaults import complete
 from modelmill.recipe.grow import Job, features_kind
 from modelmill.signature import NO_DATE, Signature
@@ -33,10 +33,21 @@ class Look:
     job: Job
     findings: tuple[Finding, ...]
     card: dict[str, Any]
+    goal: Goal
+    """What the search is held to: the spec's goal, and, where a version is compressed, the least quality."""
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of body that every candidate begins with, where no arch makes one."""
+        return self.job.live.kind if self.job.live else None
 
 
 def look(
-    spec: Spec, live: Body | None = None, data: Dataset | None = None, bases: Mapping[str, Body] | None = None
+    spec: Spec,
+    live: Body | None = None,
+    data: Dataset | None = None,
+    bases: Mapping[str, Body] | None = None,
+    others: Mapping[str, Model] | None = None,
 ) -> Look:
     """Read, split and check the data, fill in the spec, and say what goes in and out of the model.
 
@@ -76,7 +87,8 @@ def look(
         example=tuple(plain(splits.train.columns[field.name][0], field.kind) for field in data.fields),
     )
     check_names(signature)
-    return Look(Job(spec, splits, signature, task, live, bases or {}), findings, card(data, findings))
+    job = Job(spec, splits, signature, task, live, bases or {}, others=others or {})
+    return Look(job, findings, card(data, findings), spec.goal)
 
 
 def aimed(goal: Goal, task: Task) -> Goal:

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 from modelmill.contracts import Outputs
 from modelmill.dataset import Dataset
 from modelmill.recipe.grow import Job, metric_names
+from modelmill.recipe.timing import Stopwatch, dropped
 from modelmill.report import Limit, Value
 from modelmill.spec import COSTS, FLOORS, Goal
-from modelmill.trial import Trial
+from modelmill.trial import Outcome, Trial
 
 if TYPE_CHECKING:
     from modelmill.execute.local import Pool
     from modelmill.store.blobs import Blobs
+
+LEAST_S = 0.5
+"""What making the winner gets, however late it is."""
 
 LATE_S = 3.0
 """How long after its time the winner may still be in the making before it is given up."""
@@ -42,6 +46,8 @@ class Made:
     limits: dict[str, Limit]
     outputs: Outputs
     notes: Sequence[str] = field(default=())
+    steps: Sequence[Outcome] = field(default=())
+    """What became of its steps of compression."""
 
     @property
     def keeps(self) -> bool:
@@ -68,6 +74,7 @@ def measured(job: Job, trial: Trial, result: Mapping[str, Any], test: Dataset) -
         limits=limits(job.spec.goal.limit, {**{name: value.value for name, value in metrics.items()}, **costs}),
         outputs=predict(result["artifact"], test),
         notes=tuple(result.get("notes", ())),
+        steps=tuple(result.get("steps", ())),
     )
 
 
@@ -120,21 +127,30 @@ def tolerance(trials: Sequence[Trial], goal: Goal) -> float:
     return 0.0 if goal.limit or top is None else top.spread
 
 
-def remade(job: Job, workers: Pool, blobs: Blobs, trial: Trial, seconds: float | None) -> Made:
-    """The trial's candidate made anew in a worker, with more rows; as it was searched where that fails."""
-    payload = {
-        "final": True,
-        "settings": trial.settings,
-        "seed": trial.seed,
-        "seconds": seconds,
-        "epochs": enough_epochs(trial),
-    }
-    workers.submit("final", payload)
-    result = _result(workers, None if seconds is None else time.monotonic() + seconds + LATE_S)
-    if isinstance(result, str):
-        graph = blobs.get(trial.artifact)
-        note = f"Making it anew with more rows was given up ({result}): it stays as it was searched."
-        result = {"artifact": graph, "baseline": graph, "notes": [*trial.notes, note]}
+def remade(job: Job, workers: Pool, blobs: Blobs, trial: Trial, deadline: float | None, stopwatch: Stopwatch) -> Made:
+    """The trial's candidate made anew in a worker, with more rows; as it was searched where that fails.
+
+    A step of compression that turns out to be slower than what it replaces is left out, and the rest made once more.
+    deadline: when it has to be made, on the monotonic clock.
+    """
+    payload = {"final": True, "settings": trial.settings, "seed": trial.seed, "epochs": enough_epochs(trial)}
+    slow: list[Outcome] = []
+    while True:
+        seconds = None if deadline is None else max(LEAST_S, deadline - time.monotonic())
+        workers.submit("final", {**payload, "slow": slow, "seconds": seconds})
+        result = _result(workers, None if seconds is None else time.monotonic() + seconds + LATE_S)
+        if isinstance(result, str):
+            graph = blobs.get(trial.artifact)
+            note = f"Making it anew with more rows was given up ({result}): it stays as it was searched."
+            result = {"artifact": graph, "baseline": graph, "notes": [*trial.notes, note], "steps": trial.steps}
+            break
+        with workers.paused():
+            steps = stopwatch.steps(result["steps"])
+        found = dropped(steps)
+        result = {**result, "steps": steps}
+        if len(found) == len(slow):
+            break
+        slow = found
     with workers.paused():
         return measured(job, trial, result, job.splits.test)
 

@@ -8,10 +8,11 @@ from typing import Any
 from modelmill.contracts import Outputs
 from modelmill.dataset import Dataset
 from modelmill.model import Model
+from modelmill.recipe.final import final, told
 from modelmill.recipe.folds import Marks, Plan
 from modelmill.recipe.foresee import foresee
-from modelmill.recipe.grow import GRADIENT, Job, final, grow, metric_names, told
-from modelmill.trial import Progress
+from modelmill.recipe.grow import GRADIENT, Job, grow, metric_names
+from modelmill.trial import Outcome, Progress
 
 
 def worker(job: Job) -> Callable[[Mapping[str, Any]], Iterator[Any]]:
@@ -52,6 +53,7 @@ def trial(job: Job, payload: Mapping[str, Any]) -> Iterator[Any]:
     made: list[Model] = []
     slopes: dict[str, float] = {}
     said: list[str] = []
+    outcomes: tuple[Outcome, ...] = ()
     for number, cut in enumerate(cuts):
         for progress in grow(job, {**payload, "seed": payload["seed"] + number}, cut, seconds):
             rows.count(progress)
@@ -60,6 +62,7 @@ def trial(job: Job, payload: Mapping[str, Any]) -> Iterator[Any]:
                 said.append(progress.note)
             if progress.result is not None:
                 made.append(progress.result)
+                outcomes = outcomes or progress.steps
             elif number == 0:
                 yield {"step": progress.step, "values": dict(progress.values), "work": rows.passed * seen.work}
         rows.end_fold(cut.train)
@@ -72,6 +75,7 @@ def trial(job: Job, payload: Mapping[str, Any]) -> Iterator[Any]:
         "notes": told(made[0].history, said),
         "gradients": {name.removeprefix(GRADIENT): value for name, value in slopes.items()},
         "work": rows.passed * seen.work,
+        "steps": outcomes,
     }
 
 

@@ -11,22 +11,19 @@ import numpy as np
 
 from modelmill.contracts import Array
 from modelmill.dataset import Dataset
-from modelmill.errors import ModelError
 from modelmill.fragment import Fragment
-from modelmill.graph.build import to_onnx
-from modelmill.graph.export import features_shape
+from modelmill.graph.export import FEATURES
+from modelmill.graph.preparation import write
 from modelmill.model import Part
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
-from modelmill.signature import Field, Signature
+from modelmill.signature import Signature
 
 KEPT = 8
 """Feature arrays that are kept: training, validation and test rows of a few preparations."""
 
 KEPT_BYTES = 256_000_000
 """What they may take together; the newest is kept whatever its size."""
-
-NAME = "features"
 
 _kept: OrderedDict[tuple[str, str], Array] = OrderedDict()
 _lock = Lock()
@@ -69,10 +66,4 @@ def _plain(value: object) -> object:
 
 
 def _prepared(fragment: Fragment, signature: Signature, dataset: Dataset) -> Array:
-    if not any(NAME in op.outputs for op in fragment.ops):
-        raise ModelError("runtime/features", "the part has no preparation of its own", "Use the graph as it is.")
-    shape = features_shape(fragment, signature.inputs)
-    if shape is None:
-        raise ModelError("runtime/features", "the shape of the features cannot be told", "Prepare the rows anew.")
-    onnx = to_onnx(fragment, signature.inputs, [Field(NAME, "FP32", (-1, *shape))])
-    return Session(onnx).run_batches(from_dataset(dataset), [NAME])[NAME]
+    return Session(write(fragment, signature.inputs)).run_batches(from_dataset(dataset), [FEATURES])[FEATURES]

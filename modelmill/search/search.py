@@ -48,8 +48,8 @@ class Grow(Protocol):
     A payload is `{"number", "settings", "seed", "seconds"}`, with `"gradients": True` where the sampler wants them, and
     `"like"` with the number of a trial whose training need not be repeated.
     Progress is `{"step", "values"}`, with `"folds"` where some are finished and the `"work"` so far, or `{"costs"}`
-    that are known before training; the result is `{"metrics", "artifact", "notes", "costs", "work", "gradients"}`, all
-    but the metrics optional, or `{"refused": REASON}`.
+    that are known before training; the result is `{"metrics", "artifact", "notes", "costs", "work", "gradients",
+    "steps"}`, all but the metrics optional, or `{"refused": REASON}`.
     """
 
     @property
@@ -69,8 +69,12 @@ class Grow(Protocol):
         """Suspend all jobs for a while."""
 
 
-Judge = Callable[[Mapping[str, Any]], Mapping[str, float]]
-"""Gives the costs of a result, measured while nothing else runs."""
+Judge = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Gives the costs of a result, measured while nothing else runs.
+
+Beside them it may give `"steps"`, what became of the steps of its compression; or, in place of all, `"again"`: what is
+added to the payload with which the trial is run once more.
+"""
 
 Keep = Callable[[bytes], str]
 """Stores an artifact and gives its digest."""
@@ -201,7 +205,9 @@ class _Run:
         if message.kind == "progress":
             yield from self._progress(trial, message.value)
         elif message.kind == "result":
-            yield self._ended(self._judged(trial, message))
+            judged = self._judged(trial, message)
+            if judged is not None:
+                yield self._ended(judged)
         else:
             yield self._ended(self._failed(trial, message))
 
@@ -301,10 +307,13 @@ class _Run:
     def _others(self, trial: Trial) -> list[Trial]:
         return [other for other in self.running.values() if other.number != trial.number]
 
-    def _judged(self, trial: Trial, message: Message) -> Trial:
-        """A trial with its scores: the costs are measured here, while all other trials pause."""
+    def _judged(self, trial: Trial, message: Message) -> Trial | None:
+        """A trial with its scores: the costs are measured here, while all other trials pause.
+
+        None for one that is run once more, since what was measured changes what it does.
+        """
         result = message.value if isinstance(message.value, Mapping) else {}
-        trial = replace(trial, seconds=message.seconds)
+        trial = replace(trial, seconds=trial.seconds + message.seconds)
         if trial.number in self.stopping:
             return self._stopped(trial, self.stopping[trial.number])
         if "refused" in result:
@@ -316,13 +325,18 @@ class _Run:
             return self._stopped(trial, "the budget ended before it was measured")
         try:
             with self.grow.paused():
-                costs = {**_finite(result.get("costs")), **self.judge(result)}
+                found = self.judge(result)
         except MillError as error:
             return replace(trial, state="failed", error=str(error))
         took_s = time.monotonic() - started
         self.measuring_s = max(self.measuring_s, took_s)
-        timed = replace(trial, seconds=trial.seconds + took_s, measure_s=round(took_s, 6))
-        return self._scored(replace(timed, costs=_finite(costs)), result)
+        timed = replace(trial, seconds=trial.seconds + took_s, measure_s=round(trial.measure_s + took_s, 6))
+        if again := found.get("again"):
+            self.running[trial.number] = timed
+            self.grow.submit(str(trial.number), {**self._payload(trial), **again})
+            return None
+        costs = _finite({**_finite(result.get("costs")), **found})
+        return self._scored(replace(timed, costs=costs, steps=tuple(found.get("steps") or ())), result)
 
     def _scored(self, trial: Trial, result: Mapping[str, Any]) -> Trial:
         trial = replace(
@@ -331,6 +345,7 @@ class _Run:
             notes=(*trial.notes, *map(str, result.get("notes") or ())),
             spread=_number(result.get("spread")),
             work=_number(result.get("work"), trial.work),
+            steps=trial.steps or tuple(result.get("steps") or ()),
             gradients=_finite(result.get("gradients", {})),
         )
         missing = [name for name, _ in self.study.goal.objectives if math.isnan(value(trial, name))]

@@ -36,6 +36,11 @@ class Home:
         return Blobs(folder_of(self.store_url) if self.store_url else self.path / "blobs")
 
     @property
+    def steps(self) -> Path:
+        """The folder of finished steps of compression; it is made at its first use."""
+        return self.path / "steps"
+
+    @property
     def runs(self) -> Path:
         """The folder of the runs' own folders: specs, reports, checkpoints."""
         folder = self.path / "runs"

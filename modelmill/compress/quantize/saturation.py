@@ -53,6 +53,22 @@ def answers(graph: bytes, columns: Mapping[str, Array], cut: bool = True) -> dic
     return _run(model, columns, made, outputs)
 
 
+def limits(graph: bytes) -> tuple[int, int]:
+    """How many nodes compute on bytes, and in how many of them a sum of two products may be cut, whatever comes in."""
+    found = sites(load(graph))
+    return len(found), sum(_may_cut(site.weight) for site in found)
+
+
+def _may_cut(weight: Array) -> bool:
+    """Whether two neighbouring weights, (outputs, inputs, ...), are large enough for that."""
+    rows = np.moveaxis(weight, 1, -1).reshape(len(weight), -1)
+    rows = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2)))
+    first, second = rows[:, 0::2], rows[:, 1::2]
+    highest = np.maximum(np.maximum(first, second), np.maximum(first + second, 0)).max(initial=0)
+    lowest = np.minimum(np.minimum(first, second), np.minimum(first + second, 0)).min(initial=0)
+    return bool(255 * highest > MOST or 255 * lowest < LEAST)
+
+
 def sites(model: Any) -> list[Site]:
     """The nodes whose sums may be cut, in the order in which they run."""
     from onnx import numpy_helper

@@ -1,0 +1,96 @@
+"""After a search among recipes: the candidate that is worth a version of its own, measured beside its parent."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modelmill.compress.promise import ROUNDING, least
+from modelmill.errors import GoalError
+from modelmill.recipe.final import further
+from modelmill.recipe.grow import Base, Job, signed
+from modelmill.recipe.look import Look
+from modelmill.recipe.machines import machines
+from modelmill.recipe.make import MOST, Made, measured
+from modelmill.recipe.timing import NOISE
+from modelmill.search.pareto import feasible, value
+from modelmill.store.blobs import Blobs
+from modelmill.trial import Progress, Trial
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What is served from now on, as it was measured: a child, or the parent, which stays."""
+
+    made: Made
+    stays: bool = False
+
+
+def chosen(seen: Look, blobs: Blobs, trials: Sequence[Trial], missed: GoalError) -> Generator[Progress, None, Chosen]:
+    """The candidate with the fewest bytes times milliseconds of those that keep the promise, measured on test rows.
+
+    missed: what is raised where nothing keeps the limits, the parent included.
+    """
+    job = seen.job
+    base = job.base
+    assert base is not None, "a child has a parent"
+    able = [trial for trial in trials if feasible(trial, seen.goal)]
+    for trial in sorted((trial for trial in able if better(trial, base)), key=product)[:MOST]:
+        yield Progress(0, 0, note=f"Measuring #{trial.number} beside {base.reference}")
+        graph = blobs.get(trial.artifact)
+        found = machines(graph, job.splits.valid, job.signature, job.task.metrics[0])
+        if not holds_elsewhere(found, job):
+            said = f"sums of bytes saturate without VNNI, and its quality would be {found['cut']:.4f}"
+            yield Progress(0, 0, note=f"#{trial.number} is left: {said}")
+            continue
+        made = beside(job, trial, graph)
+        if made.keeps and made.costs["latency_ratio_low"] <= NOISE:
+            return Chosen(made)
+        yield Progress(0, 0, note=f"#{trial.number} is left: measured at length it does not keep its word")
+    itself = beside(job, trials[0], base.served)
+    if not itself.keeps:
+        raise missed
+    return Chosen(itself, stays=True)
+
+
+def beside(job: Job, trial: Trial, graph: bytes) -> Made:
+    """A candidate measured in turns with its parent, on the test rows."""
+    assert job.base is not None, "a child has a parent"
+    result = {
+        "artifact": graph,
+        "baseline": job.base.served,
+        "notes": trial.notes,
+        "body": further(job.base.model),
+        "steps": trial.steps,
+    }
+    return measured(job, trial, result, job.splits.test)
+
+
+def better(trial: Trial, base: Base) -> bool:
+    """Whether a candidate is no larger and no slower than its parent, and one of the two by measure.
+
+    >>> base = Base("digits@1", None, bytes(2000), 1.0)
+    >>> costs = {"size_bytes": 1000, "latency_ratio_low": 0.9, "latency_ratio_high": 1.1}
+    >>> better(Trial(0, "done", {}, costs=costs), base)
+    True
+    >>> better(Trial(0, "done", {}, costs=costs | {"size_bytes": 2001}), base)
+    False
+    """
+    size, low, high = (value(trial, name) for name in ("size_bytes", "latency_ratio_low", "latency_ratio_high"))
+    whole = len(base.served)
+    return size <= whole and low <= NOISE and (size < whole or high < 1)
+
+
+def product(trial: Trial) -> tuple[float, int]:
+    """What a winner is chosen by: bytes times the time beside the parent; of equal ones the first."""
+    return value(trial, "size_bytes") * value(trial, "latency_ratio"), trial.number
+
+
+def holds_elsewhere(found: dict[str, Any], job: Job) -> bool:
+    """Whether quality is within the allowed loss where sums are cut, too, as far as that could be simulated."""
+    if "cut" not in found or job.spec.goal.allow_loss is None:
+        return True
+    metric = job.task.metrics[0]
+    worse, top = sorted(signed(metric, found[name]) for name in ("cut", "whole"))
+    return worse >= least(metric, top, job.spec.goal.allow_loss) - ROUNDING

@@ -1,0 +1,196 @@
+"""The first step where a published version is compressed: the version, its rows or others, and what it is held to."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from modelmill.dataset import Dataset, Splits
+from modelmill.errors import ContentError, SourceError, SpecError, UnknownName
+from modelmill.finding import Finding
+from modelmill.method import decode
+from modelmill.model import Model
+from modelmill.recipe.bases import model_of, others
+from modelmill.recipe.defaults import recipe
+from modelmill.recipe.grow import Base, Job
+from modelmill.recipe.look import Look, led
+from modelmill.registry.registry import Registry
+from modelmill.signature import Signature
+from modelmill.spec import Goal, Spec, check, read
+from modelmill.version import Version
+
+ALLOWED = 0.01
+"""The loss of quality that is allowed where nobody says."""
+
+OBJECTIVES = ("size_kb", "latency_ms")
+"""What compressing makes small where nobody says."""
+
+LEAST_ROWS = 20
+"""Fewer rows than this tell nothing of a model."""
+
+
+def look(spec: Spec, registry: Registry, given: Dataset | None = None) -> Look:
+    """What is compressed, on which rows, and the spec with all that was not said filled in.
+
+    Raises UnknownModel; DataError where there are no rows, or rows that the version does not take; SpecError for steps
+    that cannot take it.
+    """
+    from modelmill.data.card import card
+
+    version = registry.find(spec.base)
+    made_by = spec_of(version, registry)
+    model, served = model_of(version, registry), registry.file(version, "model.onnx")
+    spec = complete(spec, version, model, made_by)
+    check(spec, model.body.kind)
+    data, findings = rows(spec, given, made_by, version, served)
+    splits = parted(data, version, made_by, spec.seed)
+    task = led(decode("task", spec.task), made_by.goal)
+    base = Base(version.reference, model, served, 0.0)
+    job = Job(spec, splits, version.signature, task, model.body, base=base, others=others(spec, registry))
+    job = replace(job, base=replace(base, quality=quality_of(served, job)))
+    return Look(job, findings, card(data, findings), held(spec.goal, job))
+
+
+def spec_of(version: Version, registry: Registry) -> Spec:
+    """The spec that a version was made by; one without anything where it was made elsewhere."""
+    if "spec.toml" not in version.files:
+        return Spec(data={})
+    return read(tomllib.loads(registry.file(version, "spec.toml").decode()))
+
+
+def rows(
+    spec: Spec, given: Dataset | None, made_by: Spec, version: Version, served: bytes
+) -> tuple[Dataset, tuple[Finding, ...]]:
+    """The rows to compress with: given ones, those that the spec names, else those that the version was made from.
+
+    Rows without the truth have the version's own answers in its place, so that a metric tells how far both agree.
+    """
+    if given is not None:
+        data = fitting(given, version)
+    elif spec.data:
+        data = read_from(version.signature, str(spec.data.get("path") or spec.data.get("name") or ""))
+    else:
+        data = own(version, made_by)
+    if data.rows < LEAST_ROWS:
+        said = f"{data.rows} rows; at least {LEAST_ROWS} are needed to measure with"
+        raise ContentError(data.origin, said, "Give more rows with --data FILE.")
+    if data.target is not None:
+        known(data, version)
+        return data, data.findings
+    said = f"there is no truth in these rows: quality is how far answers agree with those of {version.reference}"
+    finding = Finding("agreement", "note", data.origin, said, "Give rows with the target for a true figure.")
+    return replace(data, target=answers(served, data, version.signature)), (*data.findings, finding)
+
+
+def read_from(signature: Signature, path: str) -> Dataset:
+    """Rows of a file, as the signature wants them, with the truth where the file has it."""
+    from modelmill.data.read import read_for
+
+    if not signature.target:
+        return read_for(signature, path)
+    try:
+        return read_for(signature, path, labeled=True)
+    except UnknownName:
+        return read_for(signature, path)
+
+
+def own(version: Version, made_by: Spec) -> Dataset:
+    """The rows that a version was made from. Raises DataError where they are not there any more, or are others."""
+    from modelmill.data.read import read as read_data
+    from modelmill.data.target import for_task
+
+    hint = f"Give rows that {version.reference} takes: --data FILE."
+    if not made_by.data:
+        raise ContentError(version.reference, "does not say which rows it was made from", hint)
+    try:
+        data = for_task(read_data(made_by.data), version.signature.task)
+    except SourceError as error:
+        raise SourceError(error.where, error.message, hint) from None
+    return fitting(data, version)
+
+
+def fitting(data: Dataset, version: Version) -> Dataset:
+    """The rows, if they have the columns that the version takes."""
+    if data.fields != version.signature.inputs:
+        hint = f"Give rows that {version.reference} takes: --data FILE."
+        raise ContentError(data.origin, f"the columns are not those that {version.reference} takes", hint)
+    return data
+
+
+def known(data: Dataset, version: Version) -> None:
+    """Refuse rows of classes that the version does not know: it can neither be judged by them nor teach them."""
+    classes = version.signature.classes
+    for part in (data, data.test):
+        if not classes or part is None or part.target is None:
+            continue
+        for label in np.unique(part.target.astype(str) if part.target.dtype == object else part.target).tolist():
+            if label not in classes:
+                shown = ", ".join(map(str, classes[:8])) + (", ..." if len(classes) > 8 else "")
+                said = f"holds the class {label!r}, which {version.reference} does not know: it knows {shown}"
+                raise ContentError(part.origin, said, "Leave those rows out, or build a model of these data.")
+
+
+def answers(served: bytes, data: Dataset, signature: Signature) -> Any:
+    """The version's own answers, in the place of the truth."""
+    from modelmill.evaluate.judge import predict
+    from modelmill.task.compute import taught
+
+    given = predict(served, data)
+    if signature.task == "compute":
+        return taught(given)
+    return given["label" if signature.task == "classify" else "value"]
+
+
+def parted(data: Dataset, version: Version, made_by: Spec, seed: int) -> Splits:
+    """The rows in three parts: as they were where the version was made from them, so that test rows stay unseen."""
+    from modelmill.data.split import split
+
+    same = version.lineage.data == data.digest
+    splits = split(data, made_by.seed if same else seed, version.signature.task)
+    for name, part in (("training", splits.train), ("validation", splits.valid), ("test", splits.test)):
+        if part.rows == 0:
+            raise ContentError(data.origin, f"no rows are left for the {name} part", "Give more rows.")
+    return splits
+
+
+def complete(spec: Spec, version: Version, model: Model, made_by: Spec) -> Spec:
+    """The spec with all that was not said: the goal, the steps to choose from, how to search."""
+    if spec.arch or spec.train or spec.prepare:
+        raise SpecError("base", "nothing is trained from the start where a version is compressed", "Leave arch out.")
+    goal = spec.goal
+    allowed = ALLOWED if goal.allow_loss is None else goal.allow_loss
+    aimed = goal if goal.objectives else msgspec.structs.replace(goal, minimize=OBJECTIVES)
+    return msgspec.structs.replace(
+        spec,
+        name=spec.name or version.name,
+        goal=msgspec.structs.replace(aimed, allow_loss=allowed),
+        task=made_by.task or {"method": version.signature.task},
+        compress=recipe(model, version.signature) if spec.compress is None else spec.compress,
+        search={"sampler": {"method": "portfolio"}, "folds": 1, **spec.search},
+    )
+
+
+def held(goal: Goal, job: Job) -> Goal:
+    """The goal of the search: what is asked, and the least quality as one more limit."""
+    from modelmill.compress.promise import least
+    from modelmill.recipe.grow import signed
+
+    if job.base is None or goal.allow_loss is None:
+        return goal
+    metric = job.task.metrics[0]
+    floor = abs(least(metric, signed(metric, job.base.quality), goal.allow_loss))
+    return msgspec.structs.replace(goal, limit={**goal.limit, metric: floor})
+
+
+def quality_of(graph: bytes, job: Job) -> float:
+    """The metric that decides, of a graph on the validation rows."""
+    from modelmill.evaluate.judge import predict
+    from modelmill.metrics.score import score
+
+    valid, name = job.splits.valid, job.task.metrics[0]
+    assert valid.target is not None, "rows without the truth have answers in its place"
+    return score([name], predict(graph, valid), valid.target, job.signature.classes)[name]
