@@ -14,6 +14,7 @@ from modelmill.verbs.build import build
 from modelmill.verbs.check import check
 from modelmill.verbs.doctor import doctor
 from modelmill.verbs.evaluate import evaluate
+from modelmill.verbs.imports import import_model
 from modelmill.verbs.methods import methods
 from modelmill.verbs.models import models
 from modelmill.verbs.monitor import monitor
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 for verb in (build, check, predict, evaluate, monitor, serve, methods, doctor):
     app.command()(verb)
+app.command("import")(import_model)
 app.add_typer(models, name="models")
 app.add_typer(search, name="search")
 

@@ -90,11 +90,22 @@ def print_version(version: Version, registry: Registry) -> None:
         page.print(f"  out  {field.name}: {field.datatype} {list(field.shape)}")
     for name, size in version.sizes.items():
         page.print(f"  file {name}: {size:,} bytes, {version.files[name][:19]}…")
-    for key in ("model", "data", "spec", "parent"):
+    for key in ("model", "data", "spec", "parent", "source"):
         if getattr(version.lineage, key):
             page.print(f"  {key}: {getattr(version.lineage, key)}")
     for event in registry.events(version.name):
         page.print(f"  {when(event.at_ms)} {event.verb} @{event.number} {event.note}")
+
+
+def print_imported(report: Report, version: Version) -> None:
+    """Print what a file turned out to be."""
+    size = version.sizes["model.onnx"]
+    print(f"{version.reference}{' (live)' if report.live else ''}: {report.task}, {size:,} bytes")
+    for side, fields in (("takes", version.signature.inputs), ("gives", version.signature.outputs)):
+        for field in fields:
+            print(f"  {side}  {field.name}: {field.datatype} {list(field.shape)}")
+    for note in report.details["notes"]:
+        print(f"  {note}")
 
 
 def compare(first: Report, second: Report) -> dict[str, dict[str, float | None]]:

@@ -30,6 +30,7 @@ HOMES: dict[str, str] = {
     "stopper": "search/stoppers",
     "generator": "search/generators",
     "detector": "monitor/detectors",
+    "importer": "registry/importers",
 }
 """Keys of a spec that name a family which does not lie at `KEY/`."""
 

@@ -55,6 +55,8 @@ class Lineage(msgspec.Struct, frozen=True):
     data: str = ""
     spec: str = ""
     parent: str | None = None
+    source: str = ""
+    """The file that a version was imported from."""
     tools: dict[str, str] = {}
 
 

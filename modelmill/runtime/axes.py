@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modelmill.contracts import Array
 from modelmill.dataset import Dataset
 from modelmill.errors import RequestError
-from modelmill.signature import ROWS, Field
+from modelmill.signature import Field
 
 if TYPE_CHECKING:
     from modelmill.runtime.session import Session
 
 Index = slice | Array
-Shape = Sequence[Any]
 
 
 def tensor(field: Field, column: Array) -> Array:
@@ -53,21 +52,6 @@ def rows_first(values: Array, axis: int | None, rows: int) -> Array:
     if axis is None:
         return np.broadcast_to(values, (rows, *values.shape))
     return values if axis == 0 else np.moveaxis(values, axis, 0)
-
-
-def axes_of(shapes: dict[str, Shape]) -> dict[str, int | None]:
-    """The rows' axis of every value of a file, by the shapes that it declares, names for the free sizes.
-
-    A file of ours names that axis; in any other it is the first one, and where that has a fixed size, the first of the
-    values that have the same.
-    """
-    if any(ROWS in shape for shape in shapes.values()):
-        return {name: list(shape).index(ROWS) if ROWS in shape else None for name, shape in shapes.items()}
-    fixed = next((shape[0] for shape in shapes.values() if shape and isinstance(shape[0], int)), None)
-    return {
-        name: 0 if shape and (not isinstance(shape[0], int) or shape[0] == fixed) else None
-        for name, shape in shapes.items()
-    }
 
 
 def call(dataset: Dataset, index: Index) -> dict[str, Array]:

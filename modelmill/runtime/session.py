@@ -11,7 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from modelmill.contracts import Array
 from modelmill.errors import ModelError
-from modelmill.runtime.axes import axes_of
+from modelmill.graph.decode import axes_of
 
 BATCH_ROWS = 8192
 """Rows that run at once where a whole data set is put through: bounds the memory of what lies between."""

@@ -7,7 +7,8 @@ from modelmill.dataset import Dataset
 from modelmill.errors import RequestError
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
-from modelmill.runtime.axes import answers, axes_of, calls
+from modelmill.graph.decode import axes_of
+from modelmill.runtime.axes import answers, calls
 from modelmill.runtime.rows import by_row, check, count, from_dataset, to_columns
 from modelmill.runtime.session import Session
 from modelmill.serve import wire

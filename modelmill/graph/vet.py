@@ -1,0 +1,180 @@
+"""Looks through an ONNX file from outside for what would harm or mislead whoever runs it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from modelmill.contracts import Array
+from modelmill.errors import ModelError
+from modelmill.fragment import ML
+from modelmill.graph.scopes import graphs, reads
+
+KNOWN = frozenset({"", "ai.onnx", ML, "com.microsoft"})
+"""Domains whose operators the runtime brings with it."""
+
+
+class Held(NamedTuple):
+    """How a tensor of a type keeps its elements."""
+
+    field: str = "int32_data"
+    """Where they stand if they are not raw bytes."""
+    size: float = 1
+    """Bytes of an element."""
+    entries: float = 1
+    """Entries of that field for an element."""
+
+
+HELD = {
+    "FLOAT": Held("float_data", 4),
+    "DOUBLE": Held("double_data", 8),
+    "COMPLEX64": Held("float_data", 8, 2),
+    "COMPLEX128": Held("double_data", 16, 2),
+    "INT64": Held("int64_data", 8),
+    "UINT64": Held("uint64_data", 8),
+    "UINT32": Held("uint64_data", 4),
+    "INT32": Held(size=4),
+    **dict.fromkeys(("INT16", "UINT16", "FLOAT16", "BFLOAT16"), Held(size=2)),
+    **dict.fromkeys(("INT4", "UINT4", "FLOAT4E2M1"), Held(size=0.5, entries=0.5)),
+    **dict.fromkeys(("INT2", "UINT2"), Held(size=0.25, entries=0.25)),
+}
+"""The types that do not take a byte an element."""
+
+FLOATS = {"FLOAT": np.float32, "DOUBLE": np.float64, "FLOAT16": np.float16}
+
+BLOCK = 2**20
+"""Numbers that are looked at together, so that large weights are not copied once more."""
+
+
+def vet(model: Any, where: str) -> None:
+    """Refuse a model that is not what it says: versions, operators, order, sizes of tensors, weights.
+
+    Nodes that stand in no order in which they could run are put into one. Raises ModelError, naming the culprit.
+    """
+    _check_versions(model, where)
+    _check_domains(model, where)
+    for graph in graphs(model):
+        _sort(graph, where)
+    for tensor in tensors(model):
+        _check_tensor(tensor, f"{where}: tensor {tensor.name[:80]!r}")
+
+
+def tensors(model: Any) -> Iterator[Any]:
+    """All tensors of a model: initializers and attributes, those in inner graphs and functions too."""
+    nodes = [node for function in model.functions for node in function.node]
+    for graph in graphs(model):
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+        nodes += graph.node
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+
+
+def size_of(tensor: Any, where: str) -> int:
+    """How many bytes the shape and the type of a tensor make."""
+    if any(size < 0 for size in tensor.dims):
+        raise ModelError(where, f"it has the shape {list(tensor.dims)}", "Export the model anew.")
+    elements: int = math.prod(tensor.dims)
+    return math.ceil(elements * HELD.get(_type(tensor, where), Held()).size)
+
+
+def _type(tensor: Any, where: str) -> str:
+    import onnx
+
+    known: dict[int, str] = {number: name for name, number in onnx.TensorProto.DataType.items()}
+    if tensor.data_type not in known or not tensor.data_type:
+        message = f"it is of the type {tensor.data_type}, which this onnx does not know"
+        raise ModelError(where, message, "Export the model for an older version of ONNX.")
+    return known[tensor.data_type]
+
+
+def _check_versions(model: Any, where: str) -> None:
+    import onnx
+
+    if model.ir_version > onnx.IR_VERSION:
+        message = f"the file is of format {model.ir_version}, and {onnx.IR_VERSION} is the newest that is known here"
+        raise ModelError(where, message, "Export it for an older version of ONNX, or update onnx and onnxruntime.")
+    newest = {"": onnx.defs.onnx_opset_version(), "ai.onnx": onnx.defs.onnx_opset_version()}
+    for opset in model.opset_import:
+        most = newest.get(opset.domain)
+        if most is not None and opset.version > most:
+            message = f"the file wants opset {opset.version}, and {most} is the newest that is known here"
+            raise ModelError(where, message, f"Export it with opset {most} or older, or update onnx and onnxruntime.")
+
+
+def _check_domains(model: Any, where: str) -> None:
+    local = {(function.domain, function.name) for function in model.functions}
+    nodes = [node for graph in graphs(model) for node in graph.node]
+    for node in [*nodes, *(node for function in model.functions for node in function.node)]:
+        if node.domain not in KNOWN and (node.domain, node.op_type) not in local:
+            message = f"the operator {node.op_type[:80]!r} is of the domain {node.domain[:80]!r}, no standard one"
+            hint = "Export the model with standard operators; code of a file's own is not run."
+            raise ModelError(where, message, hint)
+
+
+def _sort(graph: Any, where: str) -> None:
+    """Put each node behind those that it reads of, where they are not so already; names a circle where there is one."""
+    makers: dict[str, int] = {}
+    for place, node in enumerate(graph.node):
+        for name in filter(None, node.output):
+            if name in makers:
+                raise ModelError(where, f"the value {name[:80]!r} is made by two nodes", "Export the model anew.")
+            makers[name] = place
+    needs = {at: {makers[name] for name in reads(node) if name in makers} for at, node in enumerate(graph.node)}
+    if all(max(before, default=-1) < place for place, before in needs.items()):
+        return
+    try:
+        order = list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        circle = " -> ".join(graph.node[place].op_type[:40] for place in error.args[1][:8])
+        raise ModelError(where, f"the graph runs in a circle: {circle}", "Export the model anew.") from None
+    nodes = [type(graph.node[place]).FromString(graph.node[place].SerializeToString()) for place in order]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _check_tensor(tensor: Any, where: str) -> None:
+    """Refuse a tensor that declares another size than it has, and one with weights that are no numbers."""
+    kind = _type(tensor, where)
+    held = HELD.get(kind, Held())
+    if tensor.HasField("raw_data"):
+        came, wanted, unit = len(tensor.raw_data), size_of(tensor, where), "bytes"
+    else:
+        entries = tensor.string_data if kind == "STRING" else getattr(tensor, held.field)
+        came, wanted, unit = len(entries), math.ceil(math.prod(tensor.dims) * held.entries), "numbers"
+    if came != wanted:
+        message = f"it declares the shape {list(tensor.dims)}, {wanted:,} {unit}, and holds {came:,}"
+        raise ModelError(where, message, "The file is damaged, or made to harm: export the model anew.")
+    if kind in FLOATS:
+        _check_finite(_floats(tensor, kind), where)
+
+
+def _floats(tensor: Any, kind: str) -> Array:
+    if tensor.HasField("raw_data"):
+        return np.frombuffer(tensor.raw_data, np.dtype(FLOATS[kind]).newbyteorder("<"))
+    entries = getattr(tensor, HELD[kind].field)
+    if kind == "FLOAT16":
+        return np.fromiter(entries, np.uint16, len(entries)).view(np.float16)
+    return np.fromiter(entries, FLOATS[kind], len(entries))
+
+
+def _check_finite(values: Array, where: str) -> None:
+    """Refuse NaN in weights, and infinities among them.
+
+    A single NaN may stand for a missing value, and a mask is made of infinities and zeros or ones.
+    """
+    blocks = [values[start : start + BLOCK] for start in range(0, len(values), BLOCK)]
+    if all(np.isfinite(block).all() for block in blocks):
+        return
+    if len(values) > 1 and any(np.isnan(block).any() for block in blocks):
+        raise ModelError(where, "it holds NaN", "Training went astray: export an earlier checkpoint.")
+    if any((np.isfinite(block) & (block != 0) & (block != 1)).any() for block in blocks):
+        raise ModelError(where, "it holds infinite weights", "Training went astray: export an earlier checkpoint.")

@@ -1,0 +1,194 @@
+"""The child process that opens one ONNX file from outside: a request on standard input, an answer on standard output.
+
+It may die of the file without harm. What it writes is the file as it will be served: in one piece, stripped, with the
+rows' axis named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from modelmill.contracts import Array
+from modelmill.errors import MillError, ModelError
+from modelmill.signature import Field
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What to open, and what its outputs are to become."""
+
+    path: str
+    made: str
+    """Where to write the file as it will be served."""
+    task: str = ""
+    classes: tuple[str | int, ...] = ()
+    output: str = ""
+    example: str = ""
+    """An .npz file with inputs that the graph takes."""
+    memory_bytes: int = 0
+    """What this process may take; 0 is anything."""
+    cpu_s: int = 0
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the file turned out to be, or why it is refused."""
+
+    inputs: tuple[Field, ...] = ()
+    outputs: tuple[Field, ...] = ()
+    classes: tuple[str | int, ...] = ()
+    example: tuple[Any, ...] = ()
+    notes: tuple[str, ...] = ()
+    error: dict[str, str] | None = None
+
+
+EXAMPLE_MOST = 20_000
+"""Numbers of an example row that are kept with a version."""
+
+
+def main() -> None:
+    """Answer one request."""
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+    _limit(request)
+    where = Path(request.path).name
+    try:
+        answer = examine(request)
+    except MillError as error:
+        answer = Answer(error=error.as_json())
+    except MemoryError:
+        message = f"it needs more than the {request.memory_bytes / 1e6:,.0f} MB that it may take"
+        answer = Answer(error=ModelError(where, message, "Give it more with --memory.").as_json())
+    sys.stdout.buffer.write(msgspec.json.encode(answer))
+
+
+def _limit(request: Request) -> None:
+    """Let the kernel end this process where it takes too much; where there are no such limits, the parent looks on."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if request.memory_bytes:
+            resource.setrlimit(resource.RLIMIT_AS, (request.memory_bytes, request.memory_bytes))
+        if request.cpu_s:
+            resource.setrlimit(resource.RLIMIT_CPU, (request.cpu_s, request.cpu_s))
+
+
+def examine(request: Request) -> Answer:
+    """Open the file, look through it, run it, and write what will be served. Raises ModelError for what is wrong."""
+    from modelmill.graph.decode import fields
+
+    where, made = Path(request.path).name, Path(request.made)
+    model, notes = _opened(Path(request.path), where)
+    inputs, _ = fields(model)
+    shapes = _shapes(model)
+    _write(model, made)
+    del model
+    found = _probed(made, inputs, shapes, _read_example(request.example))
+    model = _reopened(made)
+    classes, told = _named(model, request, found, where)
+    _write(model, made)
+    inputs, outputs = fields(model)
+    return Answer(inputs, outputs, classes, _example(inputs, found.given), (*notes, *told, *_noted(found)))
+
+
+def _opened(path: Path, where: str) -> tuple[Any, list[str]]:
+    """The model in the file, in one piece and looked through."""
+    from modelmill.graph.clean import load
+    from modelmill.graph.external import take_in
+    from modelmill.graph.faces import without_maps
+    from modelmill.graph.vet import vet
+
+    try:
+        model = load(path.read_bytes())
+    except ModelError as error:
+        raise ModelError(where, error.message, "It is no ONNX file, or a truncated one.") from None
+    take_in(model, path.resolve().parent, where)
+    vet(model, where)
+    notes = [f"{name}: a list of maps became a tensor" for name in without_maps(model)]
+    return model, notes
+
+
+def _shapes(model: Any) -> dict[str, Any]:
+    """What the file says of the sizes of its inputs and outputs."""
+    from modelmill.graph.decode import given, shape
+
+    return {value.name: shape(value) for value in (*given(model), *model.graph.output)}
+
+
+def _reopened(path: Path) -> Any:
+    from modelmill.graph.clean import load
+
+    return load(path.read_bytes())
+
+
+def _write(model: Any, path: Path) -> None:
+    from modelmill.graph.clean import stripped
+
+    path.write_bytes(stripped(model))
+
+
+def _probed(path: Path, inputs: tuple[Field, ...], shapes: dict[str, Any], example: Mapping[str, Array]) -> Any:
+    """What running the file showed; the session is gone when this returns, and its memory with it."""
+    from modelmill.runtime.probe import probe
+    from modelmill.runtime.session import Session
+
+    return probe(Session(path), inputs, shapes, example)
+
+
+def _read_example(path: str) -> dict[str, Array]:
+    from modelmill.data.archive import read_arrays
+
+    return read_arrays(Path(path)) if path else {}
+
+
+def _named(model: Any, request: Request, found: Any, where: str) -> tuple[tuple[str | int, ...], list[str]]:
+    """Name the rows' axis, and give the outputs of the task; the classes, and what was done."""
+    from modelmill.graph import faces
+
+    axes, ranks = dict(found.axes), {name: values.ndim for name, values in (*found.given.items(), *found.gave.items())}
+    classes: tuple[str | int, ...] = ()
+    notes = []
+    if request.task in ("classify", "regress"):
+        name = faces.scores_of(found.gave, request.output, where)
+        if request.task == "classify":
+            classes, how = faces.classify(model, name, found.gave[name], request.classes, where)
+            notes.append(f"label and probabilities are made of {name}: {how}")
+        else:
+            faces.regress(model, name, found.gave[name], where)
+            notes.append(f"value is {name}")
+        made = {"label": 1, "probabilities": 2, "value": 1}
+        axes, ranks = {**axes, **dict.fromkeys(made, 0)}, {**ranks, **made}
+    faces.name_rows(model, axes, ranks, found.rows)
+    return classes, notes
+
+
+def _example(inputs: tuple[Field, ...], given: Mapping[str, Array]) -> tuple[Any, ...]:
+    """One row that the graph ran with, as JSON values; none where it is large, or where zeros of size 1 do as well."""
+    row = [given[field.name] if field.axis is None else np.take(given[field.name], 0, field.axis) for field in inputs]
+    plain = all(not np.any(values != 0) if values.dtype != object else False for values in row)
+    small = all(size == 1 for field, values in zip(inputs, row, strict=True) for size in _free(field, values))
+    if (plain and small) or sum(values.size for values in row) > EXAMPLE_MOST:
+        return ()
+    return tuple(values.tolist() for values in row)
+
+
+def _free(field: Field, values: Array) -> list[int]:
+    """The sizes that the row has where the graph takes any."""
+    return [size for size, declared in zip(values.shape, field.row, strict=True) if declared < 0]
+
+
+def _noted(found: Any) -> list[str]:
+    notes = []
+    if found.rows > 0:
+        notes.append(f"takes {found.rows} row{'s' * (found.rows > 1)} at a time")
+    notes += [f"{name} is one value for all rows of a call" for name in found.given if found.axes[name] is None]
+    return notes
+
+
+if __name__ == "__main__":
+    main()
