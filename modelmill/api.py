@@ -176,34 +176,6 @@ def import_model(
     return publish(take(path, importer), name, Registry(place.database, place.blobs), importer, promote)
 
 
-def import_model(
-    path: str | Path,
-    name: str = "",
-    *,
-    settings: Mapping[str, Any] | None = None,
-    promote: bool = False,
-    place: Home | None = None,
-) -> Report:
-    """Take in a model from an ONNX file, with no training code, and publish it; the report of the version.
-
-    settings: of the importer (`modelmill methods importer`): `task`, `classes`, `output`, `target`, `example`,
-    `seconds`, `memory_mb`. Raises ModelError for a file that is refused, with what is wrong.
-    """
-    from modelmill.method import decode
-    from modelmill.recipe.outside import name_for, publish, take
-    from modelmill.registry.reference import check_name
-    from modelmill.registry.registry import Registry
-
-    given = dict(settings or {})
-    if given.get("task"):
-        decode("task", {"method": given["task"]}, "import: task")
-    importer = decode("importer", {"method": "onnx", **given}, "import")
-    name = name or name_for(Path(path))
-    check_name(name)
-    place = place or home()
-    return publish(take(path, importer), name, Registry(place.database, place.blobs), importer, promote)
-
-
 SETTINGS = ("target", "task", "workers", "home", "promote", "test", "group", "time", "sample_weight")
 
 
