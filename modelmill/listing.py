@@ -88,8 +88,10 @@ def print_version(version: Version, registry: Registry) -> None:
         page.print(f"  in   {field.name}: {field.datatype} {list(field.shape)}{' nullable' if field.nullable else ''}")
     for field in version.signature.outputs:
         page.print(f"  out  {field.name}: {field.datatype} {list(field.shape)}")
-    for name, size in version.sizes.items():
-        page.print(f"  file {name}: {size:,} bytes, {version.files[name][:19]}…")
+    for name, kept in registry.stored(version).items():
+        size = version.sizes[name]
+        packed = f", {kept:,} in the store" if kept < size else ""
+        page.print(f"  file {name}: {size:,} bytes{packed}, {version.files[name][:19]}…")
     for key in ("model", "data", "spec", "parent", "source"):
         if getattr(version.lineage, key):
             page.print(f"  {key}: {getattr(version.lineage, key)}")

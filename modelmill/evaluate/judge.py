@@ -10,7 +10,7 @@ import numpy as np
 from modelmill.contracts import Cost, Measurements
 from modelmill.dataset import Dataset
 from modelmill.errors import ModelError, UnknownName
-from modelmill.evaluate.costs import cpu, energy, latency, macs, memory, size, throughput
+from modelmill.evaluate.costs import cpu, energy, latency, macs, memory, size, stored, throughput
 from modelmill.evaluate.costs.timing import session
 from modelmill.report import SplitName, Value
 from modelmill.runtime.axes import answers
@@ -24,6 +24,7 @@ REPORTED = (
     "latency_p99_ms",
     "throughput_rps",
     "size_bytes",
+    "stored_bytes",
     "memory_mb",
     "energy_mj",
     "macs",
@@ -33,6 +34,7 @@ REPORTED = (
 
 FULL: tuple[Cost, ...] = (
     size.Size(),
+    stored.Stored(),
     macs.Macs(),
     latency.Latency(),
     throughput.Throughput(),
@@ -44,6 +46,7 @@ FULL: tuple[Cost, ...] = (
 
 QUICK: tuple[Cost, ...] = (
     size.Size(),
+    stored.Stored(),
     macs.Macs(),
     latency.Latency(seconds=0.06, blocks=4, warmups=5),
     throughput.Throughput(seconds=0.04, blocks=2),

@@ -43,7 +43,11 @@ def sentences(report: Report, told: Story) -> list[str]:
         said.append(f"{where}, its {words(told.metric)} is {quality(value)}.")
     latency, size = report.costs.get("latency_ms"), report.costs.get("size_bytes")
     if latency is not None and size is not None:
-        said.append(f"A row takes {figure(latency)} ms on one thread; the file served has {figure(size / 1000)} kB.")
+        stored = report.costs.get("stored_bytes") or size
+        kept = f", of which the store keeps {figure(stored / 1000)} kB" if stored < size else ""
+        said.append(
+            f"A row takes {figure(latency)} ms on one thread; the file served has {figure(size / 1000)} kB{kept}."
+        )
     return said
 
 

@@ -18,6 +18,7 @@ UNITS = {
     "throughput_rps": "rows/s",
     "size_kb": "kB",
     "size_bytes": "bytes",
+    "stored_bytes": "bytes",
     "memory_mb": "MB",
     "energy_mj": "mJ",
     "macs": "",

@@ -57,25 +57,28 @@ class Registry:
 
         promote: None makes the first version live, and leaves a live one live.
         """
+        from modelmill.store.packing.packed import stored  # brings numpy, which a command that only looks does not need
+
         contents = dict(files) if report_json is None else {**files, REPORT: _finished(name, report_json)}
         check_name(name)
         for file in contents:
             check_name(file, "file")
-        for content in contents.values():
-            if isinstance(content, bytes):
-                self._blobs.put(content)
+        given = {file: content for file, content in contents.items() if isinstance(content, bytes)}
+        forms = {file: stored(data) for file, data in given.items()}
+        for file, data in given.items():
+            self._blobs.put(data, forms[file])
         with self._database.writing(durable=True) as connection:
             number = records.next_number(connection, name)
             live = promote if promote is not None else LIVE not in records.aliases_of(connection, name)
-            stored = self._store(contents, number, live)
+            kept = self._store(contents, forms, number, live)
             fresh = Version(
                 name=name,
                 number=number,
                 created_ms=_now_ms(),
                 signature=signature,
                 lineage=lineage,
-                files={file: digest for file, (digest, _) in stored.items()},
-                sizes={file: size for file, (_, size) in stored.items()},
+                files={file: digest for file, (digest, _) in kept.items()},
+                sizes={file: size for file, (_, size) in kept.items()},
                 notes=notes,
             )
             records.insert(connection, fresh)
@@ -84,7 +87,9 @@ class Registry:
                 _point(connection, fresh.name, number, LIVE, "published as live")
             return records.version(connection, name, number)
 
-    def _store(self, contents: Mapping[str, Content], number: int, live: bool) -> dict[str, tuple[str, int]]:
+    def _store(
+        self, contents: Mapping[str, Content], forms: Mapping[str, bytes], number: int, live: bool
+    ) -> dict[str, tuple[str, int]]:
         """File: digest and size, once all of them are in the blob folder.
 
         Called by the only writer. What was put before it became that is put again, at the price of a comparison: a
@@ -93,7 +98,7 @@ class Registry:
         made = {
             file: content if isinstance(content, bytes) else content(number, live) for file, content in contents.items()
         }
-        return {file: (self._blobs.put(data), len(data)) for file, data in sorted(made.items())}
+        return {file: (self._blobs.put(data, forms.get(file)), len(data)) for file, data in sorted(made.items())}
 
     def find(self, reference: str) -> Version:
         """The version that NAME (the live one), NAME@3 or NAME@alias stands for.
@@ -187,15 +192,22 @@ class Registry:
         """The bytes of one of a version's files, verified. Raises Tampered where they are not as published."""
         version = self._version(version)
         try:
-            return self._blobs.get(_digest(version, name))
+            return self._blobs.get(_digest(version, name), version.sizes[name])
         except StorageError as error:
             raise self._explained(version, name, error) from error
 
     def path(self, version: Version | str, name: str) -> Path:
-        """Where one of a version's files lies; verified now, to be read and never written."""
+        """Where one of a version's files lies, expanded; verified now, to be read and never written."""
         version = self._version(version)
-        self.file(version, name)
-        return self._blobs.path(_digest(version, name))
+        try:
+            return self._blobs.opened(_digest(version, name), version.sizes[name])
+        except StorageError as error:
+            raise self._explained(version, name, error) from error
+
+    def stored(self, version: Version | str) -> dict[str, int]:
+        """File: how many bytes are stored for it, fewer than it has where it is packed."""
+        version = self._version(version)
+        return {name: self._blobs.stored(digest) for name, digest in version.files.items()}
 
     def report(self, version: Version | str) -> Report:
         """The report of a version, with `live` as it is now."""
@@ -210,7 +222,7 @@ class Registry:
 
     def _problems(self, version: Version, name: str) -> list[str]:
         try:
-            data = self._blobs.get(version.files[name])
+            data = self._blobs.get(version.files[name], version.sizes[name])
         except (Tampered, StorageError) as error:
             return [f"{name}: {error.message}"]
         if len(data) != version.sizes[name]:

@@ -37,7 +37,8 @@ def models_show(name: Name, json: Json = False) -> None:
     shelf = registry()
     version = shelf.find(name)
     if json:
-        print_json({"version": version, "report": shelf.report(version), "events": shelf.events(version.name)})
+        report, events = shelf.report(version), shelf.events(version.name)
+        print_json({"version": version, "stored": shelf.stored(version), "report": report, "events": events})
     else:
         print_version(version, shelf)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from modelmill.registry.records import before
 from modelmill.registry.registry import Registry
 from modelmill.report import Baseline, Counts, Data, Lineage, Report, Value
 from modelmill.signature import Signature
+from modelmill.store.blobs import digest_of
 from modelmill.store.home import Home
 
 
@@ -58,6 +60,62 @@ def test_a_version_comes_back_as_it_was_published(registry: Registry, signature:
     assert found.sizes == {"body.safetensors": 7, "model.onnx": 5}
     assert {name: registry.file(found, name) for name in found.files} == files
     assert registry.path("digits@1", "model.onnx").read_bytes() == b"graph"
+
+
+ZEROS = bytes(50_000) + b"graph"
+
+
+def test_a_file_that_packs_well_is_stored_small_and_served_whole(
+    registry: Registry, signature: Signature, home: Home
+) -> None:
+    noise = bytes(np.random.default_rng(0).bytes(20_000))
+    version = registry.publish("digits", {"model.onnx": ZEROS, "body.safetensors": noise}, signature)
+    assert version.sizes == {"model.onnx": len(ZEROS), "body.safetensors": len(noise)}
+    assert version.files["model.onnx"] == digest_of(ZEROS)
+    assert registry.file(version, "model.onnx") == ZEROS
+    stored = registry.stored(version)
+    assert stored["model.onnx"] < 500
+    assert stored["body.safetensors"] == len(noise)
+    assert sum(path.stat().st_size for path in home.blobs.folder.iterdir()) == sum(stored.values())
+    assert registry.verify("digits@1") == []
+
+
+def test_a_packed_file_is_expanded_where_a_path_is_asked_for(registry: Registry, signature: Signature) -> None:
+    version = registry.publish("digits", {"model.onnx": ZEROS}, signature)
+    assert registry.path(version, "model.onnx").read_bytes() == ZEROS
+    assert registry.file(version, "model.onnx") == ZEROS
+
+
+def test_a_version_of_an_older_modelmill_is_read_as_it_lies_there(
+    registry: Registry, signature: Signature, home: Home
+) -> None:
+    version = registry.publish("digits", {"model.onnx": ZEROS}, signature)
+    home.blobs.delete(version.files["model.onnx"])
+    home.blobs.put(ZEROS)
+    assert registry.file("digits@1", "model.onnx") == ZEROS
+    assert registry.verify("digits@1") == []
+    assert registry.stored("digits@1") == {"model.onnx": len(ZEROS)}
+
+
+def test_a_packed_file_that_was_changed_is_refused_and_said_to_be(
+    registry: Registry, signature: Signature, home: Home
+) -> None:
+    registry.publish("digits", {"model.onnx": ZEROS}, signature)
+    (path,) = home.blobs.folder.iterdir()
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(Tampered, match="in the middle of something"):
+        registry.file("digits@1", "model.onnx")
+    (problem,) = registry.verify("digits@1")
+    assert problem.startswith("model.onnx: it ends after")
+
+
+def test_deleting_a_version_takes_its_packed_files(registry: Registry, signature: Signature, home: Home) -> None:
+    registry.publish("digits", {"model.onnx": ZEROS}, signature)
+    registry.publish("digits", {"model.onnx": ZEROS + b"!"}, signature, promote=True)
+    registry.delete("digits@1")
+    (left,) = home.blobs.folder.iterdir()
+    assert registry.file("digits@2", "model.onnx") == ZEROS + b"!"
+    assert left.name.endswith(".packed")
 
 
 def test_the_first_version_is_live_and_later_ones_only_when_promoted(registry: Registry, signature: Signature) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelmill.errors import StorageError, Tampered
 from modelmill.store.blobs import Blobs, digest_of
+from modelmill.store.packing.packed import stored
 
 
 @pytest.fixture
@@ -85,3 +88,78 @@ def test_a_folder_in_the_place_of_a_file_is_refused(blobs: Blobs) -> None:
     blobs.path(digest).mkdir()
     with pytest.raises(StorageError):
         blobs.get(digest)
+
+
+SPARSE = bytes(20_000) + b"what is left"
+
+
+def packed(blobs: Blobs) -> tuple[str, Path]:
+    """The digest of a packed file, and where it is."""
+    digest = blobs.put(SPARSE, stored(SPARSE))
+    return digest, next(path for path in blobs.folder.iterdir())
+
+
+def test_a_packed_file_is_small_and_gives_the_bytes_that_were_put(blobs: Blobs) -> None:
+    digest, path = packed(blobs)
+    assert digest == digest_of(SPARSE)
+    assert blobs.get(digest) == SPARSE
+    assert blobs.has(digest)
+    assert blobs.stored(digest) == path.stat().st_size < 200
+
+
+def test_packing_takes_the_place_of_the_plain_file(blobs: Blobs) -> None:
+    digest = blobs.put(SPARSE)
+    assert blobs.stored(digest) == len(SPARSE)
+    blobs.put(SPARSE, stored(SPARSE))
+    assert not blobs.path(digest).exists()
+    assert blobs.get(digest) == SPARSE
+
+
+def test_small_files_and_random_bytes_are_stored_as_they_are() -> None:
+    noise = np.random.default_rng(0).bytes(20_000)
+    assert stored(SPARSE[:4000]) == SPARSE[:4000]
+    assert stored(noise) is noise
+
+
+def test_a_packed_file_can_be_mapped_and_is_expanded_once(blobs: Blobs) -> None:
+    digest, _ = packed(blobs)
+    path = blobs.opened(digest)
+    assert path.read_bytes() == SPARSE
+    before = path.stat().st_mtime_ns
+    assert blobs.opened(digest).stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("place", [0, 5, 12, -1])
+def test_a_changed_packed_file_is_tampered_with_and_healed_by_putting_again(blobs: Blobs, place: int) -> None:
+    digest, path = packed(blobs)
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(Tampered, match="changed after"):
+        blobs.get(digest)
+    blobs.put(SPARSE, stored(SPARSE))
+    assert blobs.get(digest) == SPARSE
+
+
+def test_a_packed_file_of_other_bytes_is_found_out(blobs: Blobs) -> None:
+    digest, path = packed(blobs)
+    path.write_bytes(stored(SPARSE + b"!"))
+    with pytest.raises(Tampered, match="digest"):
+        blobs.get(digest)
+
+
+def test_a_packed_file_that_states_more_than_is_known_of_it_is_refused(blobs: Blobs) -> None:
+    digest, _ = packed(blobs)
+    with pytest.raises(Tampered, match="at most 100 can be"):
+        blobs.get(digest, most=100)
+
+
+def test_deleting_takes_both_forms_and_old_ones_are_told_by_their_digest(blobs: Blobs) -> None:
+    digest, path = packed(blobs)
+    size = path.stat().st_size
+    assert blobs.older(time.time() + 10) == {digest: size}
+    blobs.opened(digest)
+    assert blobs.older(time.time() + 10) == {digest: size + len(SPARSE)}
+    blobs.delete(digest)
+    assert not blobs.has(digest)
+    assert list(blobs.folder.iterdir()) == []

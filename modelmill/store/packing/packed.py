@@ -24,6 +24,18 @@ SLACK = 1 << 16
 """How much longer than twice the file a head may be."""
 WIDEST = 1 << 62
 """The longest row of a tensor that may be stated."""
+SMALLEST = 4096
+"""A shorter file is one block of a disk in either form."""
+SHARE = 0.75
+"""A packed file above this share of the bytes is not worth the time that opening it takes."""
+
+
+def stored(data: bytes) -> bytes:
+    """The form in which a file is stored: packed where that is worth it, else the very bytes."""
+    if len(data) < SMALLEST:
+        return data
+    packed = pack(data)
+    return packed if len(packed) <= SHARE * len(data) else data
 
 
 def pack(data: bytes) -> bytes:
@@ -46,14 +58,14 @@ def pack(data: bytes) -> bytes:
     return b"".join([MAGIC, bytes([VERSION]), sizes, deflated, tail.joined()])
 
 
-def unpack(packed: bytes, most: int = LARGEST) -> bytes:
+def unpack(packed: bytes, most: int | None = None) -> bytes:
     """The bytes that were packed. Raises StorageError for others, and for more than `most`, before they are made."""
     payload = Source(packed)
     if payload.take(len(MAGIC)) != MAGIC:
         raise damaged("it does not begin as a packed file does")
     if (version := payload.take(1)[0]) != VERSION:
         raise damaged(f"its format is version {version}, and this modelmill knows version {VERSION}")
-    total = payload.number(min(most, LARGEST))
+    total = payload.number(LARGEST if most is None else most)
     length = payload.number(2 * total + SLACK)
     head = Source(_inflated(payload.take(payload.number(length + SLACK)), length))
     made, gaps, at = bytearray(total), [], 0

@@ -1,0 +1,23 @@
+"""How many bytes the store keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from modelmill.contracts import Cost, Measurements
+from modelmill.dataset import Dataset
+from modelmill.store.packing.packed import stored
+
+
+class Stored(Cost):
+    """Bytes of the model's file as the store keeps it: packed where that is worth it, with all tables.
+
+    A service expands it when it loads the model; `size_bytes` is what it then serves.
+    """
+
+    gives: ClassVar[tuple[str, ...]] = ("stored_bytes",)
+
+    def __call__(self, models: Sequence[bytes], data: Dataset) -> Measurements:
+        """Bytes, for every model."""
+        return [{"stored_bytes": len(stored(model))} for model in models]
