@@ -55,3 +55,24 @@ class Retrains:
         training = self.training(model, data, task, seed, objective)
         yield from training.run()
         yield training.finish("retrain.adam")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guided(Retrains):
+    """Settings of a training again that also listens to the model as it came in."""
+
+    teacher: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """The share of the loss that is the distance to what the model said before; the rest comes from true targets."""
+    temperature: Annotated[float, Meta(gt=0)] = 2.0
+    """How much the probabilities of the teacher are softened."""
+    mix: Annotated[float, Meta(ge=0)] = 0.0
+    """Rows are blended in pairs by shares drawn from Beta(mix, mix) when training again; 0 is off."""
+
+    def guidance(self, model: Model, data: Splits, task: Task) -> Objective | None:
+        """The loss of a training that listens to the model; None where it does not."""
+        from modelmill.compress.distill.student import objective, taught
+
+        if not self.teacher:
+            return None
+        teacher = taught(model, data.train, task)
+        return objective(teacher, bool(model.signature.classes), self.temperature, self.teacher)

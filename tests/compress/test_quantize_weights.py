@@ -17,6 +17,8 @@ from modelmill.compress.quantize.sharing import Shared, clustered
 from modelmill.compress.quantize.stored import upgrade
 from modelmill.compress.quantize.weights import replace, weights
 from modelmill.errors import ModelError
+from modelmill.graph.export import export
+from modelmill.store.packing.packed import pack
 from modelmill.train.trainers.adam import Adam
 
 MLP = {"method": "mlp", "width": 64, "depth": 2}
@@ -58,6 +60,31 @@ def test_a_codebook_stores_codes_and_onnxruntime_computes_in_floats(make, judge,
     assert "Gemm" in executed(made.result.body.value)
     assert not {"Gather", "QGemm"}.intersection(executed(made.result.body.value))
     assert off(model, made.result, data.test) < 0.02
+
+
+def test_biases_of_shared_layers_keep_as_many_bits_as_asked_for_and_preparation_keeps_all(make, judge):
+    model, data, task = graph(make, judge, MLP)
+    plain, short = (last(Codebook(precision=bits)(model, data, task, judge, 0)).result for bits in (0, 8))
+    before, after = arrays(plain), arrays(short)
+    changed = [name for name in before if not np.array_equal(before[name], after[name])]
+    assert {before[name].ndim for name in changed} == {1}
+    for name in changed:
+        assert not np.any(after[name].view(np.uint32) & 0xFFFF), "the lower half of a float is zero"
+        assert np.abs(after[name] / before[name] - 1).max() <= 2**-8
+    assert len(changed) == 2
+    assert len(pack(short.body.value)) < len(pack(plain.body.value))
+
+
+def test_a_model_before_sharing_guides_the_training_of_the_values(make, judge):
+    model, data, task = make("image", MLP)
+    model = last(Adam(epochs=10)(model, data, task, judge, 0)).result
+    said = answers(model.with_body(export(model, task), "graph", ""), data.train)["probabilities"]
+    apart = {}
+    for share in (0.0, 1.0):
+        step = Codebook(bits=1, epochs=10, learning_rate=0.01, teacher=share)
+        made = last(step(model, data, task, judge, 0)).result
+        apart[share] = np.abs(answers(made, data.train)["probabilities"] - said).mean()
+    assert apart[1.0] < apart[0.0]
 
 
 def test_training_the_values_lowers_the_loss_that_sharing_brought(make, judge):

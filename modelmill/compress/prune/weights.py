@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from modelmill.compress.retrain import Retrains
+from modelmill.compress.retrain import Guided
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.errors import ModelError
@@ -24,7 +24,7 @@ SEEN = 2048
 """Training rows whose gradients are looked at."""
 
 
-class Weights(Compressor, Retrains):
+class Weights(Compressor, Guided):
     """Set the least important weights to zero, more of them with every epoch of retraining.
 
     A weight is important by its size; by |gradient times weight|, what the loss would change without it; or by its
@@ -55,7 +55,7 @@ class Weights(Compressor, Retrains):
         weights = [weight.numel() for weight in prunable(model.body.value).values()]
         note = f"of {sum(weights)} weights in {len(weights)} layers the share {self.ratio:g} becomes zeros"
         yield Progress(0, self.epochs, {"weights": sum(weights)}, note)
-        training = self.training(model, data, task, seed)
+        training = self.training(model, data, task, seed, self.guidance(model, data, task))
         cut = self._cutter(training)
         if self.epochs and self.criterion != "movement":
             cut(share(self.ratio, 0, training.epochs))

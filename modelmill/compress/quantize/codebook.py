@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from modelmill.compress.retrain import Retrains
+from modelmill.compress.retrain import Guided
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
@@ -17,7 +17,7 @@ from modelmill.trial import Progress
 HONESTY = "onnxruntime looks the weights up once, when it loads the model: size only, no faster"
 
 
-class Codebook(Compressor, Retrains):
+class Codebook(Compressor, Guided):
     """Store a few values for each layer, and for every weight the number of its value.
 
     Values are found by k-means and trained again by the summed gradients of their weights; a graph is not trained.
@@ -33,6 +33,8 @@ class Codebook(Compressor, Retrains):
     """A layer has at most two to the power of this many values."""
     smallest: Annotated[int, Meta(ge=1)] = 256
     """Weights with fewer numbers than this stay as they are."""
+    precision: Annotated[int, Meta(ge=0, le=24)] = 0
+    """Biases of shared layers are rounded to so many significant bits, so that they pack better; 0 leaves them."""
     epochs: Annotated[int, Meta(ge=0)] = 10
     """Epochs of training the values; 0 leaves them where k-means puts them."""
     learning_rate: Annotated[float, Meta(gt=0, le=1)] = 1e-3
@@ -56,7 +58,8 @@ class Codebook(Compressor, Retrains):
         from modelmill.compress.quantize.sharing import scale, settled, shared
 
         network = shared(folded(model.body.value), 2**self.bits, self.smallest)
-        training = self.training(model.with_body(network, "network", ""), data, task, seed)
+        guidance = self.guidance(model, data, task)
+        training = self.training(model.with_body(network, "network", ""), data, task, seed, guidance)
         scale(training.module, 1 / training.unit.deviation)
         yield from training.run()
         last = training.finish("retrain.adam")
@@ -67,7 +70,7 @@ class Codebook(Compressor, Retrains):
 
     def _stored(self, last: Progress, model: Model, graph: bytes) -> Progress:
         from modelmill.compress.quantize.graphs import load
-        from modelmill.compress.quantize.sharing import coded
+        from modelmill.compress.quantize.sharing import coded, round_biases
         from modelmill.compress.quantize.stored import large, upgrade
         from modelmill.compress.quantize.tidy import tidy
 
@@ -79,6 +82,8 @@ class Codebook(Compressor, Retrains):
             return replace(last, note=note, result=last.result.with_body(graph, "graph", note))
         if self.bits <= 4:
             proto = upgrade(proto)
+        if self.precision:
+            round_biases(proto, set(weights), self.precision)
         counts = [coded(proto, name, weight, 2**self.bits) for name, weight in weights.items()]
         made = tidy(proto)
         note = f"{len(counts)} weights share at most {max(counts)} values; {len(graph)} to {len(made)} bytes; {HONESTY}"

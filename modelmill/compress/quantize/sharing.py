@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modelmill.compress.quantize.initializers import constants
 from modelmill.compress.quantize.insert import WEIGHTED
 from modelmill.compress.quantize.stored import INT32, UINT4, expanded, packed
 from modelmill.contracts import Array
 from modelmill.train.rows import head
 
 ROUNDS = 50
+SAMPLE = 2**20
+"""Weights of a layer that k-means looks at, evenly taken, where there are more."""
 
 
 class Shared(nn.Module):  # type: ignore[misc]  # torch is untyped here
@@ -51,9 +55,10 @@ def clustered(weight: Array, count: int) -> tuple[Array, Array]:
     >>> centroids.tolist(), codes.tolist()
     ([-3.0, 0.0, 1.5], [[1, 2], [2, 0]])
     """
-    flat = np.sort(weight.ravel()).astype(np.float64)
+    step = max(1, weight.size // SAMPLE)
+    flat = np.sort(weight.ravel()[::step]).astype(np.float64)
     moving = flat[flat != 0]
-    zero = [0.0] if len(moving) < len(flat) else []
+    zero = [0.0] if not weight.all() else []
     distinct = np.unique(moving)
     centroids = distinct
     if len(distinct) > count - len(zero):
@@ -74,7 +79,9 @@ def clustered(weight: Array, count: int) -> tuple[Array, Array]:
 
 def _nearest(weight: Array, centroids: Array) -> Array:
     """For every weight the number of the nearest centroid; a zero's is zero."""
-    codes = np.searchsorted((centroids[1:] + centroids[:-1]) / 2, weight).astype(np.uint8)
+    edges, flat = (centroids[1:] + centroids[:-1]) / 2, weight.ravel()
+    parts = [np.searchsorted(edges, flat[i : i + SAMPLE]).astype(np.uint8) for i in range(0, len(flat), SAMPLE)]
+    codes = np.concatenate(parts).reshape(weight.shape)
     if (centroids == 0).any():
         codes[weight == 0] = int(np.flatnonzero(centroids == 0)[0])
     return codes
@@ -123,3 +130,25 @@ def coded(model: Any, name: str, weight: Array, count: int) -> int:
     ]
     expanded(model, name, [tensor, book], nodes)
     return len(centroids)
+
+
+def round_biases(model: Any, weights: Collection[str], bits: int) -> None:
+    """Keep so many significant bits of the biases that stand beside these weights."""
+    from onnx import numpy_helper
+
+    known = constants(model)
+    for node in model.graph.node:
+        if len(node.input) > 2 and node.input[1] in weights and node.input[2] in known:
+            tensor = known[node.input[2]]
+            value = rounded(numpy_helper.to_array(tensor), bits)
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+
+
+def rounded(value: Array, bits: int) -> Array:
+    """Floats with so many significant bits.
+
+    >>> rounded(np.array([0.3, -5.1], np.float32), 3).tolist()
+    [0.3125, -5.0]
+    """
+    mantissa, exponent = np.frexp(value)
+    return np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits).astype(value.dtype)
