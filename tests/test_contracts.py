@@ -43,6 +43,7 @@ def small(name):
     """The table of an arch with few members, so that a test is quick."""
     few = {"forest": {"trees": 5}, "boosting": {"iterations": 5}, "lightgbm": {"iterations": 5}, "mlp": {"width": 8}}
     few |= {"darknet53": {"width": 4, "blocks": [1]}, "darknet53_light": {"width": 4, "blocks": [1, 2]}}
+    few |= {"transformer": {"width": 8, "depth": 1}, "depthwise": {"width": 4, "blocks": 1}}
     return {"method": name, **few.get(name, {}), **({"width": 4} if name == "cnn" else {})}
 
 

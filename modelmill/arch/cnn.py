@@ -20,9 +20,10 @@ class Cnn(Arch):
 
     The body is one flat `nn.Sequential`: the stem (`Conv2d`, `BatchNorm2d`, `ReLU`), then the blocks of every stage,
     then the head. A plain block is `Conv2d`, `BatchNorm2d`, `ReLU`; with `residual` it is one `Residual` of
-    `network/blocks.py`, whose body is conv, norm, ReLU, conv, norm. The first block of a later stage has stride 2. The
-    head is `AdaptiveAvgPool2d(1)` (where it averages), `Flatten`, `Dropout` (where asked for), `Linear`. Without `norm`
-    there are no batch norms, and convolutions have a bias. Channels can be sliced between neighbours of the Sequential;
+    `network/blocks.py`, whose body is conv, norm, ReLU, conv, norm. ResNet-20 is `width = 16, depth = 3, blocks = 3,
+    growth = 2, stride = 1, residual = true, shortcut = "zeros", head = "average"`. The first block of a later stage has
+    stride 2. The head is `AdaptiveAvgPool2d(1)` (where it averages), `Flatten`, `Dropout` (where asked for), `Linear`.
+    Without `norm` there are no batch norms, and convolutions have a bias. Channels can be sliced between neighbours;
     those of a Residual's output are tied to its input's where the shortcut is an `Identity`.
 
     LeCun et al. (1998), https://doi.org/10.1109/5.726791; He et al. (2016), https://arxiv.org/abs/1512.03385
@@ -46,6 +47,8 @@ class Cnn(Arch):
     """Whether a batch norm follows every convolution; it is folded away when the model is written."""
     residual: bool = False
     """Whether blocks add their input to their output."""
+    shortcut: Literal["conv", "zeros"] = "conv"
+    """What adds an input of another shape: a 1x1 convolution, or every other pixel with channels of zeros behind."""
     head: Literal["average", "flatten"] = "flatten"
     """Whether the last image is averaged to one number a channel, or all of its pixels are looked at."""
 
@@ -97,9 +100,14 @@ class Cnn(Arch):
     def _residual(self, given: int, made: int, stride: int) -> list[nn.Module]:
         from torch import nn
 
-        from modelmill.network.blocks import Residual
+        from modelmill.network.blocks import Residual, Widened
 
         inner = [*self._conv(given, made, stride), *self._bare(made, made, 1, self.kernel)]
         same = given == made and stride == 1
-        shortcut = nn.Identity() if same else nn.Sequential(*self._bare(given, made, stride, 1))
+        if same:
+            shortcut: nn.Module = nn.Identity()
+        elif self.shortcut == "zeros":
+            shortcut = Widened(made - given, stride)
+        else:
+            shortcut = nn.Sequential(*self._bare(given, made, stride, 1))
         return [Residual(nn.Sequential(*inner), shortcut, nn.ReLU())]

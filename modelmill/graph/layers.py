@@ -167,6 +167,10 @@ def _hardtanh(module: Any, value: str, writer: Writer, path: str) -> str:
     return writer.op("Clip", [value, writer.constant(float(module.min_val)), writer.constant(float(module.max_val))])
 
 
+def _hardsigmoid(module: Any, value: str, writer: Writer, path: str) -> str:
+    return writer.op("HardSigmoid", [value], {"alpha": 1 / 6, "beta": 0.5})
+
+
 def _softmax(module: Any, value: str, writer: Writer, path: str) -> str:
     return writer.op("Softmax", [value], {"axis": -1 if module.dim is None else module.dim})
 
@@ -181,17 +185,32 @@ def _plain(type: str) -> Callable[[Any, str, Writer, str], str]:
 
 
 def _recurrent(module: Any, value: str, writer: Writer, path: str) -> str:
-    """A gated recurrent unit, as in network/graphbody.py: ONNX has the steps first, and the gates in another order."""
-    gru = module.gru
-    width = gru.hidden_size
-    gates = np.arange(3 * width).reshape(3, width)[[1, 0, 2]].ravel()
-    weights = [array(gru.weight_ih_l0)[gates], array(gru.weight_hh_l0)[gates]]
-    biases = np.concatenate([array(gru.bias_ih_l0)[gates], array(gru.bias_hh_l0)[gates]])
+    """A recurrent layer, as in network/recurrent.py: ONNX has the steps first, and gates in another order."""
+    unit, (operation, order, settings) = module.unit, RECURRENT[module.kind]
+    width, ways = unit.hidden_size, ["", "_reverse"][: 1 + unit.bidirectional]
+    gates = np.arange(len(order) * width).reshape(-1, width)[list(order)].ravel()
+
+    def stacked(name: str) -> Array:
+        return np.stack([array(getattr(unit, f"{name}_l0{way}"))[gates] for way in ways])
+
+    biases = np.concatenate([stacked("bias_ih"), stacked("bias_hh")], axis=1)
     inputs = [writer.op("Transpose", [value], {"perm": [2, 0, 1]})]
-    inputs += [writer.constant(part[None]) for part in (*weights, biases)]
-    found = writer.op("GRU", inputs, {"hidden_size": width, "linear_before_reset": 1})
-    found = writer.op("Squeeze", [found, writer.constant([1], np.int64)])
-    return writer.op("Transpose", [found], {"perm": [1, 2, 0]})
+    inputs += [writer.constant(part) for part in (stacked("weight_ih"), stacked("weight_hh"), biases)]
+    direction = {"direction": "bidirectional"} if len(ways) > 1 else {}
+    every, end = writer.ops(operation, inputs, 2, {"hidden_size": width, **settings, **direction})
+    if module.last:
+        end = writer.op("Transpose", [end], {"perm": [1, 0, 2]})
+        return writer.op("Reshape", [end, writer.constant([0, len(ways) * width], np.int64)])
+    every = writer.op("Transpose", [every], {"perm": [2, 1, 3, 0]})
+    return writer.op("Reshape", [every, writer.constant([0, len(ways) * width, -1], np.int64)])
+
+
+RECURRENT: dict[str, tuple[str, tuple[int, ...], dict[str, int]]] = {
+    "gru": ("GRU", (1, 0, 2), {"linear_before_reset": 1}),
+    "lstm": ("LSTM", (0, 3, 1, 2), {}),
+    "plain": ("RNN", (0,), {}),
+}
+"""The operation of a kind of recurrent unit, the places of its gates in torch, and its settings."""
 
 
 IDLE = frozenset({"Identity", "Dropout", "Dropout1d", "Dropout2d", "AlphaDropout"})
@@ -221,6 +240,7 @@ WRITERS: dict[str, Callable[[Any, str, Writer, str], str]] = {
     "Tanh": _plain("Tanh"),
     "Softplus": _plain("Softplus"),
     "Hardswish": _plain("HardSwish"),
+    "Hardsigmoid": _hardsigmoid,
     "Recurrent": _recurrent,
 }
 """Layers that are written by themselves."""

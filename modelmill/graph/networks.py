@@ -9,7 +9,7 @@ import numpy as np
 
 from modelmill.errors import ModelError
 from modelmill.fragment import Writer
-from modelmill.graph import steps
+from modelmill.graph import steps, tokens
 from modelmill.graph.layers import IDLE, WEIGHTED, WRITERS, array, mapped, name_of
 
 Leaf = tuple[str, Any]
@@ -82,9 +82,28 @@ def _widened(module: Any, value: str, writer: Writer, path: str) -> str:
 
 
 def _shared(module: Any, value: str, writer: Writer, path: str) -> str:
-    """A layer at one of the places that use its weights, as in network/blocks.py."""
-    weights = [weight for weight in (module.layer.weight, module.layer.bias) if weight is not None]
-    return mapped(module.layer, [value, *(writer.once(id(w), array(w)) for w in weights)], writer, path)
+    """A layer, or what it was factored into, at one of the places that use its weights, as in network/blocks.py."""
+    for _, layer in leaves(module.layer):
+        weights = [weight for weight in (layer.weight, layer.bias) if weight is not None]
+        value = mapped(layer, [value, *(writer.once(id(w), array(w)) for w in weights)], writer, path)
+    return value
+
+
+def _excited(module: Any, value: str, writer: Writer, path: str) -> str:
+    """Channels times what their gate gives, as in network/blocks.py."""
+    return writer.op("Mul", [value, _written(module.gate, value, writer, f"{path}.gate")])
+
+
+def _written(module: Any, value: str, writer: Writer, path: str) -> str:
+    """A module that another one holds."""
+    return _run(list(leaves(module, path)), value, writer)
+
+
+def _holding(
+    write: Callable[[Any, str, Writer, str, tokens.Run], str],
+) -> Callable[[Any, str, Writer, str], str]:
+    """The writer of a module that holds others."""
+    return lambda module, value, writer, path: write(module, value, writer, path, _written)
 
 
 def _graph(module: Any, value: str, writer: Writer, path: str) -> str:
@@ -119,6 +138,10 @@ BLOCKS: dict[str, Callable[[Any, str, Writer, str], str]] = {
     "Residual": _residual,
     "Widened": _widened,
     "Shared": _shared,
+    "Excited": _excited,
+    "Tokens": _holding(tokens.tokens),
+    "Attention": _holding(tokens.attention),
+    "Pooled": _holding(tokens.pooled),
     "Graph": _graph,
     "Mixture": _mixture,
     "Rounded": steps.rounded,

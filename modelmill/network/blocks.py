@@ -47,6 +47,22 @@ class Widened(nn.Module):  # type: ignore[misc]  # torch is untyped here
         return pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
 
 
+class Excited(nn.Module):  # type: ignore[misc]  # torch is untyped here
+    """Channels times how much each matters, by what all of them are on average (squeeze and excitation).
+
+    Hu et al. (2018), https://arxiv.org/abs/1709.01507
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        maps = [nn.Conv2d(width, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, width, 1)]
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), *maps, nn.Hardsigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, height, width) to the same shape."""
+        return cast(Tensor, x * self.gate(x))
+
+
 class Shared(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """One of the places that use the weights of a layer: they are stored once, and norms behind them apart."""
 
@@ -110,4 +126,5 @@ def outputs(signature: Signature) -> int:
 
 def activation(name: str) -> nn.Module:
     """A new activation module by its name."""
-    return {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}[name]()
+    known = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh, "hardswish": nn.Hardswish}
+    return known[name]()

@@ -14,7 +14,8 @@ from typing import Any
 from torch import nn
 
 from modelmill.errors import ModelError
-from modelmill.network.blocks import Residual, Shared, Widened
+from modelmill.network.attention import Attention, Pooled, Tokens
+from modelmill.network.blocks import Excited, Residual, Shared, Widened
 from modelmill.network.graphbody import Graph
 from modelmill.network.mixture import Mixture
 
@@ -112,8 +113,13 @@ def _residual(module: Residual, given: Channels, walk: Walk, path: str) -> Chann
     return walk.follow(module.after, inner.join(side), f"{path}.after")
 
 
-def _widened(module: Widened, given: Channels, walk: Walk, path: str) -> Channels:
-    """Channels before and behind it stay: those of zeros have no weights that say which could go."""
+def _excited(module: Excited, given: Channels, walk: Walk, path: str) -> Channels:
+    """What multiplies channels goes with them."""
+    return given.join(walk.follow(module.gate, given, f"{path}.gate"))
+
+
+def _closed(module: nn.Module, given: Channels, walk: Walk, path: str) -> Channels:
+    """Channels before and behind it stay."""
     given.fixed = True
     return Channels(width=-1, fixed=True)
 
@@ -181,8 +187,10 @@ def _idle(module: nn.Module, given: Channels, walk: Walk, path: str) -> Channels
 FOLLOWERS: dict[type[nn.Module], Follower] = {
     nn.Sequential: _sequential,
     Residual: _residual,
-    Widened: _widened,
     Shared: _shared,
+    Excited: _excited,
+    **dict.fromkeys((Widened, Tokens, Attention, nn.LayerNorm), _closed),
+    Pooled: _idle,
     Graph: _graph,
     Mixture: _mixture,
     **dict.fromkeys((nn.Linear, nn.Conv1d, nn.Conv2d), _weighted),

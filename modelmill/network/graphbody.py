@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from modelmill.network.blocks import activation
+from modelmill.network.recurrent import Recurrent
 from modelmill.network.wiring import Wiring
 
 CONV = {"image": nn.Conv2d, "sequence": nn.Conv1d}
@@ -42,21 +43,6 @@ class Graph(nn.Module):  # type: ignore[misc]  # torch is untyped here
         return _sum(found) if self.mix is None else cast(Tensor, self.mix(torch.cat(found, 1)))
 
 
-class Recurrent(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """A gated recurrent unit that walks over the steps, from the first to the last.
-
-    Cho et al. (2014), https://arxiv.org/abs/1406.1078
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.gru = nn.GRU(width, width, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, steps) to the same shape."""
-        return cast(Tensor, self.gru(x.transpose(1, 2))[0].transpose(1, 2))
-
-
 def _sum(values: Sequence[Tensor]) -> Tensor:
     total = values[0]
     for value in values[1:]:
@@ -80,7 +66,7 @@ def operation(name: str, kind: str, width: int) -> nn.Module:
     if kind == "table":
         return nn.Sequential(*linear(width, width, name))
     if name == "gru":
-        return Recurrent(width)
+        return Recurrent(width, width)
     if name == "max":
         return MAX[kind](3, stride=1, padding=1)
     if name == "average":

@@ -34,7 +34,8 @@ CLASSIFY = Signature("classify", (), (), ("a", "b", "c"))
 REGRESS = Signature("regress", (), ())
 ARCHS = [name for name in names("arch") if issubclass(find("arch", name), Arch)]
 """Those that start from nothing; heirs start from a model of the registry."""
-NETWORKS = dict.fromkeys(("mlp", "cnn", "cell", "darknet53", "darknet53_light"), (1, 8, 8))
+ON_IMAGES = ("mlp", "cnn", "cell", "darknet53", "darknet53_light", "depthwise", "transformer")
+NETWORKS: dict[str, tuple[int, ...]] = {**dict.fromkeys(ON_IMAGES, (1, 8, 8)), "rnn": (3, 7)}
 
 
 def weights(module: nn.Module) -> list[float]:

@@ -8,8 +8,9 @@ from torch import nn
 
 from modelmill.errors import ModelError
 from modelmill.network.blocks import Residual
-from modelmill.network.graphbody import Graph, Recurrent
+from modelmill.network.graphbody import Graph
 from modelmill.network.mixture import mixed
+from modelmill.network.recurrent import Recurrent
 from modelmill.network.slicing import channels, cut, kept, largest, prune, removable, without
 
 
@@ -44,7 +45,7 @@ def test_the_layers_of_several_networks_that_answer_as_one_are_cut_in_each():
 
 
 def test_a_recurrent_layer_is_refused_by_name():
-    network = nn.Sequential(nn.Conv1d(1, 4, 3), Graph([Recurrent(4)], [[0], [1]]), nn.Conv1d(4, 2, 1))
+    network = nn.Sequential(nn.Conv1d(1, 4, 3), Graph([Recurrent(4, 4)], [[0], [1]]), nn.Conv1d(4, 2, 1))
     with pytest.raises(ModelError, match=r"body\.1\.nodes\.0: channels cannot be followed through Recurrent"):
         channels(network)
 
