@@ -301,7 +301,8 @@ class Loaded:
         from modelmill.monitor.reference import FILE
 
         if self._shelf is None or FILE not in self.version.files:
-            hint = f"Build it again: modelmill build SOURCE --name {self.version.name}"
+            again = f"Build it again: modelmill build SOURCE --name {self.version.name}"
+            hint = "Versions that are built have one; imported ones do not." if self.version.lineage.source else again
             raise RegistryError(self.version.reference, "was published without a reference to watch against", hint)
         return self._shelf.file(self.version, FILE)
 
@@ -315,23 +316,50 @@ class Loaded:
             "predictions": to_json(answers, self.version.signature),
         }
 
-    def evaluate(self, source: str, target: str = "") -> dict[str, Any]:
-        """Metrics with intervals and costs on rows with the truth, as JSON values."""
-        import msgspec
+    def evaluate(self, source: str, target: str = "", against: Loaded | None = None) -> dict[str, Any]:
+        """Metrics with intervals and costs on rows with the truth, as JSON values.
 
-        from modelmill.data.read import read_for
+        against: a version whose answers are to be met instead of a truth. Raises ModelError where neither is known.
+        """
         from modelmill.evaluate.judge import REPORTED, evaluate, measure
         from modelmill.method import decode
 
-        signature = self.version.signature
-        renamed = msgspec.structs.replace(signature, target=target or signature.target)
-        data = read_for(renamed, source, labeled=True)
-        task = decode("task", {"method": signature.task})
+        data = self._truth(source, target) if against is None else self._taught(source, against)
+        task = decode("task", {"method": self.version.signature.task if against is None else "compute"})
         return {
             "rows": data.rows,
-            "metrics": evaluate(self.graph, data, signature, task.metrics, "test", seed=0),
+            "metrics": evaluate(self.graph, data, self.version.signature, task.metrics, "test", seed=0),
             "costs": measure([self.graph], data, REPORTED, quick=False)[0],
         }
+
+    def _truth(self, source: str, target: str) -> Dataset:
+        """The rows of a source with the truth in it."""
+        import msgspec
+
+        from modelmill.data.read import read_for
+        from modelmill.errors import ModelError
+
+        signature = self.version.signature
+        if signature.task == "compute":
+            message = "nobody said what its outputs mean, so there is no truth to compare them with"
+            raise ModelError(self.version.reference, message, "Compare it with another version: --against NAME@1.")
+        return read_for(msgspec.structs.replace(signature, target=target or signature.target), source, labeled=True)
+
+    def _taught(self, source: str, teacher: Loaded) -> Dataset:
+        """The rows of a source with another version's answers as what is to be met."""
+        from dataclasses import replace
+
+        from modelmill.data.read import read_for
+        from modelmill.errors import ModelError
+        from modelmill.evaluate.judge import predict
+        from modelmill.task.compute import taught
+
+        ours, theirs = self.version.signature, teacher.version.signature
+        if ours.inputs != theirs.inputs or ours.outputs != theirs.outputs:
+            message = f"takes or gives other things than {teacher.version.reference}"
+            raise ModelError(self.version.reference, message, "Compare versions of one model.")
+        data = read_for(ours, source)
+        return replace(data, target=taught(predict(teacher.graph, data)))
 
 
 def _rows_of(columns: Mapping[str, Array], index: Array) -> dict[str, Array]:

@@ -67,9 +67,16 @@ def _plain(array: Array) -> Array:
 
 
 def _csv(answers: Outputs, signature: Signature, file: Any) -> None:
+    """A column an output; what is an array in every row is JSON in its cell."""
+    import orjson
     import pyarrow.csv
 
-    pyarrow.csv.write_csv(_table(answers, signature), file)
+    table = _table(answers, signature)
+    for place, name in enumerate(table.column_names):
+        if pyarrow.types.is_list(table[name].type):
+            cells = [orjson.dumps(cell).decode() for cell in table[name].to_pylist()]
+            table = table.set_column(place, name, pyarrow.array(cells))
+    pyarrow.csv.write_csv(table, file)
 
 
 def _table(answers: Outputs, signature: Signature) -> pyarrow.Table:
@@ -82,5 +89,5 @@ def _table(answers: Outputs, signature: Signature) -> pyarrow.Table:
             for i, label in enumerate(signature.classes):
                 columns[f"probability_{label}"] = array[:, i]
         else:
-            columns[name] = array.tolist() if array.dtype == object or array.ndim > 1 else array
+            columns[name] = array.tolist() if array.dtype == object or array.ndim > 1 else np.ascontiguousarray(array)
     return pyarrow.table(columns)

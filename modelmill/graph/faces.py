@@ -151,7 +151,7 @@ class _Nodes:
         return name
 
     def free(self, name: str) -> str:
-        """The value of an output under a name of ours, so that its own may be given anew."""
+        """The value of a name under one of ours, so that its own may be given anew."""
         fresh = self._fresh()
         rename(self.model, {name: fresh})
         for node in self.graph.node:
@@ -166,9 +166,8 @@ class _Nodes:
         if taken:
             message = f"the input {min(taken)!r} has the name of an output of the task"
             raise ModelError("graph", message, "Rename it, or import the file without --task.")
-        for old in [value.name for value in self.graph.output]:
-            if old in values:
-                self.free(old)
+        for name in values:
+            self.free(name)
         del self.graph.output[:]
         for name, (value, kind, shape) in values.items():
             self.graph.node.append(helper.make_node("Identity", [value], [name]))

@@ -106,7 +106,9 @@ def _opened(path: Path, where: str) -> tuple[Any, list[str]]:
     try:
         model = load(path.read_bytes())
     except ModelError as error:
-        raise ModelError(where, error.message, "It is no ONNX file, or a truncated one.") from None
+        raise ModelError(
+            where, error.message, "It is truncated, or of another format: copy or export it anew."
+        ) from None
     take_in(model, path.resolve().parent, where)
     vet(model, where)
     notes = [f"{name}: a list of maps became a tensor" for name in without_maps(model)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from modelmill.errors import MillError, NotServed, UnknownModel, UsageError
+from modelmill.errors import MillError, ModelError, NotServed, UnknownModel, UsageError
 from modelmill.report import Report
 from modelmill.runtime import rows
 from modelmill.runtime.session import Session
 from modelmill.serve import views
-from modelmill.serve.engine import Lane, measure
+from modelmill.serve.engine import Lane, Pace, measure
 from modelmill.signature import Field, Signature
 from modelmill.version import Version
 
@@ -225,9 +226,19 @@ def load(version: Version, onnx: bytes, record: Record) -> Endpoint:
     session = Session(onnx)
     signature = version.signature
     batches = all(field.axis == 0 and field.rows < 0 for field in (*signature.inputs, *signature.outputs))
-    pace = measure(session, example(signature), batches)
+    pace = _pace(session, signature, batches)
     number = str(version.number)
     return Endpoint(version, Lane(session, pace, batches, lambda rows: record(version.name, number, rows)))
+
+
+def _pace(session: Session, signature: Signature, batches: bool) -> Pace:
+    """How long a run takes; forever, as far as we know, where no row is known that the model takes."""
+    try:
+        return measure(session, example(signature), batches)
+    except ModelError:
+        if signature.example or not any(-1 in field.row for field in signature.inputs):
+            raise
+        return Pace(math.inf, 0.0)
 
 
 def example(signature: Signature) -> Mapping[str, Array]:

@@ -14,6 +14,7 @@ def evaluate(
     name: Name,
     data: Annotated[str, typer.Option("--data", help="A source with the truth in it.")],
     target: Annotated[str, typer.Option(help="The column with the truth.")] = "",
+    against: Annotated[str, typer.Option(help="A version to agree with, for want of a truth.", metavar="NAME")] = "",
     json: Json = False,
 ) -> None:
     """Score a version on data with the truth, and measure what it costs on this machine."""
@@ -21,7 +22,7 @@ def evaluate(
     from modelmill.tables import console, scores_table
 
     loaded = load(name, home())
-    scores = loaded.evaluate(data, target)
+    scores = loaded.evaluate(data, target, load(against, home()) if against else None)
     if json:
         print_json({"model": loaded.version.reference, **scores})
     else:

@@ -1,7 +1,8 @@
-"""A registry in a temporary home, and something to publish."""
+"""A registry in a temporary home, and something to publish; files from outside are made in `outside.py`."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from modelmill.registry.registry import Registry
 from modelmill.signature import Field, Signature
 from modelmill.store.home import Home
+
+sys.path.append(str(Path(__file__).parent))
 
 
 @pytest.fixture

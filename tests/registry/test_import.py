@@ -1,0 +1,266 @@
+"""Models from outside: an ONNX file becomes a version that is predicted with, served, judged and shown."""
+
+import json
+
+import numpy as np
+import pytest
+from outside import INT64, encoder, helper, model, recurrent, scores, value
+
+import modelmill
+from modelmill.api import home as home_of
+from modelmill.api import registry
+from modelmill.cli import run
+from modelmill.errors import ModelError, RequestError, UsageError
+from modelmill.graph.digest import digest
+from modelmill.registry.examine import Request, examine
+from modelmill.runtime.session import Session
+from modelmill.serve.endpoint import load
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home folder of this test alone."""
+    monkeypatch.setenv("MODELMILL_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Writes a model to a file."""
+
+    def save(proto, name="model.onnx"):
+        path = tmp_path / name
+        path.write_bytes(proto.SerializeToString())
+        return path
+
+    return save
+
+
+@pytest.fixture
+def taken(saved, tmp_path):
+    """A model as it is after its examination, in this process: the answer and the bytes."""
+
+    def take(proto, **wanted):
+        path = saved(proto)
+        answer = examine(Request(str(path), str(tmp_path / "made.onnx"), **wanted))
+        return answer, (tmp_path / "made.onnx").read_bytes()
+
+    return take
+
+
+def shapes(fields):
+    return {field.name: (field.datatype, field.shape, field.axis) for field in fields}
+
+
+def test_a_file_becomes_a_version_with_its_own_names_and_answers(home, saved, capsys):
+    path = saved(scores(), "My model (2).onnx")
+    assert run(["import", str(path), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["name"], report["version"], report["live"], report["task"]) == ("My-model-2", 1, True, "compute")
+    assert report["lineage"]["source"] == digest(path.read_bytes())
+    assert {"modelmill", "onnx", "onnxruntime"} <= set(report["lineage"]["tools"])
+    version = registry().find("My-model-2")
+    assert report["lineage"]["model"] == version.files["model.onnx"]
+    assert shapes(version.signature.inputs) == {"features": ("FP32", (-1, 4), 0)}
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    found = modelmill.load("My-model-2").predict({"features": x})
+    assert np.allclose(found["scores"], Session(path).run({"features": x})["scores"])
+
+
+def test_what_says_nothing_of_the_answers_is_taken_out(taken):
+    _, graph = taken(scores())
+    assert b"traced here" not in graph
+    assert b"/head/MatMul" not in graph
+    assert b"elsewhere" not in graph
+
+
+def test_importing_twice_gives_a_second_version_of_the_same_bytes_that_is_not_live(home, saved):
+    path = saved(scores())
+    first, second = (modelmill.import_model(path, "twice") for _ in range(2))
+    assert (second.version, second.live) == (2, False)
+    assert first.lineage.model == second.lineage.model
+    assert registry().verify("twice@2") == []
+
+
+def test_rows_are_found_by_running_states_within_and_values_for_all(taken):
+    answer, graph = taken(recurrent())
+    assert shapes(answer.inputs) == {
+        "input": ("FP32", (-1, -1), 0),
+        "state": ("FP32", (2, -1, 3), 1),
+        "sr": ("INT64", (), None),
+    }
+    assert shapes(answer.outputs)["stateN"] == ("FP32", (-1, -1, -1), 1)
+    assert Session(graph).axes == {"input": 0, "state": 1, "sr": None, "output": 0, "stateN": 1}
+    assert answer.example[2] == 16000
+    assert len(answer.example[0]) == 8, "the smallest of the sizes that are tried and run"
+    assert "sr is one value for all rows of a call" in answer.notes
+
+
+def test_every_input_of_an_encoder_has_its_rows_first(taken):
+    answer, _ = taken(encoder())
+    assert shapes(answer.inputs)["attention_mask"] == ("INT64", (-1, -1), 0)
+    assert shapes(answer.outputs) == {"last_hidden_state": ("FP32", (-1, -1, 6), 0)}
+    assert answer.example == ()
+
+
+def test_a_fixed_batch_is_told_and_one_that_only_seems_free_is_fixed(taken):
+    answer, _ = taken(scores(rows=1))
+    assert (answer.inputs[0].shape, answer.notes) == ((1, 4), ("takes 1 row at a time",))
+    frozen = scores()
+    frozen.graph.node.append(helper.make_node("Reshape", ["scores", "one_row"], ["flat"]))
+    frozen.graph.initializer.append(helper.make_tensor("one_row", INT64, [2], [1, 3]))
+    frozen.graph.output[0].CopyFrom(value("flat", ["batch_size", 3]))
+    answer, _ = taken(frozen)
+    assert answer.inputs[0].shape == (1, 4)
+
+
+def test_a_row_that_cannot_be_made_up_is_taken_from_an_example(taken, tmp_path):
+    proto = model(
+        [helper.make_node("Reshape", ["x", "to"], ["y"])],
+        [value("x", ["n", "odd"])],
+        [value("y", [None, 7, 3])],
+        {"to": np.array([-1, 7, 3])},
+    )
+    # Any size that has 21 as a divisor would do, and none that is tried has.
+    with pytest.raises(ModelError, match=r"no made-up row runs: .*--example"):
+        taken(proto)
+    np.savez(tmp_path / "rows.npz", x=np.ones((2, 42), np.float32))
+    answer, _ = taken(proto, example=str(tmp_path / "rows.npz"))
+    assert len(answer.example[0]) == 42
+
+
+@pytest.mark.parametrize(("classes", "labels"), [((), [2, 0]), (("ant", "bee", "cat"), ["cat", "ant"])])
+def test_scores_become_labels_and_probabilities_where_they_are_said_to(taken, classes, labels):
+    weights = np.eye(4, 3, dtype=np.float32)
+    answer, graph = taken(scores(weights=weights), task="classify", classes=classes)
+    assert answer.classes == (classes or (0, 1, 2))
+    assert [field.name for field in answer.outputs] == ["label", "probabilities"]
+    found = Session(graph).run({"features": np.array([[0, 1, 2, 9], [3, 1, 2, 9]], np.float32)})
+    assert found["label"].tolist() == labels
+    odds = np.exp([[0, 1, 2], [3, 1, 2]])
+    assert np.allclose(found["probabilities"], odds / odds.sum(1, keepdims=True))
+    assert answer.notes == ("label and probabilities are made of scores: softmax",)
+
+
+def test_probabilities_stay_and_a_single_score_is_that_of_the_second_class(taken):
+    proto = scores()
+    proto.graph.node.append(helper.make_node("Softmax", ["scores"], ["sure"], axis=-1))
+    proto.graph.output[0].CopyFrom(value("sure", ["batch_size", 3]))
+    answer, _ = taken(proto, task="classify")
+    assert answer.notes == ("label and probabilities are made of sure: taken as probabilities",)
+    single, graph = taken(
+        scores(classes=1, weights=np.ones((4, 1), np.float32) - 0.5), task="classify", classes=("n", "y")
+    )
+    found = Session(graph).run({"features": np.array([[2, 2, 2, 2], [-2, -2, -2, -2]], np.float32)})
+    assert found["label"].tolist() == ["y", "n"]
+    assert single.classes == ("n", "y")
+
+
+def test_a_converted_estimator_keeps_its_classes_and_needs_no_maps(taken):
+    from skl2onnx import to_onnx
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+
+    x, y = load_iris(return_X_y=True)
+    names = np.array(["setosa", "versicolor", "virginica"])[y]
+    fitted = LogisticRegression(max_iter=500).fit(x.astype(np.float32), names)
+    answer, graph = taken(to_onnx(fitted, x[:1].astype(np.float32)), task="classify")
+    assert answer.classes == ("setosa", "versicolor", "virginica")
+    found = Session(graph).run({answer.inputs[0].name: x.astype(np.float32)})
+    assert found["label"].tolist() == fitted.predict(x).tolist()
+    assert np.allclose(found["probabilities"], fitted.predict_proba(x), atol=1e-5)
+
+
+def test_one_number_a_row_becomes_a_value_and_more_are_refused(taken):
+    answer, graph = taken(scores(classes=1), task="regress")
+    assert shapes(answer.outputs) == {"value": ("FP32", (-1,), 0)}
+    assert Session(graph).run({"features": np.ones((2, 4), np.float32)})["value"].tolist() == [6, 6]
+    with pytest.raises(ModelError, match="expected one number a row"):
+        taken(scores(), task="regress")
+    with pytest.raises(ModelError, match="3 classes, and 2 are named"):
+        taken(scores(), task="classify", classes=("a", "b"))
+    with pytest.raises(ModelError, match=r"no output is named 'score'.*There are scores"):
+        taken(scores(), task="classify", output="score")
+
+
+def test_an_imported_classifier_is_judged_like_one_of_ours(home, saved, tmp_path, capsys):
+    from sklearn.datasets import load_iris
+
+    x, y = load_iris(return_X_y=True)
+    path = saved(scores(weights=np.linalg.lstsq(x, np.eye(3)[y], rcond=None)[0].astype(np.float32)))
+    np.savez(tmp_path / "iris.npz", x=x.astype(np.float32), y=y)
+    assert run(["import", str(path), "--name", "lines", "--task", "classify", "--target", "y"]) == 0
+    capsys.readouterr()
+    assert run(["evaluate", "lines", "--data", str(tmp_path / "iris.npz"), "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)
+    assert scored["metrics"]["accuracy"]["value"] > 0.8
+    assert scored["costs"]["latency_ms"] > 0
+
+
+def test_without_a_task_a_version_is_judged_against_another(home, saved, tmp_path, capsys):
+    rows = tmp_path / "rows.npz"
+    np.savez(rows, features=np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32))
+    modelmill.import_model(saved(scores()), "one")
+    modelmill.import_model(saved(scores(weights=np.arange(12, dtype=np.float32).reshape(4, 3) * 1.1)), "one")
+    assert run(["evaluate", "one", "--data", str(rows), "--json"]) == 1
+    assert "--against" in capsys.readouterr().err
+    assert run(["evaluate", "one@2", "--data", str(rows), "--against", "one@1", "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)
+    assert scored["metrics"]["agreement"]["value"] == pytest.approx(0.9, abs=0.02)
+
+
+def test_a_recurrent_model_is_fed_its_own_state_and_answers_a_file_of_rows(home, saved, tmp_path, capsys):
+    modelmill.import_model(saved(recurrent()), "speech")
+    speech = modelmill.load("speech")
+    frame = {"input": np.ones((1, 9), np.float32), "sr": np.array(10)}
+    first = speech.predict({**frame, "state": np.zeros((2, 1, 3), np.float32)})
+    second = speech.predict({**frame, "state": first["stateN"]})
+    assert first["output"].item() == pytest.approx(10 * np.tanh(1))
+    assert second["output"].item() == pytest.approx(10 * np.tanh(1 + np.tanh(1)))
+    rows = speech.predict([{"input": [1] * 9, "state": [[0] * 3] * 2, "sr": 10}] * 4)
+    assert rows["stateN"].shape == (4, 2, 3)
+    path = tmp_path / "rows.npz"
+    np.savez(path, input=np.ones((4, 9), np.float32), state=np.zeros((4, 2, 3), np.float32), sr=np.array(10))
+    assert run(["predict", "speech", "--input", str(path), "--output", str(tmp_path / "out.csv")]) == 0
+    line = (tmp_path / "out.csv").read_text().splitlines()[1]
+    assert line.startswith('"[')
+    capsys.readouterr()
+    with pytest.raises(RequestError, match="expected \\[2, -1, 3\\]"):
+        speech.predict({**frame, "state": np.zeros((1, 2, 3), np.float32)})
+
+
+def test_it_is_served_with_tensors_as_the_file_shapes_them(home, saved):
+    modelmill.import_model(saved(recurrent()), "speech")
+    version = registry().find("speech")
+    ran = []
+    endpoint = load(version, registry().file(version, "model.onnx"), lambda *told: ran.append(told))
+    assert not endpoint.lane.batches
+    assert endpoint.lane.pace.start_ms > 0
+
+
+def test_a_row_too_large_for_an_example_is_served_all_the_same(home, saved):
+    proto = model(
+        [helper.make_node("Reshape", ["image", "flat"], ["pixels"]), helper.make_node("ReduceMax", ["pixels"], ["y"])],
+        [value("image", ["n", 3, "height", "width"])],
+        [value("y", [None, 1])],
+        {"flat": np.array([-1, 3 * 224 * 224])},
+    )
+    proto.graph.node[1].input.append("last")
+    proto.graph.initializer.append(helper.make_tensor("last", INT64, [1], [1]))
+    modelmill.import_model(saved(proto), "large")
+    version = registry().find("large")
+    assert version.signature.example == ()
+    endpoint = load(version, registry().file(version, "model.onnx"), lambda *told: None)
+    assert endpoint.lane.pace.of(1) > 1e9
+
+
+def test_settings_that_are_wrong_are_refused_before_the_file_is_read(home, tmp_path):
+    for settings, words in (
+        ({"task": "clasify"}, "classify"),
+        ({"clases": ["a"]}, "classes"),
+        ({"seconds": -1}, "> 0"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            modelmill.import_model(tmp_path / "none.onnx", settings=settings)
+    with pytest.raises(UsageError, match="a name has"):
+        modelmill.import_model(tmp_path / "none.onnx", "../up")
+    assert registry(home_of().path).names() == []
