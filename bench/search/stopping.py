@@ -44,7 +44,7 @@ MOST = 6
 HALF = 0.5
 """The part of the CPU seconds of a search that stops nothing, which one that stops may spend."""
 TASKS: dict[str, dict[str, Any]] = {
-    "digits": {"maximize": ["accuracy"], "reference": 0.0},
+    "iris": {"minimize": ["log_loss"], "reference": 1.1},
     "breast_cancer": {"minimize": ["log_loss"], "reference": 0.7},
     "wine": {"minimize": ["log_loss"], "reference": 1.1},
     "diabetes": {"minimize": ["rmse"], "reference": 80.0},
@@ -101,7 +101,6 @@ def spec_of(task: str, seed: int, trials: int) -> Spec:
         {
             "data": {"method": "builtin", "name": task},
             "goal": {
-                "maximize": given.get("maximize", []),
                 "minimize": [*given.get("minimize", []), "size_kb"],
                 "budget": f"{trials} trials",
             },
@@ -160,11 +159,9 @@ def cell(task: str, seed: int, arm: str, trials: int, most_s: float) -> dict[str
 
 def volume(task: str, points: list[tuple[float, ...]]) -> float:
     """Of quality and log size, both scaled so that the reference is 1."""
-    given = TASKS[task]
+    reference = TASKS[task]["reference"]
     scale = math.log(LARGEST_KB / SMALLEST_KB)
-    best = -1.0 if "maximize" in given else 0.0
-    span = given["reference"] - best
-    rows = [((loss - best) / span, math.log(max(kb, SMALLEST_KB) / SMALLEST_KB) / scale) for loss, kb in points]
+    rows = [(loss / reference, math.log(max(kb, SMALLEST_KB) / SMALLEST_KB) / scale) for loss, kb in points]
     return round(hypervolume(rows, (1.0, 1.0)), 6)
 
 
