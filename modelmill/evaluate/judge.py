@@ -13,7 +13,7 @@ from modelmill.errors import ModelError, UnknownName
 from modelmill.evaluate.costs import cpu, energy, latency, macs, memory, size, stored, throughput
 from modelmill.evaluate.costs.timing import session
 from modelmill.report import SplitName, Value
-from modelmill.runtime.axes import answers
+from modelmill.runtime.calls import answers
 from modelmill.runtime.rows import from_dataset
 from modelmill.signature import Signature
 

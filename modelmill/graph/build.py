@@ -9,7 +9,7 @@ import numpy as np
 
 from modelmill.errors import ModelError
 from modelmill.fragment import ML, Fragment, Op
-from modelmill.signature import Field
+from modelmill.signature import ROWS, Field
 
 OPSET = 20
 """The version of ONNX's operators that every file of ours is written in."""
@@ -226,6 +226,7 @@ def _value(field: Field) -> Any:
     import onnx
 
     shape = [
-        "rows" if axis == 0 else f"{field.name}_{axis}" if size < 0 else size for axis, size in enumerate(field.shape)
+        size if size >= 0 else ROWS if axis == field.axis else f"{field.name}_{axis}"
+        for axis, size in enumerate(field.shape)
     ]
     return onnx.helper.make_tensor_value_info(field.name, element_type(field), shape)

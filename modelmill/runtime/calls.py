@@ -1,4 +1,4 @@
-"""Rows of a data set as calls of a graph from anywhere: many rows at once where it takes them, else one by one."""
+"""Rows of a data set as calls of a graph from anywhere: as many at once as it takes, each tensor as it wants it."""
 
 from __future__ import annotations
 
@@ -9,36 +9,71 @@ import numpy as np
 from modelmill.contracts import Array
 from modelmill.dataset import Dataset
 from modelmill.errors import ModelError
+from modelmill.runtime.axes import equal, fits, placed, rows_first
 from modelmill.runtime.session import Session
+
+Index = slice | Array
 
 
 def calls(session: Session, dataset: Dataset, most: int) -> Iterator[dict[str, Array]]:
-    """The inputs of call after call, at most so many rows in each; rows that fill no call of a fixed size are left out.
+    """The inputs of call after call, at most so many rows in each.
 
-    A column with one axis more than its input, such as the state of a recurrent network, holds a whole input in every
-    row: then each row is a call of its own. Raises ModelError, naming it, for an input without a column that fits.
+    Fewer where the graph takes a fixed number, which the last row fills up at the end, and where rows differ in what is
+    one value for a whole call. Raises ModelError, naming it, for an input without a column that fits.
     """
-    lacking = [name for name in session.inputs if name not in dataset.columns]
-    if lacking:
-        message = f"the graph takes {lacking[0]!r}, which the data have not"
-        raise ModelError(
-            "the model", message, f"Give it as a column; there are {', '.join(dataset.columns) or 'none'}."
-        )
-    columns = {name: dataset.columns[name] for name in session.inputs}
-    whole = {name for name, column in columns.items() if column.ndim == len(session.shapes[name]) + 1}
-    for name, column in columns.items():
-        if name not in whole and not _fits(column.shape, session.shapes[name]):
-            came, wanted = list(column.shape[1:]), [size or "any" for size in session.shapes[name]]
-            message = f"the graph takes {name!r} as {wanted}, rows of {came} came"
+    columns = _columns(session, dataset)
+    for index, _ in _cuts(session, columns, most):
+        yield _call(session, columns, index)
+
+
+def answers(session: Session, dataset: Dataset, most: int) -> dict[str, Array]:
+    """A graph's answers to all rows of a data set, call by call, the rows first in every output."""
+    columns = _columns(session, dataset)
+    parts: dict[str, list[Array]] = {name: [] for name in session.outputs}
+    for index, count in _cuts(session, columns, most):
+        given = _call(session, columns, index)
+        rows = count if isinstance(index, slice) else len(index)
+        for name, values in session.run(given).items():
+            parts[name].append(rows_first(values, session.axes[name], rows)[:count])
+    return {name: np.concatenate(found) for name, found in parts.items()}
+
+
+def _columns(session: Session, dataset: Dataset) -> dict[str, Array]:
+    """The columns that the graph takes, the rows first in every one."""
+    for name in session.inputs:
+        if name not in dataset.columns:
+            hint = f"Give it as a column; there are {', '.join(dataset.columns) or 'none'}."
+            raise ModelError("the model", f"the graph takes {name!r}, which the data have not", hint)
+        wanted = [size for place, size in enumerate(session.shapes[name]) if place != session.axes[name]]
+        came = dataset.columns[name].shape[1:]
+        if not fits(came, wanted):
+            shown = ["any" if size < 0 else size for size in wanted]
+            message = f"the graph takes {name!r} as {shown}, rows of {list(came)} came"
             raise ModelError("the model", message, "Give rows of that shape.")
-    fixed = {shape[0] for name, shape in session.shapes.items() if name not in whole and shape and shape[0]}
-    size = 1 if whole else min(fixed, default=most)
-    for start in range(0, dataset.rows - (size - 1 if fixed else 0), size):
-        part = slice(start, start + size)
-        yield {name: np.asarray(column[start if name in whole else part]) for name, column in columns.items()}
+    return {name: dataset.columns[name] for name in session.inputs}
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether rows have the axes of an input, 0 being any size."""
-    same = zip(shape[1:], wanted[1:], strict=False)
-    return len(shape) == len(wanted) and all(want in (0, size) for size, want in same)
+def _call(session: Session, columns: dict[str, Array], index: Index) -> dict[str, Array]:
+    return {name: placed(column[index], session.axes[name]) for name, column in columns.items()}
+
+
+def _cuts(session: Session, columns: dict[str, Array], most: int) -> Iterator[tuple[Index, int]]:
+    """The rows of one call after another, and how many of them count."""
+    rows = len(next(iter(columns.values()))) if columns else 0
+    places = ((session.shapes[name], session.axes[name]) for name in columns)
+    fixed = max((shape[axis] for shape, axis in places if axis is not None), default=-1)
+    size = most if fixed < 0 else fixed
+    edges = _edges([column for name, column in columns.items() if session.axes[name] is None], rows)
+    for low, high in zip([0, *edges], [*edges, rows], strict=True):
+        for start in range(low, high, size):
+            stop = min(start + size, high)
+            whole = fixed < 0 or stop - start == size
+            yield slice(start, stop) if whole else np.minimum(np.arange(start, start + size), stop - 1), stop - start
+
+
+def _edges(columns: list[Array], rows: int) -> list[int]:
+    """The places at which a value that holds for a whole call changes."""
+    changed = np.zeros(max(rows - 1, 0), bool)
+    for column in columns:
+        changed |= ~equal(column[1:], column[:-1]).reshape(len(changed), -1).all(axis=1)
+    return [int(place) + 1 for place in np.flatnonzero(changed)]

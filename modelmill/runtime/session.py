@@ -54,7 +54,7 @@ class Session:
         self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
         self.shapes = {value.name: tuple(map(_size, value.shape)) for value in self._session.get_inputs()}
-        """The sizes of every input; 0 is any."""
+        """The sizes of every input; -1 is any."""
         values = (*self._session.get_inputs(), *self._session.get_outputs())
         self.axes = axes_of({value.name: value.shape for value in values})
 
@@ -81,7 +81,7 @@ class Session:
 
 
 def _size(axis: int | str | None) -> int:
-    return axis if isinstance(axis, int) and axis > 0 else 0
+    return axis if isinstance(axis, int) and axis > 0 else -1
 
 
 def options(threads: int = 1, spinning: bool = False) -> onnxruntime.SessionOptions:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from modelmill.dataset import Dataset
-from modelmill.errors import RequestError
+from modelmill.errors import ModelError, RequestError
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
 from modelmill.graph.decode import axes_of
-from modelmill.runtime.axes import answers, calls
+from modelmill.runtime.calls import answers, calls
 from modelmill.runtime.rows import by_row, check, count, from_dataset, to_columns
 from modelmill.runtime.session import Session
 from modelmill.serve import wire
@@ -75,12 +75,13 @@ def test_a_data_set_is_answered_call_by_call_with_the_rows_first(most):
 
 
 def test_a_call_ends_where_a_value_for_the_whole_call_changes():
-    assert [(part.start, part.stop) for part, _ in calls(some(7, [8, 8, 16]), 2)] == [
-        (0, 2),
-        (2, 3),
-        (3, 5),
-        (5, 6),
-        (6, 7),
+    found = list(calls(Session(recurrent()), some(7, [8, 8, 16]), 2))
+    assert [(int(given["rate"]), given["state"].shape[1]) for given in found] == [
+        (8, 2),
+        (16, 1),
+        (8, 2),
+        (16, 1),
+        (8, 1),
     ]
     with pytest.raises(RequestError, match="these rows have different ones"):
         from_dataset(some(3, [8, 16]))
@@ -89,11 +90,24 @@ def test_a_call_ends_where_a_value_for_the_whole_call_changes():
 def test_a_fixed_batch_is_filled_up_and_what_filled_it_is_left_out():
     writer = Writer()
     writer.rename(writer.op("Neg", ["x"]), "y")
-    field = Field("x", "FP32", (2, 1), "array")
-    onnx = to_onnx(writer.fragment(), [Field("x", "FP32", (-1, 1))], [Field("y", "FP32", (-1, 1))])
-    data = Dataset((field,), {"x": np.arange(5, dtype=np.float32)[:, None]})
-    assert [count for _, count in calls(data, 100)] == [2, 2, 1]
-    assert answers(Session(onnx), data, 100)["y"].ravel().tolist() == [0, -1, -2, -3, -4]
+    fields = [Field(name, "FP32", (2, 1), "array") for name in "xy"]
+    session = Session(to_onnx(writer.fragment(), fields[:1], fields[1:]))
+    data = Dataset((), {"x": np.arange(5, dtype=np.float32)[:, None]})
+    assert [given["x"].ravel().tolist() for given in calls(session, data, 100)] == [[0, 1], [2, 3], [4, 4]]
+    assert answers(session, data, 100)["y"].ravel().tolist() == [0, -1, -2, -3, -4]
+
+
+def test_a_column_that_does_not_fit_is_named():
+    session = Session(recurrent())
+    full = some(2, [1]).columns
+    with pytest.raises(ModelError, match=r"takes 'state' as \[2, 3\], rows of \[3, 2\] came"):
+        answers(session, Dataset((), {**full, "state": np.zeros((2, 3, 2), np.float32)}), 9)
+    with pytest.raises(ModelError, match="takes 'rate', which the data have not"):
+        list(
+            calls(
+                session, Dataset((), {"x": np.zeros((1, 3), np.float32), "state": np.zeros((1, 2, 3), np.float32)}), 9
+            )
+        )
 
 
 def test_rows_of_json_become_tensors_and_their_answers_rows():
