@@ -6,6 +6,7 @@ from typing import Any
 
 from modelmill.errors import ModelError
 from modelmill.graph.build import PRODUCER
+from modelmill.graph.wire import serialized
 
 
 def load(data: bytes) -> Any:
@@ -43,8 +44,7 @@ def stripped(model: Any) -> bytes:
     del model.opset_import[:]
     for domain, version in opsets:
         model.opset_import.add(domain=domain, version=version)
-    made: bytes = model.SerializeToString(deterministic=True)
-    return made
+    return serialized(model)
 
 
 def _clear(proto: Any, *fields: str) -> None:

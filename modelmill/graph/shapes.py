@@ -6,10 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from modelmill.graph.apart import without
 from modelmill.graph.scopes import graphs
-
-SMALL = 1024
-"""Numbers of a constant that inference may need to know, such as the shape that a Reshape gives."""
 
 
 @dataclass(frozen=True)
@@ -56,33 +54,15 @@ def tell(model: Any) -> None:
 def _inferred(model: Any) -> Any:
     import onnx
 
-    bare = skeleton(model)
+    bare = without(model)
+    small = {tensor.name: tensor for tensor in bare.graph.initializer}
+    for inner in graphs(bare)[:-1]:  # inference does not look for numbers outside of a graph
+        used = dict.fromkeys(name for node in inner.node for name in node.input)
+        inner.initializer.extend(small[name] for name in used if name in small)
     try:
         return onnx.shape_inference.infer_shapes(bare, data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError):
         return bare
-
-
-def skeleton(model: Any) -> Any:
-    """A copy of the model in which large constants are inputs: as much to infer from, and hardly any bytes."""
-    import onnx
-
-    graph = onnx.GraphProto(name="model")
-    graph.node.extend(model.graph.node)
-    graph.input.extend(model.graph.input)
-    graph.output.extend(model.graph.output)
-    for tensor in model.graph.initializer:
-        if math.prod(tensor.dims) <= SMALL:
-            graph.initializer.append(tensor)
-        else:
-            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    small = {tensor.name: tensor for tensor in graph.initializer}
-    bare = onnx.ModelProto(ir_version=model.ir_version, graph=graph, opset_import=model.opset_import)
-    bare.functions.extend(model.functions)
-    for inner in graphs(bare)[:-1]:  # inference does not look for numbers outside of a graph
-        used = dict.fromkeys(name for node in inner.node for name in node.input)
-        inner.initializer.extend(small[name] for name in used if name in small)
-    return bare
 
 
 def _shape(kind: Any) -> Shape:

@@ -39,15 +39,20 @@ class Session:
     """A loaded model that runs: it lives as long as it is used, and threads may share it.
 
     source: the bytes of an ONNX file, or its path. threads: of one call. spinning: whether idle threads burn a core
-    while they wait for the next call.
+    while they wait for the next call. lean: weights stay as they are and where they are, in a file beside the source
+    for one; that saves memory, and costs time.
     """
 
-    def __init__(self, source: bytes | str | Path, threads: int = 1, spinning: bool = False) -> None:
+    def __init__(
+        self, source: bytes | str | Path, threads: int = 1, spinning: bool = False, lean: bool = False
+    ) -> None:
         model = source if isinstance(source, bytes) else str(source)
+        chosen = options(threads, spinning)
+        if lean:
+            chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            chosen.add_session_config_entry("session.disable_prepacking", "1")
         try:
-            self._session = onnxruntime.InferenceSession(
-                model, options(threads, spinning), providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"])
         except FAILURES as error:
             where = "the model" if isinstance(source, bytes) else str(source)
             raise ModelError(where, f"cannot be loaded: {_first_line(error)}", "Is it an ONNX file?") from error

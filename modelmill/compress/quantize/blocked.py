@@ -21,7 +21,7 @@ SHARES = np.linspace(0.7, 1.0, 13)
 
 FUSING = frozenset({"Relu", "LeakyRelu", "Elu", "Selu", "Sigmoid", "Tanh", "Softplus", "Softsign", "HardSigmoid"})
 """Activations that onnxruntime fuses with a Gemm."""
-MOST = 2_000_000
+MOST = 250_000
 """Numbers of a weight that are rounded at once: many arrays of that size are held."""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,11 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from modelmill.compress.convert.cleaning import clean
 from modelmill.compress.quantize.graphs import FOLLOWERS, HEAVY, followers, heavy, load, named, quiet
 from modelmill.compress.quantize.initializers import constants
+from modelmill.compress.quantize.standins import fill, light
 from modelmill.compress.quantize.tidy import tidy
 from modelmill.contracts import Array
 from modelmill.dataset import Dataset
+from modelmill.graph.apart import saved
 from modelmill.graph.shapes import tell
 from modelmill.runtime.calls import calls
 from modelmill.runtime.session import Session
@@ -66,7 +70,7 @@ def paired(
     given = {name: _overrides(*step) for name, step in (steps or {}).items()}
     with quiet():
         quantizer = QDQQuantizer(
-            model,
+            light(model, nodes),
             per_channel,
             reduce_range,
             QuantType.QInt8,
@@ -79,7 +83,9 @@ def paired(
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()
-        return tidy(quantizer.model.model)
+    made = quantizer.model.model
+    fill(made, model, nodes)
+    return tidy(made)
 
 
 def _overrides(steps: Array, axis: int) -> list[dict[str, Any]]:
@@ -136,11 +142,7 @@ def values(model: Any, nodes: list[str]) -> list[str]:
 
 def runs(model: Any, names: list[str], dataset: Dataset) -> Iterator[Mapping[str, Array]]:
     """Those inner values for the rows of a data set, some rows at a time."""
-    opened = onnx.ModelProto()
-    opened.CopyFrom(model)
-    del opened.graph.output[:]
-    for name in names:
-        opened.graph.output.add(name=name).type.tensor_type.elem_type = onnx.TensorProto.FLOAT
-    session = Session(opened.SerializeToString())
-    for columns in calls(session, dataset, BATCH):
-        yield session.run(columns)
+    with TemporaryDirectory() as folder:
+        session = Session(saved(model, names, Path(folder)), lean=True)
+        for columns in calls(session, dataset, BATCH):
+            yield session.run(columns)

@@ -41,17 +41,18 @@ class Float16(Compressor):
 
         proto = load(model.body.value)
         limits = np.finfo(np.float16)
-        weights = {
-            name: weight
-            for name, weight in large(proto, self.smallest).items()
-            if float(limits.tiny) <= float(np.abs(weight).max()) <= float(limits.max)
-        }
-        if not weights:
+        weights = large(proto, self.smallest)
+        held = [
+            name
+            for name, weight in weights.items()
+            if float(limits.tiny) <= max(float(weight.max()), -float(weight.min())) <= float(limits.max)
+        ]
+        if not held:
             yield skipped(model, self.smallest)
             return
-        yield planned(len(weights), f"have weights in 16 bits ({HONESTY})")
-        for name, weight in weights.items():
-            half = numpy_helper.from_array(weight.astype(np.float16), f"{name}_half")
+        yield planned(len(held), f"have weights in 16 bits ({HONESTY})")
+        for name in held:
+            half = numpy_helper.from_array(weights[name].astype(np.float16), f"{name}_half")
             expanded(proto, name, [half], [helper.make_node("Cast", [half.name], [name], to=FLOAT)])
         what = f"have weights in 16 bits ({HONESTY})"
-        yield outcome(model, tidy(proto), "quantize.float16", len(weights), what)
+        yield outcome(model, tidy(proto), "quantize.float16", len(held), what)

@@ -77,7 +77,9 @@ def heavy(model: Any, types: frozenset[str], smallest: int, inner: bool = False)
 def _weight(node: Any, known: Mapping[str, Any]) -> int:
     """How many numbers the constant float weight of a node has; 0 where there is none, or one that is no matrix."""
     tensor = known.get(node.input[1]) if len(node.input) > 1 else None
-    if tensor is None or tensor.data_type != 1 or len(tensor.dims) < 2 or node.input[0] in known:
+    if tensor is None or tensor.data_type != 1 or node.input[0] in known:
+        return 0
+    if len(tensor.dims) < 2 or (len(tensor.dims) > 2 and node.op_type in ("Gemm", "MatMul")):
         return 0
     return math.prod(tensor.dims)
 

@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from modelmill.compress.quantize.initializers import constants
 from modelmill.compress.quantize.weights import Weight
 from modelmill.contracts import Array
 from modelmill.graph.scopes import nodes
 
 
 def matrices(model: Any, chosen: Sequence[str]) -> list[str]:
-    """Those of the nodes that are a MatMul, or a Gemm that is no more than that, with a constant matrix."""
-    known = constants(model)
+    """Those of the nodes, whose weights are constants, that are a MatMul or a Gemm that is no more than that."""
     fit = {node.name for node in nodes(model) if node.op_type == "MatMul" or _is_plain(node)}
-    flat = {node.name for node in nodes(model) if len(node.input) > 1 and _axes(known.get(node.input[1])) == 2}
-    return [name for name in chosen if name in fit & flat]
-
-
-def _axes(tensor: Any) -> int:
-    return 0 if tensor is None else len(tensor.dims)
+    return [name for name in chosen if name in fit]
 
 
 def _is_plain(node: Any) -> bool:

@@ -151,4 +151,5 @@ def rounded(value: Array, bits: int) -> Array:
     [0.3125, -5.0]
     """
     mantissa, exponent = np.frexp(value)
-    return np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits).astype(value.dtype)
+    short: Array = np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits).astype(value.dtype)
+    return short

@@ -49,9 +49,10 @@ class Smooth(Compressor):
             yield skipped(model, self.smallest)
             return
         proto, nodes = found
+        del found  # a large model is held once
         yield planned(len(nodes), f"compute in 8 bits, {len(links(proto, nodes))} values between them smoothed")
         rows = sample(data, self.rows, seed)
-        count = smooth(proto, nodes, rows, self.alpha)
+        proto, count = smooth(proto, nodes, rows, self.alpha)
         seen = ranges(proto, chosen(proto, nodes), rows, self.calibration)
         graph = paired(proto, nodes, seen, per_channel=self.per_channel, reduce_range=self.weight_bits == 7)
         yield outcome(model, graph, "quantize.smooth", len(nodes), f"compute in 8 bits, {count} values smoothed")

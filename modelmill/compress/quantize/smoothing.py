@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from modelmill.compress.quantize.calibrate import runs
 from modelmill.compress.quantize.initializers import constants
-from modelmill.compress.quantize.weights import Weight, replace, weights
+from modelmill.compress.quantize.weights import Weight, weights
 from modelmill.contracts import Array
 from modelmill.dataset import Dataset
+from modelmill.graph.apart import rest
 
 THROUGH = frozenset({"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool"})
 """What gives so many times as much of a channel when it is given so many times as much, and is not negative."""
+
+
+class Reader(NamedTuple):
+    """The weight of a node: its initializer's name, how many axes it has, and which of them are the inputs."""
+
+    name: str
+    axes: int
+    inputs: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,28 +33,30 @@ class Link:
     """A value that nodes with weights read, and the constants that its channels are scaled by on its way."""
 
     value: str
-    readers: list[Weight]
+    readers: list[Reader]
     inputs: list[Array]
     """Of every reader: the largest weight of each input channel."""
     makers: list[tuple[str, int]]
     """Initializers, with the axis of their channels."""
 
 
-def smooth(model: Any, nodes: list[str], dataset: Dataset, alpha: float) -> int:
-    """Change the weights in place; how many values were smoothed."""
+def smooth(model: Any, nodes: list[str], dataset: Dataset, alpha: float) -> tuple[Any, int]:
+    """The model with other weights, and how many values were smoothed."""
     found = links(model, nodes)
     if not found:
-        return 0
+        return model, 0
     largest = _largest(model, found, dataset)
-    arrays = _arrays(model)
+    factors = defaultdict[str, list[tuple[int, Array]]](list)
     for link in found:
         scale = scales(largest[link.value], np.max(link.inputs, axis=0), alpha)
-        for weight in link.readers:
-            axis = 1 if weight.axis == 0 else 0
-            _scale(model, arrays, weight.name, axis, scale)
+        for reader in link.readers:
+            factors[reader.name].append((reader.inputs, scale))
         for name, axis in link.makers:
-            _scale(model, arrays, name, axis, 1 / scale)
-    return len(found)
+            factors[name].append((axis, 1 / scale))
+    made = rest(model)
+    made.graph.value_info.extend(model.graph.value_info)
+    made.graph.initializer.extend(_scaled(tensor, factors.get(tensor.name, ())) for tensor in model.graph.initializer)
+    return made, len(found)
 
 
 def scales(activation: Array, weight: Array, alpha: float) -> Array:
@@ -73,16 +85,22 @@ def links(model: Any, nodes: list[str]) -> list[Link]:
         plain = all(node.name in given and not _grouped(node) and uses[node.input[1]] == 1 for node in each)
         if not plain or value in {output.name for output in model.graph.output}:
             continue
-        read = [given[node.name] for node in each]
-        inputs = [np.abs(np.moveaxis(w.value, 1 if w.axis == 0 else 0, 0)).reshape(_inputs(w), -1).max(1) for w in read]
-        makers = _makers(model, value, uses, _inputs(read[0]))
+        inputs = [_largest_of(given[node.name]) for node in each]
+        makers = _makers(model, value, uses, len(inputs[0]))
         if makers:
-            found.append(Link(value, read, inputs, makers))
+            found.append(Link(value, [_reader(given[node.name]) for node in each], inputs, makers))
     return found
 
 
-def _inputs(weight: Weight) -> int:
-    return int(weight.value.shape[1 if weight.axis == 0 else 0])
+def _reader(weight: Weight) -> Reader:
+    return Reader(weight.name, weight.value.ndim, 1 if weight.axis == 0 else 0)
+
+
+def _largest_of(weight: Weight) -> Array:
+    """The largest size of a number of each input."""
+    rows = np.moveaxis(weight.value, _reader(weight).inputs, 0)
+    others = tuple(range(1, rows.ndim))
+    return np.asarray(np.maximum(rows.max(others), -rows.min(others)))
 
 
 def _grouped(node: Any) -> bool:
@@ -91,7 +109,7 @@ def _grouped(node: Any) -> bool:
 
 def _makers(model: Any, value: str, uses: Mapping[str, int], channels: int) -> list[tuple[str, int]]:
     """The constants that make a value's channels; none where it cannot be told, or where others read them too."""
-    arrays = _arrays(model)
+    shapes = {name: tuple(tensor.dims) for name, tensor in constants(model).items() if tensor.data_type == 1}
     nodes = {name: node for node in model.graph.node for name in node.output}
     node, found = nodes.get(value), list[tuple[str, int]]()
     while node is not None and node.op_type in THROUGH:
@@ -99,22 +117,22 @@ def _makers(model: Any, value: str, uses: Mapping[str, int], channels: int) -> l
         node = nodes.get(value) if uses.get(value) == 1 else None
     if node is None:
         return []
-    if node.op_type == "Add" and len(bias := [name for name in node.input if name in arrays]) == 1:
-        found.append((bias[0], arrays[bias[0]].ndim - 1))
-        value = next(name for name in node.input if name not in arrays)
+    if node.op_type == "Add" and len(bias := [name for name in node.input if name in shapes]) == 1:
+        found.append((bias[0], len(shapes[bias[0]]) - 1))
+        value = next(name for name in node.input if name not in shapes)
         node = nodes.get(value) if uses.get(value) == 1 else None
     if node is None:
         return []
     if node.op_type == "LayerNormalization":
         found += [(name, 0) for name in node.input[1:] if name]
-    elif node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in arrays:
+    elif node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in shapes:
         turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
         rows = node.op_type == "Conv" or turned
-        found += [(node.input[1], 0 if rows else arrays[node.input[1]].ndim - 1)]
+        found += [(node.input[1], 0 if rows else len(shapes[node.input[1]]) - 1)]
         found += [(name, 0) for name in node.input[2:]]
     else:
         return []
-    fits = all(name in arrays and uses[name] == 1 and arrays[name].shape[axis] == channels for name, axis in found)
+    fits = all(name in shapes and uses[name] == 1 and shapes[name][axis] == channels for name, axis in found)
     return found if fits else []
 
 
@@ -124,19 +142,19 @@ def _largest(model: Any, found: list[Link], dataset: Dataset) -> dict[str, Array
     for outputs in runs(model, [link.value for link in found], dataset):
         for link in found:
             value, channels = np.abs(outputs[link.value]), len(link.inputs[0])
-            axis = 1 if link.readers[0].value.ndim > 2 or value.shape[-1] != channels else value.ndim - 1
+            axis = 1 if link.readers[0].axes > 2 or value.shape[-1] != channels else value.ndim - 1
             seen = np.moveaxis(value, axis, 0).reshape(channels, -1).max(1)
             largest[link.value] = np.maximum(largest.get(link.value, seen), seen)
     return largest
 
 
-def _arrays(model: Any) -> dict[str, Array]:
+def _scaled(tensor: Any, factors: Sequence[tuple[int, Array]]) -> Any:
+    """An initializer multiplied along its axes."""
     from onnx import numpy_helper
 
-    return {name: numpy_helper.to_array(tensor) for name, tensor in constants(model).items() if tensor.data_type == 1}
-
-
-def _scale(model: Any, arrays: dict[str, Array], name: str, axis: int, by: Array) -> None:
-    value = arrays[name]
-    arrays[name] = (value * by.reshape([-1 if place == axis else 1 for place in range(value.ndim)])).astype(np.float32)
-    replace(model, name, arrays[name])
+    if not factors:
+        return tensor
+    value = numpy_helper.to_array(tensor).copy()
+    for axis, by in factors:
+        value *= by.reshape([-1 if place == axis else 1 for place in range(value.ndim)])
+    return numpy_helper.from_array(value, tensor.name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,30 +11,50 @@ import numpy as np
 from modelmill.compress.quantize.initializers import constants
 from modelmill.contracts import Array
 from modelmill.errors import ModelError
-from modelmill.graph.scopes import nodes
+from modelmill.graph.apart import without
+from modelmill.graph.scopes import hoist, nodes
 
 READERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "GRU", "LSTM", "RNN"})
 FLOAT, INT32, UINT4, INT4 = 1, 6, 21, 22
 """ONNX's numbers for the types."""
 
 
-def large(model: Any, smallest: int) -> dict[str, Array]:
+def large(model: Any, smallest: int) -> Mapping[str, Array]:
     """The float weights of at least so many numbers that nodes with weights read, by name; preparation has none."""
-    from onnx import numpy_helper
-
     known = constants(model)
     read = dict.fromkeys(name for node in nodes(model) if node.op_type in READERS for name in node.input)
     tensors = (known[name] for name in read if name in known)
-    return {
-        tensor.name: numpy_helper.to_array(tensor)
-        for tensor in tensors
-        if tensor.data_type == FLOAT and len(tensor.dims) > 1 and np.prod(tensor.dims) >= smallest
-    }
+    return _Large(
+        {
+            tensor.name: tensor
+            for tensor in tensors
+            if tensor.data_type == FLOAT and len(tensor.dims) > 1 and math.prod(tensor.dims) >= smallest
+        }
+    )
+
+
+class _Large(Mapping[str, Array]):
+    """Weights by name; one is an array only while it is looked at."""
+
+    def __init__(self, tensors: Mapping[str, Any]) -> None:
+        self._tensors = tensors
+
+    def __getitem__(self, name: str) -> Array:
+        from onnx import numpy_helper
+
+        return np.asarray(numpy_helper.to_array(self._tensors[name]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
 
 
 def expanded(model: Any, name: str, tensors: Sequence[Any], nodes: Sequence[Any]) -> None:
     """Put nodes that make the value of an initializer, from other tensors, in its place."""
-    model.graph.initializer.remove(constants(model)[name])
+    places = [place for place, tensor in enumerate(model.graph.initializer) if tensor.name == name]
+    del model.graph.initializer[places[0]]
     model.graph.initializer.extend(tensors)
     kept = list(model.graph.node)
     del model.graph.node[:]
@@ -54,7 +75,7 @@ def packed(name: str, codes: Array, kind: int) -> Any:
 
 
 def upgrade(model: Any, opset: int = 21, ir_version: int = 10) -> Any:
-    """The model by a version of the operators that knows 4-bit numbers and blocks; the first one of both is 21.
+    """The model, in place, by a version of the operators that knows 4-bit numbers and blocks; the first such is 21.
 
     What we write in version 20 means the same there. Raises ModelError where another file cannot be brought there.
     """
@@ -68,7 +89,15 @@ def upgrade(model: Any, opset: int = 21, ir_version: int = 10) -> Any:
         found.version = opset
         return model
     try:
-        return version_converter.convert_version(model, opset)
+        converted = version_converter.convert_version(without(model), opset)
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         raise ModelError("graph", f"cannot be brought to opset {opset}: {reason}", "Export it anew.") from error
+    known = constants(model)
+    del model.graph.node[:]
+    model.graph.node.extend(converted.graph.node)
+    model.graph.initializer.extend(tensor for tensor in converted.graph.initializer if tensor.name not in known)
+    del model.opset_import[:]
+    model.opset_import.extend(converted.opset_import)
+    hoist(model)
+    return model
