@@ -1,0 +1,350 @@
+"""Files from outside that are damaged, made to harm, or of another format: refused in words, and nothing dies."""
+
+import json
+import os
+import pickle
+import sys
+import zipfile
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
+from outside import model, scores, value
+
+from modelmill.cli import run
+from modelmill.errors import ModelError
+from modelmill.registry.examine import Request, examine
+from modelmill.registry.formats import format_of, refuse_others
+from modelmill.registry.quarantine import Limits, ask, examined
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """Examines a file in this process, and gives the words of the refusal."""
+
+    def refuse(proto, name="model.onnx"):
+        path = tmp_path / name
+        path.write_bytes(proto if isinstance(proto, bytes) else proto.SerializeToString())
+        with pytest.raises(ModelError) as caught:
+            examine(Request(str(path), str(tmp_path / "made.onnx")))
+        error = caught.value
+        assert error.where
+        assert error.message
+        assert error.hint
+        return str(error)
+
+    return refuse
+
+
+def single(op, inputs=("features",), domain="", **attributes):
+    """A model of one operator."""
+    node = helper.make_node(op, list(inputs), ["y"], domain=domain, **attributes)
+    return model([node], [value("features", ["n", 4])], [value("y", None)])
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_no_model(refused, share):
+    whole = scores(width=64, classes=64).SerializeToString()
+    words = refused(whole[: int(len(whole) * share)])
+    assert "truncated" in words or "holds" in words
+
+
+@pytest.mark.parametrize("content", [b"\0" * 64, b"hello, I am no model", bytes(range(256)) * 9, b"{}"])
+def test_bytes_that_are_no_model_are_told(refused, content):
+    assert "no ONNX file" in refused(content) or "without operations" in refused(content)
+
+
+def test_a_future_opset_and_a_future_format_are_named(refused):
+    assert "opset 99" in refused(_opset(99))
+    assert "format 77" in refused(_format(77))
+
+
+def _opset(version):
+    proto = scores()
+    proto.opset_import[0].version = version
+    return proto
+
+
+def _format(version):
+    proto = scores()
+    proto.ir_version = version
+    return proto
+
+
+def test_an_operator_of_another_domain_is_named(refused):
+    words = refused(single("Explode", domain="com.example.secret"))
+    assert "'Explode'" in words
+    assert "'com.example.secret'" in words
+
+
+def test_an_operator_that_nobody_knows_is_named(refused):
+    assert "Explode" in refused(single("Explode"))
+
+
+def test_a_function_of_the_model_itself_may_have_a_domain_of_its_own(tmp_path):
+    proto = single("Twice", domain="mine")
+    proto.opset_import.append(helper.make_opsetid("mine", 1))
+    body = [helper.make_node("Add", ["a", "a"], ["b"])]
+    proto.functions.append(helper.make_function("mine", "Twice", ["a"], ["b"], body, [helper.make_opsetid("", 20)]))
+    (tmp_path / "f.onnx").write_bytes(proto.SerializeToString())
+    answer = examine(Request(str(tmp_path / "f.onnx"), str(tmp_path / "made.onnx")))
+    assert answer.inputs[0].shape == (-1, 4)
+
+
+def test_a_circle_is_named_and_another_order_is_put_right(refused, tmp_path):
+    nodes = [helper.make_node("Add", ["features", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])]
+    circle = model(nodes, [value("features", ["n", 4])], [value("b", ["n", 4])])
+    assert "in a circle: " in refused(circle)
+    backwards = model(
+        [helper.make_node("Relu", ["a"], ["b"]), helper.make_node("Neg", ["features"], ["a"])],
+        [value("features", ["n", 4])],
+        [value("b", ["n", 4])],
+    )
+    (tmp_path / "b.onnx").write_bytes(backwards.SerializeToString())
+    examine(Request(str(tmp_path / "b.onnx"), str(tmp_path / "made.onnx")))
+    assert [node.op_type for node in onnx.load(tmp_path / "made.onnx").graph.node] == ["Neg", "Relu"]
+
+
+def test_a_value_that_two_nodes_make_is_named(refused):
+    nodes = [helper.make_node("Relu", ["features"], ["y"]), helper.make_node("Neg", ["features"], ["y"])]
+    assert "'y' is made by two nodes" in refused(model(nodes, [value("features", ["n", 4])], [value("y", ["n", 4])]))
+
+
+@pytest.mark.parametrize("dims", [[250_000, 1_000_000], [2**40], [2**62, 2**62], [-1, 4]])
+def test_a_tensor_that_declares_more_than_it_holds_is_named(refused, dims):
+    proto = scores()
+    proto.graph.initializer[0].dims[:] = dims
+    words = refused(proto)
+    assert "tensor 'w'" in words
+    assert "declares" in words or "shape" in words
+
+
+def test_a_constant_of_half_a_gigabyte_of_text_for_a_few_bytes_is_named(refused):
+    proto = scores()
+    proto.graph.initializer.append(TensorProto(name="t", data_type=TensorProto.STRING, dims=[10**9]))
+    assert "tensor 't'" in refused(proto)
+    unknown = scores()
+    unknown.graph.initializer[0].data_type = 99
+    assert "of the type 99" in refused(unknown)
+
+
+@pytest.mark.parametrize(("bad", "words"), [(np.nan, "NaN"), (np.inf, "infinite"), (-np.inf, "infinite")])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_weights_that_are_no_numbers_are_named(refused, bad, words, dtype):
+    weights = np.ones((4, 3), dtype) * 0.5
+    weights[2, 1] = bad
+    proto = scores()
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w"))
+    said = refused(proto)
+    assert words in said
+    assert "tensor 'w'" in said
+
+
+def test_weights_within_a_branch_and_of_the_older_form_are_looked_at_too(refused):
+    proto = scores()
+    del proto.graph.initializer[0]
+    proto.graph.initializer.append(helper.make_tensor("w", TensorProto.FLOAT, [4, 3], [0.5] * 11 + [float("nan")]))
+    assert not proto.graph.initializer[0].raw_data
+    assert "NaN" in refused(proto)
+    branch = helper.make_graph(
+        [helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.array([np.nan, 1.0], np.float32)))],
+        "branch",
+        [],
+        [value("c", [2])],
+    )
+    nodes = [helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch)]
+    forks = model(nodes, [value("features", ["n", 4])], [value("y", [2])], {"yes": np.array(True)})
+    assert "NaN" in refused(forks)
+
+
+def test_a_mask_of_infinities_is_no_broken_weight(tmp_path):
+    proto = scores(weights=np.ones((4, 3), np.float32))
+    mask = np.triu(np.full((4, 3), -np.inf, np.float32), 1)
+    proto.graph.initializer.append(numpy_helper.from_array(mask, "mask"))
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    assert examine(Request(str(tmp_path / "m.onnx"), str(tmp_path / "made.onnx"))).inputs
+
+
+def apart(folder, location, **places):
+    """A model whose weights lie in a file of their own."""
+    proto = scores(width=4, classes=3)
+    tensor = proto.graph.initializer[0]
+    data = tensor.raw_data
+    external_data_helper.set_external_data(tensor, location, **places)
+    tensor.ClearField("raw_data")
+    return proto, data
+
+
+def test_data_inside_the_folder_are_taken_into_the_one_file(tmp_path):
+    (tmp_path / "weights").mkdir()
+    proto, data = apart(tmp_path, "weights/w.bin", offset=5, length=48)
+    (tmp_path / "weights" / "w.bin").write_bytes(b"     " + data)
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    examine(Request(str(tmp_path / "model.onnx"), str(tmp_path / "made.onnx")))
+    found = onnx.load(tmp_path / "made.onnx", load_external_data=False)
+    assert np.array_equal(numpy_helper.to_array(found.graph.initializer[0]).ravel(), np.arange(12))
+
+
+@pytest.mark.parametrize(
+    "location", ["../secret", "a/../../secret", "/etc/passwd", "..\\secret", "C:\\secret", "", "weights/../../secret"]
+)
+def test_data_outside_of_the_folder_are_not_read(refused, tmp_path, location):
+    (tmp_path / "weights").mkdir()
+    (tmp_path.parent / "secret").write_bytes(b"\0" * 48)
+    proto, _ = apart(tmp_path, location)
+    assert "not inside of the model's folder" in refused(proto)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "hard", "pipe"])
+def test_data_behind_links_and_pipes_are_not_read(refused, tmp_path, kind):
+    secret = tmp_path / "elsewhere"
+    secret.mkdir()
+    (secret / "w.bin").write_bytes(b"\0" * 48)
+    location = "linked/w.bin" if kind == "folder" else "w.bin"
+    if kind == "folder":
+        (tmp_path / "linked").symlink_to(secret)
+    elif kind == "file":
+        (tmp_path / "w.bin").symlink_to(secret / "w.bin")
+    elif kind == "hard":
+        os.link(secret / "w.bin", tmp_path / "w.bin")
+    else:
+        os.mkfifo(tmp_path / "w.bin")
+    proto, _ = apart(tmp_path, location)
+    words = refused(proto)
+    assert "link" in words or "no plain file" in words
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        ({"offset": 8}, "wanted are 8 to 56"),
+        ({"length": 400}, "lies in 400 bytes, and its shape wants 48"),
+        ({"offset": -4}, "expected a number of bytes"),
+        ({"offset": 10**17}, "wanted are"),
+    ],
+)
+def test_places_past_the_end_of_the_file_are_told(refused, tmp_path, places, words):
+    proto, data = apart(tmp_path, "w.bin", **places)
+    (tmp_path / "w.bin").write_bytes(data)
+    assert words in refused(proto)
+
+
+def test_a_file_of_data_that_is_missing_is_named(refused, tmp_path):
+    proto, _ = apart(tmp_path, "missing.bin")
+    assert "'missing.bin' cannot be read" in refused(proto)
+
+
+def test_a_terabyte_that_is_made_only_when_it_runs_ends_the_child_alone(tmp_path):
+    nodes = [
+        helper.make_node("ConstantOfShape", ["huge"], ["room"]),
+        helper.make_node("ReduceSum", ["room"], ["sum"]),
+        helper.make_node("Add", ["features", "sum"], ["y"]),
+    ]
+    proto = model(nodes, [value("features", ["n", 4])], [value("y", ["n", 4])], {"huge": np.array([10**6, 250_000])})
+    (tmp_path / "bomb.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelError, match=r"bomb.onnx|the model|alloc") as caught:
+        examined(tmp_path / "bomb.onnx", {}, Limits(seconds=60))
+    assert any(word in str(caught.value) for word in ("alloc", "memory", "MB"))
+
+
+def test_a_loop_without_end_is_ended(tmp_path):
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["still"]), helper.make_node("Neg", ["x"], ["minus"])],
+        "body",
+        [value("i", [], TensorProto.INT64), value("go", [], TensorProto.BOOL), value("x", ["n", 4])],
+        [value("still", [], TensorProto.BOOL), value("minus", ["n", 4])],
+    )
+    loop = helper.make_node("Loop", ["count", "yes", "features"], ["y"], body=body)
+    weights = {"count": np.array(2**62), "yes": np.array(True)}
+    proto = model([loop], [value("features", ["n", 4])], [value("y", ["n", 4])], weights)
+    (tmp_path / "loop.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelError, match=r"loop.onnx: .*(longer than 4 s|out of time)"):
+        examined(tmp_path / "loop.onnx", {}, Limits(seconds=4))
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL (out of memory?)"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "killed by SIGSEGV"),
+        ("import os; os.abort()", "killed by SIGABRT"),
+        ("raise SystemExit(7)", "ended with code 7: it said nothing"),
+        ("import time; time.sleep(60)", "took longer than 0.5 s"),
+    ],
+)
+def test_how_a_child_died_is_told(code, words):
+    with pytest.raises(ModelError) as caught:
+        ask([sys.executable, "-c", code], b"", "model.onnx", 0.5 if "sleep" in code else 30)
+    assert words in str(caught.value)
+    assert caught.value.where == "model.onnx"
+
+
+def test_a_child_that_babbles_is_no_answer(tmp_path, monkeypatch):
+    from modelmill.registry import quarantine
+
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    monkeypatch.setattr(quarantine, "EXAMINE", (sys.executable, "-c", "print('hello')"))
+    with pytest.raises(ModelError, match="gave no answer"):
+        examined(tmp_path / "model.onnx", {}, Limits())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"", "is empty"), (None, "cannot be read"), (b"no model at all", "no ONNX file")]
+)
+def test_the_command_line_says_what_is_wrong_and_publishes_nothing(tmp_path, monkeypatch, capsys, content, words):
+    monkeypatch.setenv("MODELMILL_HOME", str(tmp_path / "home"))
+    path = tmp_path / "model.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    assert run(["import", str(path), "--json"]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert words in error["message"]
+    assert error["try"]
+    assert run(["models", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def zipped(path, *names):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("net.pt", ("net/data.pkl", "net/version"), "torch.onnx.export"),
+        ("net.onnx", ("net/data.pkl",), "PyTorch"),
+        ("drf.zip", ("model.ini", "domains/d.txt"), "MOJO"),
+        ("net.keras", ("config.json", "metadata.json", "model.weights.h5"), "model.export"),
+        ("stuff.zip", ("readme.txt",), "zip archive"),
+        ("forest.joblib", pickle.dumps({"trees": 3}), "skl2onnx"),
+        ("forest.onnx", pickle.dumps({"trees": 3}), "pickle"),
+        ("net.h5", b"\x89HDF\r\n\x1a\n", "Keras"),
+        ("net.safetensors", (20).to_bytes(8, "little") + b'{"w":{}}', "safetensors"),
+        ("tree.pmml", b'<?xml version="1.0"?><PMML/>', "PMML"),
+        ("trees.txt", b"tree\nversion=v4\n", "onnxmltools"),
+        ("net.tflite", b"\x1c\0\0\0TFL3", "tf2onnx"),
+        ("net.gguf", b"GGUF\3\0\0\0", "GGUF"),
+        ("saved.pb", b"\x08\x01", "tf2onnx"),
+    ],
+)
+def test_another_format_is_named_with_the_way_in(tmp_path, name, content, words):
+    path = tmp_path / name
+    if isinstance(content, tuple):
+        zipped(path, *content)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ModelError, match="models come in as ONNX files") as caught:
+        refuse_others(path)
+    assert words in str(caught.value)
+
+
+def test_folders_are_told_apart_and_onnx_passes(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    assert "SavedModel" in format_of(tmp_path).name
+    (tmp_path / "model.onnx").write_bytes(scores().SerializeToString())
+    assert format_of(tmp_path / "model.onnx") is None
+    (tmp_path / "model").write_bytes(scores().SerializeToString())
+    assert format_of(tmp_path / "model") is None
