@@ -11,7 +11,7 @@ Datatype = Literal[
 ]
 """The tensor types of the Open Inference Protocol."""
 
-Kind = Literal["number", "boolean", "category", "date", "array", "image"]
+Kind = Literal["number", "boolean", "category", "date", "array", "image", "sequence"]
 """What a column means, beside how it is stored: an INT64 may be a number or a date."""
 
 DTYPES: dict[str, str] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -19,19 +20,28 @@ CHANNELS = (1, 3, 4)
 """How many channels an image may have."""
 
 
-def features(x: Array, where: str) -> tuple[Field, Array]:
+def features(x: Array, where: str, kind: str = "auto") -> tuple[Field, Array]:
     """The field and values of an array of rows: (rows, d) numbers are `x`, (rows, h, w[, c]) is `image`, raw.
+
+    kind: "sequence" takes (rows, steps[, channels]) for `sequence`, raw.
 
     >>> features(np.zeros((2, 8, 8), np.uint8), "x")[0].datatype
     'UINT8'
+    >>> features(np.zeros((2, 9, 3)), "x", "sequence")[0].name
+    'sequence'
     """
     if x.dtype.kind not in "bifu":
         raise ContentError(where, f"holds values of the type {x.dtype}; expected numbers", "Give an array of numbers.")
+    if kind == "sequence":
+        if x.ndim not in (2, 3):
+            wanted = "expected (rows, steps) or (rows, steps, channels)"
+            raise ContentError(where, f"has the shape {x.shape}; {wanted}", "Pad sequences to one length.")
+        return _raw(x, where, "sequence", "steps")
     if x.ndim in (1, 2):
         values = _float32(x.reshape(len(x), -1))
         return Field("x", "FP32", (-1, values.shape[1]), "array", bool(np.isnan(values).any())), values
     if x.ndim == 3 or (x.ndim == 4 and x.shape[3] in CHANNELS):
-        return _image(x, where)
+        return _raw(x, where, "image", "pixels")
     raise ContentError(
         where,
         f"has the shape {x.shape}; expected (rows, features) or (rows, height, width[, channels])",
@@ -39,16 +49,17 @@ def features(x: Array, where: str) -> tuple[Field, Array]:
     )
 
 
-def _image(x: Array, where: str) -> tuple[Field, Array]:
+def _raw(x: Array, where: str, kind: Literal["image", "sequence"], of: str) -> tuple[Field, Array]:
+    """An image or a sequence as it came; `of` is what it is made of."""
     if 0 in x.shape[1:]:
-        raise ContentError(where, f"has images of the shape {x.shape[1:]}", "Give images with pixels.")
+        raise ContentError(where, f"has {kind}s of the shape {x.shape[1:]}", f"Give {kind}s with {of}.")
     if x.dtype == np.float64:
         x = _float32(x)
     if x.dtype == np.bool_:
         x = x.astype(np.uint8)
     if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise ContentError(where, "holds pixels that are not finite", "Replace them.")
-    return Field("image", DATATYPES[x.dtype.newbyteorder("=").name], (-1, *x.shape[1:]), "image"), x
+        raise ContentError(where, f"holds {of} that are not finite", "Replace them.")
+    return Field(kind, DATATYPES[x.dtype.newbyteorder("=").name], (-1, *x.shape[1:]), kind), x
 
 
 def _float32(x: Array) -> Array:
@@ -76,9 +87,9 @@ def labels(y: Array, where: str) -> Array:
     raise ContentError(where, f"holds values of the type {y.dtype}", "Give text or numbers to predict.")
 
 
-def dataset(x: Array, y: Array, where: str, target_name: str) -> Dataset:
+def dataset(x: Array, y: Array, where: str, target_name: str, kind: str = "auto") -> Dataset:
     """The rows of an array with their targets; rows without a target are left out."""
-    field, values = features(x, f"{where}: x")
+    field, values = features(x, f"{where}: x", kind)
     target = labels(y, f"{where}: {target_name}")
     if len(values) != len(target):
         message = f"{len(values)} rows of features and {len(target)} targets do not fit together"

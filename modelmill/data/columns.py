@@ -11,11 +11,15 @@ from modelmill.dataset import Dataset
 from modelmill.signature import NO_DATE, Field
 
 
+WHOLE = ("image", "sequence")
+"""Kinds whose numbers mean nothing one by one."""
+
+
 def scalars(data: Dataset) -> Iterator[tuple[str, Field, Array]]:
-    """Name, field and (rows,) values of every column; an array gives one for each of its columns, images none."""
+    """Name, field and (rows,) values of every column; an array one for each of its columns; no images, no sequences."""
     for field in data.fields:
         values = data.columns[field.name]
-        if field.kind == "image":
+        if field.kind in WHOLE:
             continue
         if values.ndim == 1:
             yield field.name, field, values
@@ -26,8 +30,8 @@ def scalars(data: Dataset) -> Iterator[tuple[str, Field, Array]]:
 
 
 def width(data: Dataset) -> int:
-    """How many numbers or texts a row holds, images aside."""
-    return sum(int(np.prod(field.shape[1:])) for field in data.fields if field.kind != "image")
+    """How many numbers or texts a row holds, images and sequences aside."""
+    return sum(int(np.prod(field.shape[1:])) for field in data.fields if field.kind not in WHOLE)
 
 
 def codes(values: Array, field: Field) -> Array:

@@ -28,7 +28,7 @@ def aspects(kind: str, values: Array) -> dict[str, Array]:
     >>> aspects("date", np.array([0, NO_DATE]))["missing"].tolist()
     [False, True]
     """
-    if kind in ("image", "array"):
+    if kind in ("image", "sequence", "array"):
         return _summed_up(values.reshape(len(values), -1))
     if kind == "confidence":
         return {"values": values.max(axis=1).astype(np.float64)}

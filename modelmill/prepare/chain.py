@@ -36,7 +36,7 @@ EXACT = 2**24
 KEPT = 8
 """Preparations that are kept in this process."""
 
-STEPS = {"category": "onehot", "date": "dates", "image": "image"}
+STEPS = {"category": "onehot", "date": "dates", "image": "image", "sequence": "sequence"}
 """Kind of a column: the step that turns it into numbers."""
 
 KINDS = {"table": "a table", "image": "images", "sequence": "sequences"}
@@ -75,14 +75,14 @@ def defaults(fields: Sequence[Field], kind: str) -> list[dict[str, Any]]:
     [{'method': 'dates'}, {'method': 'impute'}, {'method': 'scale'}]
     """
     kinds = {field.kind for field in fields}
-    gaps = any(field.nullable and field.kind not in ("category", "image") for field in fields)
+    gaps = any(field.nullable and field.kind not in ("category", "image", "sequence") for field in fields)
     wanted = {
         "image": "image" in kinds and kind != "sequence",
         "dates": "date" in kinds,
         "impute": gaps,
         "scale": bool(kinds & {"number", "boolean", "array", "date"}) and kind != "sequence",
         "onehot": "category" in kinds,
-        "sequence": kind == "sequence",
+        "sequence": kind == "sequence" or "sequence" in kinds,
     }
     return [{"method": method} for method, needed in wanted.items() if needed]
 
@@ -121,7 +121,8 @@ def _sample(train: Dataset) -> dict[str, Array]:
 
 
 def _steps_leave_images(steps: Sequence[Preparation], columns: Sequence[Column]) -> bool:
-    arrays = any(column.kind == "image" for column in columns) or any(isinstance(step, Sequenced) for step in steps)
+    arrays = any(column.kind in ("image", "sequence") for column in columns)
+    arrays = arrays or any(isinstance(step, Sequenced) for step in steps)
     return arrays and not any(isinstance(step, Flatten) for step in steps)
 
 
@@ -249,4 +250,4 @@ def _is_scaled(image: Column) -> bool:
 
 
 def _called(kind: str) -> str:
-    return {"category": "text", "date": "a date"}.get(kind, "an image")
+    return {"category": "text", "date": "a date", "sequence": "a sequence"}.get(kind, "an image")

@@ -13,21 +13,28 @@ from modelmill.fragment import Writer
 from modelmill.prepare.block import join, of_kind, values, without
 
 
-class Sequence(Preparation):
-    """Sequences as (rows, channels, steps) float32, from raw (rows, steps, channels) or from columns of numbers.
+RAW = ("image", "sequence")
+"""Kinds of columns that come as whole arrays."""
 
-    Numbers side by side are the steps of one channel.
+
+class Sequence(Preparation):
+    """Sequences as (rows, channels, steps) float32, from raw arrays or from columns of numbers.
+
+    Raw arrays are (rows, steps, channels), or as `steps` says; an image of one channel is its rows of pixels, one after
+    the other. Numbers side by side are the steps of one channel.
     """
 
     by: Literal["standard", "minmax", "none"] = "standard"
     """Every channel to mean 0 and deviation 1, or to 0-1, or as it is."""
+    steps: Literal["first", "last"] = "first"
+    """Whether the steps of a raw array come before its channels or behind them."""
 
     def __call__(self, columns: abc.Sequence[Column], writer: Writer) -> abc.Sequence[Column]:
         """Arrays of steps and channels become sequences, and so do all numbers together."""
         blocks = of_kind(columns, "number")
         found = [self._scaled(join(blocks, writer), writer)] if blocks else []
         rest = without(columns, blocks)
-        return [*found, *(self._scaled(column, writer) if column.kind == "image" else column for column in rest)]
+        return [*found, *(self._scaled(column, writer) if column.kind in RAW else column for column in rest)]
 
     def _scaled(self, column: Column, writer: Writer) -> Column:
         found = values(column)
@@ -37,8 +44,10 @@ class Sequence(Preparation):
         name = column.name if found.dtype == np.float32 else writer.op("Cast", [column.name], {"to": 1})
         if found.ndim == 2:
             name = writer.op("Reshape", [name, writer.constant([-1, 1, found.shape[1]], np.int64)])
-        else:
+        elif self.steps == "first":
             name = writer.op("Transpose", [name], {"perm": [0, 2, 1]})
+        else:
+            found = found.transpose(0, 2, 1)
         if self.by != "none":
             shift, factor = self._fit(found.reshape(-1, found.shape[2] if found.ndim == 3 else 1))
             name = writer.op("Sub", [name, writer.constant(shift.reshape(-1, 1).astype(np.float32))])

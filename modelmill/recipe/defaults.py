@@ -19,7 +19,7 @@ SMALL = 4000
 
 def complete(spec: Spec, data: Dataset, kind: str, task: str, prepare: list[Table], live: Body | None) -> Spec:
     """The spec with every table that was not given filled in for this data."""
-    arch = spec.arch if live else spec.arch or (images(data) if kind == "image" else tables(data, task))
+    arch = spec.arch if live else spec.arch or bodies(data, kind, task)
     train = spec.train or _unasked(train_images(data) if kind == "image" else train_tables(data), arch)
     return msgspec.structs.replace(
         spec,
@@ -60,6 +60,29 @@ def search(data: Dataset, kind: str, objectives: int = 1) -> Table:
     stopper: Table = {"method": "front" if objectives > 1 else "median"}
     folds = 5 if data.rows < SMALL and kind == "table" else 1
     return {"sampler": {"method": "portfolio"}, "stopper": stopper, "folds": folds}
+
+
+def bodies(data: Dataset, kind: str, task: str) -> Table:
+    """Bodies for features of that kind."""
+    if kind == "sequence":
+        return sequences()
+    return images(data) if kind == "image" else tables(data, task)
+
+
+def sequences() -> Table:
+    """Bodies for sequences: recurrent units, convolutions along steps, and attention between them."""
+    return {
+        "any": [
+            {
+                "method": "rnn",
+                "unit": {"any": ["gru", "lstm"]},
+                "width": {"low": 8, "high": 64, "log": True},
+                "both": {"any": [False, True]},
+            },
+            {"method": "cell", "kind": "sequence", "width": {"low": 8, "high": 48, "log": True}},
+            {"method": "transformer", "width": {"low": 16, "high": 64, "step": 8}, "depth": {"low": 1, "high": 3}},
+        ]
+    }
 
 
 def tables(data: Dataset, task: str) -> Table:
@@ -148,6 +171,8 @@ def recipe(model: Model, signature: Signature) -> tuple[Table, ...]:
 
 def steps(kind: str) -> tuple[Table, ...]:
     """The compression steps that a search may take or leave."""
+    if kind == "sequence":  # channels cannot be followed through recurrent units, which a search may pick
+        return ({"method": "quantize.dynamic", "optional": True},)
     pruning: dict[str, Any] = {"method": "prune.magnitude", "optional": True, "ratio": {"low": 0.1, "high": 0.6}}
     whole: Table = {"method": "quantize.dynamic" if kind == "table" else "quantize.static", "optional": True}
     return (pruning, whole)

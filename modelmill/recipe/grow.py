@@ -11,6 +11,7 @@ from modelmill.compress.finished import Finished
 from modelmill.compress.promise import Promise
 from modelmill.contracts import Arch, Heir, Judge, Task, Trainer
 from modelmill.dataset import Dataset, Splits
+from modelmill.errors import SpecError
 from modelmill.method import Method, decode, find, name_of, settings
 from modelmill.model import Body, Model, Part
 from modelmill.recipe.shelf import Shelf, key_of
@@ -32,8 +33,11 @@ LEAST_S = 0.5
 ASKED = ("table", "image", "sequence")
 """Kinds of features that an arch may ask for by its setting `kind`."""
 
-FEATURES_OF = {"image": "image"}
+FEATURES_OF = {"image": "image", "sequence": "sequence"}
 """Kind of the only input: kind of features; all else is a table."""
+
+READ_AS = {"image": ("image", "table", "sequence"), "sequence": ("sequence", "table"), "table": ("table", "sequence")}
+"""Kinds of features that data of a kind can be read as, as they are first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,8 +247,6 @@ def untrained(job: Job, picked: Spec, train: Dataset, seed: int) -> Model:
 
     arch: Arch | Heir | None = decode("arch", picked.arch) if picked.arch else None
     kind = features_kind(train, picked.arch)
-    if arch is not None and kind not in arch.kinds:
-        kind = "table"
     prepared = prepare([decode("prepare", step) for step in picked.prepare], train, kind)
     if isinstance(arch, Heir):
         value = arch(job.bases[arch.model], job.signature, prepared.shape, seed)
@@ -257,11 +259,22 @@ def untrained(job: Job, picked: Spec, train: Dataset, seed: int) -> Model:
 
 
 def features_kind(data: Dataset, arch: Mapping[str, Any] | None = None) -> str:
-    """What the arch takes them for where it says so; else "image" where the only input is an image, else "table"."""
-    asked = [option.get("kind") for option in (arch or {}).get("any", [arch or {}])]
-    if asked[0] in ASKED and all(kind == asked[0] for kind in asked):
-        return str(asked[0])
-    return FEATURES_OF.get(data.fields[0].kind, "table") if len(data.fields) == 1 else "table"
+    """What the arch takes them for where it says so, else as what some arch can read them, as they are first.
+
+    Images and sequences are themselves where they are the only input; all else is a table. Raises SpecError for an arch
+    that can read them as nothing.
+    """
+    options = arch.get("any", [arch]) if arch else []
+    kinds = [option.get("kind") for option in options] or [None]
+    if kinds[0] in ASKED and all(kind == kinds[0] for kind in kinds):
+        return str(kinds[0])
+    kind = FEATURES_OF.get(data.fields[0].kind, "table") if len(data.fields) == 1 else "table"
+    taken = [find("arch", option["method"]).kinds for option in options]
+    for option, known in zip(options, taken, strict=True):
+        if not known.intersection(READ_AS[kind]):
+            said = f"takes {' or '.join(sorted(known))} features, and these data are a {kind}"
+            raise SpecError(f"arch.{option['method']}", said, "Choose a body for them: `modelmill methods arch`.")
+    return next((read for read in READ_AS[kind] if any(read in known for known in taken)), kind)
 
 
 def quality(job: Job, valid: Dataset) -> Judge:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -18,12 +19,14 @@ from modelmill.errors import ContentError, UnknownName, UsageError
 class Npz(Source):
     """Arrays named x and y in an .npz file, with x_test and y_test where there is a stated test set.
 
-    x is (rows, features), or images (rows, height, width[, channels]) with raw pixel values. Pickled objects are
-    refused.
+    x is (rows, features), or images (rows, height, width[, channels]) with raw pixel values; or sequences (rows, steps)
+    or (rows, steps, channels), where `kind` says so. Pickled objects are refused.
     """
 
     path: str
     """The file."""
+    kind: Literal["auto", "sequence"] = "auto"
+    """What the rows of x are: a table or images, by their axes; or sequences, all of one length."""
 
     def __call__(self) -> Dataset:
         """Read the arrays. Errors name the file and the array."""
@@ -31,13 +34,14 @@ class Npz(Source):
             raise UsageError("data.types", "arrays have no columns to state types for", "Leave the setting out.")
         arrays = self._read(self.path)
         target = self.target or "y"
-        data = self._with_roles(dataset(arrays["x"], arrays[target], existing(self.path).name, target), arrays)
+        train = dataset(arrays["x"], arrays[target], existing(self.path).name, target, self.kind)
+        data = self._with_roles(train, arrays)
         if self.test:
             other = self._read(self.test)
-            return with_test(data, dataset(other["x"], other[target], existing(self.test).name, target))
+            return with_test(data, dataset(other["x"], other[target], existing(self.test).name, target, self.kind))
         if "x_test" in arrays:
             where = f"{existing(self.path).name} (test)"
-            return with_test(data, dataset(arrays["x_test"], arrays[f"{target}_test"], where, target))
+            return with_test(data, dataset(arrays["x_test"], arrays[f"{target}_test"], where, target, self.kind))
         return data
 
     def _read(self, path: str) -> dict[str, Array]:
