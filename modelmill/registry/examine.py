@@ -7,6 +7,7 @@ rows' axis named.
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,6 +48,9 @@ class Answer(msgspec.Struct, frozen=True):
     error: dict[str, str] | None = None
 
 
+NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed:|/onnxruntime_src/\S+ ")
+NO_ROOM = re.compile(r"bad.alloc|allocat", re.IGNORECASE)
+
 EXAMPLE_MOST = 20_000
 """Numbers of an example row that are kept with a version."""
 
@@ -59,7 +63,7 @@ def main() -> None:
     try:
         answer = examine(request)
     except MillError as error:
-        answer = Answer(error=error.as_json())
+        answer = Answer(error={**error.as_json(), "where": error.where if where in error.where else where})
     except MemoryError:
         message = f"it needs more than the {request.memory_bytes / 1e6:,.0f} MB that it may take"
         answer = Answer(error=ModelError(where, message, "Give it more with --memory.").as_json())
@@ -139,7 +143,20 @@ def _probed(path: Path, inputs: tuple[Field, ...], shapes: dict[str, Any], examp
     from modelmill.runtime.probe import probe
     from modelmill.runtime.session import Session
 
-    return probe(Session(path), inputs, shapes, example)
+    try:
+        session = Session(path)
+    except ModelError as error:
+        raise ModelError("the model", _plain(error.message), "Export it for the operators of ONNX's own.") from None
+    try:
+        return probe(session, inputs, shapes, example)
+    except ModelError as error:
+        hint = "It may take more with --memory." if NO_ROOM.search(error.message) else error.hint
+        raise ModelError(error.where, _plain(error.message), hint) from None
+
+
+def _plain(message: str) -> str:
+    """What the runtime said, without its own places and the name of the file in between."""
+    return NOISE.sub("", message)
 
 
 def _read_example(path: str) -> dict[str, Array]:

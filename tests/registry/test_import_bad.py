@@ -3,9 +3,11 @@
 import json
 import os
 import pickle
+import subprocess
 import sys
 import zipfile
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -16,7 +18,7 @@ from modelmill.cli import run
 from modelmill.errors import ModelError
 from modelmill.registry.examine import Request, examine
 from modelmill.registry.formats import format_of, refuse_others
-from modelmill.registry.quarantine import Limits, ask, examined
+from modelmill.registry.quarantine import EXAMINE, Limits, ask, examined
 
 
 @pytest.fixture
@@ -348,3 +350,25 @@ def test_folders_are_told_apart_and_onnx_passes(tmp_path):
     assert format_of(tmp_path / "model.onnx") is None
     (tmp_path / "model").write_bytes(scores().SerializeToString())
     assert format_of(tmp_path / "model") is None
+
+
+def peak_bytes(path, tmp_path):
+    """What the child that examines a file takes at most."""
+    request = msgspec.json.encode(Request(str(path), str(tmp_path / "made.onnx")))
+    child = subprocess.Popen(EXAMINE, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child.stdin.write(request)
+    child.stdin.close()
+    said = child.stdout.read()
+    child.stdout.close()
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert b'"error":null' in said
+    return used.ru_maxrss * 1024
+
+
+def test_examining_takes_no_more_than_four_times_the_file(tmp_path):
+    small, large = tmp_path / "small.onnx", tmp_path / "large.onnx"
+    small.write_bytes(scores().SerializeToString())
+    weights = np.random.default_rng(0).normal(size=(2500, 4000)).astype(np.float32)
+    large.write_bytes(scores(width=2500, classes=4000, weights=weights).SerializeToString())
+    assert peak_bytes(large, tmp_path) - peak_bytes(small, tmp_path) < 4 * 40e6
