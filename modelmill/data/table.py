@@ -134,7 +134,7 @@ def missing(values: Array, field: Field) -> Array:
     elif field.kind == "date":
         found = np.asarray(values == NO_DATE)
     elif values.dtype.kind == "f":
-        found = np.asarray(np.isnan(values).reshape(len(values), -1).any(axis=1))
+        found = np.asarray(np.isnan(values).any(axis=tuple(range(1, values.ndim))))
     else:
         found = np.zeros(len(values), bool)
     return found

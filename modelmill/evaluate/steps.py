@@ -60,6 +60,8 @@ def beside(details: Mapping[str, Any]) -> list[str]:
         found.append(f"Nothing was smaller or faster than {base} and within the allowed loss: it stays.")
     elif None not in (ratio := details.get("latency_ratio") or [None]):
         found.append(f"A row takes {times(tuple(ratio))} the time that {base} takes, measured in turns with it.")
+    if details.get("agreement"):
+        found.append(f"There is no truth in these rows: every metric tells how far answers agree with those of {base}.")
     reused, taken = details.get("reused") or (0, 0)
     if reused:
         found.append(f"Of {taken} steps {reused} were finished by earlier trials or runs, and not run again.")

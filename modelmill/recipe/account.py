@@ -182,6 +182,7 @@ def _milled(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
         taken = [outcome for trial in trials for outcome in trial.steps if outcome.size_bytes]
         found |= {
             "base": job.base.reference,
+            "agreement": job.base.agreement,
             "allow_loss": job.spec.goal.allow_loss,
             "reused": [sum(outcome.reused for outcome in taken), len(taken)],
             "latency_ratio": [made.costs.get(f"latency_ratio{end}") for end in ("", "_low", "_high")],
@@ -215,6 +216,9 @@ def decide(registry: Registry, seen: Look, made: Made, promote: bool) -> Decisio
         return Decision(True, "it is the first version")
     if promote:
         return Decision(True, f"--promote was given; {live.reference} was live before", live.reference)
+    if seen.job.base and seen.job.base.agreement:
+        why = f"no truth says that it is better than {live.reference}; `modelmill models promote` makes it live"
+        return Decision(False, why, live.reference)
     if live.signature.inputs != seen.job.signature.inputs or live.signature.task != seen.job.signature.task:
         return Decision(
             False, f"{live.reference} takes other rows; promote it by hand if that is meant", live.reference

@@ -50,6 +50,8 @@ class Base:
     """Its graph as it is served."""
     quality: float
     """The metric that decides, of the served graph on the validation rows."""
+    agreement: bool = False
+    """Whether its own answers stand for the truth: quality is how far a candidate agrees with it."""
 
 
 @dataclass(frozen=True, eq=False)

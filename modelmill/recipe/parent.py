@@ -46,10 +46,13 @@ def look(spec: Spec, registry: Registry, given: Dataset | None = None) -> Look:
     model, served = model_of(version, registry), registry.file(version, "model.onnx")
     spec = complete(spec, version, model, made_by)
     check(spec, model.body.kind)
-    data, findings = rows(spec, given, made_by, version, served)
+    data, findings = rows(spec, given, made_by, version)
+    agreement = data.target is None
+    if agreement:
+        data = replace(data, target=answers(served, data, version.signature))
     splits = parted(data, version, made_by, spec.seed)
     task = led(decode("task", spec.task), made_by.goal)
-    base = Base(version.reference, model, served, 0.0)
+    base = Base(version.reference, model, served, 0.0, agreement)
     job = Job(spec, splits, version.signature, task, model.body, base=base, others=others(spec, registry))
     job = replace(job, base=replace(base, quality=quality_of(served, job)))
     return Look(job, findings, card(data, findings), held(spec.goal, job))
@@ -62,12 +65,10 @@ def spec_of(version: Version, registry: Registry) -> Spec:
     return read(tomllib.loads(registry.file(version, "spec.toml").decode()))
 
 
-def rows(
-    spec: Spec, given: Dataset | None, made_by: Spec, version: Version, served: bytes
-) -> tuple[Dataset, tuple[Finding, ...]]:
+def rows(spec: Spec, given: Dataset | None, made_by: Spec, version: Version) -> tuple[Dataset, tuple[Finding, ...]]:
     """The rows to compress with: given ones, those that the spec names, else those that the version was made from.
 
-    Rows without the truth have the version's own answers in its place, so that a metric tells how far both agree.
+    Where they hold no truth, the version's own answers take its place: a metric then tells how far both agree.
     """
     if given is not None:
         data = fitting(given, version)
@@ -78,12 +79,12 @@ def rows(
     if data.rows < LEAST_ROWS:
         said = f"{data.rows} rows; at least {LEAST_ROWS} are needed to measure with"
         raise ContentError(data.origin, said, "Give more rows with --data FILE.")
-    if data.target is not None:
-        known(data, version)
-        return data, data.findings
-    said = f"there is no truth in these rows: quality is how far answers agree with those of {version.reference}"
-    finding = Finding("agreement", "note", data.origin, said, "Give rows with the target for a true figure.")
-    return replace(data, target=answers(served, data, version.signature)), (*data.findings, finding)
+    if data.target is None:
+        said = f"there is no truth in these rows: metrics tell how far answers agree with {version.reference}"
+        hint = "Give rows with the target for a true figure."
+        return data, (*data.findings, Finding("agreement", "warning", data.origin, said, hint))
+    known(data, version)
+    return data, data.findings
 
 
 def read_from(signature: Signature, path: str) -> Dataset:
