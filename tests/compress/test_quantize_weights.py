@@ -13,7 +13,7 @@ from modelmill.compress.quantize.blocks import Blocks
 from modelmill.compress.quantize.calibrate import opened
 from modelmill.compress.quantize.codebook import Codebook
 from modelmill.compress.quantize.executed import executed
-from modelmill.compress.quantize.sharing import Shared, clustered
+from modelmill.compress.quantize.sharing import clustered, shared
 from modelmill.compress.quantize.stored import upgrade
 from modelmill.compress.quantize.weights import replace, weights
 from modelmill.errors import ModelError
@@ -35,10 +35,10 @@ def test_the_gradient_of_a_centroid_is_the_sum_of_those_of_its_weights():
     layer = torch.nn.Linear(3, 1, bias=False)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[1.0, 5.0, 1.0]]))
-    shared = Shared(layer, 2)
-    assert shared.centroids.tolist() == [1, 5]
-    shared(torch.tensor([[2.0, 3.0, 40.0]])).sum().backward()
-    assert shared.centroids.grad.tolist() == [42, 3]
+    looked = shared(layer, 2)
+    assert looked.table.tolist() == [1, 5]
+    looked(torch.tensor([[2.0, 3.0, 40.0]])).sum().backward()
+    assert looked.table.grad.tolist() == [42, 3]
 
 
 def test_zeros_have_a_centroid_of_their_own_and_stay_zeros():

@@ -18,7 +18,7 @@ from modelmill.trial import Progress
 if TYPE_CHECKING:
     from modelmill.train.fit import Training
 
-HONESTY = "zeros are stored like other numbers: the file is smaller only once it is packed, and no faster"
+HONESTY = "zeros are served like other numbers: the file is smaller only in the store, which packs it, and no faster"
 
 SEEN = 2048
 """Training rows whose gradients are looked at."""

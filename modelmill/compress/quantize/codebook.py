@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from dataclasses import replace
-from typing import Annotated, ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from msgspec import Meta
 
 from modelmill.compress.retrain import Guided
-from modelmill.contracts import Compressor, Judge, Task
+from modelmill.contracts import Array, Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
 from modelmill.trial import Progress
 
-HONESTY = "onnxruntime looks the weights up once, when it loads the model: size only, no faster"
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Codebook(Compressor, Guided):
@@ -42,51 +42,34 @@ class Codebook(Compressor, Guided):
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Share the weights of a copy of the model, and yield it as a graph."""
+        from modelmill.compress.share.looked import trained
         from modelmill.graph.export import export
 
         said = f"large weights will share at most {2**self.bits} values a layer"
         yield Progress(0, 1, note=f"{said}; batch norms are folded" if model.body.kind == "network" else said)
         last = Progress(1, 1, result=model)
         if model.body.kind == "network":
-            last = yield from self._trained(model, data, task, seed)
+            last = yield from trained(self, model, data, task, seed, lambda network: self._share)
         assert last.result is not None
-        yield self._stored(last, model, export(last.result, task))
+        yield self._stored(last, export(last.result, task))
 
-    def _trained(self, model: Model, data: Splits, task: Task, seed: int) -> Generator[Progress, None, Progress]:
-        """The last Progress of training shared weights, whose result is a network again."""
-        from modelmill.compress.quantize.insert import folded
-        from modelmill.compress.quantize.sharing import scale, settled, shared
+    def _share(self, layer: nn.Module) -> nn.Module:
+        from modelmill.compress.quantize.sharing import shared
 
-        network = shared(folded(model.body.value), 2**self.bits, self.smallest)
-        guidance = self.guidance(model, data, task)
-        training = self.training(model.with_body(network, "network", ""), data, task, seed, guidance)
-        scale(training.module, 1 / training.unit.deviation)
-        yield from training.run()
-        last = training.finish("retrain.adam")
-        assert last.result is not None
-        body = last.result.body.value
-        scale(body, training.unit.deviation)
-        return replace(last, result=model.with_body(settled(body), "network", last.result.history[-1]))
+        return shared(layer, 2**self.bits) if layer.weight.numel() >= self.smallest else layer
 
-    def _stored(self, last: Progress, model: Model, graph: bytes) -> Progress:
-        from modelmill.compress.quantize.graphs import load
-        from modelmill.compress.quantize.sharing import coded, round_biases
-        from modelmill.compress.quantize.stored import large, upgrade
-        from modelmill.compress.quantize.tidy import tidy
+    def _stored(self, last: Progress, graph: bytes) -> Progress:
+        from modelmill.compress.quantize.sharing import coded as shared
+        from modelmill.compress.quantize.sharing import round_biases
+        from modelmill.compress.quantize.stored import upgrade
+        from modelmill.compress.share.coding import coded
 
-        assert last.result is not None
-        proto = load(graph)
-        weights = large(proto, self.smallest)
-        if not weights:
-            note = f"nothing to share: no weight has {self.smallest} numbers or more"
-            return replace(last, note=note, result=last.result.with_body(graph, "graph", note))
-        if self.bits <= 4:
-            proto = upgrade(proto)
-        if self.precision:
-            round_biases(proto, set(weights), self.precision)
-        counts = [coded(proto, name, weight, 2**self.bits) for name, weight in weights.items()]
-        made = tidy(proto)
-        note = f"{len(counts)} weights share at most {max(counts)} values; {len(graph)} to {len(made)} bytes; {HONESTY}"
-        values = {**last.values, "size_bytes": float(len(made)), "size_bytes_before": float(len(graph))}
-        result = last.result.with_body(made, "graph", f"quantize.codebook: {note}")
-        return replace(last, values=values, note="; ".join(filter(None, (last.note, note))), result=result)
+        def ready(proto: Any, weights: dict[str, Array]) -> Any:
+            if self.precision:
+                round_biases(proto, set(weights), self.precision)
+            return upgrade(proto) if self.bits <= 4 else proto
+
+        def coder(proto: Any, name: str, weight: Array) -> int:
+            return shared(proto, name, weight, 2**self.bits)
+
+        return coded(last, graph, "quantize.codebook", self.smallest, coder, ready)

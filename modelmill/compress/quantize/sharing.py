@@ -1,49 +1,21 @@
-"""Weights that share few values: k-means, layers that learn their centroids, and the codes in a graph."""
+"""Weights that share few values: k-means, and the codes in a graph."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from modelmill.compress.quantize.initializers import constants
-from modelmill.compress.quantize.insert import WEIGHTED
 from modelmill.compress.quantize.stored import INT32, UINT4, expanded, packed
+from modelmill.compress.share.looked import Looked
 from modelmill.contracts import Array
-from modelmill.train.rows import head
 
 ROUNDS = 50
 SAMPLE = 2**20
 """Weights of a layer that k-means looks at, evenly taken, where there are more."""
-
-
-class Shared(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """A linear or convolutional layer whose weights are looked up; a centroid at zero stays there.
-
-    The gradient of a centroid is the sum of those of its weights.
-    """
-
-    def __init__(self, layer: nn.Module, count: int) -> None:
-        super().__init__()
-        self.layer = layer
-        centroids, codes = clustered(layer.weight.detach().numpy(), count)
-        self.centroids = nn.Parameter(torch.from_numpy(centroids))
-        self.register_buffer("codes", torch.from_numpy(codes.astype(np.int64)))
-        self.register_buffer("free", torch.from_numpy(centroids != 0))
-        layer.weight.requires_grad_(False)
-
-    def weight(self) -> Tensor:
-        """The weights as they are now."""
-        return (self.centroids * self.free)[self.codes]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As the layer."""
-        if isinstance(self.layer, nn.Linear):
-            return nn.functional.linear(x, self.weight(), self.layer.bias)
-        return cast(Tensor, self.layer._conv_forward(x, self.weight(), self.layer.bias))
 
 
 def clustered(weight: Array, count: int) -> tuple[Array, Array]:
@@ -102,33 +74,10 @@ def _nearest(weight: Array, centroids: Array) -> Array:
     return codes
 
 
-def shared(network: nn.Module, count: int, smallest: int) -> nn.Module:
-    """The network with every large layer sharing its weights; its own modules are used."""
-    if isinstance(network, WEIGHTED):
-        return Shared(network, count) if network.weight.numel() >= smallest else network
-    for name, child in network.named_children():
-        setattr(network, name, shared(child, count, smallest))
-    return network
-
-
-def settled(network: nn.Module) -> nn.Module:
-    """The network with layers of torch's own that hold the shared weights."""
-    if isinstance(network, Shared):
-        with torch.no_grad():
-            network.layer.weight.copy_(network.weight())
-        return cast(nn.Module, network.layer.requires_grad_(True))
-    for name, child in network.named_children():
-        setattr(network, name, settled(child))
-    return network
-
-
-def scale(network: nn.Module, factor: float) -> None:
-    """Scale the centroids of the layer that takes in the unit of the targets, as its weights have been."""
-    last = head(network)
-    for layer in network.modules():
-        if isinstance(layer, Shared) and layer.layer is last:
-            with torch.no_grad():
-                layer.centroids.mul_(factor)
+def shared(layer: nn.Module, count: int) -> Looked:
+    """The layer with at most so many different weights; zeros stay zeros."""
+    table, codes = clustered(layer.weight.detach().numpy(), count)
+    return Looked(layer, table, codes, held=True)
 
 
 def coded(model: Any, name: str, weight: Array, count: int) -> int:

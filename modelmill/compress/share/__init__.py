@@ -1,0 +1,1 @@
+"""Weight sharing: a few numbers stand for many weights, which the graph looks up when it is loaded."""
