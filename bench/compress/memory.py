@@ -3,9 +3,9 @@
     python bench/compress/memory.py [--megabytes 100] [--only static,clean] [--quick] [--show]
 
 The file is a fully connected network of five layers of one width. Every step runs in a process of its own, which first
-takes a small file through the same step, so that all libraries are loaded; then the kernel's high-water mark of resident
-memory is set back, the file is read, and the step runs. The file's own bytes and those of the result count. A step that
-is in `results/memory.jsonl` for that size is not run again; `--quick` uses a file of 10 MB and keeps nothing.
+takes a small file through the same step, so that all libraries are loaded; then the kernel's high-water mark of
+resident memory is set back, the file is read, and the step runs. The file's own bytes and those of the result count. A
+step that is in `results/memory.jsonl` for that size is not run again; `--quick` uses a file of 10 MB and keeps nothing.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from heapq import heappop, heappush
 from itertools import count, product
 from string import ascii_lowercase
 from typing import Any
@@ -34,6 +35,28 @@ def reads(node: Any) -> set[str]:
         names |= {name for inner in graph.node for name in reads(inner)}
         names |= {value.name for value in graph.output}
     return names
+
+
+def order(graph: Any) -> None:
+    """Put the nodes of a graph behind those that make what they read, in place, and else leave them in their order."""
+    makers = {name: place for place, node in enumerate(graph.node) for name in node.output}
+    waits = [{makers[name] for name in reads(node) if name in makers} for node in graph.node]
+    readers: dict[int, list[int]] = {}
+    for place, before in enumerate(waits):
+        for maker in before:
+            readers.setdefault(maker, []).append(place)
+    ready = [place for place, before in enumerate(waits) if not before]
+    sorted_places = []
+    while ready:
+        place = heappop(ready)
+        sorted_places.append(place)
+        for reader in readers.get(place, ()):
+            waits[reader].discard(place)
+            if not waits[reader]:
+                heappush(ready, reader)
+    nodes = [graph.node[place] for place in sorted_places]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def read(model: Any) -> dict[str, int]:

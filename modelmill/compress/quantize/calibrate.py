@@ -21,6 +21,7 @@ from modelmill.compress.quantize.tidy import tidy
 from modelmill.contracts import Array
 from modelmill.dataset import Dataset
 from modelmill.graph.apart import saved
+from modelmill.graph.scopes import order
 from modelmill.graph.shapes import tell
 from modelmill.runtime.calls import calls
 from modelmill.runtime.session import Session
@@ -82,8 +83,8 @@ def paired(
             {"QDQOpTypePerChannelSupportToAxis": {"MatMul": 1}, "TensorQuantOverrides": given},
         )
         quantizer.quantize_model()
-        quantizer.model.topological_sort()
     made = quantizer.model.model
+    order(made.graph)
     fill(made, model, nodes)
     return tidy(made)
 

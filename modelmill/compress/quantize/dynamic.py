@@ -24,7 +24,7 @@ class Dynamic(Compressor):
     takes: ClassVar[frozenset[Kind]] = frozenset({"graph"})
     gives: ClassVar[Kind | None] = "graph"
 
-    per_channel: bool = False
+    per_channel: bool = True
     """One scale for each output channel of the weights, instead of one for all."""
     weight_bits: Literal[7, 8] = 7
     """7 of 8 bits keep sums exact on processors without 8-bit dot products; with 8 these may saturate there."""
