@@ -26,8 +26,8 @@ name = "digits"
 compress = []
 data = { method = "builtin", name = "digits" }
 goal = { maximize = "accuracy", budget = "1 trials" }
-arch = { method = "mlp", width = 48, depth = 2 }
-train = { method = "adam", epochs = 12 }
+arch = { method = "mlp", width = 128, depth = 2 }
+train = { method = "adam", epochs = 8 }
 search = { sampler = { method = "random" } }
 """
 
@@ -38,12 +38,13 @@ epochs = 1
 
 [[compress]]
 method = "prune.magnitude"
-ratio = 0.3
+ratio = 0.5
 epochs = 3
 
 [[compress]]
 method = "quantize.codebook"
 optional = true
+insist = true
 bits = 4
 epochs = 1
 """
@@ -96,7 +97,11 @@ def test_a_child_names_its_parent_its_steps_and_what_was_dropped_and_a_second_ru
     larger, *others = report["details"]["steps"]
     assert (larger["step"], larger["kept"]) == ("distill.larger", False)
     assert "it makes the file larger" in larger["why"]
-    assert all(step["latency_ratio"][1] <= 1.01 and step["size_bytes"][1] < step["size_bytes"][0] for step in others)
+    for step in others:
+        assert step["size_bytes"][1] < step["size_bytes"][0]
+        low, high = step["latency_ratio"][1:]
+        assert low <= high
+        assert step["kept"] or "it is slower" in step["why"]
     assert {"trial", "metrics", "costs", "settings"} == set(report["pareto"][0])
 
     again, _ = compressed(run, *flags)

@@ -52,6 +52,9 @@ def test_the_share_that_steps_can_leave_is_a_bound():
     assert smallest_share([]) == 1
     assert smallest_share([{"method": "quantize.static"}]) == 0.25
     assert smallest_share([{"method": "prune.magnitude", "ratio": 0.5}, {"method": "quantize.static"}]) == 0.0625
+    assert smallest_share([{"method": "quantize.blocks"}]) == 0.125
+    assert smallest_share([{"method": "quantize.codebook", "bits": 8}]) == 0.25
+    assert smallest_share([{"method": "factor.svd"}]) == 0
     assert smallest_share([{"method": "distill.soft"}]) == 0.25
     assert smallest_share([{"method": "distill.parameters", "ratio": 0.5, "every": 4}]) == 0.0625
     assert smallest_share([{"method": "distill.tree"}]) == 0

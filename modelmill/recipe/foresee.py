@@ -96,7 +96,9 @@ def smallest_share(steps: Sequence[Mapping[str, Any]]) -> float:
     for step in steps:
         family = step["method"].partition(".")[0]
         if family == "quantize":
-            share *= 0.25
+            share *= _of_bits(step)
+        elif family in ("share", "factor"):
+            share = 0.0
         elif family == "prune":
             share *= (1 - float(step.get("ratio", 0.5))) ** 2
         elif family == "distill":
@@ -104,6 +106,13 @@ def smallest_share(steps: Sequence[Mapping[str, Any]]) -> float:
         elif step["method"] == "input.downsample":
             share /= float(step.get("factor", 2)) ** 2
     return share
+
+
+def _of_bits(step: Mapping[str, Any]) -> float:
+    """The share of 32 bits that a weight can come to: what the step says, or its default; a few nodes may take 4."""
+    cls = find("compress", step["method"])
+    bits = step.get("bits", getattr(cls, "bits", 4 if step["method"] == "quantize.mixed" else 8))
+    return (4 if float(bits) <= 4 else 8) / 32
 
 
 def _of_student(step: Mapping[str, Any]) -> float:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from modelmill.verbs.follow import follow
 from modelmill.verbs.options import Group, Json, Limits, Quiet, Target, Test, Time, Types, Verbose, numbers, pairs
-from modelmill.verbs.say import print_json
 
 
 def build(
@@ -35,11 +35,7 @@ def build(
     verbose: Verbose = False,
 ) -> None:
     """Search, train, compress, measure and publish the smallest, fastest model that is good enough."""
-    from modelmill.api import home
     from modelmill.ask import request
-    from modelmill.mill import Options
-    from modelmill.mill import build as run_build
-    from modelmill.screen import Screen
 
     data = {"target": target, "group": group, "time": time, "test": test, "types": pairs("--type", type_)}
     goal = {
@@ -50,15 +46,4 @@ def build(
         "budget": budget,
     }
     spec = request(source, name=name, task=task, data=data, goal=goal, workers=workers, seed=seed)
-    place = home()
-    with Screen(quiet=quiet, verbose=verbose, goal=spec.goal) as screen:
-        try:
-            report = screen.follow(run_build(spec, place, Options(promote=promote, fresh=fresh)))
-        except KeyboardInterrupt:
-            if not screen.offers_best():
-                raise
-            report = screen.follow(run_build(spec, place, Options(promote=promote, finish=True)))
-    if json:
-        print_json(report)
-    elif not quiet:
-        screen.report(report)
+    follow(spec, promote=promote, fresh=fresh, json=json, quiet=quiet, verbose=verbose)

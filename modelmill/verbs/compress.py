@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from modelmill.verbs.follow import follow
 from modelmill.verbs.options import Json, Limits, Name, Quiet, Verbose, numbers
-from modelmill.verbs.say import print_json
 
 
 def compress(
@@ -30,16 +30,8 @@ def compress(
     verbose: Verbose = False,
 ) -> None:
     """Search among recipes of compression and publish a child version that is no slower, no larger and good enough."""
-    from modelmill.api import home
     from modelmill.ask import compression
-    from modelmill.mill import Options, build
-    from modelmill.screen import Screen
 
     goal = {"limit": numbers("--limit", limit), "allow_loss": allow_loss, "budget": budget}
     spec = compression(name, data, recipe=recipe or "", called=called, goal=goal, workers=workers, seed=seed)
-    with Screen(quiet=quiet, verbose=verbose, goal=spec.goal) as screen:
-        report = screen.follow(build(spec, home(), Options(promote=promote, fresh=fresh)))
-    if json:
-        print_json(report)
-    elif not quiet:
-        screen.report(report)
+    follow(spec, promote=promote, fresh=fresh, json=json, quiet=quiet, verbose=verbose)
