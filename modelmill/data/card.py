@@ -108,6 +108,8 @@ def _target(data: Dataset) -> dict[str, Any]:
     target = data.target
     if target is None:
         return {}
+    if target.dtype.names:
+        return {"name": data.target_name, "answers": list(target.dtype.names)}
     if target.dtype.kind == "f":
         return {"name": data.target_name, **numbers(target)}
     labels, counts = np.unique(target.astype(str) if target.dtype == object else target, return_counts=True)

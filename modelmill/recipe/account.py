@@ -140,7 +140,9 @@ def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
     job = seen.job
     test = job.splits.test
     name = job.task.metrics[0]
-    names = list(dict.fromkeys([name, "accuracy" if job.signature.classes else "r2"]))
+    assert test.target is not None, "a test set has a target"
+    taught = test.target.dtype.names  # another model's answers in place of the truth
+    names = list(dict.fromkeys([name, "accuracy" if job.signature.classes else name if taught else "r2"]))
     train = evaluate(made.artifact, job.splits.train, job.signature, names, "train", seed=job.spec.seed)
     found: dict[str, Any] = {
         "findings": msgspec.to_builtins(seen.findings),
@@ -161,10 +163,9 @@ def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
         "latency": latency(made.costs, made.plain_costs),
         "kind": features_kind(test),
     }
-    assert test.target is not None, "a test set has a target"
     if job.signature.classes:
         found["confusion"] = confusion(made.outputs, test.target, job.signature.classes)
-    else:
+    elif not taught:
         found["residuals"] = residuals(made.outputs, test.target, job.spec.seed)
     return found
 
