@@ -10,7 +10,6 @@ from modelmill.data.cells import Array
 from modelmill.dataset import Dataset
 from modelmill.signature import NO_DATE, Field
 
-
 WHOLE = ("image", "sequence")
 """Kinds whose numbers mean nothing one by one."""
 

@@ -12,7 +12,6 @@ from modelmill.errors import ContentError
 from modelmill.fragment import Writer
 from modelmill.prepare.block import join, of_kind, values, without
 
-
 RAW = ("image", "sequence")
 """Kinds of columns that come as whole arrays."""
 
