@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from modelmill.dataset import Dataset
 from modelmill.evaluate.costs.macs import Macs, count
+from modelmill.signature import Field
 
 
 def build(nodes, shape, constants, domains=()) -> bytes:
@@ -90,3 +92,10 @@ def test_trees_multiply_nothing(rows) -> None:
         target_weights=[1.0, 2.0],
     )
     assert Macs()([build([tree], ["rows", 4], {}, ["ai.onnx.ml"])], rows) == [{"macs": 0.0}]
+
+
+def test_a_size_that_the_file_leaves_open_is_that_of_the_first_row() -> None:
+    model = build([helper.make_node("MatMul", ["x", "w"], ["y"])], ["rows", "steps", 5], {"w": zeros(5, 7)})
+    data = Dataset((Field("x", "FP32", (-1, -1, 5), "array"),), {"x": zeros(4, 11, 5)})
+    assert Macs()([model], data) == [{"macs": 11 * 5 * 7}]
+    assert count(model) == 5 * 7

@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 from modelmill.contracts import Cost, Measurements
 from modelmill.dataset import Dataset
+from modelmill.evaluate.costs.timing import batch
 
 Shape = tuple[int, ...]
 """Sizes of the axes; 0 where an axis is not known."""
 
 
 class Macs(Cost):
-    """Multiply-adds of one row, counted by walking the graph.
+    """Multiply-adds of one row, counted by walking the graph; sizes that it leaves open are those of the first row.
 
     Matrix products and convolutions count, in float and in every quantized form; element-wise operations do not.
     Trees multiply nothing and count 0.
@@ -24,15 +25,17 @@ class Macs(Cost):
 
     def __call__(self, models: Sequence[bytes], data: Dataset) -> Measurements:
         """Multiply-adds of a row, for every model."""
-        return [{"macs": float(count(model))} for model in models]
+        row = batch(data, [field.name for field in data.fields], 0, 1) if data.rows else {}
+        shapes = {name: values.shape for name, values in row.items()}
+        return [{"macs": float(count(model, shapes))} for model in models]
 
 
-def count(model: bytes) -> int:
-    """Multiply-adds of one row of an ONNX file."""
+def count(model: bytes, shapes: Mapping[str, Shape] | None = None) -> int:
+    """Multiply-adds of one row of an ONNX file; `shapes` are those of its inputs, where they are known."""
     import onnx
 
     loaded = onnx.load_from_string(model)
-    _one_row(loaded.graph)
+    _one_row(loaded.graph, shapes or {})
     return _total(onnx.shape_inference.infer_shapes(loaded, data_prop=True).graph)
 
 
@@ -44,10 +47,12 @@ def _total(graph: Any) -> int:
     return plain + sum(map(max, forks))
 
 
-def _one_row(graph: Any) -> None:
-    """Fix the rows' axis of all inputs to 1, and forget the shapes that were inferred for other batches."""
+def _one_row(graph: Any, shapes: Mapping[str, Shape]) -> None:
+    """Fix all inputs to one row, and forget the shapes that were inferred for other batches."""
     for value in graph.input:
         dims = value.type.tensor_type.shape.dim
+        for dim, size in zip(dims, shapes.get(value.name, ()), strict=False):
+            dim.dim_value = size
         if dims and not dims[0].dim_value > 0:
             dims[0].dim_value = 1
     del graph.value_info[:]
