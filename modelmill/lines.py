@@ -82,10 +82,10 @@ def summary(settings: Mapping[str, Any], most: int = 6) -> str:
     for name, value in settings.items():
         *_, before, last = ["", *name.split(".")]
         last = f"{before}.{last}" if last.isdigit() else last
+        if value is False or last == "step":
+            continue
         if value is True:
             words.append(f"+{last}")
-        elif value is False:
-            continue
         elif name == last:
             words.append(str(value))
         else:

@@ -30,12 +30,7 @@ COMPARED = {"size": ("larger", "smaller"), "latency": ("slower", "faster")}
 
 def sentences(report: Report, told: Story) -> list[str]:
     """What came out, in two or three sentences."""
-    winner = told.winner
-    body = BODIES.get(family(told, winner), f"a {family(told, winner)}") if winner else "a model"
-    how = f" ({recipe(winner)})" if winner and recipe(winner) else ""
-    count = report.trials.done + report.trials.stopped + report.trials.failed
-    found = f", the best of {count} candidates in {duration(report.seconds)}" if count else ""
-    said = [f"{report.name} is {body}{how}{found}."]
+    said = [called(report, told)]
     if told.metric:
         value = report.metrics[told.metric]
         seen = {"test": "On rows that no search has seen", "validation": "On the validation rows"}
@@ -49,6 +44,21 @@ def sentences(report: Report, told: Story) -> list[str]:
             f"A row takes {figure(latency)} ms on one thread; the file served has {figure(size / 1000)} kB{kept}."
         )
     return said
+
+
+def called(report: Report, told: Story) -> str:
+    """What the model is, and how it was found."""
+    winner, base = told.winner, report.details.get("base")
+    if report.details.get("stays"):
+        return f"{base} stays as it is: nothing was better within the allowed loss."
+    name = report.name
+    body = BODIES.get(family(told, winner), f"a {family(told, winner)}") if winner else "a model"
+    if base:
+        name, body = f"{report.name}@{report.version}", f"{base} compressed"
+    how = f" ({recipe(winner)})" if winner and recipe(winner) else ""
+    count = report.trials.done + report.trials.stopped + report.trials.failed
+    found = f", the best of {count} candidates in {duration(report.seconds)}" if count else ""
+    return f"{name} is {body}{how}{found}."
 
 
 def quality(value: Value) -> str:

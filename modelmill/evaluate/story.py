@@ -16,6 +16,9 @@ from modelmill.report import Report
 from modelmill.spec import COSTS, FLOORS
 from modelmill.trial import Trial
 
+IN_BYTES = frozenset({"static", "dynamic", "smooth", "fixed_point", "lsq", "pact", "gptq"})
+"""Quantizations after which sums are computed in bytes; others store weights in fewer bits."""
+
 
 @dataclass(frozen=True)
 class Story:
@@ -81,7 +84,7 @@ def of_spec(spec: Mapping[str, Any]) -> dict[str, str]:
     """What a spec says of the bodies and of the sampler, as fields of a story."""
     sampler = spec.get("search", {}).get("sampler", {})
     return {
-        "body": str(spec.get("arch", {}).get("method") or "model"),
+        "body": str(spec.get("base") or spec.get("arch", {}).get("method") or "model"),
         "sampler": str(sampler.get("method", "") if isinstance(sampler, Mapping) else sampler),
     }
 
@@ -108,7 +111,9 @@ def family(told: Story, trial: Trial) -> str:
 
 
 def recipe(trial: Trial) -> str:
-    """What a trial was compressed with, in a few words."""
+    """What a trial was compressed with, in a few words; what was dropped is not in it."""
+    if trial.steps:
+        return ", ".join(_step(one.step, one.settings.get("ratio")) for one in trial.steps if one.kept)
     steps = []
     for key, value in trial.settings.items():
         if key.partition(".")[0] != "compress" or value is not True:
@@ -122,7 +127,8 @@ def recipe(trial: Trial) -> str:
 def _step(name: str, ratio: Any) -> str:
     group, _, kind = name.partition(".")
     share = f" {100 * float(ratio):.0f} %" if isinstance(ratio, int | float) else ""
-    said = {"prune": f"pruned{share}", "quantize": f"{kind} int8", "distill": f"distilled{share}"}
+    bytes_of = f"{kind} int8" if kind in IN_BYTES else kind.replace("_", " ")
+    said = {"prune": f"pruned{share}", "quantize": bytes_of, "distill": f"distilled{share}"}
     return said.get(group, name)
 
 
