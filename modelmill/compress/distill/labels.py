@@ -16,11 +16,11 @@ LEAST = 0.01
 def told(model: Model, dataset: Dataset) -> Array:
     """(rows, classes) probabilities, or (rows,) values, of a model of any body."""
     if model.body.kind == "graph":
-        from modelmill.runtime.rows import from_dataset
-        from modelmill.runtime.session import Session
+        from modelmill.runtime import calls
+        from modelmill.runtime.session import BATCH_ROWS, Session
 
         wanted = "probabilities" if model.signature.classes else "value"
-        return Session(model.body.value).run_batches(from_dataset(dataset), [wanted])[wanted]
+        return calls.answers(Session(model.body.value), dataset, BATCH_ROWS)[wanted]
     found = answers(model, dataset, dataset.rows)
     return found["probabilities"] if model.signature.classes else found["value"]
 
@@ -40,10 +40,24 @@ def blended(said: Array, encoded: Array, share: float) -> Array:
     return share * said + (1 - share) * true
 
 
-def targets(model: Model, dataset: Dataset, task: Task, share: float) -> Array:
+def targets(model: Model, dataset: Dataset, task: Task, share: float, temperature: float = 1.0) -> Array:
     """What a student of the model learns of the rows of a data set."""
     assert dataset.target is not None, "a data set that is learned from has a target"
-    return blended(told(model, dataset), task.encode(dataset.target, model.signature.classes), share)
+    said = told(model, dataset)
+    if said.ndim > 1 and temperature != 1:
+        said = softened(said, temperature)
+    return blended(said, task.encode(dataset.target, model.signature.classes), share)
+
+
+def softened(shares: Array, temperature: float) -> Array:
+    """Probabilities at another temperature.
+
+    >>> softened(np.array([[0.8, 0.2]]), 2.0).round(4).tolist()
+    [[0.6667, 0.3333]]
+    """
+    raised = np.maximum(shares, 1e-12) ** (1 / temperature)
+    softened: Array = raised / raised.sum(axis=1, keepdims=True)
+    return softened
 
 
 def spelled(labels: Array, weights: Array | None) -> tuple[Array, Array, Array]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from modelmill.compress.distill.labels import blended, told
+from modelmill.compress.distill.labels import blended, softened, told
 from modelmill.contracts import Array, Task
 from modelmill.dataset import Dataset
 from modelmill.errors import ModelError
@@ -29,7 +29,7 @@ def merged(
     if classes:
         second = second[:, order]
     mean = (1 - weight) * np.asarray(told(model, train), np.float64) + weight * second
-    return blended(_softened(mean, temperature) if classes else mean, task.encode(train.target, classes), share)
+    return blended(softened(mean, temperature) if classes else mean, task.encode(train.target, classes), share)
 
 
 def _order(model: Model, other: Model, train: Dataset) -> list[int]:
@@ -51,17 +51,6 @@ def _order(model: Model, other: Model, train: Dataset) -> list[int]:
 def _shown(classes: tuple[str | int, ...]) -> str:
     first = ", ".join(map(str, classes[:5]))
     return f"{len(classes)} classes ({first}{', ...' if len(classes) > 5 else ''})" if classes else "values"
-
-
-def _softened(shares: Array, temperature: float) -> Array:
-    """Probabilities at another temperature.
-
-    >>> _softened(np.array([[0.8, 0.2]]), 2.0).round(4).tolist()
-    [[0.6667, 0.3333]]
-    """
-    raised = np.maximum(shares, 1e-12) ** (1 / temperature)
-    softened: Array = raised / raised.sum(axis=1, keepdims=True)
-    return softened
 
 
 def taught_by(training: Training, labels: Array) -> None:

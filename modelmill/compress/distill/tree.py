@@ -22,7 +22,7 @@ class Tree(Compressor):
     Craven & Shavlik (1995), https://proceedings.neurips.cc/paper/1995/hash/45f31d16b1058d586fc3be7207b58053-Abstract.html
     """
 
-    takes: ClassVar[frozenset[Kind]] = frozenset({"network", "estimator"})
+    takes: ClassVar[frozenset[Kind]] = frozenset({"network", "estimator", "graph"})
     gives: ClassVar[Kind | None] = "estimator"
 
     depth: Annotated[int, Meta(ge=1, le=64)] = 8
@@ -34,16 +34,18 @@ class Tree(Compressor):
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Grow the tree; the model itself is left as found."""
+        from modelmill.compress.distill.anew import prepared
         from modelmill.compress.distill.cheap import fit, tabular, tree
         from modelmill.compress.distill.labels import targets
         from modelmill.runtime.features import features
 
         yield Progress(0, 1, note=f"a tree of depth {self.depth} takes the place of the {model.body.kind}")
         labels = targets(model, data.train, task, self.share)
-        inputs = features(model.part, model.signature, data.train)
+        base = prepared(model, data.train, "table")
+        inputs = features(base.part, model.signature, data.train)
         estimator = tree(self.depth, self.min_leaf, len(inputs), bool(model.signature.classes), seed)
         said = fit(estimator, inputs, labels, data.train.weights)
         arch = {"method": "tree", "depth": self.depth, "min_leaf": self.min_leaf}
         note = f"distill.tree: {estimator.get_n_leaves()} leaves, depth {estimator.get_depth()}"
-        result = tabular(model, inputs.shape[1:]).with_body(estimator, "estimator", note, arch)
+        result = tabular(base, inputs.shape[1:]).with_body(estimator, "estimator", note, arch)
         yield Progress(1, 1, {"leaves": float(estimator.get_n_leaves())}, said, result)

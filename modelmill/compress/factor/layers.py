@@ -49,6 +49,11 @@ class Factors(Retrains):
     ratio: Annotated[float, Meta(ge=0, lt=1)] = 0.5
     """The share of a layer's weights that is saved at least; the layer that answers stays whole then."""
 
+    @property
+    def wanted(self) -> str:
+        """What ranks are chosen by, as a person would say it."""
+        return f"energy {self.energy:g}" if self.by == "energy" else f"ratio {self.ratio:g}"
+
     def factored(self, model: Model, data: Splits, task: Task, seed: int, split: Split) -> Iterator[Progress]:
         """Replace the layers of a copy of the model that get smaller, and retrain it."""
         import copy
@@ -64,8 +69,7 @@ class Factors(Retrains):
         with torch.random.fork_rng(devices=[]):  # new layers draw weights that are not used
             network, said = replaced(network, split, _last(network) if self.by == "ratio" else None)
         if not said:
-            wanted = f"energy {self.energy:g}" if self.by == "energy" else f"ratio {self.ratio:g}"
-            yield Progress(1, 1, note=f"nothing is factored: no layer gets smaller at {wanted}", result=model)
+            yield Progress(1, 1, note=f"nothing is factored: no layer gets smaller at {self.wanted}", result=model)
             return
         after = parameters(network)
         note = f"of {before} weights {after} stay; {', '.join(said)}"
