@@ -34,8 +34,7 @@ class Shape:
 def shapes(model: Any) -> dict[str, Shape]:
     """What ONNX can tell of the values of all graphs, constants included; empty where it finds the model faulty."""
     found = {}
-    inferred = _inferred(model)
-    for graph in graphs(inferred):
+    for graph in graphs(inferred(model)):
         for value in (*graph.input, *graph.output, *graph.value_info):
             if value.type.HasField("tensor_type"):
                 found[value.name] = _shape(value.type.tensor_type)
@@ -46,12 +45,13 @@ def shapes(model: Any) -> dict[str, Shape]:
 
 def tell(model: Any) -> None:
     """Write into the model, in place, what is known of the values of its outermost graph."""
-    told = _inferred(model).graph.value_info
+    told = inferred(model).graph.value_info
     del model.graph.value_info[:]
     model.graph.value_info.extend(told)
 
 
-def _inferred(model: Any) -> Any:
+def inferred(model: Any) -> Any:
+    """A copy of the model, without its larger weights, in which all that ONNX can tell of its values is written."""
     import onnx
 
     bare = without(model)

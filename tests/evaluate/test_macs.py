@@ -99,3 +99,17 @@ def test_a_size_that_the_file_leaves_open_is_that_of_the_first_row() -> None:
     data = Dataset((Field("x", "FP32", (-1, -1, 5), "array"),), {"x": zeros(4, 11, 5)})
     assert Macs()([model], data) == [{"macs": 11 * 5 * 7}]
     assert count(model) == 5 * 7
+
+
+def test_a_fork_counts_its_dearest_branch_with_weights_from_around_it() -> None:
+    def branch(weight):
+        return helper.make_graph(
+            [helper.make_node("MatMul", ["x", weight], ["out"])],
+            "branch",
+            [],
+            [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+        )
+
+    fork = helper.make_node("If", ["yes"], ["y"], then_branch=branch("narrow"), else_branch=branch("wide"))
+    constants = {"yes": np.array(True), "narrow": zeros(5, 2), "wide": zeros(5, 70)}
+    assert count(build([fork], ["rows", 5], constants)) == 5 * 70

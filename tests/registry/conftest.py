@@ -1,4 +1,4 @@
-"""A registry in a temporary home, and something to publish; files from outside are made in `outside.py`."""
+"""A registry in a temporary home, and something to publish; files from outside are made in `foreign_files.py`."""
 
 from __future__ import annotations
 

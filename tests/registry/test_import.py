@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from outside import INT64, encoder, helper, model, recurrent, scores, value
+from foreign_files import INT64, encoder, helper, model, recurrent, scores, value
 
 import modelmill
 from modelmill.api import home as home_of

@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from foreign_files import model, scores, value
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
-from outside import model, scores, value
 
 from modelmill.cli import run
 from modelmill.errors import ModelError

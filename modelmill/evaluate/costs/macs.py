@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from modelmill.contracts import Cost, Measurements
 from modelmill.dataset import Dataset
 from modelmill.evaluate.costs.timing import batch
+from modelmill.graph.shapes import inferred
 
 Shape = tuple[int, ...]
 """Sizes of the axes; 0 where an axis is not known."""
@@ -36,15 +37,15 @@ def count(model: bytes, shapes: Mapping[str, Shape] | None = None) -> int:
 
     loaded = onnx.load_from_string(model)
     _one_row(loaded.graph, shapes or {})
-    return _total(onnx.shape_inference.infer_shapes(loaded, data_prop=True).graph)
+    return _total(inferred(loaded).graph)
 
 
-def _total(graph: Any) -> int:
+def _total(graph: Any, around: Shapes | None = None) -> int:
     """Multiply-adds of a graph; where it forks, those of the dearest branch."""
-    shapes = Shapes(graph)
+    shapes = Shapes(graph, around)
     plain = sum(_COUNTS[node.op_type](node, shapes) for node in graph.node if node.op_type in _COUNTS)
-    forks = [[_total(attribute.g) for attribute in node.attribute] for node in graph.node if node.op_type == "If"]
-    return plain + sum(map(max, forks))
+    forks = [node for node in graph.node if node.op_type == "If"]
+    return plain + sum(max(_total(attribute.g, shapes) for attribute in fork.attribute) for fork in forks)
 
 
 def _one_row(graph: Any, shapes: Mapping[str, Shape]) -> None:
@@ -61,11 +62,16 @@ def _one_row(graph: Any, shapes: Mapping[str, Shape]) -> None:
 
 
 class Shapes:
-    """The shape of every value of a graph, as far as it can be known; holds the graph's look-up tables."""
+    """The shape of every value of a graph, as far as it can be known; holds the graph's look-up tables.
 
-    def __init__(self, graph: Any) -> None:
-        self._makers = {name: node for node in graph.node for name in node.output}
-        self._known: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    A branch sees what lies around it.
+    """
+
+    def __init__(self, graph: Any, around: Shapes | None = None) -> None:
+        self._makers: dict[str, Any] = dict(around._makers) if around else {}
+        self._makers |= {name: node for node in graph.node for name in node.output}
+        self._known: dict[str, Shape] = dict(around._known) if around else {}
+        self._known |= {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
         for value in (*graph.input, *graph.value_info, *graph.output):
             kind = value.type.tensor_type
             if kind.HasField("shape"):
