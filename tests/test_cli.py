@@ -92,7 +92,19 @@ def test_an_unknown_model_ends_with_1_and_names_the_closest(in_built, capsys):
 
 def test_help_lists_the_verbs():
     done = subprocess.run([*MODELMILL, "--help"], capture_output=True, text=True, check=True)
-    for verb in ("build", "check", "predict", "evaluate", "monitor", "serve", "methods", "models", "doctor"):
+    for verb in (
+        "build",
+        "compress",
+        "import",
+        "check",
+        "predict",
+        "evaluate",
+        "monitor",
+        "serve",
+        "methods",
+        "models",
+        "doctor",
+    ):
         assert f"  {verb}" in done.stdout
     assert "--install-completion" in done.stdout
 

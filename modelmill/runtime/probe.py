@@ -52,6 +52,12 @@ def probe(
 
     declared: the sizes that the file gives for every input and output. Raises ModelError where no made-up row runs.
     """
+    if not inputs:
+        raise ModelError("the model", "it takes nothing", "A model that is served answers to something.")
+    strangers = example.keys() - {field.name for field in inputs}
+    if strangers:
+        known = ", ".join(field.name for field in inputs)
+        raise ModelError("the example", f"no input is named {min(strangers)!r}", f"There are {known}.")
     failure: ModelError | None = None
     single: Found | None = None
     for axes in _candidates(inputs, declared):
@@ -66,7 +72,7 @@ def probe(
             single = single or found
             break
     if single is None:
-        message = f"no made-up row runs: {failure.message if failure else 'it takes nothing'}"
+        message = f"no made-up row runs: {failure.message if failure else 'nothing fits'}"
         raise ModelError("the model", message, "Give a row that it takes: --example FILE.npz, an array an input.")
     return single
 

@@ -126,6 +126,9 @@ def test_a_row_that_cannot_be_made_up_is_taken_from_an_example(taken, tmp_path):
     np.savez(tmp_path / "rows.npz", x=np.ones((2, 42), np.float32))
     answer, _ = taken(proto, example=str(tmp_path / "rows.npz"))
     assert len(answer.example[0]) == 42
+    np.savez(tmp_path / "rows.npz", z=np.ones((2, 42), np.float32))
+    with pytest.raises(ModelError, match="no input is named 'z'.*There are x"):
+        taken(proto, example=str(tmp_path / "rows.npz"))
 
 
 @pytest.mark.parametrize(("classes", "labels"), [((), [2, 0]), (("ant", "bee", "cat"), ["cat", "ant"])])

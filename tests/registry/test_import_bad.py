@@ -232,6 +232,20 @@ def test_places_past_the_end_of_the_file_are_told(refused, tmp_path, places, wor
     assert words in refused(proto)
 
 
+def test_a_link_that_is_named_is_followed_to_the_model(tmp_path):
+    (tmp_path / "there").mkdir()
+    proto, data = apart(tmp_path, "w.bin")
+    (tmp_path / "there" / "model.onnx").write_bytes(proto.SerializeToString())
+    (tmp_path / "there" / "w.bin").write_bytes(data)
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "there" / "model.onnx")
+    assert examine(Request(str(tmp_path / "link.onnx"), str(tmp_path / "made.onnx"))).inputs
+
+
+def test_a_model_that_takes_nothing_is_refused(refused):
+    nodes = [helper.make_node("Identity", ["w"], ["y"])]
+    assert "it takes nothing" in refused(model(nodes, [], [value("y", [3])], {"w": np.zeros(3, np.float32)}))
+
+
 def test_a_file_of_data_that_is_missing_is_named(refused, tmp_path):
     proto, _ = apart(tmp_path, "missing.bin")
     assert "'missing.bin' cannot be read" in refused(proto)
