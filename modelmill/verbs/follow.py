@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from modelmill.spec import Spec
+from typing import TYPE_CHECKING
+
 from modelmill.verbs.say import print_json
+
+if TYPE_CHECKING:
+    from modelmill.spec import Spec
 
 
 def follow(spec: Spec, *, promote: bool, fresh: bool, json: bool, quiet: bool, verbose: bool) -> None:

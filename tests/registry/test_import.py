@@ -127,7 +127,7 @@ def test_a_row_that_cannot_be_made_up_is_taken_from_an_example(taken, tmp_path):
     answer, _ = taken(proto, example=str(tmp_path / "rows.npz"))
     assert len(answer.example[0]) == 42
     np.savez(tmp_path / "rows.npz", z=np.ones((2, 42), np.float32))
-    with pytest.raises(ModelError, match="no input is named 'z'.*There are x"):
+    with pytest.raises(ModelError, match=r"no input is named 'z'.*There are x"):
         taken(proto, example=str(tmp_path / "rows.npz"))
 
 
