@@ -13,6 +13,12 @@ from modelmill.model import Body, Kind, Model
 from modelmill.signature import Signature
 from modelmill.spec import Spec, Table, fits
 
+CUT = {"rnn": "", "transformer": "prune.heads"}
+"""Arch: the step that cuts its networks, where that is not one for channels; none where nothing can be cut."""
+
+SHARES: Table = {"low": 0.1, "high": 0.8, "step": 0.1}
+"""How much pruning may take away."""
+
 SMALL = 4000
 """Rows below which candidates are judged by folds: one validation part of so few rows ranks by luck."""
 
@@ -154,19 +160,28 @@ def train_images(data: Dataset) -> Table:
 
 
 def recipe(model: Model, signature: Signature) -> tuple[Table, ...]:
-    """The steps from which compressing a version may choose: small, and none that a step may not be dropped of.
-
-    Channels go from networks alone, and only those numbers are stored in fewer bits that there are many of.
-    """
+    """The steps from which compressing a version may choose: few, and each dropped where it breaks its word."""
     image = any(field.kind == "image" for field in signature.inputs)
+    body = model.body
+    if body.kind == "graph" and trees(body.value):
+        return ({"method": "prune.trees", "optional": True, "ratio": dict(SHARES)},)
     numbers: list[Table] = [{"method": "quantize.static"}]
-    numbers += [] if image else [{"method": "quantize.dynamic"}]
+    numbers += [] if image else [{"method": "quantize.dynamic"}, {"method": "quantize.blocks", "bits": {"any": [4, 8]}}]
     numbers += [{"method": "quantize.codebook", "bits": {"any": [4, 8]}}, {"method": "quantize.float16"}]
     fewer: Table = {"optional": True, "any": numbers}
-    if model.body.kind != "network":
-        return (fewer,)
-    pruning = "prune.taylor" if image else "prune.magnitude"
-    return ({"method": pruning, "optional": True, "ratio": {"low": 0.1, "high": 0.8, "step": 0.1}}, fewer)
+    if body.kind != "network":
+        return ({"method": "convert.clean", "optional": True}, fewer)
+    method = str(body.arch.get("method", ""))
+    pruning = CUT.get(method, "prune.taylor" if image else "prune.magnitude")
+    return ({"method": pruning, "optional": True, "ratio": dict(SHARES)}, fewer) if pruning else (fewer,)
+
+
+def trees(graph: bytes) -> bool:
+    """Whether a graph is made of trees: there are no weights in it that fewer bits could be given."""
+    from modelmill.graph.clean import load
+    from modelmill.graph.scopes import nodes
+
+    return any(node.op_type.startswith("TreeEnsemble") for node in nodes(load(graph)))
 
 
 def steps(kind: str) -> tuple[Table, ...]:
