@@ -7,7 +7,9 @@ rows' axis named.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import re
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +19,7 @@ import msgspec
 import numpy as np
 
 from modelmill.contracts import Array
-from modelmill.errors import MillError, ModelError
+from modelmill.errors import MillError, MissingExtra, ModelError
 from modelmill.signature import Field
 
 
@@ -64,6 +66,8 @@ def main() -> None:
         answer = examine(request)
     except MillError as error:
         answer = Answer(error={**error.as_json(), "where": error.where if where in error.where else where})
+    except ModuleNotFoundError as error:
+        answer = Answer(error=MissingExtra.of("import", error.name or "a library", "mill").as_json())
     except MemoryError:
         message = f"it needs more than the {request.memory_bytes / 1e6:,.0f} MB that it may take"
         answer = Answer(error=ModelError(where, message, "Give it more with --memory.").as_json())
@@ -71,7 +75,9 @@ def main() -> None:
 
 
 def _limit(request: Request) -> None:
-    """Let the kernel end this process where it takes too much; where there are no such limits, the parent looks on."""
+    """Let the kernel end this process where it takes too much, and with its parent; elsewhere the parent looks on."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     with contextlib.suppress(ImportError):
         import resource
 
