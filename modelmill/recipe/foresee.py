@@ -100,12 +100,28 @@ def smallest_share(steps: Sequence[Mapping[str, Any]]) -> float:
         elif family in ("share", "factor"):
             share = 0.0
         elif family == "prune":
-            share *= (1 - float(step.get("ratio", 0.5))) ** 2
+            share *= _of_cuts(step)
         elif family == "distill":
             share *= _of_student(step)
         elif step["method"] == "input.downsample":
             share /= float(step.get("factor", 2)) ** 2
     return share
+
+
+def _of_cuts(step: Mapping[str, Any]) -> float:
+    """The share of the weights that pruning can leave at the least: where layers lose unequal shares, it is the cap's.
+
+    >>> _of_cuts({"method": "prune.magnitude", "ratio": 0.5}), _of_cuts({"method": "prune.blocks", "ratio": 0.5})
+    (0.25, 0.0)
+    >>> round(_of_cuts({"method": "prune.taylor", "ratio": 0.5, "scope": "global"}), 6)
+    0.01
+    """
+    if step["method"] == "prune.blocks":
+        return 0.0
+    cls = find("compress", step["method"])
+    capped = "ratio" not in settings(cls) or step.get("scope") == "global"
+    gone = step.get("most", getattr(cls, "most", 1.0)) if capped else step.get("ratio", getattr(cls, "ratio", 1.0))
+    return (1 - float(gone)) ** 2
 
 
 def _of_bits(step: Mapping[str, Any]) -> float:

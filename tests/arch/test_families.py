@@ -13,6 +13,7 @@ from modelmill.arch.rnn import Rnn
 from modelmill.arch.transformer import Transformer
 from modelmill.contracts import Arch
 from modelmill.errors import ModelError, SpecError
+from modelmill.evaluate.costs.macs import count
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
 from modelmill.graph.emit import emit
@@ -63,8 +64,8 @@ def written(module: nn.Module, shape: tuple[int, ...]) -> bytes:
 
 def assert_same(module: nn.Module, shape: tuple[int, ...]) -> None:
     session = Session(written(module, shape))
-    for count in (1, 6):
-        rows = torch.randn(count, *shape, generator=torch.Generator().manual_seed(count))
+    for size in (1, 6):
+        rows = torch.randn(size, *shape, generator=torch.Generator().manual_seed(size))
         with torch.no_grad():
             wanted = module(rows).numpy()
         np.testing.assert_allclose(session.run({"features": rows.numpy()})["raw"], wanted, rtol=1e-4, atol=1e-5)
@@ -152,3 +153,15 @@ def test_order_matters_to_a_transformer() -> None:
     body = Transformer(width=8)(FEW, SEQUENCE, 0).eval()
     rows = torch.randn(2, *SEQUENCE)
     assert not torch.allclose(body(rows), body(rows.flip(2)), atol=1e-4)
+
+
+def test_multiply_adds_are_those_of_pencil_and_paper() -> None:
+    both = Rnn(unit="gru", width=6, both=True)(FEW, (3, 7), 0)
+    assert count(written(both, (3, 7))) == 7 * 2 * (3 * 6 * 3 + 3 * 6 * 6) + 12 * 3
+    # Four tokens of 8 numbers, two heads of 4: tokens, then queries, keys and values, products, and out, then maps.
+    encoder = Transformer(width=8, depth=1, patch=4)(FEW, (2, 8, 8), 0)
+    tokens, maps = 4 * 32 * 8, 4 * 8 * 16 * 2
+    attention = 4 * 8 * 24 + 2 * (4 * 4 * 4) * 2 + 4 * 8 * 8
+    assert count(written(encoder, (2, 8, 8))) == tokens + attention + maps + 8 * 3
+    squeezed = Depthwise(width=4, depth=1, blocks=1, expand=0, squeeze=0.5)(FEW, (1, 6, 6), 0)
+    assert count(written(squeezed, (1, 6, 6))) == 36 * (9 * 4 + 9 * 4 + 4 * 4) + 4 * 2 * 2 + 4 * 3

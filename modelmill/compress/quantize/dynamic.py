@@ -14,9 +14,10 @@ from modelmill.trial import Progress
 
 
 class Dynamic(Compressor):
-    """Store the weights of Gemm and MatMul as 8-bit integers, and quantize what flows into them as it comes.
+    """Store the weights of Gemm, MatMul and LSTM as 8-bit integers, and quantize what flows into them as it comes.
 
-    Tables that rows are looked up in (embeddings) are bytes with a scale for every row.
+    onnxruntime has no operation in integers for GRU, which stays in floats. Tables that rows are looked up in (embeddings)
+    are bytes with a scale for every row.
 
     Krishnamoorthi (2018), https://arxiv.org/abs/1806.08342
     """
@@ -36,17 +37,19 @@ class Dynamic(Compressor):
         from modelmill.compress.quantize.graphs import heavy, load, outcome, planned, skipped
         from modelmill.compress.quantize.integers import place
         from modelmill.compress.quantize.matrices import matrices
+        from modelmill.compress.quantize.recurrent import lowered, recurrent
         from modelmill.compress.quantize.tables import looked_up, tabled
         from modelmill.compress.quantize.tidy import tidy
 
         proto = load(model.body.value)
         nodes = matrices(proto, heavy(proto, frozenset({"Gemm", "MatMul"}), self.smallest, inner=True))
-        tables = looked_up(proto, self.smallest)
-        count = len(nodes) + len(tables)
+        units, tables = recurrent(proto, self.smallest), looked_up(proto, self.smallest)
+        count = len(nodes) + len(units) + len(tables)
         if not count:
             yield skipped(model, self.smallest)
             return
         yield planned(count, f"compute in 8 bits, weights in {self.weight_bits}")
         place(proto, nodes, self.per_channel, self.weight_bits)
+        lowered(proto, units, self.per_channel, self.weight_bits)
         tabled(proto, tables)
         yield outcome(model, tidy(proto), "quantize.dynamic", count)
