@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import re
 import signal
 import sys
@@ -37,6 +38,8 @@ class Request(msgspec.Struct, frozen=True):
     memory_bytes: int = 0
     """What this process may take; 0 is anything."""
     cpu_s: int = 0
+    parent: int = 0
+    """The process that asks; without it there is nobody to answer."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -78,6 +81,8 @@ def _limit(request: Request) -> None:
     """Let the kernel end this process where it takes too much, and with its parent; elsewhere the parent looks on."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if request.parent and os.getppid() != request.parent:
+            os._exit(1)
     with contextlib.suppress(ImportError):
         import resource
 

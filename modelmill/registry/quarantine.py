@@ -47,7 +47,8 @@ def examined(path: str | Path, wanted: Mapping[str, Any], limits: Limits) -> tup
     memory = int(limits.memory_mb * 1e6) or 10 * size + SPARE_BYTES
     with TemporaryDirectory(prefix="modelmill-import-") as folder:
         made = Path(folder) / "model.onnx"
-        request = Request(str(file.absolute()), str(made), memory_bytes=memory, cpu_s=int(limits.seconds) + 1, **wanted)
+        path, seconds = str(file.absolute()), int(limits.seconds) + 1
+        request = Request(path, str(made), memory_bytes=memory, cpu_s=seconds, parent=os.getpid(), **wanted)
         said = ask(EXAMINE, msgspec.json.encode(request), file.name, limits.seconds)
         answer = _read(said, file.name)
         return answer, made.read_bytes()

@@ -386,3 +386,11 @@ def test_examining_takes_no_more_than_four_times_the_file(tmp_path):
     weights = np.random.default_rng(0).normal(size=(2500, 4000)).astype(np.float32)
     large.write_bytes(scores(width=2500, classes=4000, weights=weights).SerializeToString())
     assert peak_bytes(large, tmp_path) - peak_bytes(small, tmp_path) < 4 * 40e6
+
+
+def test_a_child_whose_parent_is_gone_answers_nobody(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(scores().SerializeToString())
+    request = Request(str(tmp_path / "model.onnx"), str(tmp_path / "made.onnx"), parent=2**22)
+    done = subprocess.run(EXAMINE, input=msgspec.json.encode(request), capture_output=True)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert not (tmp_path / "made.onnx").exists()
