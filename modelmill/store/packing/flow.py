@@ -95,6 +95,6 @@ class Tail:
             self.put(part[wanted:])
         return taken.ljust(count, b"\0")
 
-    def joined(self) -> bytes:
-        """All of it."""
-        return b"".join(reversed(self._parts))
+    def parts(self) -> list[bytes]:
+        """All of it, in order."""
+        return self._parts[::-1]

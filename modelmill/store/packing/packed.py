@@ -55,7 +55,7 @@ def pack(data: bytes) -> bytes:
     deflating = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zdict=WORDS)
     deflated = deflating.compress(head) + deflating.flush()
     sizes = b"".join(map(number, (len(data), len(head), len(deflated))))
-    return b"".join([MAGIC, bytes([VERSION]), sizes, deflated, tail.joined()])
+    return b"".join([MAGIC, bytes([VERSION]), sizes, deflated, *tail.parts()])
 
 
 def unpack(packed: bytes, most: int | None = None) -> bytes:

@@ -12,8 +12,8 @@ from modelmill.store.packing.flow import Array, Source, Tail, damaged, number
 RAW, PLANES, VALUES, MASKED = range(4)
 """As they are; byte by byte; few values and which one it is; one value that is frequent, and all others."""
 
-LARGEST = 1 << 22
-"""Numbers of a piece: what is held in memory at once."""
+LARGEST = 1 << 21
+"""Numbers of a piece, what is held in memory at once; another value is another format."""
 WORTH = 7 / 8
 """A form that takes more than this share of the bytes is not worth the time."""
 SAMPLE = 4096
