@@ -101,7 +101,7 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
         ledger, trials = yield from searched(seen, workers, home, options, started)
         try:
             if seen.job.base:
-                yield from grown_up(seen, home, trials, options, started)
+                yield from grown_up(seen, workers, home, trials, options, started)
             else:
                 made = yield from finished(seen, workers, home, trials, started)
                 yield from published(seen, made, trials, home, options, started)
@@ -204,7 +204,7 @@ def searched(
     left = budget
     if budget.seconds is not None:
         used = time.monotonic() - started
-        left = Budget(seconds=max(1e-3, budget.seconds * (1 - final_share(seen)) - used))
+        left = Budget(seconds=max(1e-3, budget.seconds * (1 - FINAL_SHARE) - used))
     found = study(seen, left, FINAL_SHARE * (budget.seconds or 0.0))
     trials: dict[int, Trial] = {}
     champion: Trial | None = None
@@ -218,11 +218,6 @@ def searched(
             yield trial
         champion = leader
     return ledger, sorted(trials.values(), key=lambda trial: trial.number)
-
-
-def final_share(seen: Look) -> float:
-    """The part of a budget in seconds that is kept: a child is as it was searched, and only measured."""
-    return FINAL_SHARE / 3 if seen.job.base else FINAL_SHARE
 
 
 def stopwatch(seen: Look, home: Home, fresh: bool = False) -> Stopwatch:
@@ -245,17 +240,21 @@ def finished(
     order = ranked(trials, spec.goal)
     if not order:
         raise missed(trials, spec.goal)
-    budget = Budget.parse(spec.goal.budget).seconds
-    deadline = None if budget is None else started + budget - MEASURE_S
     watch = stopwatch(seen, home)
     made: Made | None = None
     for trial in order:
         yield Progress(0, 0, note=f"Making #{trial.number} anew on training and validation rows, and measuring it")
-        made = remade(seen.job, workers, home.blobs, trial, deadline, watch)
+        made = remade(seen.job, workers, home.blobs, trial, deadline(seen, started), watch)
         if made.keeps:
             return made
     assert made is not None, "at least one trial was made"
     raise missed(trials, spec.goal)
+
+
+def deadline(seen: Look, started: float) -> float | None:
+    """When the winner has to be made, on the monotonic clock; None where the budget is one in trials."""
+    budget = Budget.parse(seen.job.spec.goal.budget).seconds
+    return None if budget is None else started + budget - MEASURE_S
 
 
 def missed(trials: Sequence[Trial], goal: Goal) -> GoalError:
@@ -274,13 +273,23 @@ def missed(trials: Sequence[Trial], goal: Goal) -> GoalError:
     )
 
 
-def grown_up(seen: Look, home: Home, trials: Sequence[Trial], options: Options, started: float) -> Iterator[Step]:
+def grown_up(
+    seen: Look, workers: Pool, home: Home, trials: Sequence[Trial], options: Options, started: float
+) -> Iterator[Step]:
     """Publish the best child of a version, or say that nothing is better than the version itself; the report last."""
     from modelmill.recipe.account import stays
-    from modelmill.recipe.child import chosen
+    from modelmill.recipe.child import beside, chosen, twin
+    from modelmill.recipe.make import remade
     from modelmill.registry.registry import Registry
 
-    found = yield from chosen(seen, home.blobs, trials, missed(trials, seen.goal))
+    job, watch = seen.job, stopwatch(seen, home)
+
+    def make(trial: Trial) -> Made:
+        if job.base and twin(job.base):
+            return remade(job, workers, home.blobs, trial, deadline(seen, started), watch)
+        return beside(job, trial, home.blobs.get(trial.artifact))
+
+    found = yield from chosen(seen, home.blobs, trials, make, missed(trials, seen.goal))
     if not found.stays:
         yield from published(seen, found.made, trials, home, options, started)
         return

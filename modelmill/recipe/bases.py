@@ -19,6 +19,10 @@ PREPARATION = "prepare.onnx"
 """The file of a version that holds the preparation before its body."""
 
 
+SEARCHED = "searched."
+"""What the names of files begin with that hold the model as it was searched, which has not seen the validation rows."""
+
+
 def named(spec: Spec, registry: Registry) -> Spec:
     """The spec with every reference to a trained model as NAME@NUMBER: an alias may point elsewhere tomorrow.
 
@@ -51,21 +55,24 @@ def others(spec: Spec, registry: Registry) -> dict[str, Model]:
     return {reference: model_of(registry.find(reference), registry) for reference in asked(spec)}
 
 
-def model_of(version: Version, registry: Registry) -> Model:
-    """A version as a model that can be milled: its network where it keeps one with its preparation, else its graph."""
-    kept = _kept(version, registry)
-    if kept.get("arch") and "features" in kept and PREPARATION in version.files:
+def model_of(version: Version, registry: Registry, prefix: str = "") -> Model:
+    """A version as a model that can be milled: its network where it keeps one with its preparation, else its graph.
+
+    prefix: SEARCHED for the model as it was before it was made anew with more rows.
+    """
+    kept = _kept(version, registry, prefix)
+    if kept.get("arch") and "features" in kept and prefix + PREPARATION in version.files:
         from modelmill.graph.preparation import read
 
-        prepare = read(registry.file(version, PREPARATION))
-        return Model((Part(_body(version.reference, registry), prepare),), version.signature)
-    return Model((Part(Body("graph", registry.file(version, "model.onnx"))),), version.signature)
+        prepare = read(registry.file(version, prefix + PREPARATION))
+        return Model((Part(_body(version.reference, registry, prefix), prepare),), version.signature)
+    return Model((Part(Body("graph", registry.file(version, f"{prefix}model.onnx"))),), version.signature)
 
 
-def _kept(version: Version, registry: Registry) -> dict[str, Any]:
-    if "body.json" not in version.files:
+def _kept(version: Version, registry: Registry, prefix: str = "") -> dict[str, Any]:
+    if f"{prefix}body.json" not in version.files:
         return {}
-    return msgspec.json.decode(registry.file(version, "body.json"), type=dict[str, Any])
+    return msgspec.json.decode(registry.file(version, f"{prefix}body.json"), type=dict[str, Any])
 
 
 def _step(step: Table, registry: Registry) -> Table:
@@ -98,7 +105,7 @@ def _versions(model: Any, registry: Registry) -> Any:
     return registry.find(model).reference
 
 
-def _body(reference: str, registry: Registry) -> Body:
+def _body(reference: str, registry: Registry, prefix: str = "") -> Body:
     """The network that a version was milled from, with its weights.
 
     Raises ModelError for a version that keeps none: an estimator, or a graph from outside.
@@ -111,12 +118,12 @@ def _body(reference: str, registry: Registry) -> Body:
     from modelmill.network.blocks import fill
     from modelmill.network.mixture import like
 
-    kept = _kept(version, registry)
+    kept = _kept(version, registry, prefix)
     if "arch" not in kept or "features" not in kept:
         raise ModelError(reference, "keeps no shape of its features: an older modelmill made it", "Build it anew.")
     arch: Arch | Heir = decode("arch", kept["arch"])
     features = tuple(kept["features"])
-    weights = load(registry.file(version, "body.safetensors"))
+    weights = load(registry.file(version, f"{prefix}body.safetensors"))
 
     def make() -> Any:
         if isinstance(arch, Heir):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,13 @@ class Chosen:
     stays: bool = False
 
 
-def chosen(seen: Look, blobs: Blobs, trials: Sequence[Trial], missed: GoalError) -> Generator[Progress, None, Chosen]:
+Make = Callable[[Trial], Made]
+"""Makes a candidate as it would be published, and measures it in turns with its parent."""
+
+
+def chosen(
+    seen: Look, blobs: Blobs, trials: Sequence[Trial], make: Make, missed: GoalError
+) -> Generator[Progress, None, Chosen]:
     """The candidate with the fewest bytes times milliseconds of those that keep the promise, measured on test rows.
 
     missed: what is raised where nothing keeps the limits, the parent included.
@@ -37,21 +43,26 @@ def chosen(seen: Look, blobs: Blobs, trials: Sequence[Trial], missed: GoalError)
     assert base is not None, "a child has a parent"
     able = [trial for trial in trials if feasible(trial, seen.goal)]
     for trial in sorted((trial for trial in able if better(trial, base)), key=product)[:MOST]:
-        yield Progress(0, 0, note=f"Measuring #{trial.number} beside {base.reference}")
-        graph = blobs.get(trial.artifact)
-        found = machines(graph, job.splits.valid, job.signature, job.task.metrics[0])
+        found = machines(blobs.get(trial.artifact), job.splits.valid, job.signature, job.task.metrics[0])
         if not holds_elsewhere(found, job):
             said = f"sums of bytes saturate without VNNI, and its quality would be {found['cut']:.4f}"
             yield Progress(0, 0, note=f"#{trial.number} is left: {said}")
             continue
-        made = beside(job, trial, graph)
-        if made.keeps and made.costs["latency_ratio_low"] <= NOISE:
+        how = "Making #{0} anew from {1} itself, and measuring" if twin(base) else "Measuring #{0} beside {1}"
+        yield Progress(0, 0, note=how.format(trial.number, base.reference))
+        made = make(trial)
+        if made.keeps and len(made.artifact) <= len(base.served) and made.costs["latency_ratio_low"] <= NOISE:
             return Chosen(made)
         yield Progress(0, 0, note=f"#{trial.number} is left: measured at length it does not keep its word")
     itself = beside(job, trials[0], base.served)
     if not itself.keeps:
         raise missed
     return Chosen(itself, stays=True)
+
+
+def twin(base: Base) -> bool:
+    """Whether recipes are searched on a model that has not seen the validation rows, in the place of the parent."""
+    return base.searched is not base.model
 
 
 def beside(job: Job, trial: Trial, graph: bytes) -> Made:
@@ -70,7 +81,7 @@ def beside(job: Job, trial: Trial, graph: bytes) -> Made:
 def better(trial: Trial, base: Base) -> bool:
     """Whether a candidate is no larger and no slower than its parent, and one of the two by measure.
 
-    >>> base = Base("digits@1", None, bytes(2000), 1.0)
+    >>> base = Base("digits@1", None, bytes(2000), None, bytes(2000), 1.0)
     >>> costs = {"size_bytes": 1000, "latency_ratio_low": 0.9, "latency_ratio_high": 1.1}
     >>> better(Trial(0, "done", {}, costs=costs), base)
     True
@@ -78,7 +89,7 @@ def better(trial: Trial, base: Base) -> bool:
     False
     """
     size, low, high = (value(trial, name) for name in ("size_bytes", "latency_ratio_low", "latency_ratio_high"))
-    whole = len(base.served)
+    whole = len(base.graph)
     return size <= whole and low <= NOISE and (size < whole or high < 1)
 
 

@@ -12,8 +12,10 @@ import numpy as np
 
 from modelmill.dataset import concat
 from modelmill.model import Model
-from modelmill.recipe.bases import PREPARATION
-from modelmill.recipe.grow import LEAST_S, Job, mill, trained
+from modelmill.recipe.bases import PREPARATION, SEARCHED
+from modelmill.recipe.folds import Plan
+from modelmill.recipe.grow import LEAST_S, Job, mill, picked_spec, trained, untrained
+from modelmill.recipe.shelf import key_of
 from modelmill.trial import Outcome, Progress
 
 NOTHING = np.zeros(0, np.int64)
@@ -39,9 +41,26 @@ def final(job: Job, payload: Mapping[str, Any]) -> Iterator[Any]:
         "artifact": milled.body.value,
         "baseline": export(model, job.task),
         "notes": told(milled.history, said),
-        "body": further(model),
+        "body": {**further(model), **searched(job, payload)},
         "steps": outcomes,
     }
+
+
+def searched(job: Job, payload: Mapping[str, Any]) -> dict[str, bytes]:
+    """The network as it was searched, by file name, where it is still kept: it has not seen the validation rows.
+
+    Whoever compresses the version later can tell by it what a step costs on rows that are new.
+    """
+    picked = picked_spec(job, payload["settings"])
+    if job.base:
+        return {f"{SEARCHED}{name}": data for name, data in further(job.base.searched).items()}
+    if job.shelf is None or not picked.arch:
+        return {}
+    rows = Plan.of(job.spec.search).cut(job.splits, job.spec.seed)[0].train
+    before = untrained(job, picked, rows, payload["seed"])
+    early = {name: payload[name] for name in ("settings", "seed")}
+    found = job.shelf.get(key_of(early), before) if before.body.kind == "network" else None
+    return {f"{SEARCHED}{name}": data for name, data in further(found).items()} if found else {}
 
 
 def told(history: Sequence[str], said: Sequence[str]) -> list[str]:

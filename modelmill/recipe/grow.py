@@ -48,8 +48,13 @@ class Base:
     model: Model
     served: bytes
     """Its graph as it is served."""
+    searched: Model
+    """What candidates begin with: the model as it was before it was made anew, which has not seen the validation rows;
+    the model itself where that is not kept, or where the rows are new to it."""
+    graph: bytes
+    """The graph that the searched model was served by, or would be: what candidates are measured against."""
     quality: float
-    """The metric that decides, of the served graph on the validation rows."""
+    """The metric that decides, of that graph on the validation rows."""
     agreement: bool = False
     """Whether its own answers stand for the truth: quality is how far a candidate agrees with it."""
 
@@ -104,7 +109,7 @@ def trained(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) 
     Where it is not there it is trained again, in silence: what a trial reports must not depend on what is kept.
     """
     if job.base:
-        return job.base.model
+        return job.base.model if payload.get("final") else job.base.searched
     key, shared = key_of(payload), payload.get("like") is not None or bool(payload.get("slow"))
     if shared and job.shelf:
         before = untrained(job, picked_spec(job, payload["settings"]), data.train, payload["seed"])

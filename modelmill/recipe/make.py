@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from modelmill.contracts import Outputs
 from modelmill.dataset import Dataset
+from modelmill.recipe.bases import SEARCHED
 from modelmill.recipe.grow import Job, metric_names
-from modelmill.recipe.timing import Stopwatch, dropped
+from modelmill.recipe.timing import Stopwatch
 from modelmill.report import Limit, Value
 from modelmill.spec import COSTS, FLOORS, Goal
 from modelmill.trial import Outcome, Trial
@@ -134,7 +137,7 @@ def remade(job: Job, workers: Pool, blobs: Blobs, trial: Trial, deadline: float 
     deadline: when it has to be made, on the monotonic clock.
     """
     payload = {"final": True, "settings": trial.settings, "seed": trial.seed, "epochs": enough_epochs(trial)}
-    slow: list[Outcome] = []
+    slow: list[Outcome] = [outcome for outcome in trial.steps if job.base and not outcome.kept]
     while True:
         seconds = None if deadline is None else max(LEAST_S, deadline - time.monotonic())
         workers.submit("final", {**payload, "slow": slow, "seconds": seconds})
@@ -146,13 +149,24 @@ def remade(job: Job, workers: Pool, blobs: Blobs, trial: Trial, deadline: float 
             break
         with workers.paused():
             steps = stopwatch.steps(result["steps"])
-        found = dropped(steps)
+        found = [outcome for outcome in steps if not outcome.kept and (job.base or outcome.latency_ratio)]
         result = {**result, "steps": steps}
         if len(found) == len(slow):
             break
         slow = found
+    result = {**result, "body": {**result.get("body", {}), f"{SEARCHED}model.onnx": blobs.get(trial.artifact)}}
+    if job.base:
+        result = {**result, "baseline": job.base.served, "steps": judged(result["steps"], trial.steps)}
     with workers.paused():
         return measured(job, trial, result, job.splits.test)
+
+
+def judged(steps: Sequence[Outcome], searched: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """The steps with the qualities that the search found: made anew, there are no rows left to tell them by."""
+    known = {outcome.place: outcome.quality for outcome in searched}
+    return tuple(
+        msgspec.structs.replace(outcome, quality=outcome.quality or known.get(outcome.place)) for outcome in steps
+    )
 
 
 def _result(workers: Pool, deadline: float | None) -> Mapping[str, Any] | str:

@@ -9,13 +9,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from modelmill.contracts import Task
 from modelmill.dataset import Dataset, Splits
 from modelmill.errors import ContentError, SourceError, SpecError, UnknownName
 from modelmill.finding import Finding
 from modelmill.method import decode
 from modelmill.model import Model
-from modelmill.recipe.bases import model_of, others
+from modelmill.recipe.bases import SEARCHED, model_of, others
 from modelmill.recipe.defaults import recipe
+from modelmill.recipe.folds import Plan
 from modelmill.recipe.grow import Base, Job
 from modelmill.recipe.look import Look, led
 from modelmill.registry.registry import Registry
@@ -25,6 +27,9 @@ from modelmill.version import Version
 
 ALLOWED = 0.01
 """The loss of quality that is allowed where nobody says."""
+
+SEARCHED_GRAPH = f"{SEARCHED}model.onnx"
+"""The graph of a version as it was searched."""
 
 OBJECTIVES = ("size_kb", "latency_ms")
 """What compressing makes small where nobody says."""
@@ -50,11 +55,17 @@ def look(spec: Spec, registry: Registry, given: Dataset | None = None) -> Look:
     agreement = data.target is None
     if agreement:
         data = replace(data, target=answers(served, data, version.signature))
-    splits = parted(data, version, made_by, spec.seed)
     task = led(decode("task", spec.task), made_by.goal)
-    base = Base(version.reference, model, served, 0.0, agreement)
+    splits = parted(data, version, made_by, spec.seed)
+    searched, graph = model, served
+    if version.lineage.data == data.digest:
+        if SEARCHED_GRAPH in version.files:
+            searched, graph = model_of(version, registry, SEARCHED), registry.file(version, SEARCHED_GRAPH)
+            splits = Plan.of(made_by.search).cut(splits, made_by.seed)[0]
+        else:
+            findings = (*findings, known_by_heart(version, data))
+    base = Base(version.reference, model, served, searched, graph, quality_of(graph, task, splits, version), agreement)
     job = Job(spec, splits, version.signature, task, model.body, base=base, others=others(spec, registry))
-    job = replace(job, base=replace(base, quality=quality_of(served, job)))
     return Look(job, findings, card(data, findings), held(spec.goal, job))
 
 
@@ -187,11 +198,17 @@ def held(goal: Goal, job: Job) -> Goal:
     return msgspec.structs.replace(goal, limit={**goal.limit, metric: floor})
 
 
-def quality_of(graph: bytes, job: Job) -> float:
+def quality_of(graph: bytes, task: Task, splits: Splits, version: Version) -> float:
     """The metric that decides, of a graph on the validation rows."""
     from modelmill.evaluate.judge import predict
     from modelmill.metrics.score import score
 
-    valid, name = job.splits.valid, job.task.metrics[0]
+    valid, name = splits.valid, task.metrics[0]
     assert valid.target is not None, "rows without the truth have answers in its place"
-    return score([name], predict(graph, valid), valid.target, job.signature.classes)[name]
+    return score([name], predict(graph, valid), valid.target, version.signature.classes)[name]
+
+
+def known_by_heart(version: Version, data: Dataset) -> Finding:
+    """What to say where the version has learned from the validation rows, and no model is kept that has not."""
+    said = f"{version.reference} has learned from the validation rows: what a step costs there says little of new rows"
+    return Finding("known", "warning", data.origin, said, "Give rows that are new to it with --data FILE.")

@@ -80,8 +80,8 @@ def judged(seen: Look, stopwatch: Stopwatch, result: Mapping[str, Any]) -> Mappi
     steps = stopwatch.steps(result["steps"])
     if len(found := dropped(steps)) > len(dropped(result["steps"])):
         return {"again": {"slow": found}}
-    costs = measure([result["artifact"], job.base.served], job.splits.valid, wanted, quick=True)[0]
-    middle, low, high = stopwatch.beside(job.base.served, result["artifact"])
+    costs = measure([result["artifact"], job.base.graph], job.splits.valid, wanted, quick=True)[0]
+    middle, low, high = stopwatch.beside(job.base.graph, result["artifact"])
     return {**costs, "latency_ratio": middle, "latency_ratio_low": low, "latency_ratio_high": high, "steps": steps}
 
 
