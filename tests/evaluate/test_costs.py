@@ -13,6 +13,7 @@ from modelmill.evaluate.costs.energy import Energy, counter
 from modelmill.evaluate.costs.latency import Latency
 from modelmill.evaluate.costs.memory import Memory
 from modelmill.evaluate.costs.size import Size
+from modelmill.evaluate.costs.stored import Stored
 from modelmill.evaluate.costs.throughput import Throughput
 
 QUICK = {"seconds": 0.01, "blocks": 2}
@@ -20,6 +21,12 @@ QUICK = {"seconds": 0.01, "blocks": 2}
 
 def test_size_is_the_length_of_the_file(rows) -> None:
     assert Size()([b"12345"], rows) == [{"size_bytes": 5, "size_kb": 0.005}]
+
+
+def test_what_the_store_keeps_of_a_file_is_less_where_it_packs(rows) -> None:
+    small, zeros = Stored()([b"12345", bytes(50_000)], rows)
+    assert small == {"stored_bytes": 5}
+    assert zeros["stored_bytes"] < 200
 
 
 def test_percentiles_come_of_the_same_calls(dense, rows) -> None:
