@@ -27,10 +27,15 @@ class Subset(Compressor, Cuts, Retrains):
     layer are off by the least, in squares, over the rows, pixels and outputs that are looked at. Channels that cancel
     each other out go together, however large they are.
 
-    Luo et al. (2017), https://arxiv.org/abs/1707.06342, equation 6
+    A graph is not retrained: its layers make up for the channels that they lose by least squares on the same rows, and
+    that channel goes which is missed least once the others have made up for it. Channels are followed through
+    convolutions, Gemm, MatMul, batch norms, elementwise operations, pools, sums, concatenations and squeeze-and-
+    excitation; what others read, recurrent layers for one, stays whole, and is named.
+
+    Luo et al. (2017), https://arxiv.org/abs/1707.06342, equations 6 and 7
     """
 
-    takes: ClassVar[frozenset[Kind]] = frozenset({"network"})
+    takes: ClassVar[frozenset[Kind]] = frozenset({"network", "graph"})
 
     rows: Annotated[int, Meta(ge=1)] = 512
     """How many training rows are looked at."""
@@ -38,7 +43,13 @@ class Subset(Compressor, Cuts, Retrains):
     """How many pixels, or steps, of every row are looked at, drawn at random."""
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
-        """Prune and retrain a copy of the model."""
+        """Prune a copy of the model; a network is retrained."""
+        if model.body.kind == "graph":
+            yield from self._graph(model, data, seed)
+        else:
+            yield from self._network(model, data, task, seed)
+
+    def _network(self, model: Model, data: Splits, task: Task, seed: int) -> Iterator[Progress]:
         from modelmill.compress.prune.readings import sample
         from modelmill.compress.prune.sums import leaving, products
 
@@ -47,3 +58,30 @@ class Subset(Compressor, Cuts, Retrains):
             return [leaving(found) for found in products(network, groups, features, self.places, seed)]
 
         yield from self.pruned(model, data, task, seed, Choice(importance))
+
+    def _graph(self, model: Model, data: Splits, seed: int) -> Iterator[Progress]:
+        from modelmill.compress.convert.cleaning import clean, written
+        from modelmill.compress.prune.follow import follow
+        from modelmill.compress.prune.rebuilding import chosen, cut, products, unshare
+        from modelmill.compress.quantize.graphs import load, named, outcome, sample
+        from modelmill.graph.shapes import tell
+        from modelmill.network.slicing import kept
+
+        proto = load(model.body.value)
+        clean(proto)
+        named(proto)
+        unshare(proto)
+        tell(proto)
+        spaces = follow(proto)
+        counts = {space: kept(spaces.widths[space], self.ratio, self.multiple) for space in spaces.free()}
+        counts = {space: count for space, count in counts.items() if count < spaces.widths[space]}
+        stays = f"; stays whole: {spaces.reasons()}" if spaces.held else ""
+        if not counts:
+            yield Progress(1, 1, note=f"nothing is removed: no channels of the graph can be cut{stays}", result=model)
+            return
+        said = ", ".join(f"{spaces.widths[space]} to {count} channels" for space, count in counts.items())
+        yield Progress(0, 1, note=f"{said}{stays}")
+        seen = products(proto, spaces, sample(data, self.rows, seed))
+        stay = chosen(proto, spaces, seen, counts)
+        cut(proto, spaces, stay, seen)
+        yield outcome(model, written(proto), "prune.subset", len(stay), f"layers were cut ({said})")

@@ -68,13 +68,13 @@ def hessians(model: Any, given: Mapping[str, Weight], dataset: Dataset) -> dict[
     found: dict[str, Array] = {}
     for outputs in runs(model, list(dict.fromkeys(node.input[0] for node in nodes)), dataset):
         for node in nodes:
-            rows = _inputs(node, outputs[node.input[0]], given[node.name])
+            rows = inputs(node, outputs[node.input[0]], given[node.name])
             rows = rows[:: max(1, len(rows) // MOST)].astype(np.float64)
             found[node.name] = found.get(node.name, 0) + rows.T @ rows / len(rows)
     return found
 
 
-def _inputs(node: Any, value: Array, weight: Weight) -> Array:
+def inputs(node: Any, value: Array, weight: Weight) -> Array:
     """What a node multiplies with each column of its weight's rows, (rows, inputs): patches of a convolution's."""
     if node.op_type != "Conv":
         return value.reshape(-1, value.shape[-1])
