@@ -12,7 +12,16 @@ X, Y = load_wine(return_X_y=True)
 
 
 def test_the_public_names_are_these_and_no_others():
-    assert sorted(modelmill.__all__) == ["Client", "Loaded", "MillError", "__version__", "build", "load"]
+    assert sorted(modelmill.__all__) == [
+        "Client",
+        "Loaded",
+        "MillError",
+        "__version__",
+        "build",
+        "compress",
+        "import_model",
+        "load",
+    ]
     for name in modelmill.__all__:
         assert getattr(modelmill, name) is not None
 
