@@ -68,7 +68,7 @@ def build(
     return _last(spec, home(chosen.get("home")), Options(promote=bool(chosen.get("promote")), data=data, body=live))
 
 
-def compress(
+def compress_model(
     name: str,
     data: Any = None,
     *,

@@ -238,7 +238,7 @@ def test_without_the_truth_quality_is_agreement_and_nothing_becomes_live(digits,
     import modelmill
 
     x, _ = pixels(400)
-    report = modelmill.compress("digits@1", x, budget="1 trials", settings={"recipe": str(recipe), "workers": 1})
+    report = modelmill.compress_model("digits@1", x, budget="1 trials", settings={"recipe": str(recipe), "workers": 1})
     assert isinstance(report, Report)
     assert report.baseline.metrics["accuracy"].value == 1.0
     assert report.details["agreement"] is True
