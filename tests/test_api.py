@@ -18,7 +18,7 @@ def test_the_public_names_are_these_and_no_others():
         "MillError",
         "__version__",
         "build",
-        "compress",
+        "compress_model",
         "import_model",
         "load",
     ]
