@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Darknet53(Arch):
-    """52 convolutions and a linear classifier, with shortcuts past every two; deep, and dear to train.
+    """Fifty-two convolutions and a linear classifier, with shortcuts past every two; deep, and dear to train.
 
     A 3x3 convolution, then a stage for every number of `blocks`: a 3x3 convolution of stride 2 that doubles the
     channels, and residual blocks of a 1x1 convolution to half of them and a 3x3 one back. Every convolution is followed

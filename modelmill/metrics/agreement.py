@@ -16,7 +16,7 @@ SUM = 1e-2
 
 
 class Agreement(Metric):
-    """1 where every output is the other model's, 0 where the worst of them has nothing to do with it.
+    """How far answers are another model's: 1 where every output is, 0 where the worst has nothing to do with it.
 
     The targets are the other model's answers, a record a row with a field an output. The figure is the least over the
     outputs. An output of text, booleans or whole numbers: the share of values that are the same. One whose rows are
