@@ -55,7 +55,7 @@ QUICK = ("mlp, digits", "cnn, digits", "forest, digits", "boosting, diabetes")
 
 def cell(name: str, seed: int, trials: int, folder: str) -> Row:
     """One model before and after."""
-    from modelmill.api import compress, load
+    from modelmill.api import compress_model, load
     from modelmill.evaluate.judge import evaluate, measure
     from modelmill.mill import build
     from modelmill.recipe.look import look
@@ -87,7 +87,9 @@ def cell(name: str, seed: int, trials: int, folder: str) -> Row:
         built_s = time.process_time() - started
         assert before is not None, "a build ends with a report"
         started = time.monotonic()
-        after = compress("zoo", budget=f"{trials} trials", seed=seed, settings={"home": f"{place}/home", "workers": 1})
+        after = compress_model(
+            "zoo", budget=f"{trials} trials", seed=seed, settings={"home": f"{place}/home", "workers": 1}
+        )
         wall_s = time.monotonic() - started
         one, two = (load(f"zoo@{number}", home) for number in (before.version, after.version))
         test = look(read(spec)).job.splits.test
