@@ -53,6 +53,10 @@ MINILM = {
     "8 bits in blocks": [{"method": "quantize.blocks", "bits": 8}],
     "4 bits in blocks": [{"method": "quantize.blocks"}],
     "float16": [{"method": "quantize.float16"}],
+    "a tenth of the hidden neurons, dynamic int8": [
+        {"method": "prune.subset", "ratio": 0.1},
+        {"method": "quantize.dynamic"},
+    ],
 }
 
 

@@ -17,11 +17,11 @@ from modelmill.compress.convert.cleaning import clean
 from modelmill.compress.quantize.graphs import FOLLOWERS, HEAVY, followers, heavy, load, named, quiet
 from modelmill.compress.quantize.initializers import constants
 from modelmill.compress.quantize.standins import fill, light
-from modelmill.compress.quantize.tidy import tidy
+from modelmill.compress.quantize.tidy import DEQUANTIZE, QUANTIZE, tidy
 from modelmill.contracts import Array
 from modelmill.dataset import Dataset
 from modelmill.graph.apart import saved
-from modelmill.graph.scopes import order
+from modelmill.graph.scopes import graphs, order
 from modelmill.graph.shapes import tell
 from modelmill.runtime.calls import calls
 from modelmill.runtime.session import Session
@@ -84,9 +84,23 @@ def paired(
         )
         quantizer.quantize_model()
     made = quantizer.model.model
+    _let_inner_graphs_read(made)
     order(made.graph)
     fill(made, model, nodes)
     return tidy(made)
+
+
+def _let_inner_graphs_read(model: Any) -> None:
+    """Let branches and loops read what others read: the pair may stand for an activation that is no longer there."""
+    rounded = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == QUANTIZE}
+    pairs = {
+        rounded[node.input[0]]: node.output[0]
+        for node in model.graph.node
+        if node.op_type == DEQUANTIZE and node.input[0] in rounded
+    }
+    for graph in graphs(model)[:-1]:
+        for node in graph.node:
+            node.input[:] = [pairs.get(name, name) for name in node.input]
 
 
 def _overrides(steps: Array, axis: int) -> list[dict[str, Any]]:
