@@ -138,7 +138,7 @@ def test_a_version_that_nothing_improves_stays(run, digits, tmp_path):
     assert versions(run) == [1]
 
 
-@pytest.mark.parametrize("moment", ["#0", "Measuring"])
+@pytest.mark.parametrize("moment", ["#0", "Making"])
 def test_a_killed_run_publishes_nothing_and_the_same_command_goes_on(digits, run, recipe, moment):
     flags = ["compress", "digits@1", "--recipe", str(recipe), "--budget", "2 trials", "--workers", "1", "--json"]
     process = subprocess.Popen([*MODELMILL, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
