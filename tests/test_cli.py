@@ -159,6 +159,7 @@ def test_models_list_show_compare_verify_as_json(in_built, built, capsys):
     shown = json.loads(capsys.readouterr().out)
     assert shown["report"]["metrics"] == built[1]["metrics"]
     assert shown["events"][0]["verb"] == "publish"
+    assert all(0 < kept <= shown["version"]["sizes"][file] for file, kept in shown["stored"].items())
     assert run_inside(["models", "compare", "iris@1", "iris@live", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["figures"]["size_bytes"]["ratio"] == 1
     assert run_inside(["models", "verify", "--json"]) == 0
