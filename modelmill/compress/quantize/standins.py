@@ -30,7 +30,26 @@ def light(model: Any, chosen: Sequence[str]) -> Any:
         small.graph.initializer.append(
             numpy_helper.from_array(given[tensor.name], tensor.name) if tensor.name in given else tensor
         )
+    _part(small)
     return small
+
+
+def _part(model: Any) -> None:
+    """Give every node a bias of its own, in place.
+
+    onnxruntime's quantizer parts those that are shared itself, and then calls them by names that values may have.
+    """
+    seen: set[str] = set()
+    known = constants(model)
+    for number, node in enumerate(model.graph.node):
+        if len(node.input) < 3 or node.op_type not in ("Conv", "Gemm") or node.input[2] not in known:
+            continue
+        if node.input[2] in seen:
+            own = type(known[node.input[2]])()
+            own.CopyFrom(known[node.input[2]])
+            own.name = node.input[2] = f"{own.name}_of_{number}"
+            model.graph.initializer.append(own)
+        seen.add(node.input[2])
 
 
 def _ends(weight: Weight) -> Array:
