@@ -22,7 +22,7 @@ def made(**settings):
     job = look(read({"data": {"method": "builtin", "name": "digits"}, "arch": arch})).job
     model = untrained(job, picked_spec(job, {}), job.splits.train, 0)
     with torch.no_grad():
-        model.body.value[-1].weight.mul_(4)
+        model.body.value[-1].weight.mul_(20)
     graph = export(model, job.task)
     *_, last = Dynamic()(model.with_body(graph, "graph", ""), job.splits, job.task, lambda one: 0.0, 0)
     return graph, last.result.body.value, job.splits.valid
@@ -37,7 +37,7 @@ def test_an_lstm_computes_in_integers_and_answers_nearly_the_same(settings):
     assert "LSTM" not in executed(after)
     assert len(after) < 0.5 * len(before)
     told, wanted = (predict(graph, rows)["probabilities"] for graph in (after, before))
-    assert np.abs(told - wanted).max() < 0.2 * np.abs(wanted - wanted.mean(0)).max()
+    assert np.abs(told - wanted).max() < 0.25 * np.abs(wanted - wanted.mean(0)).max()
     assert count(after) == count(before)
 
 

@@ -16,8 +16,8 @@ from modelmill.trial import Progress
 class Dynamic(Compressor):
     """Store the weights of Gemm, MatMul and LSTM as 8-bit integers, and quantize what flows into them as it comes.
 
-    onnxruntime has no operation in integers for GRU, which stays in floats. Tables that rows are looked up in (embeddings)
-    are bytes with a scale for every row.
+    onnxruntime has no operation in integers for GRU, which stays in floats. Tables that rows are looked up in
+    (embeddings) are bytes with a scale for every row.
 
     Krishnamoorthi (2018), https://arxiv.org/abs/1806.08342
     """

@@ -44,7 +44,7 @@ def lowered(model: Any, names: list[str], per_channel: bool, bits: int) -> None:
 
 
 def _stored(model: Any, name: str, per_channel: bool, bits: int) -> tuple[str, str, str]:
-    """A weight (directions, gates, inputs) as codes (directions, inputs, gates): names of these, scales, zero points."""
+    """A weight (directions, gates, inputs) as codes (directions, inputs, gates): names of these, scales, zeros."""
     from onnx import numpy_helper
 
     made = (f"{name}_codes", f"{name}_scale", f"{name}_zero")
