@@ -176,7 +176,6 @@ _COUNTS: dict[str, Callable[[Any, Shapes], int]] = {
     "QLinearConv": lambda node, shapes: _conv(node, shapes, 3),
     "ConvTranspose": _conv_transpose,
     "LSTM": _recurrent,
-    "DynamicQuantizeLSTM": _recurrent,
     "GRU": _recurrent,
     "RNN": _recurrent,
     "LinearClassifier": _coefficients,
