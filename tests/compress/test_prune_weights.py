@@ -20,7 +20,7 @@ MLP = {"method": "mlp", "width": 16, "depth": 2}
 
 
 @pytest.mark.parametrize("criterion", ["magnitude", "gradient", "movement"])
-@pytest.mark.parametrize("scope", ["local", "global"])
+@pytest.mark.parametrize("scope", ["local", "global", "adaptive"])
 def test_the_asked_share_becomes_zeros_by_every_criterion(make, judge, criterion, scope):
     model, data, task = make("table", MLP)
     model = list(Adam(epochs=4)(model, data, task, judge, 0))[-1].result
@@ -67,5 +67,15 @@ def test_movement_sums_minus_weight_times_gradient_and_brings_weights_back():
 def test_scores_and_not_sizes_say_what_goes():
     network = nn.Sequential(nn.Linear(2, 2, bias=False))
     scores = {"0.weight": torch.tensor([[-3.0, 1.0], [-1.0, 2.0]])}
-    for scope in ("local", "global"):
+    for scope in ("local", "global", "adaptive"):
         assert masks(network, 0.5, scope, scores)["0.weight"].tolist() == [[False, True], [False, True]]
+
+
+def test_adaptive_scope_keeps_more_of_layers_that_few_weights_carry():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(100, 100), torch.nn.Linear(100, 2))
+    found = masks(network, 0.9, "adaptive")
+    kept = {name: float(mask.float().mean()) for name, mask in found.items()}
+    assert kept["1.weight"] > 3 * kept["0.weight"]
+    total = sum(int(mask.sum()) for mask in found.values())
+    assert total == round(0.1 * (100 * 100 + 200))

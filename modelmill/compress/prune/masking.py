@@ -33,13 +33,16 @@ def masks(
 ) -> dict[str, Tensor]:
     """For every weight whether it stays: the share `ratio` with the lowest scores goes, by layer or of all together.
 
+    scope: "local" by layer; "global" all together, by scores in units of the layer's own; "adaptive" all together, by
+    the share of a layer's squares that would be lost with a weight, once all smaller ones are.
     scores: of the shape of the weights, by name; their sizes where none are given.
     """
     if scores is None:
         scores = {name: weight.abs() for name, weight in prunable(network).items()}
     if scope == "local":
         return {name: _largest(score.flatten(), ratio).view_as(score) for name, score in scores.items()}
-    together = _largest(torch.cat([_relative(score) for score in scores.values()]), ratio)
+    compared = _lost if scope == "adaptive" else _relative
+    together = _largest(torch.cat([compared(score) for score in scores.values()]), ratio)
     parts = together.split([score.numel() for score in scores.values()])
     return {
         name: _not_empty(part.view_as(score), score) for (name, score), part in zip(scores.items(), parts, strict=True)
@@ -50,6 +53,23 @@ def _relative(score: Tensor) -> Tensor:
     """Scores in units of the layer's own, so that layers of different scale can be compared."""
     flat = score.flatten()
     return flat / flat.pow(2).mean().sqrt().clamp_min(1e-30)
+
+
+def _lost(score: Tensor) -> Tensor:
+    """The square of each score over the sum of its own and all larger ones (LAMP); scores below zero stay.
+
+    >>> _lost(torch.tensor([1.0, -2.0, 2.0, 2.0])).tolist()
+    [0.1111111119389534, -2.0, 0.5, 1.0]
+
+    Lee et al. (2021), https://arxiv.org/abs/2010.07611, equation 1
+    """
+    flat = score.flatten().double()
+    order = torch.argsort(flat, stable=True)
+    squares = flat[order].clamp_min(0).square()
+    left = squares.flip(0).cumsum(0).flip(0)
+    lost = torch.empty_like(flat)
+    lost[order] = torch.where(flat[order] < 0, flat[order], squares / left.clamp_min(1e-300))
+    return lost.to(score.dtype)
 
 
 def _largest(score: Tensor, ratio: float) -> Tensor:

@@ -31,7 +31,7 @@ class Weights(Compressor, Guided):
     movement, how far retraining carries it away from zero, which asks for epochs.
 
     Zhu & Gupta (2018), https://arxiv.org/abs/1710.01878, equation 1 (the schedule); Sanh et al. (2020),
-    https://arxiv.org/abs/2005.07683 (movement)
+    https://arxiv.org/abs/2005.07683 (movement); Lee et al. (2021), https://arxiv.org/abs/2010.07611 (LAMP)
     """
 
     takes: ClassVar[frozenset[Kind]] = frozenset({"network"})
@@ -40,8 +40,9 @@ class Weights(Compressor, Guided):
     """The share of weights that end as zeros."""
     criterion: Literal["magnitude", "gradient", "movement"] = "magnitude"
     """What makes a weight important."""
-    scope: Literal["local", "global"] = "global"
-    """Whether every layer loses that share, or all layers together."""
+    scope: Literal["local", "global", "adaptive"] = "global"
+    """Whether every layer loses that share, or all together: by scores in units of the layer's own, or by the share of
+    the layer that goes with a weight, so that layers with few weights keep more of them ("adaptive", LAMP)."""
     epochs: Annotated[int, Meta(ge=0)] = 20
     """Epochs of retraining; in the first half the share grows. 0 cuts at once and does not retrain."""
 
