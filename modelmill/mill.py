@@ -10,9 +10,8 @@ import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from modelmill.model import Body
     from modelmill.recipe.look import Look
     from modelmill.recipe.make import Made
-    from modelmill.recipe.timing import Stopwatch
     from modelmill.registry.registry import Registry
     from modelmill.search.ledger.ledger import Ledger
     from modelmill.store.home import Home
@@ -40,14 +38,8 @@ FINAL_SHARE = 0.3
 MEASURE_S = 4.0
 """What measuring, reporting and publishing take of it."""
 
-TRAINED = "trained"
-"""The folder of a run that holds what it trained, as long as it runs."""
-
 BEST = "the best so far"
 """The last note of a trial that has just become the best."""
-
-PRELOAD = ("torch", "sklearn.ensemble", "sklearn.linear_model", "onnx", "onnxruntime")
-"""What every worker needs: loaded once, and shared by all."""
 
 Step = Finding | Trial | Progress | Report
 
@@ -76,6 +68,7 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
     from modelmill.recipe.bases import named
     from modelmill.recipe.folds import Plan
     from modelmill.recipe.look import located
+    from modelmill.recipe.place import PRELOAD, TRAINED, key_of, pool, run_folder
     from modelmill.registry.reference import check_name
     from modelmill.registry.registry import Registry
 
@@ -135,57 +128,12 @@ def need() -> None:
             raise MissingExtra.of("build", library, "mill")
 
 
-def run_folder(seen: Look, home: Home) -> Path:
-    """The folder of a run, named by what the run depends on: the same command finds its own again."""
-    folder = home.runs / f"{seen.job.spec.name}-{key_of(seen).removeprefix('sha256:')[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def key_of(seen: Look) -> str:
-    """A digest of all that trials depend on: the spec with its seed, and the data."""
-    import hashlib
-
-    from modelmill.recipe.look import digest_of
-
-    return "sha256:" + hashlib.sha256((digest_of(seen.job.spec) + seen.job.splits.digest).encode()).hexdigest()
-
-
-def pool(seen: Look, home: Home) -> Pool:
-    """Worker processes that make candidates; each is set up with the data once."""
-    import psutil
-
-    from modelmill.compress.finished import Finished
-    from modelmill.execute.local import Pool
-    from modelmill.recipe.account import tools
-    from modelmill.recipe.shelf import Shelf
-    from modelmill.recipe.worker import worker
-    from modelmill.store.cache import Cache
-
-    spec = seen.job.spec
-    share_mb = 0.5 * psutil.virtual_memory().total / 1e6 / max(1, spec.workers)
-    shelf = Shelf(run_folder(seen, home) / TRAINED)
-    finished = Finished(Cache(home.steps), msgspec.json.encode(tools()).decode())
-    return Pool(
-        spec.workers,
-        worker,
-        replace(seen.job, shelf=shelf, finished=finished, blobs=home.blobs),
-        preload=PRELOAD,
-        time_limit_s=float(spec.search.get("trial_seconds", 0)) or time_limit(spec),
-        memory_limit_mb=float(spec.search.get("trial_memory_mb", 0)) or share_mb,
-    )
-
-
-def time_limit(spec: Spec) -> float:
-    """Seconds after which a trial counts as hung: a budget in seconds is itself the limit."""
-    return max(60.0, Budget.parse(spec.goal.budget).seconds or 3600.0)
-
-
 def searched(
     seen: Look, workers: Pool, home: Home, options: Options, started: float
 ) -> Generator[Step, None, tuple[Ledger, list[Trial]]]:
     """Search; yields trials and returns them all, with the ledger that they are in."""
     from modelmill.recipe.make import tolerance
+    from modelmill.recipe.place import key_of, stopwatch
     from modelmill.recipe.studies import judged, study
     from modelmill.search.ledger.ledger import Ledger
     from modelmill.search.pareto import best
@@ -220,13 +168,6 @@ def searched(
     return ledger, sorted(trials.values(), key=lambda trial: trial.number)
 
 
-def stopwatch(seen: Look, home: Home, fresh: bool = False) -> Stopwatch:
-    """Times steps of compression, and remembers what it measured as long as the run's folder is there."""
-    from modelmill.recipe.timing import Stopwatch
-
-    return Stopwatch(seen.job.splits.valid, home.blobs, run_folder(seen, home) / "timings.json", fresh)
-
-
 def finished(
     seen: Look, workers: Pool, home: Home, trials: Sequence[Trial], started: float
 ) -> Generator[Step, None, Made]:
@@ -235,6 +176,7 @@ def finished(
     Raises GoalError where no trial keeps the limits, with the nearest and by how much it misses.
     """
     from modelmill.recipe.make import ranked, remade
+    from modelmill.recipe.place import stopwatch
 
     spec = seen.job.spec
     order = ranked(trials, spec.goal)
@@ -280,6 +222,7 @@ def grown_up(
     from modelmill.recipe.account import stays
     from modelmill.recipe.child import beside, chosen, twin
     from modelmill.recipe.make import remade
+    from modelmill.recipe.place import stopwatch
     from modelmill.registry.registry import Registry
 
     job, watch = seen.job, stopwatch(seen, home)
@@ -336,6 +279,7 @@ def published(
 def written(seen: Look, home: Home, report: Report) -> Report:
     """The report, which now lies in the run's folder too."""
     from modelmill.evaluate.page import page
+    from modelmill.recipe.place import run_folder
 
     folder = run_folder(seen, home)
     report.details["page"] = str(folder / "report.html")

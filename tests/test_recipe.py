@@ -10,7 +10,8 @@ from modelmill.ask import request
 from modelmill.errors import UsageError
 from modelmill.recipe.folds import Plan
 from modelmill.recipe.foresee import foresee, smallest_share
-from modelmill.recipe.grow import Job, lookup
+from modelmill.recipe.grow import lookup
+from modelmill.recipe.job import Job
 from modelmill.recipe.look import look, plain
 from modelmill.recipe.make import enough_epochs, limits, ranked, tolerance
 from modelmill.recipe.shelf import Shelf

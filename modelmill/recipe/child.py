@@ -9,7 +9,8 @@ from typing import Any
 from modelmill.compress.promise import ROUNDING, least
 from modelmill.errors import GoalError
 from modelmill.recipe.final import further
-from modelmill.recipe.grow import Base, Job, signed
+from modelmill.recipe.grow import signed
+from modelmill.recipe.job import Base, Job
 from modelmill.recipe.look import Look
 from modelmill.recipe.machines import machines
 from modelmill.recipe.make import MOST, Made, measured

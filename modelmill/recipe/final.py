@@ -14,7 +14,8 @@ from modelmill.dataset import concat
 from modelmill.model import Model
 from modelmill.recipe.bases import PREPARATION, SEARCHED
 from modelmill.recipe.folds import Plan
-from modelmill.recipe.grow import LEAST_S, Job, mill, picked_spec, trained, untrained
+from modelmill.recipe.grow import LEAST_S, mill, picked_spec, trained, untrained
+from modelmill.recipe.job import Job
 from modelmill.recipe.shelf import key_of
 from modelmill.trial import Outcome, Progress
 

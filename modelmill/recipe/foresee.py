@@ -11,7 +11,8 @@ import numpy as np
 
 from modelmill.dataset import Dataset
 from modelmill.method import find, settings
-from modelmill.recipe.grow import Job, picked_spec, untrained
+from modelmill.recipe.grow import picked_spec, untrained
+from modelmill.recipe.job import Job
 from modelmill.spec import Spec
 
 COSTS = ("size_bytes", "latency_ms", "macs")

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from modelmill.compress.finished import Finished
 from modelmill.compress.promise import Promise
 from modelmill.contracts import Arch, Heir, Judge, Task, Trainer
 from modelmill.dataset import Dataset, Splits
 from modelmill.errors import SpecError
 from modelmill.method import Method, decode, find, name_of, settings
 from modelmill.model import Body, Model, Part
-from modelmill.recipe.shelf import Shelf, key_of
-from modelmill.signature import Signature
+from modelmill.recipe.job import Job
+from modelmill.recipe.shelf import key_of
 from modelmill.space import Dimension
 from modelmill.spec import FLAGS, INSIST, Spec, Table, pick
-from modelmill.store.blobs import Blobs
 from modelmill.trial import Outcome, Progress
 
 TRAIN_SHARE = 0.65
@@ -38,48 +36,6 @@ FEATURES_OF = {"image": "image", "sequence": "sequence"}
 
 READ_AS = {"image": ("image", "table", "sequence"), "sequence": ("sequence", "table"), "table": ("table", "sequence")}
 """Kinds of features that data of a kind can be read as, as they are first."""
-
-
-@dataclass(frozen=True, eq=False)
-class Base:
-    """A published version that a run compresses: what candidates begin with, and what they are measured against."""
-
-    reference: str
-    model: Model
-    served: bytes
-    """Its graph as it is served."""
-    searched: Model
-    """What candidates begin with: the model as it was before it was made anew, which has not seen the validation rows;
-    the model itself where that is not kept, or where the rows are new to it."""
-    graph: bytes
-    """The graph that the searched model was served by, or would be: what candidates are measured against."""
-    quality: float
-    """The metric that decides, of that graph on the validation rows."""
-    agreement: bool = False
-    """Whether its own answers stand for the truth: quality is how far a candidate agrees with it."""
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """What every trial of a run shares; `live` is a body that was given instead of an arch."""
-
-    spec: Spec
-    splits: Splits
-    signature: Signature
-    task: Task
-    live: Body | None = None
-    bases: Mapping[str, Body] = field(default_factory=dict)
-    """Trained bodies that an arch may start from, by reference."""
-    shelf: Shelf | None = None
-    """Where trained models are kept for candidates that share them."""
-    base: Base | None = None
-    """What is compressed, where nothing is trained; `live` is its body then."""
-    others: Mapping[str, Model] = field(default_factory=dict)
-    """Models that steps ask, by the reference that they name them by."""
-    finished: Finished | None = None
-    """What steps gave in earlier runs."""
-    blobs: Blobs | None = None
-    """Where graphs are kept that are to be timed."""
 
 
 def lookup(picks: Mapping[str, Any]) -> Callable[[Dimension], Any]:

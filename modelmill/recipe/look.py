@@ -18,7 +18,8 @@ from modelmill.finding import Finding
 from modelmill.method import decode, find, names
 from modelmill.model import Body, Kind, Model
 from modelmill.recipe.defaults import complete
-from modelmill.recipe.grow import Job, features_kind
+from modelmill.recipe.grow import features_kind
+from modelmill.recipe.job import Job
 from modelmill.signature import NO_DATE, Signature
 from modelmill.spec import COSTS, Goal, Spec, Table, check
 

@@ -12,7 +12,8 @@ import msgspec
 from modelmill.contracts import Outputs
 from modelmill.dataset import Dataset
 from modelmill.recipe.bases import SEARCHED
-from modelmill.recipe.grow import Job, metric_names
+from modelmill.recipe.grow import metric_names
+from modelmill.recipe.job import Job
 from modelmill.recipe.timing import Stopwatch
 from modelmill.report import Limit, Value
 from modelmill.spec import COSTS, FLOORS, Goal

@@ -18,7 +18,7 @@ from modelmill.model import Model
 from modelmill.recipe.bases import SEARCHED, model_of, others
 from modelmill.recipe.defaults import recipe
 from modelmill.recipe.folds import Plan
-from modelmill.recipe.grow import Base, Job
+from modelmill.recipe.job import Base, Job
 from modelmill.recipe.look import Look, led
 from modelmill.registry.registry import Registry
 from modelmill.signature import Signature

@@ -11,7 +11,8 @@ from modelmill.model import Model
 from modelmill.recipe.final import final, told
 from modelmill.recipe.folds import Marks, Plan
 from modelmill.recipe.foresee import foresee
-from modelmill.recipe.grow import GRADIENT, Job, grow, metric_names
+from modelmill.recipe.grow import GRADIENT, grow, metric_names
+from modelmill.recipe.job import Job
 from modelmill.trial import Outcome, Progress
 
 

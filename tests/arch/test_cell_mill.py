@@ -11,7 +11,8 @@ import pytest
 from modelmill.errors import ModelError
 from modelmill.evaluate.judge import predict
 from modelmill.model import Model
-from modelmill.recipe.grow import Job, grow
+from modelmill.recipe.grow import grow
+from modelmill.recipe.job import Job
 from modelmill.recipe.look import look
 from modelmill.spec import read
 
