@@ -55,7 +55,11 @@ def smooth(model: Any, nodes: list[str], dataset: Dataset, alpha: float) -> tupl
             factors[name].append((axis, 1 / scale))
     made = rest(model)
     made.graph.value_info.extend(model.graph.value_info)
-    made.graph.initializer.extend(_scaled(tensor, factors.get(tensor.name, ())) for tensor in model.graph.initializer)
+    for tensor in model.graph.initializer:
+        if tensor.name in factors:
+            _scale(made.graph.initializer.add(), tensor, factors[tensor.name])
+        else:
+            made.graph.initializer.append(tensor)
     return made, len(found)
 
 
@@ -148,13 +152,13 @@ def _largest(model: Any, found: list[Link], dataset: Dataset) -> dict[str, Array
     return largest
 
 
-def _scaled(tensor: Any, factors: Sequence[tuple[int, Array]]) -> Any:
-    """An initializer multiplied along its axes."""
+def _scale(target: Any, tensor: Any, factors: Sequence[tuple[int, Array]]) -> None:
+    """Make a tensor another one multiplied along its axes; a large one is held as seldom as can be."""
     from onnx import numpy_helper
 
-    if not factors:
-        return tensor
-    value = numpy_helper.to_array(tensor).copy()
+    value = numpy_helper.to_array(tensor)
     for axis, by in factors:
-        value *= by.reshape([-1 if place == axis else 1 for place in range(value.ndim)])
-    return numpy_helper.from_array(value, tensor.name)
+        value = value * by.reshape([-1 if place == axis else 1 for place in range(value.ndim)])
+    target.name, target.data_type = tensor.name, tensor.data_type
+    target.dims.extend(value.shape)
+    target.raw_data = np.asarray(value, "<f4").tobytes()
