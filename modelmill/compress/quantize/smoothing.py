@@ -57,7 +57,7 @@ def smooth(model: Any, nodes: list[str], dataset: Dataset, alpha: float) -> tupl
     made.graph.value_info.extend(model.graph.value_info)
     for tensor in model.graph.initializer:
         if tensor.name in factors:
-            _scale(made.graph.initializer.add(), tensor, factors[tensor.name])
+            made.graph.initializer.append(_scaled(tensor, factors[tensor.name]))
         else:
             made.graph.initializer.append(tensor)
     return made, len(found)
@@ -152,13 +152,11 @@ def _largest(model: Any, found: list[Link], dataset: Dataset) -> dict[str, Array
     return largest
 
 
-def _scale(target: Any, tensor: Any, factors: Sequence[tuple[int, Array]]) -> None:
-    """Make a tensor another one multiplied along its axes; a large one is held as seldom as can be."""
+def _scaled(tensor: Any, factors: Sequence[tuple[int, Array]]) -> Any:
+    """A tensor multiplied along its axes."""
     from onnx import numpy_helper
 
     value = numpy_helper.to_array(tensor)
     for axis, by in factors:
         value = value * by.reshape([-1 if place == axis else 1 for place in range(value.ndim)])
-    target.name, target.data_type = tensor.name, tensor.data_type
-    target.dims.extend(value.shape)
-    target.raw_data = np.asarray(value, "<f4").tobytes()
+    return numpy_helper.from_array(np.asarray(value, np.float32), tensor.name)
