@@ -37,14 +37,16 @@ DENSE = {
     "lenet_300_100": {"method": "adam", "epochs": 20, "learning_rate": 2e-3, "batch": 128},
     "lenet_5": {"method": "adam", "epochs": 8, "learning_rate": 2e-3, "batch": 128},
 }
+PRUNE = {"method": "prune.weights", "scope": "adaptive", "batch": 128, "teacher": 0.7}
+CODE = {"method": "quantize.codebook", "bits": 4, "precision": 8, "batch": 128, "teacher": 0.7}
 STEPS = {
     "lenet_300_100": (
-        {"method": "prune.weights", "ratio": 0.93, "epochs": 40, "learning_rate": 5e-3, "batch": 128, "teacher": 0.7},
-        {"method": "quantize.codebook", "bits": 4, "precision": 8, "epochs": 5, "batch": 128, "teacher": 0.7},
+        {**PRUNE, "ratio": 0.91, "epochs": 40, "learning_rate": 4e-3},
+        {**CODE, "epochs": 5},
     ),
     "lenet_5": (
-        {"method": "prune.weights", "ratio": 0.93, "epochs": 10, "learning_rate": 4e-3, "batch": 128, "teacher": 0.7},
-        {"method": "quantize.codebook", "bits": 4, "precision": 8, "epochs": 2, "batch": 128, "teacher": 0.7},
+        {**PRUNE, "ratio": 0.905, "epochs": 12, "learning_rate": 2e-3},
+        {**CODE, "epochs": 1},
     ),
 }
 QUICK = {"epochs": 2}
