@@ -12,6 +12,9 @@ from modelmill.trial import Outcome
 
 Row = dict[str, Any]
 
+INSISTED = "taken all the same: it was insisted on, or a limit needs it"
+"""What is said of a step that breaks the promise and is kept."""
+
 
 def steps(details: Mapping[str, Any]) -> list[Row]:
     """Every step of the recipe, those that were dropped among them."""
@@ -29,9 +32,15 @@ def row(outcome: Outcome) -> Row:
         "quality": " → ".join(figure(value) for value in outcome.quality or ()),
         "time": times(outcome.latency_ratio),
         "verdict": "kept" if outcome.kept else "dropped",
-        "why": outcome.why or ("taken whatever it costs" if outcome.insisted else ""),
+        "why": outcome.why or (INSISTED if outcome.insisted and breaks(outcome) else ""),
         "reused": outcome.reused,
     }
+
+
+def breaks(outcome: Outcome) -> bool:
+    """Whether a step that is kept makes the file larger, or a row slower."""
+    before, after = outcome.size_bytes or (0, 0)
+    return after > before or (outcome.latency_ratio is not None and outcome.latency_ratio[1] > 1)
 
 
 def said(value: Any) -> str:

@@ -66,7 +66,7 @@ def trained(job: Job, payload: Mapping[str, Any], data: Splits, seconds: float) 
     """
     if job.base:
         return job.base.model if payload.get("final") else job.base.searched
-    key, shared = key_of(payload), payload.get("like") is not None or bool(payload.get("slow"))
+    key, shared = key_of(payload), payload.get("like") is not None or bool(payload.get("slow") or payload.get(INSIST))
     if shared and job.shelf:
         before = untrained(job, picked_spec(job, payload["settings"]), data.train, payload["seed"])
         if before.body.kind == "network" and (found := job.shelf.get(key, before)):
@@ -180,7 +180,7 @@ def promise(job: Job, payload: Mapping[str, Any], steps: Sequence[Table]) -> Pro
         job.spec.goal.allow_loss,
         signed(job.task.metrics[0], job.base.quality) if job.base else None,
         slow={outcome.place: outcome for outcome in slow},
-        insisted=frozenset(place for place, step in enumerate(steps) if step.get(INSIST)),
+        insisted=frozenset(place for place, step in enumerate(steps) if step.get(INSIST) or payload.get(INSIST)),
         keep=job.blobs.put if job.blobs and timed else None,
         finished=job.finished if job.base else None,
     )

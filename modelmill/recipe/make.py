@@ -14,7 +14,7 @@ from modelmill.dataset import Dataset
 from modelmill.recipe.bases import SEARCHED
 from modelmill.recipe.grow import metric_names
 from modelmill.recipe.job import Job
-from modelmill.recipe.timing import Stopwatch
+from modelmill.recipe.timing import Stopwatch, dropped
 from modelmill.report import Limit, Value
 from modelmill.spec import COSTS, FLOORS, Goal
 from modelmill.trial import Outcome, Trial
@@ -134,32 +134,51 @@ def tolerance(trials: Sequence[Trial], goal: Goal) -> float:
 def remade(job: Job, workers: Pool, blobs: Blobs, trial: Trial, deadline: float | None, stopwatch: Stopwatch) -> Made:
     """The trial's candidate made anew in a worker, with more rows; as it was searched where that fails.
 
-    A step of compression that turns out to be slower than what it replaces is left out, and the rest made once more.
+    A step of compression that turns out to be slower than what it replaces is left out, and the rest made once more;
+    in a build it is taken after all where a limit is not kept without it.
     deadline: when it has to be made, on the monotonic clock.
     """
-    payload = {"final": True, "settings": trial.settings, "seed": trial.seed, "epochs": enough_epochs(trial)}
-    slow: list[Outcome] = [outcome for outcome in trial.steps if job.base and not outcome.kept]
-    while True:
-        seconds = None if deadline is None else max(LEAST_S, deadline - time.monotonic())
-        workers.submit("final", {**payload, "slow": slow, "seconds": seconds})
-        result = _result(workers, None if seconds is None else time.monotonic() + seconds + LATE_S)
+
+    def made(insist: bool) -> Made:
+        result = anew(job, workers, trial, deadline, stopwatch, insist)
         if isinstance(result, str):
             graph = blobs.get(trial.artifact)
             note = f"Making it anew with more rows was given up ({result}): it stays as it was searched."
             result = {"artifact": graph, "baseline": graph, "notes": [*trial.notes, note], "steps": trial.steps}
-            break
+        files = {**result.get("body", {}), f"{SEARCHED}model.onnx": blobs.get(trial.artifact)}
+        if job.base:
+            result = {**result, "baseline": job.base.served, "steps": judged(result["steps"], trial.steps)}
+        with workers.paused():
+            return measured(job, trial, {**result, "body": files}, job.splits.test)
+
+    found = made(insist=False)
+    if found.keeps or job.base or not dropped(found.steps):
+        return found
+    after_all = made(insist=True)
+    return after_all if after_all.keeps else found
+
+
+def anew(
+    job: Job, workers: Pool, trial: Trial, deadline: float | None, stopwatch: Stopwatch, insist: bool
+) -> Mapping[str, Any] | str:
+    """What a worker makes of a trial, without the steps that are too slow; or why it makes nothing.
+
+    insist: whether steps are taken whatever they cost.
+    """
+    payload = {"final": True, "settings": trial.settings, "seed": trial.seed, "epochs": enough_epochs(trial)}
+    left: list[Outcome] = [outcome for outcome in trial.steps if job.base and not outcome.kept]
+    while True:
+        seconds = None if deadline is None else max(LEAST_S, deadline - time.monotonic())
+        workers.submit("final", {**payload, "slow": left, "insist": insist, "seconds": seconds})
+        result = _result(workers, None if seconds is None else time.monotonic() + seconds + LATE_S)
+        if isinstance(result, str):
+            return result
         with workers.paused():
             steps = stopwatch.steps(result["steps"])
         found = [outcome for outcome in steps if not outcome.kept and (job.base or outcome.latency_ratio)]
-        result = {**result, "steps": steps}
-        if len(found) == len(slow):
-            break
-        slow = found
-    result = {**result, "body": {**result.get("body", {}), f"{SEARCHED}model.onnx": blobs.get(trial.artifact)}}
-    if job.base:
-        result = {**result, "baseline": job.base.served, "steps": judged(result["steps"], trial.steps)}
-    with workers.paused():
-        return measured(job, trial, result, job.splits.test)
+        if len(found) == len(left):
+            return {**result, "steps": steps}
+        left = found
 
 
 def judged(steps: Sequence[Outcome], searched: Sequence[Outcome]) -> tuple[Outcome, ...]:
