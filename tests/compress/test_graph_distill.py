@@ -62,7 +62,7 @@ def test_values_of_a_file_are_learned(make, judge):
 def test_a_file_without_a_meaning_is_refused(make, judge):
     model, data, task = teacher(make, judge, "table", 1)
     model = replace(model, signature=type(model.signature)("compute", model.signature.inputs, model.signature.outputs))
-    with pytest.raises(ModelError, match="nobody has said which output is to be learned. Import it with a task"):
+    with pytest.raises(ModelError, match=r"nobody has said which output is to be learned\. Import it with a task"):
         list(Soft()(model, data, task, judge, 0))
 
 
