@@ -55,9 +55,9 @@ class Lineage(msgspec.Struct, frozen=True):
     data: str = ""
     spec: str = ""
     parent: str | None = None
-    source: str = ""
-    """The file that a version was imported from."""
     tools: dict[str, str] = {}
+    source: str | msgspec.UnsetType = msgspec.UNSET
+    """The digest of the file that a version was imported from; left out of the JSON of all others."""
 
 
 class Report(msgspec.Struct, frozen=True):
