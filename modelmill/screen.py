@@ -208,6 +208,8 @@ class Screen:
         page = console()
         for item in tables(report):
             page.print(item)
+        if path := report.details.get("page"):
+            page.print(f"The report: {path}", soft_wrap=True, markup=False)  # a path that is broken opens nothing
 
     def card(self, card: Mapping[str, Any], findings: Sequence[Finding]) -> None:
         """A data card and what the checks noticed."""

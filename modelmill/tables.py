@@ -163,8 +163,6 @@ def _words(report: Report) -> Iterator[str]:
         yield f"\nNothing is published: {report.details['live_why']}."
     else:
         yield f"\n[bold]{report.name}@{report.version}[/] is published; {report.details.get('live_why', '')}."
-    if report.details.get("page"):
-        yield f"The report: {report.details['page']}"
 
 
 def _placed(report: Report) -> Iterator[str]:

@@ -32,7 +32,7 @@ def test_a_range_in_an_augmentation_is_a_dimension_of_the_search():
         ("train.adam.augment.1.geometric.rotate", 0.0, 20.0, 0.0)
     ]
     assert found.train["augment"] == [{"method": "geometric", "rotate": 7.5, "shift": 1}, {"method": "mixup"}]
-    assert decode("train", found.train).augment == found.train["augment"]
+    assert list(decode("train", found.train).augment) == found.train["augment"]
 
 
 def test_a_choice_of_augmentations_opens_only_its_own_ranges():
