@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -108,11 +108,13 @@ def build(spec: Spec | Mapping[str, Any], home: Home, options: Options = Options
 def looked(spec: Spec, registry: Registry, options: Options) -> Look:
     """What the run is about: rows and what is to be made of them, or a version that is to be compressed."""
     from modelmill.recipe import look, parent
-    from modelmill.recipe.bases import bases, others
+    from modelmill.recipe.bases import bases, familiar, others
 
     if spec.base:
         return parent.look(spec, registry, options.data)
-    return look.look(spec, options.body, options.data, bases(spec, registry), others(spec, registry))
+    seen = look.look(spec, options.body, options.data, bases(spec, registry), others(spec, registry))
+    known = familiar(seen.job.spec, registry, seen.job.splits.digest)
+    return replace(seen, findings=(*seen.findings, *known))
 
 
 def changed(key: str) -> WorkError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,10 +10,11 @@ import msgspec
 
 from modelmill.contracts import Arch, Heir
 from modelmill.errors import ModelError, SpecError
+from modelmill.finding import Finding
 from modelmill.method import decode, find
 from modelmill.model import Body, Model, Part
 from modelmill.registry.registry import Registry
-from modelmill.spec import Spec, Table
+from modelmill.spec import Spec, Table, read
 from modelmill.version import Version
 
 PREPARATION = "prepare.onnx"
@@ -84,6 +86,30 @@ def _step(step: Table, registry: Registry) -> Table:
 def bases(spec: Spec, registry: Registry) -> dict[str, Body]:
     """Reference to body, for every trained model that the spec's arch may start from."""
     return {reference: _body(reference, registry) for reference in heirs(spec)}
+
+
+def spec_of(version: Version, registry: Registry) -> Spec:
+    """The spec that a version was made by; one without anything where it was made elsewhere."""
+    if "spec.toml" not in version.files:
+        return Spec(data={})
+    return read(tomllib.loads(registry.file(version, "spec.toml").decode()))
+
+
+def familiar(spec: Spec, registry: Registry, data: str) -> Iterator[Finding]:
+    """What to say of models that a run starts from or asks, and that have learned from these very rows.
+
+    data: the digest of the rows. One that was made with another seed had other rows for its tests.
+    """
+    for reference in dict.fromkeys([*heirs(spec), *asked(spec)]):
+        version = registry.find(reference)
+        if version.lineage.data != data:
+            continue
+        if spec_of(version, registry).seed == spec.seed:
+            said, hint = "the validation rows", "Figures on validation rows flatter; those on test rows do not."
+        else:
+            said = "validation rows and, where the data state no test set, test rows: it was made with another seed"
+            hint = f"Build with --seed {spec_of(version, registry).seed}, as it was."
+        yield Finding("known", "warning", reference, f"it has learned from {said}", hint)
 
 
 def heirs(spec: Spec) -> Iterator[str]:

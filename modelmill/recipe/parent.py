@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import replace
 from typing import Any
 
@@ -15,14 +14,14 @@ from modelmill.errors import ContentError, SourceError, SpecError, UnknownName
 from modelmill.finding import Finding
 from modelmill.method import decode
 from modelmill.model import Model
-from modelmill.recipe.bases import SEARCHED, model_of, others
+from modelmill.recipe.bases import SEARCHED, model_of, others, spec_of
 from modelmill.recipe.defaults import recipe
 from modelmill.recipe.folds import Plan
 from modelmill.recipe.job import Base, Job
 from modelmill.recipe.look import Look, led
 from modelmill.registry.registry import Registry
 from modelmill.signature import Signature
-from modelmill.spec import Goal, Spec, check, read
+from modelmill.spec import Goal, Spec, check
 from modelmill.version import Version
 
 ALLOWED = 0.01
@@ -67,13 +66,6 @@ def look(spec: Spec, registry: Registry, given: Dataset | None = None) -> Look:
     base = Base(version.reference, model, served, searched, graph, quality_of(graph, task, splits, version), agreement)
     job = Job(spec, splits, version.signature, task, model.body, base=base, others=others(spec, registry))
     return Look(job, findings, card(data, findings), held(spec.goal, job))
-
-
-def spec_of(version: Version, registry: Registry) -> Spec:
-    """The spec that a version was made by; one without anything where it was made elsewhere."""
-    if "spec.toml" not in version.files:
-        return Spec(data={})
-    return read(tomllib.loads(registry.file(version, "spec.toml").decode()))
 
 
 def rows(spec: Spec, given: Dataset | None, made_by: Spec, version: Version) -> tuple[Dataset, tuple[Finding, ...]]:

@@ -10,11 +10,13 @@ from modelmill.arch.mlp import Mlp
 from modelmill.arch.subnetwork import Subnetwork
 from modelmill.arch.trained import Trained
 from modelmill.errors import ModelError, SpecError, UnknownModel
-from modelmill.mill import build
+from modelmill.mill import Options, build, looked
 from modelmill.model import Body
 from modelmill.network.mixture import mixed
 from modelmill.network.slicing import channels, removable
+from modelmill.registry.registry import Registry
 from modelmill.signature import Field, Signature
+from modelmill.spec import read
 from modelmill.store.home import Home
 
 
@@ -126,8 +128,6 @@ def test_what_cannot_be_started_from_is_refused_before_any_work(home):
 def test_numbers_of_features_stay_with_the_body(home):
     import msgspec
 
-    from modelmill.registry.registry import Registry
-
     goal = {"maximize": "accuracy", "budget": "1 trials"}
     short = {"method": "adam", "epochs": 1}
     list(build(spec({"method": "mlp", "width": 4}, short, goal=goal, name="tiny"), Home(home)))
@@ -145,3 +145,21 @@ def test_a_regression_goes_on_in_the_unit_that_it_was_trained_in(home):
     arch = {"method": "trained", "model": "base"}
     (*_, again) = build({**first, "name": "again", "arch": arch, "train": still}, Home(home))
     assert again.metrics["r2"].value == pytest.approx(base.metrics["r2"].value, abs=0.05)
+
+
+def test_a_base_that_has_learned_from_these_rows_is_told(home):
+    goal = {"maximize": "accuracy", "budget": "1 trials"}
+    short = {"method": "adam", "epochs": 1}
+    list(build(spec({"method": "mlp", "width": 4}, short, goal=goal, name="tiny"), Home(home)))
+    found = Home(home)
+    registry = Registry(found.database, found.blobs)
+
+    def told(**more):
+        wanted = spec({"method": "trained", "model": "tiny@1"}, short, goal=goal, **more)
+        return [
+            f.message + " " + f.hint for f in looked(read(wanted), registry, Options()).findings if f.check == "known"
+        ]
+
+    assert "from the validation rows Figures on validation rows flatter" in told()[0]
+    assert "test rows: it was made with another seed Build with --seed 0" in told(seed=1)[0]
+    assert not told(data={"method": "builtin", "name": "iris"})
