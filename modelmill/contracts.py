@@ -237,6 +237,8 @@ class Compressor(Method):
     takes: ClassVar[frozenset[BodyKind]]
     gives: ClassVar[BodyKind | None] = None
     """The kind of body that comes out, where it differs from what went in."""
+    series: ClassVar[bool] = False
+    """Whether the answer to a row comes to depend on the rows before it in the same call."""
 
     @abstractmethod
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:

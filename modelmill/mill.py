@@ -248,7 +248,7 @@ def published(
     """Account for the run and publish the version with its report; yields the report last."""
     from modelmill.evaluate.page import page
     from modelmill.monitor.reference import FILE as REFERENCE
-    from modelmill.recipe.account import decide, report, sketch
+    from modelmill.recipe.account import decide, report, signature, sketch
     from modelmill.registry.registry import Registry
 
     registry = Registry(home.database, home.blobs)
@@ -268,7 +268,7 @@ def published(
             REFERENCE: sketch(seen, made),
             "report.html": lambda number, live: page(numbered(number, live)).encode(),
         },
-        seen.job.signature,
+        signature(seen, made),
         report_json=found,
         lineage=found.lineage,
         promote=decision.live,

@@ -80,3 +80,5 @@ class Signature(msgspec.Struct, frozen=True):
     target: str = ""
     example: tuple[Any, ...] = ()
     """One row of the training data, a value an input, as JSON values: for documentation and the try-it page."""
+    series: bool = False
+    """Whether the answer to a row depends on the rows before it in the same call: calls are never joined."""

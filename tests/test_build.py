@@ -11,6 +11,10 @@ import sys
 import numpy as np
 import pytest
 
+from modelmill.mill import build
+from modelmill.registry.registry import Registry
+from modelmill.serve.endpoint import load as load_endpoint
+from modelmill.store.home import Home
 from modelmill.store.packing.packed import stored
 
 KEYS = {
@@ -282,3 +286,29 @@ def test_a_metric_of_another_task_is_refused_before_any_work(run):
     code, out, _ = run("build", "diabetes", "--maximize", "accuracy", "--json")
     assert code == 2
     assert "r2" in json.loads(out)["error"]["try"]
+
+
+def test_a_version_whose_answers_are_averages_of_a_series_is_served_call_by_call(home, tmp_path):
+    random = np.random.default_rng(0)
+    level = np.sin(np.arange(300) / 20)
+    times = (f"2026-01-01T{minute // 60:02}:{minute % 60:02}:00" for minute in itertools.count())
+    rows = [f"{at},{x + random.normal() / 3:.4f},{x:.4f}" for at, x in zip(times, level, strict=False)]
+    (tmp_path / "series.csv").write_text("\n".join(["at,x,y", *rows]))
+    steps = build(
+        {
+            "data": {"method": "csv", "path": str(tmp_path / "series.csv"), "target": "y", "time": "at"},
+            "goal": {"minimize": "rmse", "budget": "1 trials"},
+            "arch": {"method": "mlp", "width": 8},
+            "train": {"method": "adam", "epochs": 5},
+            "search": {"folds": 1},
+            "compress": [{"method": "average.smooth", "window": 5, "insist": True}],
+        },
+        Home(home),
+    )
+    (*_, report) = steps
+    place = Home(home)
+    registry = Registry(place.database, place.blobs)
+    version = registry.find(f"{report.name}@1")
+    assert version.signature.series
+    endpoint = load_endpoint(version, registry.file(version, "model.onnx"), lambda *told: None)
+    assert not endpoint.lane.batches

@@ -14,11 +14,13 @@ from modelmill import __version__
 from modelmill.dataset import concat
 from modelmill.evaluate.judge import REPORTED, energy_is_modelled, evaluate
 from modelmill.graph.digest import digest
+from modelmill.method import find
 from modelmill.recipe.grow import features_kind
 from modelmill.recipe.look import Look, digest_of
 from modelmill.recipe.make import Made
 from modelmill.registry.registry import Registry
 from modelmill.report import Baseline, Counts, Data, Lineage, Report
+from modelmill.signature import Signature
 from modelmill.spec import Goal, as_table
 from modelmill.trial import Trial
 from modelmill.version import LIVE
@@ -77,6 +79,13 @@ def stays(seen: Look, registry: Registry, made: Made, trials: Sequence[Trial], s
     found.details["stays"] = True
     found.details["live_why"] = "no candidate was smaller or faster and within the allowed loss"
     return msgspec.structs.replace(found, version=version.number, live=LIVE in version.aliases, lineage=version.lineage)
+
+
+def signature(seen: Look, made: Made) -> Signature:
+    """What goes in and out of what was made, and whether its answers are those of a series."""
+    steps = [find("compress", outcome.step) for outcome in made.steps if outcome.kept]
+    series = seen.job.signature.series or any(step.series for step in steps)
+    return msgspec.structs.replace(seen.job.signature, series=series)
 
 
 def sketch(seen: Look, made: Made) -> bytes:

@@ -225,7 +225,8 @@ def load(version: Version, onnx: bytes, record: Record) -> Endpoint:
     """A version with its session, run on an example and timed. Raises ModelError if it does not run."""
     session = Session(onnx)
     signature = version.signature
-    batches = all(field.axis == 0 and field.rows < 0 for field in (*signature.inputs, *signature.outputs))
+    apart = all(field.axis == 0 and field.rows < 0 for field in (*signature.inputs, *signature.outputs))
+    batches = apart and not signature.series
     pace = _pace(session, signature, batches)
     number = str(version.number)
     return Endpoint(version, Lane(session, pace, batches, lambda rows: record(version.name, number, rows)))

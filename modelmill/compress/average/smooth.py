@@ -17,13 +17,14 @@ class Smooth(Compressor):
     """Average every answer with those of the rows before it in the batch, in the graph.
 
     For rows that are one series, in the order of time, sent together: a row that comes alone is answered as before. The
-    answer to a row then depends on its batch, and requests of different clients must not be joined into one. Data
+    answer to a row then depends on its call, and the service joins no requests to such a version. Data
     without a time column, with groups, or out of order are refused.
 
     Brown (1959); Roberts (1959), https://doi.org/10.1080/00401706.1959.10489860
     """
 
     takes: ClassVar[frozenset[Kind]] = frozenset({"graph"})
+    series: ClassVar[bool] = True
 
     by: Literal["exponential", "moving"] = "exponential"
     """Rows count the less the older they are, or the last `window` of them count the same."""
