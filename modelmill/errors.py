@@ -19,6 +19,7 @@ MillError
 ├── RequestError            a request to a served model is wrong
 │   ├── NotServed           the service has no such model or version
 │   ├── Overloaded          the service cannot take the request now
+│   │   └── Draining        the service is about to end
 │   └── TooLarge            the request is over a stated size
 └── MissingExtra            an optional library is not installed
 """
@@ -171,6 +172,12 @@ class Overloaded(RequestError):
     """The service cannot take the request now."""
 
     code = "overloaded"
+
+
+class Draining(Overloaded):
+    """The service is about to end."""
+
+    code = "draining"
 
 
 class TooLarge(RequestError):

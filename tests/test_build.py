@@ -13,7 +13,7 @@ import pytest
 
 from modelmill.mill import build
 from modelmill.registry.registry import Registry
-from modelmill.serve.endpoint import load as load_endpoint
+from modelmill.serve.models.endpoint import load as load_endpoint
 from modelmill.store.home import Home
 from modelmill.store.packing.packed import stored
 

@@ -13,10 +13,10 @@ from urllib.parse import parse_qs, quote
 import modelmill
 from modelmill.errors import UnknownModel, UsageError
 from modelmill.evaluate.words import duration
-from modelmill.serve import views
-from modelmill.serve.app import SAFETY
-from modelmill.serve.endpoint import Shelf
-from modelmill.serve.http import Receive, Reply, Scope, Send, as_json, path_parts, send_reply, wrong_method
+from modelmill.serve.models.endpoint import Shelf
+from modelmill.serve.web import views
+from modelmill.serve.web.app import SAFETY
+from modelmill.serve.web.http import Receive, Reply, Scope, Send, as_json, path_parts, send_reply, wrong_method
 from modelmill.version import Version
 
 if TYPE_CHECKING:

@@ -18,11 +18,12 @@ from typing import Any, Self
 import uvicorn
 
 from modelmill.errors import MillError, WorkError
-from modelmill.serve.app import State, application
-from modelmill.serve.endpoint import Catalogue, Shelf
-from modelmill.serve.engine import DEFAULT, Capacity, Engine
-from modelmill.serve.exposition import Exposition
-from modelmill.serve.http import Asgi
+from modelmill.serve.engine.engine import DEFAULT, Capacity, Engine
+from modelmill.serve.models.endpoint import Catalogue, Shelf
+from modelmill.serve.plane import Plane, State
+from modelmill.serve.signals.exposition import Exposition
+from modelmill.serve.web.app import application
+from modelmill.serve.web.http import Asgi
 
 BACKLOG = 1024
 
@@ -136,14 +137,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.exposition = Exposition()
         self.catalogue = Catalogue(registry, names, self.exposition.run)
         self.engine = Engine(limits.capacity)
-        app = application(
-            self.catalogue,
-            self.engine,
-            self.exposition,
-            self.state,
-            pages,
-            limits.body_bytes,
-        )
+        app = application(Plane(self.catalogue, self.engine, self.state), self.exposition, pages, limits.body_bytes)
         super().__init__(_config(app, limits))
         self.loop: asyncio.AbstractEventLoop | None = None
         self.tasks: set[asyncio.Task[None]] = set()

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from modelmill.console.pages import Pages
-from modelmill.serve.http import Reply, send_reply
 from modelmill.serve.server import Service
+from modelmill.serve.web.http import Reply, send_reply
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")

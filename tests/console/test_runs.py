@@ -17,8 +17,8 @@ from modelmill.evaluate.charts.axes import dot, svg
 from modelmill.evaluate.charts.parallel import Rail, Thread, parallel
 from modelmill.registry.registry import Registry
 from modelmill.search.ledger.ledger import Ledger
-from modelmill.serve.http import Reply, send_reply
 from modelmill.serve.server import Service
+from modelmill.serve.web.http import Reply, send_reply
 from modelmill.store.home import Home
 from modelmill.trial import Point, Trial
 

@@ -16,7 +16,7 @@ from modelmill.evaluate.judge import evaluate
 from modelmill.graph.digest import digest
 from modelmill.registry.examine import Request, examine
 from modelmill.runtime.session import Session
-from modelmill.serve.endpoint import load
+from modelmill.serve.models.endpoint import load
 
 
 @pytest.fixture

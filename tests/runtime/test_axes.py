@@ -11,7 +11,7 @@ from modelmill.graph.decode import axes_of
 from modelmill.runtime.calls import answers, calls
 from modelmill.runtime.rows import by_row, check, count, from_dataset, to_columns
 from modelmill.runtime.session import Session
-from modelmill.serve import wire
+from modelmill.serve.web import wire
 from modelmill.signature import Field, Signature
 
 X = Field("x", "FP32", (-1, 3), "array")

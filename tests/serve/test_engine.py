@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelmill.errors import ModelError, Overloaded
-from modelmill.serve import batch
-from modelmill.serve.batch import Job
-from modelmill.serve.engine import Capacity, Engine, Lane, Pace
+from modelmill.serve.engine import batch
+from modelmill.serve.engine.batch import Job
+from modelmill.serve.engine.engine import Capacity, Engine, Lane, Pace
 
 SLOW = Pace(10.0, 1.0)
 

@@ -17,7 +17,7 @@ import pytest
 
 from modelmill.client import Client
 from modelmill.errors import Overloaded, UnknownModel, WorkError
-from modelmill.serve.engine import Capacity
+from modelmill.serve.engine.engine import Capacity
 from modelmill.serve.server import Limits, Service, run
 
 QUICK = Limits(watch_seconds=0.02)
@@ -106,7 +106,7 @@ class Slow:
 
 def slowed(service, name="flowers"):
     """Make a served model slow: its runs leave the loop and wait."""
-    from modelmill.serve.engine import Pace
+    from modelmill.serve.engine.engine import Pace
 
     lane = service.server.catalogue.served[name].lane
     lane.session = Slow(lane.session)

@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from modelmill.serve import openapi
-from modelmill.serve.app import App, State
-from modelmill.serve.engine import DEFAULT, Engine
-from modelmill.serve.exposition import Exposition
+from modelmill.serve.engine.engine import DEFAULT, Engine
+from modelmill.serve.plane import Plane, State
+from modelmill.serve.signals.exposition import Exposition
+from modelmill.serve.web import openapi
+from modelmill.serve.web.app import App
 
 
 class Answer:
@@ -253,7 +254,7 @@ def test_the_registry_is_shown_under_api(ask):
 def test_every_path_is_in_the_openapi_document(ask, registry):
     document = ask("GET", "/openapi.json").json
     assert document["openapi"] == "3.1.0"
-    app = App(None, Engine(DEFAULT), Exposition(), State(), 1)
+    app = App(Plane(None, Engine(DEFAULT), State()), Exposition(), 1)
     for path, handlers in app.table().items():
         if path in ("docs.js", "docs.css"):
             continue

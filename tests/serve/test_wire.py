@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from modelmill.errors import RequestError
-from modelmill.serve import wire
+from modelmill.serve.web import wire
 from modelmill.signature import NO_DATE, Field, Signature
 
 OUTPUTS = (Field("label", "BYTES"), Field("score", "FP32", (-1, 2)))

@@ -17,8 +17,8 @@ from modelmill.errors import MillError, ModelError, NotServed, UnknownModel, Usa
 from modelmill.report import Report
 from modelmill.runtime import rows
 from modelmill.runtime.session import Session
-from modelmill.serve import views
-from modelmill.serve.engine import Lane, Pace, measure
+from modelmill.serve.engine.engine import Lane, Pace, measure
+from modelmill.serve.web import views
 from modelmill.signature import Field, Signature
 from modelmill.version import Version
 
@@ -74,6 +74,11 @@ class Endpoint:
     def signature(self) -> Signature:
         """What goes in and out."""
         return self.version.signature
+
+    @property
+    def is_open(self) -> bool:
+        """Whether sizes beside the rows are left to the client, so that a failure may be the request's."""
+        return any(-1 in field.row for field in self.signature.inputs)
 
 
 Record = Callable[[str, str, int], None]

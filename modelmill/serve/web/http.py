@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from modelmill.errors import MillError, NotServed, Overloaded, RequestError, TooLarge
+from modelmill.errors import Draining, MillError, NotServed, Overloaded, RequestError, TooLarge
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -25,10 +25,6 @@ BODY_SECONDS = 30.0
 
 class ClientLeft(Exception):
     """The client has left before its answer."""
-
-
-class Draining(Overloaded):
-    """The service is about to end."""
 
 
 class SlowBody(RequestError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,14 @@ import numpy as np
 import modelmill
 from modelmill.errors import MillError, ModelError, RequestError
 from modelmill.runtime import rows
-from modelmill.serve import openapi, wire
-from modelmill.serve.endpoint import Catalogue, Endpoint, is_number
-from modelmill.serve.engine import Engine
-from modelmill.serve.exposition import Exposition
-from modelmill.serve.http import (
+from modelmill.serve.models.endpoint import Endpoint
+from modelmill.serve.plane import Ask, Plane, reference_of
+from modelmill.serve.signals.exposition import Exposition
+from modelmill.serve.web import openapi, wire
+from modelmill.serve.web.http import (
     Asgi,
     Call,
     ClientLeft,
-    Draining,
     Handler,
     Receive,
     Reply,
@@ -66,22 +64,9 @@ REPORT_SAFETY = (
 """A report is one file with its style and script within, under a policy of its own; here it reaches nothing."""
 
 
-@dataclass
-class State:
-    """What the service is doing right now; it changes."""
-
-    ready: bool = False
-    draining: bool = False
-    refusing: bool = False
-    """Draining, and past the time in which new requests are still taken."""
-    in_flight: int = 0
-
-
-def application(
-    catalogue: Catalogue, engine: Engine, exposition: Exposition, state: State, pages: Asgi | None, body_limit: int
-) -> Asgi:
+def application(plane: Plane, exposition: Exposition, pages: Asgi | None, body_limit: int) -> Asgi:
     """The ASGI callable. Paths that it does not know go to `pages`, if they are not the API's."""
-    app = App(catalogue, engine, exposition, state, body_limit)
+    app = App(plane, exposition, body_limit)
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -93,13 +78,11 @@ def application(
 class App:
     """The handlers, and what they need; everything that changes lies in what it is given."""
 
-    def __init__(
-        self, catalogue: Catalogue, engine: Engine, exposition: Exposition, state: State, body_limit: int
-    ) -> None:
-        self.catalogue = catalogue
-        self.engine = engine
+    def __init__(self, plane: Plane, exposition: Exposition, body_limit: int) -> None:
+        self.plane = plane
+        self.catalogue = plane.catalogue
+        self.state = plane.state
         self.exposition = exposition
-        self.state = state
         self.body_limit = body_limit
         self.routes = Routes(self.table())
 
@@ -184,7 +167,7 @@ class App:
 
     async def ready(self, call: Call) -> Reply:
         """Whether requests should be sent here."""
-        ready = self.state.ready and not self.state.draining
+        ready = self.state.takes
         return as_json({"live": True, "ready": ready}, 200 if ready else 503)
 
     async def server_metadata(self, call: Call) -> Reply:
@@ -220,10 +203,10 @@ class App:
 
     async def infer(self, call: Call) -> Reply:
         """Answer an inference request of the protocol."""
-        endpoint, body = await self._begin(call)
+        ask, endpoint, body = await self._begin(call)
         request = wire.read(body, call.header("inference-header-content-length"), endpoint.signature)
         names = tuple(asked.name for asked in request.outputs)
-        outputs = await self._run(call, endpoint, request.columns, request.rows, names)
+        outputs = await self.plane.run(ask, endpoint, request.columns, request.rows, names, call.unless_gone)
         answer = wire.write(request, outputs, endpoint.signature.outputs, endpoint.name, endpoint.number)
         headers = (_answered(endpoint),)
         if answer.json_bytes is None:
@@ -233,7 +216,7 @@ class App:
 
     async def predict(self, call: Call) -> Reply:
         """Answer rows in plain JSON."""
-        endpoint, body = await self._begin(call)
+        ask, endpoint, body = await self._begin(call)
         given = wire.parse(body)
         if isinstance(given, dict):
             raise RequestError("body", "expected an array of rows, came an object", "Put the row in brackets: [{...}].")
@@ -243,7 +226,7 @@ class App:
             raise RequestError("body", "has no rows", "Send at least one row.")
         columns = rows.to_columns(given, endpoint.signature)
         names = tuple(field.name for field in endpoint.signature.outputs)
-        outputs = await self._run(call, endpoint, columns, len(given), names)
+        outputs = await self.plane.run(ask, endpoint, columns, len(given), names, call.unless_gone)
         answers = rows.by_row(outputs, endpoint.signature, len(given))
         predictions = rows.to_json(answers, endpoint.signature)
         document = {"model": endpoint.name, "version": endpoint.number, "predictions": predictions}
@@ -267,12 +250,12 @@ class App:
         gauges = {
             "modelmill_models_loaded": ("Versions in memory.", self.catalogue.loaded),
             "modelmill_models_served": ("Models that are served.", len(self.catalogue.served)),
-            "modelmill_queue_requests": ("Requests that wait for the engine.", self.engine.waiting),
-            "modelmill_runs_in_progress": ("Runs on the engine's threads.", self.engine.running),
+            "modelmill_queue_requests": ("Requests that wait for the engine.", self.plane.engine.waiting),
+            "modelmill_runs_in_progress": ("Runs on the engine's threads.", self.plane.engine.running),
             "modelmill_requests_in_flight": ("Requests that are being answered.", self.state.in_flight),
             "modelmill_ready": (
                 "1 while requests should be sent here.",
-                int(self.state.ready and not self.state.draining),
+                int(self.state.takes),
             ),
         }
         return Reply(200, self.exposition.text(gauges).encode(), "text/plain; version=0.0.4; charset=utf-8")
@@ -286,44 +269,18 @@ class App:
         file, kind = DOCS_FILES[call.path]
         return Reply(200, (DOCS / file).read_bytes(), f"{kind}; charset=utf-8", SAFETY)
 
-    async def _begin(self, call: Call) -> tuple[Endpoint, bytes]:
-        """The endpoint and the body of an inference request, if requests are taken."""
-        if self.state.refusing:
-            raise Draining("service", "is shutting down", "Send the request to another instance.")
-        endpoint = await self._endpoint(call)
-        return endpoint, await call.body()
+    async def _begin(self, call: Call) -> tuple[Ask, Endpoint, bytes]:
+        """What is asked, the version that answers, and the body, if requests are taken."""
+        ask = Ask(reference_of(call.names["name"], call.names.get("version")))
+        endpoint = await self.plane.begin(ask)
+        call.which = (endpoint.name, str(endpoint.number))
+        return ask, endpoint, await call.body()
 
     async def _endpoint(self, call: Call) -> Endpoint:
         """The version that the path names."""
-        reference = call.names["name"]
-        version = call.names.get("version")
-        if version is not None:
-            if not is_number(version) or "@" in reference:
-                raise RequestError("path", f"{version[:40]!r} is not the number of a version", "Use versions/1.")
-            reference = f"{reference}@{int(version)}"
-        endpoint = self.catalogue.present(reference)
-        if endpoint is None:
-            endpoint = await asyncio.to_thread(self.catalogue.find, reference)
+        endpoint = await self.plane.endpoint(reference_of(call.names["name"], call.names.get("version")))
         call.which = (endpoint.name, str(endpoint.number))
         return endpoint
-
-    async def _run(
-        self, call: Call, endpoint: Endpoint, columns: dict[str, Array], rows: int, names: tuple[str, ...]
-    ) -> dict[str, Array]:
-        try:
-            if self.engine.fits_inline(endpoint.lane, rows):
-                return self.engine.run_inline(endpoint.lane, columns, rows, names)
-            outputs: dict[str, Array] = await call.unless_gone(self.engine.submit(endpoint.lane, columns, rows, names))
-        except ModelError as error:
-            if _is_open(endpoint):
-                raise RequestError("inputs", error.message, "Check the sizes that the model leaves open.") from None
-            raise
-        return outputs
-
-
-def _is_open(endpoint: Endpoint) -> bool:
-    """Whether sizes beside the rows are left to the client, so that a failure may be the request's."""
-    return any(-1 in field.row for field in endpoint.signature.inputs)
 
 
 def _answered(endpoint: Endpoint) -> tuple[str, str]:

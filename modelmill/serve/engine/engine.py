@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from modelmill.errors import MillError, ModelError, Overloaded
-from modelmill.serve import batch
-from modelmill.serve.batch import Job
+from modelmill.serve.engine import batch
+from modelmill.serve.engine.batch import Job
+from modelmill.serve.engine.terms import DEFAULT_TERMS, Terms
 
 Array = np.ndarray[Any, Any]
 
@@ -102,7 +103,12 @@ class Engine:
         return lane.session.run(columns, outputs)
 
     def submit(
-        self, lane: Lane, columns: Mapping[str, Array], rows: int, outputs: tuple[str, ...]
+        self,
+        lane: Lane,
+        columns: Mapping[str, Array],
+        rows: int,
+        outputs: tuple[str, ...],
+        terms: Terms = DEFAULT_TERMS,
     ) -> asyncio.Future[dict[str, Array]]:
         """A future with the outputs; cancel it to give up. Raises Overloaded when too many wait."""
         if self.running >= self.threads and self.waiting >= self.capacity.waiting:

@@ -1,0 +1,1 @@
+"""What runs models: sessions, threads, and who waits for them."""

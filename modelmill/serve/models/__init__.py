@@ -1,0 +1,1 @@
+"""What is served: versions in memory, and the names that lead to them."""

@@ -1,0 +1,95 @@
+"""The data plane: one way from a request for inference to its outputs, whichever wire it came by."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from modelmill.errors import Draining, ModelError, RequestError
+from modelmill.serve.engine.engine import Engine
+from modelmill.serve.engine.terms import DEFAULT_TERMS, Terms
+from modelmill.serve.models.endpoint import Catalogue, Endpoint, is_number
+
+Array = np.ndarray[Any, Any]
+Outputs = dict[str, Array]
+
+Wait = Callable[[asyncio.Future[Outputs]], Awaitable[Outputs]]
+"""How a wire waits for outputs: it cancels the future where its client leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked of the plane, beside the tensors: whose version, by whom, and on what terms.
+
+    reference: NAME, NAME@3 or NAME@alias.
+    """
+
+    reference: str
+    terms: Terms = DEFAULT_TERMS
+
+
+@dataclass
+class State:
+    """What the service is doing right now; it changes."""
+
+    ready: bool = False
+    draining: bool = False
+    refusing: bool = False
+    """Draining, and past the time in which new requests are still taken."""
+    in_flight: int = 0
+
+    @property
+    def takes(self) -> bool:
+        """Whether requests should be sent here."""
+        return self.ready and not self.draining
+
+
+class Plane:
+    """Finds the version that answers, and runs it; it holds nothing that changes beside what it is given."""
+
+    def __init__(self, catalogue: Catalogue, engine: Engine, state: State) -> None:
+        self.catalogue = catalogue
+        self.engine = engine
+        self.state = state
+
+    async def endpoint(self, reference: str) -> Endpoint:
+        """The version that a reference names, loaded if need be. Raises NotServed."""
+        found = self.catalogue.present(reference)
+        return found if found is not None else await asyncio.to_thread(self.catalogue.find, reference)
+
+    async def begin(self, ask: Ask) -> Endpoint:
+        """The version that will answer. Raises Draining at the end of the service, NotServed."""
+        if self.state.refusing:
+            raise Draining("service", "is shutting down", "Send the request to another instance.")
+        return await self.endpoint(ask.reference)
+
+    async def run(
+        self, ask: Ask, endpoint: Endpoint, columns: Mapping[str, Array], rows: int, names: Sequence[str], wait: Wait
+    ) -> Outputs:
+        """The named outputs for checked columns. Raises RequestError, Overloaded, ModelError, and what `wait` does."""
+        wanted = tuple(names)
+        try:
+            if self.engine.fits_inline(endpoint.lane, rows):
+                return self.engine.run_inline(endpoint.lane, columns, rows, wanted)
+            return await wait(self.engine.submit(endpoint.lane, columns, rows, wanted, ask.terms))
+        except ModelError as error:
+            if endpoint.is_open:
+                raise RequestError("inputs", error.message, "Check the sizes that the model leaves open.") from None
+            raise
+
+
+def reference_of(name: str, version: str | None) -> str:
+    """The reference of a name and a version as the protocol gives them.
+
+    >>> reference_of("digits", "3"), reference_of("digits@live", None)
+    ('digits@3', 'digits@live')
+    """
+    if not version:
+        return name
+    if not is_number(version) or "@" in name:
+        raise RequestError("version", f"{version[:40]!r} is not the number of a version", "Use a number such as 1.")
+    return f"{name}@{int(version)}"

@@ -1,0 +1,1 @@
+"""The service over HTTP: paths, bodies and answers."""
