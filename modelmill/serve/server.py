@@ -23,7 +23,9 @@ from modelmill.serve.models.endpoint import Catalogue, Shelf
 from modelmill.serve.plane import Plane, State
 from modelmill.serve.signals.exposition import Exposition
 from modelmill.serve.web.app import application
+from modelmill.serve.web.express import Express
 from modelmill.serve.web.http import Asgi
+from modelmill.serve.web.protocol import protocol
 
 BACKLOG = 1024
 
@@ -137,8 +139,9 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.exposition = Exposition()
         self.catalogue = Catalogue(registry, names, self.exposition.run)
         self.engine = Engine(limits.capacity)
-        app = application(Plane(self.catalogue, self.engine, self.state), self.exposition, pages, limits.body_bytes)
-        super().__init__(_config(app, limits))
+        plane = Plane(self.catalogue, self.engine, self.state)
+        app = application(plane, self.exposition, pages, limits.body_bytes)
+        super().__init__(_config(app, Express(plane, self.exposition), limits))
         self.loop: asyncio.AbstractEventLoop | None = None
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -210,10 +213,10 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             said = problem
 
 
-def _config(app: Any, limits: Limits) -> uvicorn.Config:
+def _config(app: Any, express: Express, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=_protocol(),
+        http=protocol(express),
         ws="none",
         lifespan="off",
         log_level="error",
@@ -224,48 +227,6 @@ def _config(app: Any, limits: Limits) -> uvicorn.Config:
         timeout_keep_alive=60,
         timeout_graceful_shutdown=max(1, round(limits.drain_seconds)),
     )
-
-
-def _protocol() -> Any:
-    """uvicorn's fast HTTP parser, with our form of errors; its own slower one where that is not installed."""
-    try:
-        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-    except ImportError:
-        return "h11"
-
-    class Protocol(HttpToolsProtocol):  # type: ignore[misc]
-        """Answers what is no HTTP as everything else is refused, and bounds the headers."""
-
-        header_bytes = 0
-
-        def on_message_begin(self) -> None:
-            self.header_bytes = 0
-            super().on_message_begin()
-
-        def on_url(self, url: bytes) -> None:
-            self._bound(len(url))
-            super().on_url(url)
-
-        def on_header(self, name: bytes, value: bytes) -> None:
-            self._bound(len(name) + len(value))
-            super().on_header(name, value)
-
-        def _bound(self, size: int) -> None:
-            self.header_bytes += size
-            if self.header_bytes > 65_536:
-                raise ValueError("the headers are larger than 64 KiB")
-
-        def send_400_response(self, msg: str) -> None:
-            body = b'{"error":"the request is not HTTP that can be read"}'
-            self.transport.write(
-                b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: "
-                + str(len(body)).encode()
-                + b"\r\n\r\n"
-                + body
-            )
-            self.transport.close()
-
-    return Protocol
 
 
 @contextlib.contextmanager

@@ -1,0 +1,64 @@
+"""The short way of small requests: decoded, run and answered where they were parsed, on the loop.
+
+What is done is what the ordinary handler does, by the same functions. Whatever is not plain success is left to that
+handler, which begins anew: it has the words for errors, and the patience for what must wait.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from modelmill.errors import MillError
+from modelmill.serve.models.endpoint import Endpoint
+from modelmill.serve.plane import Plane
+from modelmill.serve.signals.exposition import Exposition
+from modelmill.serve.web import wire
+from modelmill.serve.web.http import JSON
+from modelmill.serve.web.protocol import head
+
+BEFORE, AFTER = b"/v2/models/", b"/infer"
+LENGTH = b"inference-header-content-length"
+
+ORDINARY = frozenset({b"content-encoding", b"transfer-encoding", b"authorization", b"x-api-key", b"traceparent"})
+"""Headers that ask for more than the short way has."""
+
+
+class Express:
+    """Answers inference requests of the protocol for models that are loaded and cheap."""
+
+    def __init__(self, plane: Plane, exposition: Exposition) -> None:
+        self.plane = plane
+        self.exposition = exposition
+
+    def knows(self, url: bytes) -> Endpoint | None:
+        """The endpoint of a URL, if its model is cheap and requests are taken."""
+        if url[:11] != BEFORE or url[-6:] != AFTER or self.plane.state.refusing:
+            return None
+        endpoint = self.plane.catalogue.served.get(url[11:-6].decode("latin-1"))
+        return endpoint if endpoint is not None and self.plane.engine.fits_inline(endpoint.lane, 1) else None
+
+    def answer(self, endpoint: Endpoint, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes | None:
+        """The whole answer; None where the request is not plain."""
+        started = time.perf_counter()
+        length: str | None = None
+        for name, value in headers:
+            if name in ORDINARY or (name == LENGTH and length is not None):
+                return None
+            if name == LENGTH:
+                length = value.decode("latin-1").strip()
+        try:
+            request = wire.read(body, length, endpoint.signature)
+            if not self.plane.engine.fits_inline(endpoint.lane, request.rows):
+                return None
+            names = tuple(asked.name for asked in request.outputs)
+            outputs = self.plane.engine.run_inline(endpoint.lane, request.columns, request.rows, names)
+            answer = wire.write(request, outputs, endpoint.signature.outputs, endpoint.name, endpoint.number)
+        except MillError:
+            return None
+        self.exposition.request(endpoint.name, str(endpoint.number), "v2", 200, time.perf_counter() - started)
+        reference = ("modelmill-version", endpoint.version.reference)
+        if answer.json_bytes is None:
+            return head(200, JSON, len(answer.body), (reference,)) + answer.body
+        part = (LENGTH.decode(), str(answer.json_bytes))
+        return head(200, "application/octet-stream", len(answer.body), (reference, part)) + answer.body

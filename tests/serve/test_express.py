@@ -1,0 +1,182 @@
+"""The short way of small requests: the same answers as the ordinary way, in order, whatever comes before or after."""
+
+from __future__ import annotations
+
+import json
+import socket
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from modelmill.serve.server import Service
+from modelmill.serve.web.express import Express
+
+BODY = json.dumps(
+    {
+        "id": "7",
+        "inputs": [
+            {"name": "length", "datatype": "FP32", "shape": [2], "data": [3, 1]},
+            {"name": "width", "datatype": "FP32", "shape": [2], "data": [1, 3]},
+        ],
+    }
+).encode()
+PATH = "/v2/models/flowers/infer"
+
+
+def request(body=BODY, path=PATH, **headers):
+    lines = [f"POST {path} HTTP/1.1", "host: x", f"content-length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+class Wire:
+    """A connection that is read answer by answer."""
+
+    def __init__(self, url):
+        parts = urlsplit(url)
+        self.socket = socket.create_connection((parts.hostname, parts.port), timeout=20)
+        self.file = self.socket.makefile("rb")
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def answer(self):
+        status = int(self.file.readline().split()[1])
+        headers = {}
+        while (line := self.file.readline()) not in (b"\r\n", b""):
+            name, _, value = line.decode().partition(":")
+            headers[name.lower()] = value.strip()
+        return status, headers, self.file.read(int(headers["content-length"]))
+
+
+@pytest.fixture
+def wire(service):
+    wire = Wire(service.url)
+    yield wire
+    wire.file.close()
+    wire.socket.close()
+
+
+@pytest.fixture
+def shorts(monkeypatch):
+    """Whether each request that tried the short way was answered on it."""
+    found = []
+    answer = Express.answer
+
+    def watched(self, *given):
+        said = answer(self, *given)
+        found.append(said is not None)
+        return said
+
+    monkeypatch.setattr(Express, "answer", watched)
+    return found
+
+
+def test_both_ways_give_the_same_answer(wire, shorts):
+    wire.send(request())
+    short = wire.answer()
+    wire.send(request(connection="close"))
+    status, headers, body = wire.answer()
+    assert shorts == [True]
+    assert headers.pop("connection") == "close"
+    assert (status, headers, body) == short
+    assert json.loads(body)["outputs"][0]["data"] == ["long", "wide"]
+    assert headers["modelmill-version"] == "flowers@1"
+
+
+def test_bytes_go_the_short_way_too(wire, shorts):
+    head = json.dumps(
+        {
+            "inputs": [
+                {"name": n, "datatype": "FP32", "shape": [1], "parameters": {"binary_data_size": 4}}
+                for n in ("length", "width")
+            ],
+            "parameters": {"binary_data_output": True},
+        }
+    ).encode()
+    body = head + np.array([1, 3], "<f4").tobytes()
+    wire.send(request(body, inference_header_content_length=len(head)))
+    status, headers, answer = wire.answer()
+    assert (status, shorts) == (200, [True])
+    assert answer[int(headers["inference-header-content-length"]) :].startswith(b"\x04\0\0\0wide")
+
+
+def test_a_request_that_comes_in_pieces_is_answered(wire, shorts):
+    whole = request()
+    for start in range(0, len(whole), 40):
+        wire.send(whole[start : start + 40])
+    assert wire.answer()[0] == 200
+    wire.send(whole)
+    assert wire.answer()[0] == 200
+    assert shorts[-1]
+
+
+def test_answers_keep_the_order_of_requests(wire):
+    """A pipeline that mixes both ways: what needs a task holds back what would not."""
+    wrong = request(b'{"inputs": []}')
+    wire.send(request() + wrong + request() + b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n" + request())
+    assert [wire.answer()[0] for _ in range(5)] == [200, 400, 200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"{", "is not JSON"),
+        (BODY.replace(b"FP32", b"FP64", 1), "expected FP32"),
+        (BODY.replace(b"[3, 1]", b"[3, null, 1]"), "wants 2 elements"),
+        (b"", "is empty"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(wire, shorts, body, words):
+    wire.send(request(body))
+    status, _, answer = wire.answer()
+    assert (status, shorts) == (400, [False])
+    assert words in json.loads(answer)["error"]
+    wire.send(request())
+    assert wire.answer()[0] == 200
+
+
+def test_a_client_that_waits_to_be_told_to_go_on_is_told(wire):
+    head, _, body = request(expect="100-continue").partition(b"\r\n\r\n")
+    wire.send(head + b"\r\n\r\n")
+    assert wire.file.readline() == b"HTTP/1.1 100 Continue\r\n"
+    assert wire.file.readline() == b"\r\n"
+    wire.send(body)
+    assert wire.answer()[0] == 200
+
+
+def test_other_paths_and_unknown_models_go_the_ordinary_way(wire, shorts):
+    for path in ("/v2/models/flowers/versions/2/infer", "/v2/models/flowers@2/infer", "/v2/models/flowers%402/infer"):
+        wire.send(request(path=path))
+        status, headers, _ = wire.answer()
+        assert (status, headers["modelmill-version"]) == (200, "flowers@2")
+    wire.send(request(path="/v2/models/none/infer"))
+    assert wire.answer()[0] == 404
+    assert shorts == []
+
+
+def test_every_answer_is_counted(registry):
+    with Service(registry, ["flowers"]) as service:
+        wire = Wire(service.url)
+        for sent in (request(), request(), request(b"{")):
+            wire.send(sent)
+            wire.answer()
+        wire.send(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+        text = wire.answer()[2].decode()
+        labels = 'model="flowers",version="1",face="v2"'
+        assert f'modelmill_requests_total{{{labels},code="200"}} 2' in text
+        assert f'modelmill_requests_total{{{labels},code="400"}} 1' in text
+        wire.file.close()
+        wire.socket.close()
+
+
+def test_a_drained_service_closes_connections_that_took_the_short_way(registry):
+    service = Service(registry, ["flowers"])
+    with service:
+        wire = Wire(service.url)
+        wire.send(request())
+        assert wire.answer()[0] == 200
+    assert wire.file.read() == b""
+    wire.file.close()
+    wire.socket.close()
