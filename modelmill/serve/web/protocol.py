@@ -64,7 +64,8 @@ def protocol(express: Express | None) -> Any:
                 self._ordinary()
 
         def on_message_begin(self) -> None:
-            self.url, self.headers = b"", []
+            self.url = b""
+            self.headers: list[tuple[bytes, bytes]] = []
             self.expect_100_continue = False
             self.header_bytes = 0
 
