@@ -21,7 +21,7 @@ from modelmill.errors import MillError, WorkError
 from modelmill.serve.engine.engine import DEFAULT, Capacity, Engine
 from modelmill.serve.models.endpoint import Catalogue, Shelf
 from modelmill.serve.plane import Plane, State
-from modelmill.serve.signals.exposition import Exposition
+from modelmill.serve.signals.figures import Figures
 from modelmill.serve.web.app import application
 from modelmill.serve.web.express import Express
 from modelmill.serve.web.http import Asgi
@@ -136,14 +136,17 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.ready = ready
         self.limits = limits
         self.state = State()
-        self.exposition = Exposition()
-        self.catalogue = Catalogue(registry, names, self.exposition.run)
+        self.figures = Figures()
+        self.catalogue = Catalogue(registry, names, self._ran)
         self.engine = Engine(limits.capacity)
         plane = Plane(self.catalogue, self.engine, self.state)
-        app = application(plane, self.exposition, pages, limits.body_bytes)
-        super().__init__(_config(app, Express(plane, self.exposition), limits))
+        app = application(plane, self.figures, pages, limits.body_bytes)
+        super().__init__(_config(app, Express(plane, self.figures), limits))
         self.loop: asyncio.AbstractEventLoop | None = None
         self.tasks: set[asyncio.Task[None]] = set()
+
+    def _ran(self, model: str, version: str, rows: int) -> None:
+        self.figures.of(model, version).rows.add(rows)
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Load, serve, end."""

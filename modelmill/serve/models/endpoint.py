@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,6 +70,11 @@ class Endpoint:
     def number(self) -> int:
         """The version's number."""
         return self.version.number
+
+    @cached_property
+    def label(self) -> str:
+        """The number as text, as figures and answers have it."""
+        return str(self.version.number)
 
     @property
     def signature(self) -> Signature:

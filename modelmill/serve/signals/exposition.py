@@ -1,72 +1,27 @@
-"""The service's own figures, as Prometheus reads them: counters, histograms and gauges in the text format."""
+"""Prometheus' text format: one line a sample, with its labels."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import accumulate
 
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
 Labels = tuple[tuple[str, str], ...]
 
 
-class Histogram:
-    """Counts of values below bounds; it grows with every value."""
+def buckets(name: str, labels: Labels, bounds: Sequence[float], values: Sequence[float]) -> list[str]:
+    """The cumulative buckets, the sum and the count of a histogram.
 
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
+    values: (bounds + 2,): how many in each bucket, the last one above all bounds; then the sum.
 
-    def add(self, value: float) -> None:
-        """Count a value in the first bucket whose bound is not below it."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
-
-    def lines(self, name: str, labels: Labels) -> list[str]:
-        """The cumulative buckets, the sum and the count."""
-        lines: list[str] = []
-        total = 0
-        for bound, count in zip((*(f"{bound:g}" for bound in self.bounds), "+Inf"), self.counts, strict=True):
-            total += count
-            lines.append(sample(f"{name}_bucket", (*labels, ("le", bound)), total))
-        return [*lines, sample(f"{name}_sum", labels, self.sum), sample(f"{name}_count", labels, total)]
-
-
-class Exposition:
-    """Everything that was counted since the start; it lives as long as the service."""
-
-    def __init__(self) -> None:
-        self.requests: dict[Labels, int] = {}
-        self.seconds: dict[Labels, Histogram] = {}
-        self.rows: dict[Labels, Histogram] = {}
-
-    def request(self, model: str, version: str, face: str, code: int, seconds: float) -> None:
-        """Count an answered request; `model` is empty where it is not a model that is served."""
-        which = (("model", model), ("version", version))
-        labels = (*which, ("face", face), ("code", str(code)))
-        self.requests[labels] = self.requests.get(labels, 0) + 1
-        if model:
-            self.seconds.setdefault(which, Histogram(SECONDS)).add(seconds)
-
-    def run(self, model: str, version: str, rows: int) -> None:
-        """Count a run of a model on so many rows, of one request or several."""
-        labels = (("model", model), ("version", version))
-        self.rows.setdefault(labels, Histogram(ROWS)).add(rows)
-
-    def text(self, gauges: Mapping[str, tuple[str, float]]) -> str:
-        """The page at /metrics; `gauges` are name to meaning and present value."""
-        lines = [*head("modelmill_requests_total", "counter", "Answered inference requests.")]
-        lines += [sample("modelmill_requests_total", labels, count) for labels, count in self.requests.items()]
-        lines += head("modelmill_request_duration_seconds", "histogram", "Time from the request to its answer.")
-        for labels, histogram in self.seconds.items():
-            lines += histogram.lines("modelmill_request_duration_seconds", labels)
-        lines += head("modelmill_batch_rows", "histogram", "Rows in a run of a model, of one request or several.")
-        for labels, histogram in self.rows.items():
-            lines += histogram.lines("modelmill_batch_rows", labels)
-        for name, (meaning, value) in gauges.items():
-            lines += [*head(name, "gauge", meaning), sample(name, (), value)]
-        return "\n".join(lines) + "\n"
+    >>> buckets("rows", (), (1, 2), [3.0, 0.0, 1.0, 8.0])[2:]
+    ['rows_bucket{le="+Inf"} 4', 'rows_sum 8.0', 'rows_count 4']
+    """
+    totals = [int(total) for total in accumulate(values[:-1])]
+    named = [*(f"{bound:g}" for bound in bounds), "+Inf"]
+    lines = [
+        sample(f"{name}_bucket", (*labels, ("le", bound)), total) for bound, total in zip(named, totals, strict=True)
+    ]
+    return [*lines, sample(f"{name}_sum", labels, values[-1]), sample(f"{name}_count", labels, totals[-1])]
 
 
 def head(name: str, type: str, meaning: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from modelmill.errors import MillError, ModelError, RequestError
 from modelmill.runtime import rows
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Plane, reference_of
-from modelmill.serve.signals.exposition import Exposition
+from modelmill.serve.signals.figures import Figures
 from modelmill.serve.web import openapi, wire
 from modelmill.serve.web.http import (
     Asgi,
@@ -40,6 +40,17 @@ EXTENSIONS = ("binary_tensor_data", "model_repository(index)")
 """What is offered beyond the core of the Open Inference Protocol."""
 
 PLATFORM = "onnxruntime_onnx"
+
+GAUGES = {
+    "modelmill_models_loaded": "Versions in memory.",
+    "modelmill_models_served": "Models that are served.",
+    "modelmill_queue_requests": "Requests that wait for the engine.",
+    "modelmill_runs_in_progress": "Runs on the engine's threads.",
+    "modelmill_requests_in_flight": "Requests that are being answered.",
+    "modelmill_ready": "Processes to which requests should be sent.",
+}
+"""Name and meaning; over several processes, the sum."""
+
 DOCS = Path(__file__).parent / "docs_page"
 DOCS_FILES = {
     "docs": ("docs.html", "text/html"),
@@ -64,9 +75,9 @@ REPORT_SAFETY = (
 """A report is one file with its style and script within, under a policy of its own; here it reaches nothing."""
 
 
-def application(plane: Plane, exposition: Exposition, pages: Asgi | None, body_limit: int) -> Asgi:
+def application(plane: Plane, figures: Figures, pages: Asgi | None, body_limit: int) -> Asgi:
     """The ASGI callable. Paths that it does not know go to `pages`, if they are not the API's."""
-    app = App(plane, exposition, body_limit)
+    app = App(plane, figures, body_limit)
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -78,11 +89,11 @@ def application(plane: Plane, exposition: Exposition, pages: Asgi | None, body_l
 class App:
     """The handlers, and what they need; everything that changes lies in what it is given."""
 
-    def __init__(self, plane: Plane, exposition: Exposition, body_limit: int) -> None:
+    def __init__(self, plane: Plane, figures: Figures, body_limit: int) -> None:
         self.plane = plane
         self.catalogue = plane.catalogue
         self.state = plane.state
-        self.exposition = exposition
+        self.figures = figures
         self.body_limit = body_limit
         self.routes = Routes(self.table())
 
@@ -145,7 +156,7 @@ class App:
     def _count(self, call: Call, code: int, started: float) -> None:
         face = call.path.partition("/")[0]
         if face == "predict" or call.path.endswith("/infer"):
-            self.exposition.request(*call.which, face, code, time.perf_counter() - started)
+            self.figures.of(*call.which).answered(face, code, time.perf_counter() - started)
 
     async def _reply(self, call: Call, handlers: Mapping[str, Handler], known: bool) -> Reply:
         if not known:
@@ -246,19 +257,22 @@ class App:
         return Reply(200, page, "text/html; charset=utf-8", REPORT_SAFETY)
 
     async def metrics(self, call: Call) -> Reply:
-        """The figures for Prometheus."""
-        gauges = {
-            "modelmill_models_loaded": ("Versions in memory.", self.catalogue.loaded),
-            "modelmill_models_served": ("Models that are served.", len(self.catalogue.served)),
-            "modelmill_queue_requests": ("Requests that wait for the engine.", self.plane.engine.waiting),
-            "modelmill_runs_in_progress": ("Runs on the engine's threads.", self.plane.engine.running),
-            "modelmill_requests_in_flight": ("Requests that are being answered.", self.state.in_flight),
-            "modelmill_ready": (
-                "1 while requests should be sent here.",
-                int(self.state.takes),
-            ),
-        }
-        return Reply(200, self.exposition.text(gauges).encode(), "text/plain; version=0.0.4; charset=utf-8")
+        """The figures for Prometheus, over all processes of the service."""
+        self.gauge()
+        text = await asyncio.to_thread(self.figures.text, GAUGES)
+        return Reply(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
+
+    def gauge(self) -> None:
+        """Write down what is now."""
+        for name, value in (
+            ("modelmill_models_loaded", self.catalogue.loaded),
+            ("modelmill_models_served", len(self.catalogue.served)),
+            ("modelmill_queue_requests", self.plane.engine.waiting),
+            ("modelmill_runs_in_progress", self.plane.engine.running),
+            ("modelmill_requests_in_flight", self.state.in_flight),
+            ("modelmill_ready", int(self.state.takes)),
+        ):
+            self.figures.gauge(name, value)
 
     async def openapi(self, call: Call) -> Reply:
         """The OpenAPI document, with the models that are served now."""

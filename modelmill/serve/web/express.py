@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from modelmill.errors import MillError
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Plane
-from modelmill.serve.signals.exposition import Exposition
+from modelmill.serve.signals.figures import Figures
 from modelmill.serve.web import wire
 from modelmill.serve.web.http import JSON
 from modelmill.serve.web.protocol import head
@@ -27,9 +27,9 @@ ORDINARY = frozenset({b"content-encoding", b"transfer-encoding", b"authorization
 class Express:
     """Answers inference requests of the protocol for models that are loaded and cheap."""
 
-    def __init__(self, plane: Plane, exposition: Exposition) -> None:
+    def __init__(self, plane: Plane, figures: Figures) -> None:
         self.plane = plane
-        self.exposition = exposition
+        self.figures = figures
 
     def knows(self, url: bytes) -> Endpoint | None:
         """The endpoint of a URL, if its model is cheap and requests are taken."""
@@ -53,10 +53,14 @@ class Express:
                 return None
             names = tuple(asked.name for asked in request.outputs)
             outputs = self.plane.engine.run_inline(endpoint.lane, request.columns, request.rows, names)
+            ran = time.perf_counter()
             answer = wire.write(request, outputs, endpoint.signature.outputs, endpoint.name, endpoint.number)
         except MillError:
             return None
-        self.exposition.request(endpoint.name, str(endpoint.number), "v2", 200, time.perf_counter() - started)
+        ended = time.perf_counter()
+        figures = self.figures.of(endpoint.name, endpoint.label)
+        figures.encode.add(ended - ran)
+        figures.answered("v2", 200, ended - started)
         reference = ("modelmill-version", endpoint.version.reference)
         if answer.json_bytes is None:
             return head(200, JSON, len(answer.body), (reference,)) + answer.body

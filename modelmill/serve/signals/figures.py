@@ -1,0 +1,177 @@
+"""What the service counts: requests, times by phase, rows of runs; exact over all of its processes."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from modelmill.serve.signals.exposition import Labels, buckets, head, sample
+from modelmill.serve.signals.slots import Slots, merged, read
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+PHASE_SECONDS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, *SECONDS)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
+
+PHASES = ("queue", "batch", "compute", "encode")
+"""Waiting for a thread; joining rows; the run itself; putting the answer into bytes."""
+
+Series = Mapping[str, Sequence[float]]
+
+
+class Histogram:
+    """Counts of values up to bounds, and their sum; it grows with every value."""
+
+    __slots__ = ("bounds", "values")
+
+    def __init__(self, bounds: Sequence[float], values: memoryview[float]) -> None:
+        self.bounds = bounds
+        self.values = values
+
+    def add(self, value: float) -> None:
+        """Count a value in the first bucket whose bound is not below it."""
+        values = self.values
+        values[bisect_left(self.bounds, value)] += 1.0
+        values[-1] += value
+
+
+class Served:
+    """The figures of one version; it lives as long as the service."""
+
+    def __init__(self, slots: Slots, model: str, version: str) -> None:
+        self._slots = slots
+        self._which = (model, version)
+        self._answers: dict[tuple[str, int], memoryview[float]] = {}
+        self.duration = self._histogram("duration", SECONDS)
+        self.rows = self._histogram("rows", ROWS)
+        self.queue, self.batch, self.compute, self.encode = (self._histogram(name, PHASE_SECONDS) for name in PHASES)
+
+    def answered(self, face: str, code: int, seconds: float) -> None:
+        """Count an answer."""
+        count = self._answers.get((face, code))
+        if count is None:
+            key = _key("answers", *self._which, face, str(code))
+            count = self._answers[face, code] = self._slots.claim(key, 1)
+        count[0] += 1.0
+        if self._which[0]:
+            self.duration.add(seconds)
+
+    def _histogram(self, what: str, bounds: Sequence[float]) -> Histogram:
+        if not self._which[0]:  # requests for what is not served are counted, and nothing is timed
+            return Histogram(bounds, memoryview(bytearray(8 * (len(bounds) + 2))).cast("d"))
+        return Histogram(bounds, self._slots.claim(_key(what, *self._which), len(bounds) + 2))
+
+
+class Figures:
+    """Everything that was counted since the start, by version; it holds the slots of this process.
+
+    folder: where every worker has a file of the name of its number; None for a process that is alone.
+    """
+
+    def __init__(self, folder: Path | None = None, worker: int = 0) -> None:
+        self.folder = folder
+        self._own = folder / f"{worker}.figures" if folder is not None else None
+        self.slots = Slots(self._own)
+        self._served: dict[tuple[str, str], Served] = {}
+
+    def of(self, model: str, version: str) -> Served:
+        """The figures of a version; of an empty name, those of requests that no model answered."""
+        served = self._served.get((model, version))
+        if served is None:
+            served = self._served[model, version] = Served(self.slots, model, version)
+        return served
+
+    def gauge(self, name: str, value: float) -> None:
+        """What is now: over several processes, the sum."""
+        self.slots.claim(_key("gauge", name), 1)[0] = value
+
+    def series(self) -> dict[str, list[float]]:
+        """The sums over all processes."""
+        others = [] if self.folder is None else [p for p in sorted(self.folder.glob("*.figures")) if p != self._own]
+        return merged([self.slots.values(), *(read(path) for path in others)])
+
+    def text(self, meanings: Mapping[str, str]) -> str:
+        """The page at /metrics; `meanings` are of the gauges."""
+        return page(self.series(), meanings)
+
+
+def page(series: Series, meanings: Mapping[str, str]) -> str:
+    """Series as Prometheus reads them, with the names that Triton has for the same figures beside ours."""
+    parts = {what: list(found) for what, found in _by_kind(series).items()}
+    lines = _counters("modelmill_requests_total", "Answered inference requests.", _answers(parts))
+    titled = (
+        ("duration", "modelmill_request_duration_seconds", "Time from the request to its answer.", SECONDS),
+        ("rows", "modelmill_batch_rows", "Rows in a run of a model, of one request or several.", ROWS),
+        *((name, f"modelmill_{name}_seconds", f"Time of the phase {name}.", PHASE_SECONDS) for name in PHASES),
+    )
+    for what, name, meaning, bounds in titled:
+        lines += head(name, "histogram", meaning)
+        for labels, values in parts.get(what, ()):
+            lines += buckets(name, _which(labels), bounds, values)
+    for (name,), values in parts.get("gauge", ()):
+        lines += [*head(name, "gauge", meanings.get(name, name)), sample(name, (), values[0])]
+    return "\n".join([*lines, *_aliases(parts)]) + "\n"
+
+
+Parts = Mapping[str, Sequence[tuple[Sequence[str], Sequence[float]]]]
+Counted = Iterable[tuple[Labels, float]]
+
+
+def _by_kind(series: Series) -> dict[str, list[tuple[Sequence[str], Sequence[float]]]]:
+    found: dict[str, list[tuple[Sequence[str], Sequence[float]]]] = {}
+    for key, values in series.items():
+        what, *labels = json.loads(key)
+        found.setdefault(what, []).append((labels, values))
+    return found
+
+
+def _answers(parts: Parts) -> Counted:
+    for (model, version, face, code), values in parts.get("answers", ()):
+        yield (*_which((model, version)), ("face", face), ("code", code)), values[0]
+
+
+def _counters(name: str, meaning: str, found: Counted) -> list[str]:
+    return [*head(name, "counter", meaning), *(sample(name, labels, _whole(value)) for labels, value in found)]
+
+
+def _aliases(parts: Parts) -> list[str]:
+    """Triton's counters, from the same figures: microseconds, and labels `model` and `version`."""
+    good: dict[Labels, float] = {}
+    bad: dict[Labels, float] = {}
+    for (model, version, _, code), values in parts.get("answers", ()):
+        if model:
+            side = good if code.startswith("2") else bad
+            side[_which((model, version))] = side.get(_which((model, version)), 0.0) + values[0]
+
+    def sums(what: str, of: Callable[[Sequence[float]], float]) -> Counted:
+        return [(_which(labels), of(values)) for labels, values in parts.get(what, ())]
+
+    def micros(values: Sequence[float]) -> float:
+        return round(values[-1] * 1e6)
+
+    lines = _counters("nv_inference_request_success", "Requests that were answered.", good.items())
+    lines += _counters("nv_inference_request_failure", "Requests that were refused or failed.", bad.items())
+    lines += _counters("nv_inference_count", "Rows that were run.", sums("rows", lambda values: values[-1]))
+    lines += _counters("nv_inference_exec_count", "Runs of models.", sums("rows", lambda values: sum(values[:-1])))
+    for what, name in (
+        ("duration", "request"),
+        ("queue", "queue"),
+        ("batch", "compute_input"),
+        ("compute", "compute_infer"),
+        ("encode", "compute_output"),
+    ):
+        lines += _counters(f"nv_inference_{name}_duration_us", f"Microseconds of {name}, summed.", sums(what, micros))
+    return lines
+
+
+def _which(labels: Sequence[str]) -> Labels:
+    return (("model", labels[0]), ("version", labels[1]))
+
+
+def _whole(value: float) -> float:
+    return int(value) if float(value).is_integer() else value
+
+
+def _key(what: str, *labels: str) -> str:
+    return json.dumps([what, *labels], ensure_ascii=False)

@@ -1,0 +1,82 @@
+"""Figures: exact over processes, kept when one of them dies, with Triton's names beside ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from modelmill.errors import StorageError
+from modelmill.serve.signals.figures import Figures
+from modelmill.serve.signals.slots import Slots, merged, read
+
+COUNTS = """
+import sys
+from pathlib import Path
+from modelmill.serve.signals.figures import Figures
+figures = Figures(Path(sys.argv[1]), int(sys.argv[2]))
+for number in range(1000):
+    figures.of("flowers", "1").answered("v2", 200 if number % 10 else 500, 0.002)
+    figures.of("flowers", "1").rows.add(3)
+"""
+
+
+def samples(text):
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[0] != "#"}
+
+
+def test_processes_that_count_at_once_lose_nothing(tmp_path):
+    workers = [subprocess.Popen([sys.executable, "-c", COUNTS, str(tmp_path), str(n)]) for n in range(3)]
+    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
+    found = samples(Figures(tmp_path, 9).text({}))
+    which = 'model="flowers",version="1"'
+    assert found[f'modelmill_requests_total{{{which},face="v2",code="200"}}'] == 2700
+    assert found[f'modelmill_requests_total{{{which},face="v2",code="500"}}'] == 300
+    assert found[f"modelmill_request_duration_seconds_count{{{which}}}"] == 3000
+    assert found[f'modelmill_request_duration_seconds_bucket{{{which},le="0.001"}}'] == 0
+    assert found[f'modelmill_request_duration_seconds_bucket{{{which},le="0.0025"}}'] == 3000
+    assert found[f"nv_inference_request_success{{{which}}}"] == 2700
+    assert found[f"nv_inference_request_failure{{{which}}}"] == 300
+    assert found[f"nv_inference_count{{{which}}}"] == 9000
+    assert found[f"nv_inference_exec_count{{{which}}}"] == 3000
+    assert found[f"nv_inference_request_duration_us{{{which}}}"] == pytest.approx(6_000_000)
+
+
+def test_a_process_that_takes_the_place_of_a_dead_one_goes_on_counting(tmp_path):
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", COUNTS, str(tmp_path), "0"], check=True, timeout=60)
+    found = samples(Figures(tmp_path, 1).text({}))
+    assert found['nv_inference_request_success{model="flowers",version="1"}'] == 1800
+
+
+def test_a_file_is_read_while_it_is_written(tmp_path):
+    path = tmp_path / "0.figures"
+    slots = Slots(path)
+    for number in range(200):
+        slots.claim(f"größe {number}", number % 5 + 1)[0] = number
+        assert read(path) == slots.values()
+    assert read(path)["größe 7"] == [7.0, 0.0, 0.0]
+    assert read(tmp_path / "none") == {}
+
+
+def test_a_full_file_is_said(tmp_path):
+    slots = Slots(tmp_path / "0", size_bytes=4096)
+    for number in range(30):
+        slots.claim(str(number), 10)
+    with pytest.raises(StorageError, match="30 series fill the file"):
+        slots.claim("large", 1000)
+    assert len(read(tmp_path / "0")) == 30
+
+
+def test_sums_do_not_depend_on_the_order():
+    parts = [{"a": [1.0, 2.0]}, {"b": [5.0]}, {"a": [10.0, 0.5]}]
+    assert merged(parts) == merged(parts[::-1]) == {"a": [11.0, 2.5], "b": [5.0]}
+
+
+def test_requests_for_no_model_are_counted_and_not_timed():
+    figures = Figures()
+    figures.of("", "").answered("v2", 404, 0.1)
+    found = samples(figures.text({}))
+    assert found['modelmill_requests_total{model="",version="",face="v2",code="404"}'] == 1
+    assert not any("duration" in name for name in found)
