@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType, TracebackType
@@ -21,7 +22,8 @@ from modelmill.errors import MillError, WorkError
 from modelmill.serve.engine.engine import DEFAULT, Capacity, Engine
 from modelmill.serve.models.endpoint import Catalogue, Shelf
 from modelmill.serve.plane import Plane, State
-from modelmill.serve.signals.figures import Figures
+from modelmill.serve.signals.signals import QUIET, Signals, Telling
+from modelmill.serve.signals.status import STEP_SECONDS, counts
 from modelmill.serve.web.app import application
 from modelmill.serve.web.express import Express
 from modelmill.serve.web.http import Asgi
@@ -53,6 +55,7 @@ def run(
     ready: Callable[[str], None] | None = None,
     pages: Asgi | None = None,
     limits: Limits = Limits(),
+    telling: Telling = QUIET,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is told the URL once requests are answered.
 
@@ -65,7 +68,7 @@ def run(
                 f"modelmill serve: anyone who reaches {host} may use the models: there are no keys yet.",
                 file=sys.stderr,
             )
-        Server(registry, names, url_of(listener, host), ready, pages, limits).run([listener])
+        Server(registry, names, url_of(listener, host), ready, pages, limits, telling).run([listener])
 
 
 class Service:
@@ -79,12 +82,13 @@ class Service:
         port: int = 0,
         pages: Asgi | None = None,
         limits: Limits = Limits(),
+        telling: Telling = QUIET,
     ) -> None:
         self.stack = contextlib.ExitStack()
         self.listener = self.stack.enter_context(listening(host, port))
         self.url = url_of(self.listener, host)
         self.up = threading.Event()
-        self.server = Server(registry, names, self.url, lambda _: self.up.set(), pages, limits)
+        self.server = Server(registry, names, self.url, lambda _: self.up.set(), pages, limits, telling)
         self.failure: BaseException | None = None
         self.thread = threading.Thread(target=self._run, name="modelmill-serve", daemon=True)
 
@@ -131,35 +135,38 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         ready: Callable[[str], None] | None,
         pages: Asgi | None,
         limits: Limits,
+        telling: Telling = QUIET,
     ) -> None:
         self.url = url
         self.ready = ready
         self.limits = limits
         self.state = State()
-        self.figures = Figures()
+        self.signals = Signals(telling)
         self.catalogue = Catalogue(registry, names, self._ran)
         self.engine = Engine(limits.capacity)
         plane = Plane(self.catalogue, self.engine, self.state)
-        app = application(plane, self.figures, pages, limits.body_bytes)
-        super().__init__(_config(app, Express(plane, self.figures), limits))
+        app = application(plane, self.signals, pages, limits.body_bytes)
+        super().__init__(_config(app, Express(plane, self.signals), limits))
         self.loop: asyncio.AbstractEventLoop | None = None
         self.tasks: set[asyncio.Task[None]] = set()
 
     def _ran(self, model: str, version: str, rows: int) -> None:
-        self.figures.of(model, version).rows.add(rows)
+        self.signals.figures.of(model, version).rows.add(rows)
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Load, serve, end."""
         self.loop = asyncio.get_running_loop()
         try:
             await asyncio.to_thread(self.catalogue.start)
-            watch = asyncio.create_task(self._watch())
+            watches = [asyncio.create_task(self._watch()), asyncio.create_task(self._remember())]
             try:
                 await super()._serve(sockets)
             finally:
-                watch.cancel()
+                for watch in watches:
+                    watch.cancel()
         finally:
             self.engine.close()
+            await asyncio.to_thread(self.signals.close)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
@@ -200,6 +207,12 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         while self.state.in_flight and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.01)
         self.should_exit = True
+
+    async def _remember(self) -> None:
+        """Keep the counts of the last day, for `/api/status`."""
+        while True:
+            await asyncio.sleep(STEP_SECONDS)
+            self.signals.past.take(time.time(), counts(await asyncio.to_thread(self.signals.figures.series)))
 
     async def _watch(self) -> None:
         """Follow the registry; a registry that cannot be read now may be read later."""

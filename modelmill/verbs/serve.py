@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,13 +17,30 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="HTTP port; 0 takes a free one.", min=0, max=65535)] = 8080,
     grpc_port: Annotated[int, typer.Option(help="Accepted, and not used yet.", min=0, max=65535)] = 8081,
+    log: Annotated[
+        Path | None, typer.Option(help="Access log, JSON lines; standard error by default.", metavar="FILE")
+    ] = None,
+    log_ratio: Annotated[
+        float, typer.Option(help="Part of the good answers in the log; failures are always in it.", min=0, max=1)
+    ] = 0.0,
+    trace_ratio: Annotated[
+        float | None,
+        typer.Option(help="Part of the requests that become OpenTelemetry spans, beside sampled ones.", min=0, max=1),
+    ] = None,
+    objective: Annotated[
+        list[str],
+        typer.Option(help="What /api/status measures against: availability, latency_p99_ms, ...", metavar="NAME=VALUE"),
+    ] = ["availability=0.999"],
     quiet: Quiet = False,
 ) -> None:
     """Serve models over HTTP: Open Inference Protocol, plain JSON, metrics, and pages for people."""
     from modelmill.api import home, registry
     from modelmill.console.pages import Pages
     from modelmill.serve import server
+    from modelmill.serve.signals.signals import Telling
+    from modelmill.serve.signals.status import objective as parse
 
+    telling = Telling(log, log_ratio, trace_ratio, dict(map(parse, objective)))
     shelf = registry()
     say: Callable[[str], None] = (
         (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))
@@ -32,4 +50,4 @@ def serve(
         say(f"modelmill serves {url} (Ctrl-C stops it)")
         say(f"gRPC is not served yet: --grpc-port {grpc_port} is unused.")
 
-    server.run(shelf, names or [], host, port, ready=ready, pages=Pages(shelf, home().database))
+    server.run(shelf, names or [], host, port, ready=ready, pages=Pages(shelf, home().database), telling=telling)

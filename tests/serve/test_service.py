@@ -12,7 +12,7 @@ import pytest
 
 from modelmill.serve.engine.engine import DEFAULT, Engine
 from modelmill.serve.plane import Plane, State
-from modelmill.serve.signals.figures import Figures
+from modelmill.serve.signals.signals import Signals, Telling
 from modelmill.serve.web import openapi
 from modelmill.serve.web.app import App
 
@@ -254,7 +254,7 @@ def test_the_registry_is_shown_under_api(ask):
 def test_every_path_is_in_the_openapi_document(ask, registry):
     document = ask("GET", "/openapi.json").json
     assert document["openapi"] == "3.1.0"
-    app = App(Plane(None, Engine(DEFAULT), State()), Figures(), 1)
+    app = App(Plane(None, Engine(DEFAULT), State()), Signals(Telling()), 1)
     for path, handlers in app.table().items():
         if path in ("docs.js", "docs.css"):
             continue

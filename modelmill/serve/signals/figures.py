@@ -98,7 +98,7 @@ class Figures:
 
 def page(series: Series, meanings: Mapping[str, str]) -> str:
     """Series as Prometheus reads them, with the names that Triton has for the same figures beside ours."""
-    parts = {what: list(found) for what, found in _by_kind(series).items()}
+    parts = {what: list(found) for what, found in by_kind(series).items()}
     lines = _counters("modelmill_requests_total", "Answered inference requests.", _answers(parts))
     titled = (
         ("duration", "modelmill_request_duration_seconds", "Time from the request to its answer.", SECONDS),
@@ -118,7 +118,8 @@ Parts = Mapping[str, Sequence[tuple[Sequence[str], Sequence[float]]]]
 Counted = Iterable[tuple[Labels, float]]
 
 
-def _by_kind(series: Series) -> dict[str, list[tuple[Sequence[str], Sequence[float]]]]:
+def by_kind(series: Series) -> dict[str, list[tuple[Sequence[str], Sequence[float]]]]:
+    """Series by what they count: labels, and values."""
     found: dict[str, list[tuple[Sequence[str], Sequence[float]]]] = {}
     for key, values in series.items():
         what, *labels = json.loads(key)

@@ -15,7 +15,9 @@ from modelmill.errors import MillError, ModelError, RequestError
 from modelmill.runtime import rows
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Plane, reference_of
-from modelmill.serve.signals.figures import Figures
+from modelmill.serve.signals.signals import Signals
+from modelmill.serve.signals.status import counts, status
+from modelmill.serve.signals.trace import parent
 from modelmill.serve.web import openapi, wire
 from modelmill.serve.web.http import (
     Asgi,
@@ -75,9 +77,9 @@ REPORT_SAFETY = (
 """A report is one file with its style and script within, under a policy of its own; here it reaches nothing."""
 
 
-def application(plane: Plane, figures: Figures, pages: Asgi | None, body_limit: int) -> Asgi:
+def application(plane: Plane, signals: Signals, pages: Asgi | None, body_limit: int) -> Asgi:
     """The ASGI callable. Paths that it does not know go to `pages`, if they are not the API's."""
-    app = App(plane, figures, body_limit)
+    app = App(plane, signals, body_limit)
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -89,11 +91,11 @@ def application(plane: Plane, figures: Figures, pages: Asgi | None, body_limit: 
 class App:
     """The handlers, and what they need; everything that changes lies in what it is given."""
 
-    def __init__(self, plane: Plane, figures: Figures, body_limit: int) -> None:
+    def __init__(self, plane: Plane, signals: Signals, body_limit: int) -> None:
         self.plane = plane
         self.catalogue = plane.catalogue
         self.state = plane.state
-        self.figures = figures
+        self.signals = signals
         self.body_limit = body_limit
         self.routes = Routes(self.table())
 
@@ -120,6 +122,7 @@ class App:
             "api/models": {"GET": self.models},
             "api/models/{name}": {"GET": self.model},
             "api/models/{name}/report": {"GET": self.report},
+            "api/status": {"GET": self.status},
             "metrics": {"GET": self.metrics},
             "openapi.json": {"GET": self.openapi},
             **{path: {"GET": self.docs} for path in DOCS_FILES},
@@ -149,14 +152,16 @@ class App:
             raise
         finally:
             self.state.in_flight -= 1
-        self._count(call, reply.status if reply else 499, started)
+        self._count(call, reply.status if reply else 499, started, len(reply.body) if reply else 0)
         if reply is not None:
             await send_reply(reply, send)
 
-    def _count(self, call: Call, code: int, started: float) -> None:
+    def _count(self, call: Call, code: int, started: float, bytes_out: int = 0) -> None:
         face = call.path.partition("/")[0]
         if face == "predict" or call.path.endswith("/infer"):
-            self.figures.of(*call.which).answered(face, code, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            above = parent(call.header("traceparent")) if self.signals.tracer is not None or code >= 500 else None
+            self.signals.answered(face, *call.which, code, seconds, call.id, above, call.bytes_in, bytes_out)
 
     async def _reply(self, call: Call, handlers: Mapping[str, Handler], known: bool) -> Reply:
         if not known:
@@ -216,6 +221,7 @@ class App:
         """Answer an inference request of the protocol."""
         ask, endpoint, body = await self._begin(call)
         request = wire.read(body, call.header("inference-header-content-length"), endpoint.signature)
+        call.id = request.id
         names = tuple(asked.name for asked in request.outputs)
         outputs = await self.plane.run(ask, endpoint, request.columns, request.rows, names, call.unless_gone)
         answer = wire.write(request, outputs, endpoint.signature.outputs, endpoint.name, endpoint.number)
@@ -259,8 +265,14 @@ class App:
     async def metrics(self, call: Call) -> Reply:
         """The figures for Prometheus, over all processes of the service."""
         self.gauge()
-        text = await asyncio.to_thread(self.figures.text, GAUGES)
+        text = await asyncio.to_thread(self.signals.figures.text, GAUGES)
         return Reply(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
+
+    async def status(self, call: Call) -> Reply:
+        """How well the service does against what was stated."""
+        now = counts(await asyncio.to_thread(self.signals.figures.series))
+        told = status(self.signals.past, time.time(), now, self.signals.telling.objectives)
+        return as_json({"ready": self.state.takes, **told})
 
     def gauge(self) -> None:
         """Write down what is now."""
@@ -272,7 +284,7 @@ class App:
             ("modelmill_requests_in_flight", self.state.in_flight),
             ("modelmill_ready", int(self.state.takes)),
         ):
-            self.figures.gauge(name, value)
+            self.signals.figures.gauge(name, value)
 
     async def openapi(self, call: Call) -> Reply:
         """The OpenAPI document, with the models that are served now."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from modelmill.errors import MillError
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Plane
-from modelmill.serve.signals.figures import Figures
+from modelmill.serve.signals.signals import Signals
 from modelmill.serve.web import wire
 from modelmill.serve.web.http import JSON
 from modelmill.serve.web.protocol import head
@@ -20,16 +20,16 @@ from modelmill.serve.web.protocol import head
 BEFORE, AFTER = b"/v2/models/", b"/infer"
 LENGTH = b"inference-header-content-length"
 
-ORDINARY = frozenset({b"content-encoding", b"transfer-encoding", b"authorization", b"x-api-key", b"traceparent"})
+ORDINARY = frozenset({b"content-encoding", b"transfer-encoding", b"authorization", b"x-api-key"})
 """Headers that ask for more than the short way has."""
 
 
 class Express:
     """Answers inference requests of the protocol for models that are loaded and cheap."""
 
-    def __init__(self, plane: Plane, figures: Figures) -> None:
+    def __init__(self, plane: Plane, signals: Signals) -> None:
         self.plane = plane
-        self.figures = figures
+        self.signals = signals
 
     def knows(self, url: bytes) -> Endpoint | None:
         """The endpoint of a URL, if its model is cheap and requests are taken."""
@@ -45,6 +45,8 @@ class Express:
         for name, value in headers:
             if name in ORDINARY or (name == LENGTH and length is not None):
                 return None
+            if name == b"traceparent" and self.signals.tracer is not None:
+                return None
             if name == LENGTH:
                 length = value.decode("latin-1").strip()
         try:
@@ -58,9 +60,9 @@ class Express:
         except MillError:
             return None
         ended = time.perf_counter()
-        figures = self.figures.of(endpoint.name, endpoint.label)
-        figures.encode.add(ended - ran)
-        figures.answered("v2", 200, ended - started)
+        self.signals.figures.of(endpoint.name, endpoint.label).encode.add(ended - ran)
+        sizes = (len(body), len(answer.body))
+        self.signals.answered("v2", endpoint.name, endpoint.label, 200, ended - started, request.id, None, *sizes)
         reference = ("modelmill-version", endpoint.version.reference)
         if answer.json_bytes is None:
             return head(200, JSON, len(answer.body), (reference,)) + answer.body

@@ -59,6 +59,9 @@ class Call:
     receive: Receive
     body_limit: int
     which: tuple[str, str] = ("", "")
+    id: str | None = None
+    """What the client calls its request."""
+    bytes_in: int = 0
     body_read: bool = field(default=False)
 
     def header(self, name: str) -> str | None:
@@ -89,6 +92,7 @@ class Call:
             parts.append(part)
             more = message.get("more_body", False)
         self.body_read = True
+        self.bytes_in = size
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _next(self) -> Message:

@@ -1,0 +1,58 @@
+"""The access log: one JSON object a line for requests that failed, and for a part of the others; no payloads."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+FAILURE = 500
+"""From this code on the service has failed: such requests are always told."""
+
+
+class Journal:
+    """Writes lines; it holds the file, which is opened anew where it was moved away.
+
+    path: empty for standard error. ratio: the part of requests that is told although they did not fail, 0 to 1.
+    """
+
+    def __init__(self, path: Path | None = None, ratio: float = 0.0, seed: int | None = None) -> None:
+        self._path = path
+        self._ratio = ratio
+        self._draw = random.Random(seed)
+        self._lock = threading.Lock()
+        self._file: IO[bytes] | None = None
+        if path is not None:
+            self._file = path.open("ab", buffering=0)
+
+    def wants(self, code: int) -> bool:
+        """Whether an answer of this code is to be told: asked before anything is put together."""
+        return code >= FAILURE or (self._ratio > 0 and self._draw.random() < self._ratio)
+
+    def write(self, entry: Mapping[str, Any]) -> None:
+        """Write one line, whole."""
+        line = orjson.dumps(entry) + b"\n"
+        with self._lock:
+            if self._file is None:
+                sys.stderr.write(line.decode())
+                sys.stderr.flush()
+            else:
+                self._file.write(line)
+
+    def reopen(self) -> None:
+        """Write to a new file of the same name, after the present one was moved away."""
+        if self._path is not None:
+            with self._lock:
+                old, self._file = self._file, self._path.open("ab", buffering=0)
+                if old is not None:
+                    old.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()

@@ -1,0 +1,161 @@
+"""How well the service does, over windows of time and against what was stated: availability, response time, jitter."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from modelmill.errors import OutOfBounds, UnknownName
+from modelmill.serve.signals.figures import SECONDS, Series, by_kind
+
+WINDOWS = {"5m": 300.0, "1h": 3600.0, "24h": 86_400.0}
+STEP_SECONDS = 10.0
+"""How often counts are remembered: windows are true to this."""
+
+QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
+OBJECTIVES = ("availability", *QUANTILES)
+DEFAULT = {"availability": 0.999}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was answered up to a moment, all models together.
+
+    failed: by the service's own fault (codes from 500 on). refused: for want of room (429). durations: (bounds + 2,) a
+    histogram, as figures have it.
+    """
+
+    requests: float = 0.0
+    failed: float = 0.0
+    refused: float = 0.0
+    durations: tuple[float, ...] = (0.0,) * (len(SECONDS) + 2)
+
+    def since(self, before: Counts) -> Counts:
+        """What came after an earlier moment."""
+        durations = tuple(a - b for a, b in zip(self.durations, before.durations, strict=True))
+        return Counts(
+            self.requests - before.requests, self.failed - before.failed, self.refused - before.refused, durations
+        )
+
+
+def counts(series: Series) -> Counts:
+    """The sums of all models."""
+    parts = by_kind(series)
+    answers = [(int(labels[3]), values[0]) for labels, values in parts.get("answers", ())]
+    durations = [values for _, values in parts.get("duration", ())]
+    return Counts(
+        sum(count for _, count in answers),
+        sum(count for code, count in answers if code >= 500),
+        sum(count for code, count in answers if code == 429),
+        tuple(map(sum, zip(*durations, strict=True))) if durations else Counts().durations,
+    )
+
+
+class Past:
+    """Counts at moments of the last day; it grows by one every ten seconds, and forgets the oldest."""
+
+    def __init__(self, started_s: float) -> None:
+        self.started_s = started_s
+        self._moments: deque[tuple[float, Counts]] = deque([(started_s, Counts())])
+
+    def take(self, now_s: float, now: Counts) -> None:
+        """Remember the counts of a moment."""
+        self._moments.append((now_s, now))
+        while len(self._moments) > 2 and self._moments[1][0] < now_s - max(WINDOWS.values()):
+            self._moments.popleft()
+
+    def before(self, moment_s: float) -> Counts:
+        """The counts at the last remembered moment that is not after this one; the first where all are."""
+        found = self._moments[0][1]
+        for at, remembered in self._moments:
+            if at > moment_s:
+                break
+            found = remembered
+        return found
+
+
+def status(past: Past, now_s: float, now: Counts, objectives: Mapping[str, float]) -> dict[str, Any]:
+    """What `/api/status` says: each window by itself, and what is left of each objective's budget."""
+    return {
+        "up_seconds": round(now_s - past.started_s, 1),
+        "objectives": dict(objectives),
+        "windows": {
+            name: window(now.since(past.before(now_s - seconds)), objectives) for name, seconds in WINDOWS.items()
+        },
+    }
+
+
+def window(found: Counts, objectives: Mapping[str, float]) -> dict[str, Any]:
+    """Availability, response times and budgets of one window.
+
+    A budget is the part of the failures (or of the slow answers) that an objective allows and that did not happen yet:
+    1 is all of it, 0 none, below 0 it is overdrawn. jitter_ms: the 95th percentile of response times less the median.
+    """
+    timed = sum(found.durations[:-1])
+    milliseconds = {name: quantile(found.durations, share) for name, share in QUANTILES.items()} if timed else {}
+    told: dict[str, Any] = {
+        "requests": int(found.requests),
+        "failed": int(found.failed),
+        "refused": int(found.refused),
+        "availability": 1 - found.failed / found.requests if found.requests else None,
+        **{name: milliseconds.get(name) for name in QUANTILES},
+        "jitter_ms": milliseconds["latency_p95_ms"] - milliseconds["latency_p50_ms"] if timed else None,
+    }
+    return {**told, "budget_left": {name: left(name, value, found) for name, value in objectives.items()}}
+
+
+def left(name: str, objective: float, found: Counts) -> float | None:
+    """What is left of an objective's budget; None where nothing was asked.
+
+    >>> round(left("availability", 0.99, Counts(requests=1000, failed=5)), 6)
+    0.5
+    """
+    if name == "availability":
+        allowed, spent = (1 - objective) * found.requests, found.failed
+    else:
+        timed = sum(found.durations[:-1])
+        allowed, spent = (1 - QUANTILES[name]) * timed, timed - below(found.durations, objective / 1000)
+    return None if not allowed else 1 - spent / allowed
+
+
+def quantile(durations: Sequence[float], share: float) -> float:
+    """Milliseconds that so great a share of the answers did not exceed, evenly within a bucket."""
+    totals = list(accumulate(durations[:-1]))
+    wanted = share * totals[-1]
+    place = next(i for i, total in enumerate(totals) if total >= wanted and durations[i])
+    low = SECONDS[place - 1] if place else 0.0
+    high = SECONDS[place] if place < len(SECONDS) else SECONDS[-1]
+    inside = (wanted - (totals[place] - durations[place])) / durations[place]
+    return 1000 * (low + inside * (high - low))
+
+
+def below(durations: Sequence[float], seconds: float) -> float:
+    """How many answers took no longer, evenly within a bucket."""
+    found, low = 0.0, 0.0
+    for bound, count in zip(SECONDS, durations, strict=False):
+        if seconds < bound:
+            return found + count * max(0.0, (seconds - low) / (bound - low))
+        found, low = found + count, bound
+    return found
+
+
+def objective(text: str) -> tuple[str, float]:
+    """A name and a value of `NAME=VALUE`.
+
+    >>> objective("availability=0.999")
+    ('availability', 0.999)
+    """
+    name, _, value = text.partition("=")
+    if name not in OBJECTIVES:
+        raise UnknownName.among("--objective", "objective", name, OBJECTIVES)
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not (0 < number < 1 if name == "availability" else 0 < number < float("inf")):
+        wanted = "a number between 0 and 1" if name == "availability" else "milliseconds above 0"
+        raise OutOfBounds(f"--objective {name}", f"came {value!r}, expected {wanted}", f"Try {name}=0.999.")
+    return name, number

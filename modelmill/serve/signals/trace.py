@@ -1,0 +1,113 @@
+"""Traces: whose request this is a part of, by the W3C's header, and a span where it was sampled.
+
+Whether a request is sampled is known before anything is made for it: the caller's word counts, and of requests without
+one a stated part is taken. Spans go to OpenTelemetry, which is an extra.
+
+W3C (2021), Trace Context, https://www.w3.org/TR/trace-context-1/
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from modelmill.errors import MissingExtra
+
+PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The span of the caller."""
+
+    trace: str
+    span: str
+    sampled: bool
+
+
+def parent(header: str | None) -> Parent | None:
+    """The caller's span in the header `traceparent`; None where there is none, or none that can be read.
+
+    >>> parent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").sampled
+    True
+    >>> parent("00-00000000000000000000000000000000-b7ad6b7169203331-01")
+    """
+    found = PARENT.fullmatch(header.strip()) if header else None
+    if found is None:
+        return None
+    version, trace, span, flags, rest = found.groups()
+    if version == "ff" or (version == "00" and rest) or not trace.strip("0") or not span.strip("0"):
+        return None
+    return Parent(trace, span, bool(int(flags, 16) & 1))
+
+
+class Tracer(Protocol):
+    """Where spans go."""
+
+    def wants(self, parent: Parent | None) -> bool:
+        """Whether a request becomes a span."""
+
+    def ended(self, name: str, parent: Parent | None, began_ns: int, told: Mapping[str, Any], failed: bool) -> None:
+        """Take a span that ends now. began_ns: since 1970."""
+
+    def close(self) -> None:
+        """Send what was not sent yet."""
+
+
+class OpenTelemetry:
+    """Spans for a collector, in OpenTelemetry's own form; its settings are the environment's `OTEL_...`.
+
+    ratio: of requests that say nothing themselves, the part that is sampled, 0 to 1.
+    """
+
+    def __init__(self, ratio: float, exporter: Any = None) -> None:
+        try:
+            from opentelemetry.sdk.resources import Resource
+            from opentelemetry.sdk.trace import TracerProvider
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        except ImportError:
+            raise MissingExtra.of("--trace-ratio", "OpenTelemetry", "otel") from None
+        self._bound = int(ratio * 2**64)
+        self._provider = TracerProvider(resource=Resource.create({"service.name": "modelmill"}))
+        self._provider.add_span_processor(BatchSpanProcessor(exporter if exporter is not None else _exporter()))
+        self._tracer = self._provider.get_tracer("modelmill")
+        self._state = time.monotonic_ns() | 1
+
+    def wants(self, parent: Parent | None) -> bool:
+        """As the caller says; without a word of it, so many of all, evenly."""
+        if parent is not None:
+            return parent.sampled
+        self._state = (self._state * 6364136223846793005 + 1442695040888963407) % 2**64
+        return self._state < self._bound
+
+    def ended(self, name: str, parent: Parent | None, began_ns: int, told: Mapping[str, Any], failed: bool) -> None:
+        """Make the span, and end it."""
+        from opentelemetry import trace
+        from opentelemetry.trace import Status, StatusCode
+
+        context = None
+        if parent is not None:
+            flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
+            far = trace.SpanContext(int(parent.trace, 16), int(parent.span, 16), is_remote=True, trace_flags=flags)
+            context = trace.set_span_in_context(trace.NonRecordingSpan(far))
+        span = self._tracer.start_span(
+            name, context=context, kind=trace.SpanKind.SERVER, attributes=dict(told), start_time=began_ns
+        )
+        if failed:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end()
+
+    def close(self) -> None:
+        """Send what was not sent yet."""
+        self._provider.shutdown()
+
+
+def _exporter() -> Any:
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    except ImportError:
+        raise MissingExtra.of("--trace-ratio", "OpenTelemetry", "otel") from None
+    return OTLPSpanExporter()

@@ -1,0 +1,179 @@
+"""What the service tells of itself: status against objectives, the access log, traces."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from modelmill.client import Client
+from modelmill.errors import OutOfBounds, UnknownName
+from modelmill.serve.server import Service
+from modelmill.serve.signals import status as room
+from modelmill.serve.signals.figures import SECONDS, Figures
+from modelmill.serve.signals.signals import Telling
+from modelmill.serve.signals.status import Counts, Past, below, counts, left, objective, quantile, status
+from modelmill.serve.signals.trace import OpenTelemetry, parent
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+SAMPLED = f"00-{TRACE}-b7ad6b7169203331-01"
+
+
+def durations(**counted):
+    """A histogram with counts by bound in milliseconds: ms5=10 is ten answers in (2.5, 5] milliseconds."""
+    found = [0.0] * (len(SECONDS) + 2)
+    for name, count in counted.items():
+        found[SECONDS.index(int(name[2:]) / 1000)] = float(count)
+    return tuple(found)
+
+
+def test_quantiles_lie_evenly_within_a_bucket():
+    found = durations(ms5=100, ms10=100)
+    assert quantile(found, 0.25) == pytest.approx(3.75)
+    assert quantile(found, 0.5) == pytest.approx(5.0)
+    assert quantile(found, 0.75) == pytest.approx(7.5)
+    assert below(found, 0.0075) == pytest.approx(150)
+    assert below(found, 100.0) == 200
+
+
+def test_a_budget_is_used_up_by_what_failed_and_by_what_was_slow():
+    found = Counts(1000, 1, 0, durations(ms5=990, ms100=10))
+    assert left("availability", 0.999, found) == pytest.approx(0.0)
+    assert left("availability", 0.99, found) == pytest.approx(0.9)
+    assert left("latency_p99_ms", 10, found) == pytest.approx(0.0)
+    assert left("latency_p95_ms", 10, found) == pytest.approx(0.8)
+    assert left("availability", 0.99, Counts()) is None
+
+
+def test_a_window_forgets_what_was_before_it():
+    past = Past(0.0)
+    past.take(1000.0, Counts(100, 50))
+    past.take(1400.0, Counts(200, 50))
+    told = status(past, 1500.0, Counts(300, 51), {"availability": 0.9})["windows"]
+    assert (told["5m"]["requests"], told["5m"]["failed"]) == (200, 1)
+    assert (told["1h"]["requests"], told["1h"]["failed"]) == (300, 51)
+    assert told["5m"]["budget_left"]["availability"] == pytest.approx(0.95)
+    assert told["1h"]["availability"] == pytest.approx(249 / 300)
+
+
+def test_the_past_of_a_long_life_stays_a_day():
+    past = Past(0.0)
+    for step in range(30_000):
+        past.take(10.0 * step, Counts(step))
+    assert past.before(300_000 - 86_400).requests == pytest.approx(21_360, abs=1)
+    assert len(past._moments) < 8_700
+
+
+def test_counts_are_those_of_all_models_by_whose_fault_it_was():
+    figures = Figures()
+    for code in (200, 200, 400, 404, 429, 500, 503):
+        figures.of("a" if code != 404 else "", "1").answered("v2", code, 0.004)
+    found = counts(figures.series())
+    assert (found.requests, found.failed, found.refused) == (7, 2, 1)
+    assert sum(found.durations[:-1]) == 6
+
+
+def test_objectives_are_checked():
+    assert objective("latency_p99_ms=50") == ("latency_p99_ms", 50.0)
+    with pytest.raises(UnknownName, match="Did you mean availability"):
+        objective("avaliability=0.9")
+    with pytest.raises(OutOfBounds, match="between 0 and 1"):
+        objective("availability=99.9")
+    with pytest.raises(OutOfBounds, match="milliseconds"):
+        objective("latency_p99_ms=soon")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "00-xyz",
+        f"00-{'0' * 32}-b7ad6b7169203331-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"ff-{TRACE}-b7ad6b7169203331-01",
+        f"00-{TRACE}-b7ad6b7169203331-01-more",
+        SAMPLED.upper(),
+    ],
+)
+def test_a_header_that_is_none_has_no_parent(header):
+    assert parent(header) is None
+
+
+def test_later_versions_of_the_header_are_read_as_far_as_they_are_known():
+    assert parent(f"01-{TRACE}-b7ad6b7169203331-03-more").sampled
+    assert not parent(f"00-{TRACE}-b7ad6b7169203331-02").sampled
+
+
+def test_the_callers_word_decides_and_else_the_ratio():
+    half, none = OpenTelemetry(0.5, InMemorySpanExporter()), OpenTelemetry(0.0, InMemorySpanExporter())
+    assert none.wants(parent(SAMPLED))
+    assert not any(none.wants(None) for _ in range(1000))
+    assert 400 < sum(half.wants(None) for _ in range(1000)) < 600
+    for tracer in (half, none):
+        tracer.close()
+
+
+@pytest.fixture
+def spans(monkeypatch):
+    exporter = InMemorySpanExporter()
+    monkeypatch.setattr("modelmill.serve.signals.trace._exporter", lambda: exporter)
+    return exporter
+
+
+def test_the_log_and_the_trace_tell_of_requests_and_not_of_rows(registry, tmp_path, spans):
+    log = tmp_path / "access.jsonl"
+    with Service(registry, ["flowers"], telling=Telling(log, 1.0, 1.0)) as service, Client(service.url) as client:
+        client.predict("flowers", [[123.25, 1]])
+        client.infer("flowers", {"length": [123.25], "width": [1.0]})
+        with pytest.raises(Exception, match="missing"):
+            client.infer("flowers", {"length": [123.25]})
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["face"], line["model"], line["version"], line["code"]) for line in lines] == [
+        ("predict", "flowers", "1", 200),
+        ("v2", "flowers", "1", 200),
+        ("v2", "flowers", "1", 400),
+    ]
+    assert all(line["bytes_in"] > 0 and line["bytes_out"] > 0 and line["milliseconds"] > 0 for line in lines)
+    assert "123.25" not in log.read_text()
+    ended = spans.get_finished_spans()
+    assert [(span.name, span.attributes["code"]) for span in ended] == [
+        ("predict flowers", 200),
+        ("v2 flowers", 200),
+        ("v2 flowers", 400),
+    ]
+    assert all(span.end_time > span.start_time for span in ended)
+
+
+def test_a_traced_callers_request_is_a_part_of_its_trace(registry, tmp_path, spans):
+    import urllib.request
+
+    body = json.dumps([[3, 1]]).encode()
+    with Service(registry, ["flowers"], telling=Telling(tmp_path / "log", 0.0, 0.0)) as service:
+        for header in ({}, {"traceparent": SAMPLED}, {"traceparent": SAMPLED[:-1] + "0"}):
+            request = urllib.request.Request(f"{service.url}/predict/flowers", body, header)
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                assert answer.status == 200
+    (span,) = spans.get_finished_spans()
+    assert f"{span.context.trace_id:032x}" == TRACE
+    assert f"{span.parent.span_id:016x}" == "b7ad6b7169203331"
+    assert (tmp_path / "log").read_bytes() == b""
+
+
+def test_the_status_says_what_was_answered(registry, monkeypatch):
+    monkeypatch.setattr(room, "STEP_SECONDS", 0.01)
+    telling = Telling(objectives={"availability": 0.99, "latency_p99_ms": 1000})
+    with Service(registry, ["flowers"], telling=telling) as service, Client(service.url) as client:
+        for _ in range(3):
+            client.predict("flowers", [[3, 1]])
+        import urllib.request
+
+        with urllib.request.urlopen(f"{service.url}/api/status", timeout=20) as answer:
+            told = json.load(answer)
+    assert told["ready"] is True
+    assert told["objectives"] == {"availability": 0.99, "latency_p99_ms": 1000}
+    for window in told["windows"].values():
+        assert (window["requests"], window["failed"], window["availability"]) == (3, 0, 1.0)
+        assert window["budget_left"] == {"availability": 1.0, "latency_p99_ms": 1.0}
+        assert window["latency_p99_ms"] >= window["latency_p50_ms"] > 0
