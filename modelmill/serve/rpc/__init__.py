@@ -1,0 +1,1 @@
+"""The service over gRPC: messages, methods, and the front that carries them."""
