@@ -10,6 +10,8 @@ import orjson
 import pytest
 
 from modelmill.errors import RequestError
+from modelmill.serve import request as requests
+from modelmill.serve.request import Expected
 from modelmill.serve.web import wire
 from modelmill.signature import NO_DATE, Field, Signature
 
@@ -28,7 +30,7 @@ def tensor(name="x", datatype="FP32", shape=(2, 3), **rest):
 
 def read(*tensors, signature=ONE, tail=b"", **rest):
     head = orjson.dumps({"inputs": list(tensors), **rest})
-    return wire.read(head + tail, str(len(head)) if tail else None, signature)
+    return wire.read(head + tail, str(len(head)) if tail else None, Expected(signature))
 
 
 def refused(*tensors, **rest):
@@ -58,7 +60,7 @@ def test_binary_numbers_are_views_of_the_body():
 
 def test_a_body_mixes_json_and_binary_tensors():
     signature = Signature("t", (Field("a", "INT64"), Field("b", "FP32"), Field("c", "BYTES")), OUTPUTS)
-    tail = struct.pack("<2f", 0.5, 1.5) + wire.encode(np.array(["ü", ""], object))
+    tail = struct.pack("<2f", 0.5, 1.5) + requests.encode(np.array(["ü", ""], object))
     request = read(
         tensor("a", "INT64", (2,), data=[1, 2]),
         tensor("b", "FP32", (2,), parameters={"binary_data_size": 8}),
@@ -73,14 +75,14 @@ def test_a_body_mixes_json_and_binary_tensors():
 
 
 def test_header_zero_is_the_input_itself_and_the_answer_is_binary():
-    request = wire.read(struct.pack("<6f", *SIX), "0", ONE)
+    request = wire.read(struct.pack("<6f", *SIX), "0", Expected(ONE))
     assert request.columns["x"].tolist() == [[1, 2, 3], [4, 5, 6.5]]
     assert all(asked.binary for asked in request.outputs)
 
 
 def test_a_raw_request_leaves_one_size_open():
     signature = Signature("t", (Field("x", "UINT8", (-1, -1, 2)),), OUTPUTS)
-    assert wire.read(b"abcdef", "0", signature).columns["x"].shape == (1, 3, 2)
+    assert wire.read(b"abcdef", "0", Expected(signature)).columns["x"].shape == (1, 3, 2)
 
 
 def test_missing_values_are_null_nan_or_empty_where_they_are_allowed():
@@ -99,7 +101,7 @@ def test_the_id_comes_back_and_outputs_come_as_asked():
     asked = [{"name": "score", "parameters": {"binary_data": True}}, {"name": "label"}]
     request = read(tensor(data=SIX), id="42", outputs=asked)
     outputs = {"label": np.array(["a", "b"], object), "score": np.array([[1, 2], [3, 4]], np.float32)}
-    answer = wire.write(request, outputs, OUTPUTS, "m", 7)
+    answer = wire.write(request, outputs, Expected(ONE), "m", 7)
     document = json.loads(answer.body[: answer.json_bytes])
     assert (document["id"], document["model_name"], document["model_version"]) == ("42", "m", "7")
     assert [output["name"] for output in document["outputs"]] == ["score", "label"]
@@ -162,7 +164,12 @@ def test_an_input_that_comes_twice_or_not_at_all_is_refused():
         ({"parameters": {"sequence_id": 5}}, "is not supported"),
         ({"outputs": [{"name": "labels"}]}, "Did you mean label?"),
         ({"outputs": [{"name": "label"}, {"name": "label"}]}, "asked for twice"),
-        ({"outputs": [{"name": "label", "parameters": {"classification": 3}}]}, "is not supported"),
+        ({"outputs": [{"name": "label", "parameters": {"classification": 3}}]}, "no scores of classes"),
+        ({"outputs": [{"name": "score", "parameters": {"classification": True}}]}, "a number of classes"),
+        ({"outputs": [{"name": "score", "parameters": {"classification": -1}}]}, "a number of classes"),
+        ({"parameters": {"priority": "high"}}, "parameters.priority: expected a whole number"),
+        ({"parameters": {"timeout": 1.5}}, "parameters.timeout: expected a whole number"),
+        ({"parameters": {"timeout": True}}, "parameters.timeout: expected a whole number"),
         ({"outputs": {}}, "expected a list"),
     ],
 )
@@ -192,7 +199,7 @@ def test_missing_values_in_binary_are_refused_where_they_are_not_allowed():
 @pytest.mark.parametrize("header", ["-1", "x", "", "1e3", "99999", "²", "9" * 30])
 def test_a_header_length_that_lies_is_refused(header):
     with pytest.raises(RequestError, match="Inference-Header-Content-Length"):
-        wire.read(b'{"inputs": []}', header, ONE)
+        wire.read(b'{"inputs": []}', header, Expected(ONE))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +207,7 @@ def test_a_header_length_that_lies_is_refused(header):
 )
 def test_a_body_that_is_no_request_is_refused(body):
     with pytest.raises(RequestError):
-        wire.read(body, None, ONE)
+        wire.read(body, None, Expected(ONE))
 
 
 def test_bytes_that_belong_to_no_tensor_are_refused():

@@ -220,11 +220,11 @@ class App:
     async def infer(self, call: Call) -> Reply:
         """Answer an inference request of the protocol."""
         ask, endpoint, body = await self._begin(call)
-        request = wire.read(body, call.header("inference-header-content-length"), endpoint.signature)
+        request = wire.read(body, call.header("inference-header-content-length"), endpoint.expected)
         call.id = request.id
         names = tuple(asked.name for asked in request.outputs)
         outputs = await self.plane.run(ask, endpoint, request.columns, request.rows, names, call.unless_gone)
-        answer = wire.write(request, outputs, endpoint.signature.outputs, endpoint.name, endpoint.number)
+        answer = wire.write(request, outputs, endpoint.expected, endpoint.name, endpoint.number)
         headers = (_answered(endpoint),)
         if answer.json_bytes is None:
             return Reply(200, answer.body, headers=headers)

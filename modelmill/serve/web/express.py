@@ -50,13 +50,13 @@ class Express:
             if name == LENGTH:
                 length = value.decode("latin-1").strip()
         try:
-            request = wire.read(body, length, endpoint.signature)
+            request = wire.read(body, length, endpoint.expected)
             if not self.plane.engine.fits_inline(endpoint.lane, request.rows):
                 return None
             names = tuple(asked.name for asked in request.outputs)
             outputs = self.plane.engine.run_inline(endpoint.lane, request.columns, request.rows, names)
             ran = time.perf_counter()
-            answer = wire.write(request, outputs, endpoint.signature.outputs, endpoint.name, endpoint.number)
+            answer = wire.write(request, outputs, endpoint.expected, endpoint.name, endpoint.number)
         except MillError:
             return None
         ended = time.perf_counter()
