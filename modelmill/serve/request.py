@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as member
 from difflib import get_close_matches
 from typing import Any
 
@@ -87,10 +88,10 @@ class Input:
     """One input, with what its checks need worked out once."""
 
     field: Field
-    dtype: np.dtype[Any] = field(init=False)
-    wire: np.dtype[Any] = field(init=False)
+    dtype: np.dtype[Any] = member(init=False)
+    wire: np.dtype[Any] = member(init=False)
     """As the bytes of a request have it: little-endian."""
-    elements: frozenset[type] = field(init=False)
+    elements: frozenset[type] = member(init=False)
     """What may stand for an element in JSON."""
 
     def __post_init__(self) -> None:
@@ -174,11 +175,11 @@ class Expected:
     """What a version takes and gives, worked out once for all its requests."""
 
     signature: Signature
-    inputs: dict[str, Input] = field(init=False)
-    outputs: dict[str, Field] = field(init=False)
-    plain: tuple[Asked, ...] = field(init=False)
+    inputs: dict[str, Input] = member(init=False)
+    outputs: dict[str, Field] = member(init=False)
+    plain: tuple[Asked, ...] = member(init=False)
     """All outputs as JSON, or as a wire gives them by itself."""
-    binary: tuple[Asked, ...] = field(init=False)
+    binary: tuple[Asked, ...] = member(init=False)
     """All outputs as bytes."""
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -22,6 +22,7 @@ from modelmill.errors import MillError, WorkError
 from modelmill.serve.engine.engine import DEFAULT, Capacity, Engine
 from modelmill.serve.models.endpoint import Catalogue, Shelf
 from modelmill.serve.plane import Plane, State
+from modelmill.serve.rpc.methods import Methods
 from modelmill.serve.signals.signals import QUIET, Signals, Telling
 from modelmill.serve.signals.status import STEP_SECONDS, counts
 from modelmill.serve.web.app import application
@@ -56,9 +57,12 @@ def run(
     pages: Asgi | None = None,
     limits: Limits = Limits(),
     telling: Telling = QUIET,
+    grpc_port: int | None = None,
+    grpc_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is told the URL once requests are answered.
 
+    With `grpc_port`, gRPC is served too, 0 being a free port; `grpc_ready` is told its address, before `ready`.
     Without names every model with a live version is served. Raises WorkError if the port is taken, UnknownModel for a
     name that the registry does not have.
     """
@@ -68,7 +72,18 @@ def run(
                 f"modelmill serve: anyone who reaches {host} may use the models: there are no keys yet.",
                 file=sys.stderr,
             )
-        Server(registry, names, url_of(listener, host), ready, pages, limits, telling).run([listener])
+        gate = None if grpc_port is None else Gate(host, grpc_port, grpc_ready)
+        Server(registry, names, url_of(listener, host), ready, pages, limits, telling, gate).run([listener])
+
+
+@dataclass
+class Gate:
+    """Where gRPC is served: the port that is wanted, and the address that was had; it is set when the service is up."""
+
+    host: str
+    port: int
+    ready: Callable[[str], None] | None = None
+    url: str = ""
 
 
 class Service:
@@ -83,14 +98,21 @@ class Service:
         pages: Asgi | None = None,
         limits: Limits = Limits(),
         telling: Telling = QUIET,
+        grpc_port: int | None = None,
     ) -> None:
         self.stack = contextlib.ExitStack()
+        self.gate = None if grpc_port is None else Gate(host, grpc_port)
         self.listener = self.stack.enter_context(listening(host, port))
         self.url = url_of(self.listener, host)
         self.up = threading.Event()
-        self.server = Server(registry, names, self.url, lambda _: self.up.set(), pages, limits, telling)
+        self.server = Server(registry, names, self.url, lambda _: self.up.set(), pages, limits, telling, self.gate)
         self.failure: BaseException | None = None
         self.thread = threading.Thread(target=self._run, name="modelmill-serve", daemon=True)
+
+    @property
+    def grpc_url(self) -> str:
+        """Where gRPC is served, as HOST:PORT; empty where it is not."""
+        return self.gate.url if self.gate is not None else ""
 
     def __enter__(self) -> Self:
         """Start, and come back when requests are answered. Raises what kept it from starting."""
@@ -136,15 +158,17 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         pages: Asgi | None,
         limits: Limits,
         telling: Telling = QUIET,
+        gate: Gate | None = None,
     ) -> None:
         self.url = url
+        self.gate = gate
         self.ready = ready
         self.limits = limits
         self.state = State()
         self.signals = Signals(telling)
         self.catalogue = Catalogue(registry, names, self._ran)
         self.engine = Engine(limits.capacity)
-        plane = Plane(self.catalogue, self.engine, self.state)
+        plane = self.plane = Plane(self.catalogue, self.engine, self.state)
         app = application(plane, self.signals, pages, limits.body_bytes)
         super().__init__(_config(app, Express(plane, self.signals), limits))
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -160,13 +184,32 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             await asyncio.to_thread(self.catalogue.start)
             watches = [asyncio.create_task(self._watch()), asyncio.create_task(self._remember())]
             try:
-                await super()._serve(sockets)
+                async with self._grpc():
+                    await super()._serve(sockets)
             finally:
                 for watch in watches:
                     watch.cancel()
         finally:
             self.engine.close()
             await asyncio.to_thread(self.signals.close)
+
+    @contextlib.asynccontextmanager
+    async def _grpc(self) -> AsyncIterator[None]:
+        """The gRPC port, if there is to be one: it opens before HTTP's, and closes after it."""
+        if self.gate is None:
+            yield
+            return
+        from modelmill.serve.rpc.front import Front
+
+        front = Front(Methods(self.plane, self.signals), self.state, self.limits.body_bytes)
+        port = await front.start(self.gate.host, self.gate.port)
+        self.gate.url = address_of(self.gate.host, port)
+        if self.gate.ready is not None:
+            self.gate.ready(self.gate.url)
+        try:
+            yield
+        finally:
+            await front.stop(1.0)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
@@ -276,10 +319,14 @@ def url_of(listener: socket.socket, host: str) -> str:
 
     A service on all addresses is named by this machine's own.
     """
-    port = listener.getsockname()[1]
+    return f"http://{address_of(host, listener.getsockname()[1])}"
+
+
+def address_of(host: str, port: int) -> str:
+    """HOST:PORT as clients reach it from this machine."""
     if host in ("", "0.0.0.0", "::"):
         host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:

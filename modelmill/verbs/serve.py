@@ -1,4 +1,4 @@
-"""The verb `serve`: models over HTTP."""
+"""The verb `serve`: models over HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def serve(
     names: Annotated[list[str] | None, typer.Argument(help="Models to serve; every live one by default.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="HTTP port; 0 takes a free one.", min=0, max=65535)] = 8080,
-    grpc_port: Annotated[int, typer.Option(help="Accepted, and not used yet.", min=0, max=65535)] = 8081,
+    grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 takes a free one.", min=0, max=65535)] = 8081,
+    grpc: Annotated[bool, typer.Option(help="Serve gRPC.")] = True,
     log: Annotated[
         Path | None, typer.Option(help="Access log, JSON lines; standard error by default.", metavar="FILE")
     ] = None,
@@ -33,7 +34,7 @@ def serve(
     ] = ["availability=0.999"],
     quiet: Quiet = False,
 ) -> None:
-    """Serve models over HTTP: Open Inference Protocol, plain JSON, metrics, and pages for people."""
+    """Serve models over HTTP and gRPC: Open Inference Protocol, plain JSON, metrics, and pages for people."""
     from modelmill.api import home, registry
     from modelmill.console.pages import Pages
     from modelmill.serve import server
@@ -48,6 +49,15 @@ def serve(
 
     def ready(url: str) -> None:
         say(f"modelmill serves {url} (Ctrl-C stops it)")
-        say(f"gRPC is not served yet: --grpc-port {grpc_port} is unused.")
 
-    server.run(shelf, names or [], host, port, ready=ready, pages=Pages(shelf, home().database), telling=telling)
+    server.run(
+        shelf,
+        names or [],
+        host,
+        port,
+        ready=ready,
+        pages=Pages(shelf, home().database),
+        telling=telling,
+        grpc_port=grpc_port if grpc else None,
+        grpc_ready=lambda address: say(f"gRPC: {address}"),
+    )

@@ -19,6 +19,7 @@ from modelmill.report import Report
 from modelmill.runtime import rows
 from modelmill.runtime.session import Session
 from modelmill.serve.engine.engine import Lane, Pace, measure
+from modelmill.serve.request import Expected
 from modelmill.serve.web import views
 from modelmill.signature import Field, Signature
 from modelmill.version import Version
@@ -81,6 +82,11 @@ class Endpoint:
         """What goes in and out."""
         return self.version.signature
 
+    @cached_property
+    def expected(self) -> Expected:
+        """What its requests are checked against."""
+        return Expected(self.signature)
+
     @property
     def is_open(self) -> bool:
         """Whether sizes beside the rows are left to the client, so that a failure may be the request's."""
@@ -102,6 +108,8 @@ class Catalogue:
         self.problems: dict[str, str] = {}
         self.others: OrderedDict[tuple[str, int], Endpoint] = OrderedDict()
         self.aliases: dict[str, int] = {}
+        self.withheld: dict[str, int] = {}
+        """What was unloaded by name: models that are not served until they are loaded, and the number they had."""
         self.stamp: Any = None
         self.lock = threading.Lock()
 
@@ -109,6 +117,32 @@ class Catalogue:
     def loaded(self) -> int:
         """How many versions are in memory."""
         return len(self.served) + len(self.others)
+
+    def endpoints(self) -> list[Endpoint]:
+        """What NAME alone reaches, by name."""
+        return [endpoint for _, endpoint in sorted(self.served.items())]
+
+    def load(self, name: str) -> None:
+        """Serve a model's version as it is now, also if it was unloaded. Raises NotServed."""
+        with self.lock:
+            reference = next((given for given in self._references() if given.partition("@")[0] == name), None)
+            if reference is None:
+                raise self._unknown(name)
+            version = self.shelf.find(reference)
+            self.withheld.pop(name, None)
+            if not self._is_served(version):
+                self._serve(version)
+
+    def unload(self, name: str, dependents: bool = False) -> None:
+        """Serve a model no longer, until it is loaded; `dependents` are the models it is made of. Raises NotServed."""
+        with self.lock:
+            endpoint = self.served.get(name)
+            if endpoint is None and name not in self.withheld:
+                raise self._unknown(name)
+            if endpoint is not None:
+                self.withheld[name] = endpoint.number
+                self.served = {other: at for other, at in self.served.items() if other != name}
+                self.others = OrderedDict((key, at) for key, at in self.others.items() if key[0] != name)
 
     def start(self) -> None:
         """Load what is to be served. Raises UnknownModel for a name that the registry does not have."""
@@ -129,7 +163,8 @@ class Catalogue:
                     version = self.shelf.find(reference)
                 except UnknownModel:
                     continue
-                wanted[version.name] = version
+                if version.name not in self.withheld:
+                    wanted[version.name] = version
             self.served = {name: endpoint for name, endpoint in self.served.items() if name in wanted}
             self.others = OrderedDict()
             self.aliases = {}
@@ -152,13 +187,16 @@ class Catalogue:
 
     def _replace(self, version: Version) -> None:
         """Serve `version` where it is not served yet; what cannot be loaded is a problem to be shown."""
-        present = self.served.get(version.name)
-        if present is not None and present.version.files == version.files and present.number == version.number:
+        if self._is_served(version):
             return
         try:
             self._serve(version)
         except MillError as error:
             self.problems[version.name] = f"{version.reference} cannot be loaded: {error}"
+
+    def _is_served(self, version: Version) -> bool:
+        present = self.served.get(version.name)
+        return present is not None and present.version.files == version.files and present.number == version.number
 
     def _serve(self, version: Version) -> None:
         self.served[version.name] = self._load(version)
@@ -183,12 +221,18 @@ class Catalogue:
         """The endpoint of NAME, NAME@3 or NAME@alias, loaded if need be. Raises NotServed."""
         name = reference.partition("@")[0]
         if name not in self.served:
-            close = get_close_matches(name[:200], list(self.served), n=1)
-            known = ", ".join(list(self.served)[:12]) or "none"
-            hint = f"Did you mean {close[0]}?" if close else f"Served: {known}."
-            raise NotServed("model", f"{reference[:80]!r} is not served", hint)
+            raise self._unknown(reference)
         with self.lock:
             return self.present(reference) or self._find_other(name, reference)
+
+    def _unknown(self, reference: str) -> NotServed:
+        if reference.partition("@")[0] in self.withheld:
+            hint = "Load it: POST /v2/repository/models/NAME/load."
+            return NotServed("model", f"{reference[:80]!r} is unloaded", hint)
+        close = get_close_matches(reference.partition("@")[0][:200], list(self.served), n=1)
+        known = ", ".join(list(self.served)[:12]) or "none"
+        hint = f"Did you mean {close[0]}?" if close else f"Served: {known}."
+        return NotServed("model", f"{reference[:80]!r} is not served", hint)
 
     def _find_other(self, name: str, reference: str) -> Endpoint:
         try:

@@ -1,13 +1,12 @@
 """Messages as their .proto files describe them: bytes to plain values, and plain values to bytes.
 
 A message is a mapping of field name to value; what did not come is not in it. Repeated numbers are arrays. There are no
-generated classes, so that nothing has to be kept in step, and no other library's messages of the same name are in the way.
+generated classes: nothing has to be kept in step, and messages of the same name in other libraries are not in the way.
 """
 
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -34,7 +33,15 @@ NUMBERS = {
 }
 """How every number that these files use goes over the wire."""
 
-DTYPES = {"bool": "?", "int32": "<i4", "int64": "<i8", "uint32": "<u4", "uint64": "<u8", "float": "<f4", "double": "<f8"}
+DTYPES = {
+    "bool": "?",
+    "int32": "<i4",
+    "int64": "<i8",
+    "uint32": "<u4",
+    "uint64": "<u8",
+    "float": "<f4",
+    "double": "<f8",
+}
 SMALL = 64
 """Packed bytes up to which a loop is quicker than numpy."""
 
@@ -248,8 +255,8 @@ def _entry(words: Sequence[str]) -> Entry:
     if words[0] == "map":
         return Entry(int(words[8]), words[6], words[4], key=words[2])
     repeated = words[0] == "repeated"
-    type, name, _, number = words[repeated : repeated + 4]
-    return Entry(int(number), name, type, repeated)
+    kind, name, _, number = words[repeated : repeated + 4]
+    return Entry(int(number), name, kind, repeated)
 
 
 def pieces(data: bytes | memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
@@ -346,7 +353,7 @@ def _unpacked(entry: Entry, kind: int, piece: int | memoryview) -> Array:
 def _as(numbers: Array, dtype: str) -> Array:
     """Numbers as the wire has them, 64 bits without a sign, as what they stand for."""
     if dtype == "?":
-        return numbers != 0
+        return np.asarray(numbers != 0)
     return numbers.view("<i8").astype(dtype) if dtype[1] == "i" else numbers.astype(dtype)
 
 

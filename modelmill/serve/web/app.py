@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import modelmill
 from modelmill.errors import MillError, ModelError, RequestError
 from modelmill.runtime import rows
+from modelmill.serve import documents
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Plane, reference_of
+from modelmill.serve.request import flag, kind
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.status import counts, status
 from modelmill.serve.signals.trace import parent
@@ -35,13 +37,9 @@ from modelmill.serve.web.http import (
     send_reply,
     wrong_method,
 )
+from modelmill.serve.web.wire import parameters
 
 Array = np.ndarray[Any, Any]
-
-EXTENSIONS = ("binary_tensor_data", "model_repository(index)")
-"""What is offered beyond the core of the Open Inference Protocol."""
-
-PLATFORM = "onnxruntime_onnx"
 
 GAUGES = {
     "modelmill_models_loaded": "Versions in memory.",
@@ -101,7 +99,7 @@ class App:
 
     def served(self) -> list[Endpoint]:
         """The endpoints that NAME alone reaches, by name."""
-        return [endpoint for _, endpoint in sorted(self.catalogue.served.items())]
+        return self.catalogue.endpoints()
 
     def table(self) -> dict[str, dict[str, Handler]]:
         """Every path of the service, and what answers it."""
@@ -111,13 +109,20 @@ class App:
             "v2": {"GET": self.server_metadata},
             "v2/health/live": {"GET": self.live},
             "v2/health/ready": {"GET": self.ready},
+            "v2/models/stats": {"GET": self.all_statistics},
             model: {"GET": self.metadata},
             version: {"GET": self.metadata},
             f"{model}/ready": {"GET": self.model_ready},
             f"{version}/ready": {"GET": self.model_ready},
             f"{model}/infer": {"POST": self.infer},
             f"{version}/infer": {"POST": self.infer},
+            f"{model}/config": {"GET": self.config},
+            f"{version}/config": {"GET": self.config},
+            f"{model}/stats": {"GET": self.statistics},
+            f"{version}/stats": {"GET": self.statistics},
             "v2/repository/index": {"POST": self.index},
+            "v2/repository/models/{name}/load": {"POST": self.load},
+            "v2/repository/models/{name}/unload": {"POST": self.unload},
             "predict/{name}": {"POST": self.predict},
             "api/models": {"GET": self.models},
             "api/models/{name}": {"GET": self.model},
@@ -188,18 +193,26 @@ class App:
 
     async def server_metadata(self, call: Call) -> Reply:
         """Who answers, and which extensions."""
-        return as_json({"name": "modelmill", "version": modelmill.__version__, "extensions": list(EXTENSIONS)})
+        return as_json(documents.server())
 
     async def metadata(self, call: Call) -> Reply:
         """What a model takes and gives."""
         endpoint = await self._endpoint(call)
         numbers = await asyncio.to_thread(self.catalogue.numbers, endpoint.name)
-        fields = {
-            side: [{"name": f.name, "datatype": f.datatype, "shape": list(f.shape)} for f in listed]
-            for side, listed in (("inputs", endpoint.signature.inputs), ("outputs", endpoint.signature.outputs))
-        }
-        versions = [str(number) for number in numbers]
-        return as_json({"name": endpoint.name, "versions": versions, "platform": PLATFORM, **fields})
+        return as_json(documents.metadata(endpoint, numbers))
+
+    async def config(self, call: Call) -> Reply:
+        """A model as Triton's configuration describes it."""
+        endpoint = await self._endpoint(call)
+        return as_json(documents.config(endpoint, self.plane.engine.capacity.batch_rows))
+
+    async def all_statistics(self, call: Call) -> Reply:
+        """What all served models have done since they were loaded."""
+        return as_json(documents.statistics(self.served()))
+
+    async def statistics(self, call: Call) -> Reply:
+        """What a model has done since it was loaded."""
+        return as_json(documents.statistics([await self._endpoint(call)]))
 
     async def model_ready(self, call: Call) -> Reply:
         """Whether a model answers."""
@@ -208,20 +221,39 @@ class App:
         return as_json({"name": endpoint.name, "ready": ready}, 200 if ready else 503)
 
     async def index(self, call: Call) -> Reply:
-        """The models that are served."""
+        """The models that are served, and those that were unloaded."""
+        wanted = await self._object(call)
+        ready = flag("ready", wanted.get("ready", False))
+        return as_json(documents.index(self.catalogue, ready))
+
+    async def load(self, call: Call) -> Reply:
+        """Serve a model again, or its newest live version now."""
+        documents.check_load(parameters("parameters", await self._object(call)))
+        await asyncio.to_thread(self.catalogue.load, call.names["name"])
+        return as_json({})
+
+    async def unload(self, call: Call) -> Reply:
+        """Serve a model no longer, until it is loaded."""
+        dependents = documents.check_unload(parameters("parameters", await self._object(call)))
+        await asyncio.to_thread(self.catalogue.unload, call.names["name"], dependents)
+        return as_json({})
+
+    async def _object(self, call: Call) -> dict[str, Any]:
+        """The body as an object; none is an empty one."""
         body = await call.body()
-        wanted = wire.parse(body) if body else {}
-        if not isinstance(wanted, dict) or not isinstance(wanted.get("ready", False), bool):
-            raise RequestError("body", 'expected {"ready": true or false}', "")
-        return as_json(
-            [{"name": at.name, "version": str(at.number), "state": "READY", "reason": ""} for at in self.served()]
-        )
+        found = wire.parse(body) if body else {}
+        if not isinstance(found, dict):
+            raise RequestError("body", f"expected a JSON object, came {kind(found)}", "Send {} or nothing.")
+        return found
 
     async def infer(self, call: Call) -> Reply:
         """Answer an inference request of the protocol."""
         ask, endpoint, body = await self._begin(call)
         request = wire.read(body, call.header("inference-header-content-length"), endpoint.expected)
         call.id = request.id
+        terms = request.wishes.terms(ask.terms, asyncio.get_running_loop().time())
+        if terms is not ask.terms:
+            ask = replace(ask, terms=terms)
         names = tuple(asked.name for asked in request.outputs)
         outputs = await self.plane.run(ask, endpoint, request.columns, request.rows, names, call.unless_gone)
         answer = wire.write(request, outputs, endpoint.expected, endpoint.name, endpoint.number)

@@ -112,8 +112,17 @@ def _protocol_paths() -> Table:
         paths[path] = _get(tag, "What the model takes and gives", names, "ModelMetadata", ("400", "404"))
         paths[f"{path}/ready"] = _get(tag, "Whether the model answers", names, "ModelReady", ("400", "404", "503"))
         paths[f"{path}/infer"] = {"post": {**infer, **_body(_reference("InferenceRequest"), None, binary=True)}}
-    index = _operation(tag, "The models that are served", [], _json("RepositoryIndex"), ("400",))
-    paths["/v2/repository/index"] = {"post": {**index, **_body({"type": "object"}, None)}}
+        paths[f"{path}/config"] = _get(tag, "The model's configuration", names, "ModelConfig", ("400", "404"))
+        paths[f"{path}/stats"] = _get(tag, "What the model has done", names, "ModelStatistics", ("400", "404"))
+    paths["/v2/models/stats"] = _get(tag, "What all models have done", [], "ModelStatistics")
+    refused = ("400", "408", "413", "415")
+    index = _operation(tag, "The models that are served", [], _json("RepositoryIndex"), refused)
+    paths["/v2/repository/index"] = {"post": {**index, **_optional({"ready": {"type": "boolean"}})}}
+    for verb, summary in (("load", "Serve a model again"), ("unload", "Serve a model no longer")):
+        change = _operation(tag, summary, [NAME], _json("Any"), (*refused, "404"))
+        given = {"unload_dependents": {"type": "boolean"}} if verb == "unload" else {}
+        asked = {"parameters": {"type": "object", "properties": given, "additionalProperties": False}}
+        paths[f"/v2/repository/models/{{name}}/{verb}"] = {"post": {**change, **_optional(asked)}}
     return paths
 
 
@@ -162,6 +171,11 @@ def _body(schema: Table, example: Any, binary: bool = False) -> Table:
             "schema": {"description": "JSON, then tensors; Inference-Header-Content-Length says where they begin"}
         }
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _optional(properties: Table) -> Table:
+    schema = {"type": "object", "properties": properties}
+    return {"requestBody": {"required": False, "content": {"application/json": {"schema": schema}}}}
 
 
 def _json(schema: str) -> Table:
@@ -223,6 +237,19 @@ SCHEMAS: Table = {
             "outputs": {"type": "array", "items": _reference("Tensor")},
         },
         ["model_name", "outputs"],
+    ),
+    "ModelConfig": _object(
+        {
+            "name": TEXT,
+            "platform": TEXT,
+            "backend": TEXT,
+            "max_batch_size": {"type": "integer"},
+            "input": {"type": "array", "items": _object({"name": TEXT, "data_type": TEXT, "dims": SHAPE})},
+            "output": {"type": "array", "items": _object({"name": TEXT, "data_type": TEXT, "dims": SHAPE})},
+        }
+    ),
+    "ModelStatistics": _object(
+        {"model_stats": {"type": "array", "items": {"type": "object", "required": ["name", "version"]}}}
     ),
     "RepositoryIndex": {
         "type": "array",

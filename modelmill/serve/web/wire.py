@@ -122,7 +122,7 @@ def _read_envelope(envelope: dict[str, Any], tail: _Tail, expected: Expected) ->
     identity = envelope.get("id")
     if identity is not None and not isinstance(identity, str):
         raise RequestError("id", f"expected a string, came {kind(identity)}", "")
-    wanted = wishes(_parameters("parameters", envelope), False)
+    wanted = wishes(parameters("parameters", envelope), False)
     columns = _read_inputs(envelope.get("inputs"), tail, expected)
     if tail.used != len(tail.view):
         left = len(tail.view) - tail.used
@@ -134,19 +134,20 @@ def _read_envelope(envelope: dict[str, Any], tail: _Tail, expected: Expected) ->
 NONE: dict[str, Any] = {}
 
 
-def _parameters(where: str, holder: dict[str, Any]) -> dict[str, Any]:
-    parameters = holder.get("parameters")
-    if parameters is None:
+def parameters(where: str, holder: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a request, a tensor or an output; names that nobody knows are let through."""
+    found = holder.get("parameters")
+    if found is None:
         return NONE
-    if not isinstance(parameters, dict):
-        raise RequestError(where, f"expected an object, came {kind(parameters)}", "")
-    for name, value in parameters.items():
+    if not isinstance(found, dict):
+        raise RequestError(where, f"expected an object, came {kind(found)}", "")
+    for name, value in found.items():
         if not isinstance(value, str | int | float | bool):
             if name in IGNORED:
                 continue
             raise RequestError(f"{where}.{name[:80]}", f"expected a string, number or boolean, came {kind(value)}", "")
         supported(where, name, value)
-    return parameters
+    return found
 
 
 IGNORED = frozenset({"content_type", "headers"})
@@ -173,7 +174,7 @@ def _read_tensor(where: str, tensor: dict[str, Any], taken: Input, tail: _Tail) 
     where = f"{where} ({taken.field.name})"
     taken.datatype(where, tensor.get("datatype"))
     shape = taken.shape(where, tensor.get("shape"))
-    size = _parameters(f"{where}.parameters", tensor).get("binary_data_size")
+    size = parameters(f"{where}.parameters", tensor).get("binary_data_size")
     if size is None:
         if "data" not in tensor:
             raise RequestError(where, "has neither data nor binary_data_size", "Send data as a list.")
@@ -244,7 +245,7 @@ def _read_outputs(outputs: Any, binary: bool, expected: Expected) -> tuple[Asked
         name = named(where, output.get("name"), expected.outputs, "output")
         if name in asked:
             raise RequestError(where, f"output {name!r} is asked for twice", "Ask for each output once.")
-        asked[name] = expected.asked(where, name, _parameters(f"{where}.parameters", output), binary)
+        asked[name] = expected.asked(where, name, parameters(f"{where}.parameters", output), binary)
     return tuple(asked.values()) or everything
 
 

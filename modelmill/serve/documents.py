@@ -1,0 +1,104 @@
+"""What the protocol says of the service and of its models, as plain values that every wire writes in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import modelmill
+from modelmill.errors import RequestError
+from modelmill.serve.models.endpoint import Catalogue, Endpoint
+from modelmill.serve.request import flag
+from modelmill.signature import Field
+
+Document = dict[str, Any]
+
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+)
+"""What is offered beyond the core of the Open Inference Protocol."""
+
+PLATFORM = "onnxruntime_onnx"
+FILE = "model.onnx"
+
+
+def server() -> Document:
+    """Who answers, and which extensions."""
+    return {"name": "modelmill", "version": modelmill.__version__, "extensions": list(EXTENSIONS)}
+
+
+def metadata(endpoint: Endpoint, numbers: Sequence[int]) -> Document:
+    """What a version takes and gives, and which versions there are."""
+    sides = (("inputs", endpoint.signature.inputs), ("outputs", endpoint.signature.outputs))
+    return {
+        "name": endpoint.name,
+        "versions": [str(number) for number in numbers],
+        "platform": PLATFORM,
+        **{
+            side: [{"name": f.name, "datatype": f.datatype, "shape": list(f.shape)} for f in fields]
+            for side, fields in sides
+        },
+    }
+
+
+def config(endpoint: Endpoint, batch_rows: int) -> Document:
+    """A version as Triton's configuration describes it: sizes leave the rows out where requests are joined."""
+    batches = endpoint.lane.batches
+    document: Document = {
+        "name": endpoint.name,
+        "platform": PLATFORM,
+        "backend": "onnxruntime",
+        "max_batch_size": batch_rows if batches else 0,
+        "input": [_tensor(field, batches) for field in endpoint.signature.inputs],
+        "output": [_tensor(field, batches) for field in endpoint.signature.outputs],
+        "default_model_filename": FILE,
+    }
+    if batches:
+        document["dynamic_batching"] = {"max_queue_delay_microseconds": 0}
+    return document
+
+
+def _tensor(field: Field, batches: bool) -> Document:
+    datatype = "STRING" if field.datatype == "BYTES" else field.datatype
+    dims = field.row if batches else field.shape
+    return {"name": field.name, "data_type": f"TYPE_{datatype}", "dims": list(dims)}
+
+
+def index(catalogue: Catalogue, ready: bool) -> list[Document]:
+    """The models that are served, and unless `ready` those that were unloaded or cannot be loaded."""
+    served = [
+        {"name": at.name, "version": str(at.number), "state": "READY", "reason": ""} for at in catalogue.endpoints()
+    ]
+    if ready:
+        return served
+    away = [
+        {"name": name, "version": str(number), "state": "UNAVAILABLE", "reason": "unloaded"}
+        for name, number in sorted(catalogue.withheld.items())
+    ]
+    return [*served, *away]
+
+
+def check_load(parameters: Mapping[str, Any]) -> None:
+    """Refuse what would load something else than what is published."""
+    for name in parameters:
+        raise RequestError(f"parameters.{name[:80]}", "is not supported", "Publish a version, and load the model then.")
+
+
+def check_unload(parameters: Mapping[str, Any]) -> bool:
+    """Whether the models that the unloaded one depends on are unloaded with it."""
+    for name in parameters:
+        if name != "unload_dependents":
+            raise RequestError(f"parameters.{name[:80]}", "is not supported", "There is unload_dependents.")
+    return flag("parameters.unload_dependents", parameters.get("unload_dependents", False))
+
+
+def statistics(endpoints: Iterable[Endpoint]) -> Document:
+    """What versions have done since they were loaded."""
+    return {"model_stats": [{"name": at.name, "version": at.label} for at in endpoints]}

@@ -1,0 +1,342 @@
+"""The methods of the gRPC services: the bytes of a request in, the bytes of an answer out.
+
+They know no connection and no gRPC library: a front calls them, and turns what they raise into a status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from modelmill.errors import Draining, MillError, ModelError, NotServed, Overloaded, RequestError, TooLarge
+from modelmill.serve import documents
+from modelmill.serve.engine.terms import Terms
+from modelmill.serve.models.endpoint import Endpoint
+from modelmill.serve.plane import Ask, Outputs, Plane, reference_of
+from modelmill.serve.rpc import tensors
+from modelmill.serve.rpc.schema import Value, schema, tagged, varint
+from modelmill.serve.rpc.tensors import Envelope, Plan
+from modelmill.serve.signals.signals import Signals
+from modelmill.serve.signals.trace import parent
+
+INFERENCE = "/inference.GRPCInferenceService/"
+REPOSITORY = "/inference.model_repository.ModelRepositoryService/"
+HEALTH = "/grpc.health.v1.Health/"
+SERVICES = ("", "inference.GRPCInferenceService", "inference.model_repository.ModelRepositoryService")
+"""What grpc.health.v1 may be asked for."""
+
+WATCH_SECONDS = 0.2
+"""How often a watched health is looked at."""
+
+ABSENT = {
+    "SystemSharedMemory": "shared memory",
+    "CudaSharedMemory": "shared memory",
+    "TraceSetting": "trace settings",
+    "LogSettings": "log settings",
+}
+"""Beginnings of the names of Triton's methods that are not offered, and what they are about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls. deadline: on the loop's clock in seconds, as the client's grpc-timeout says."""
+
+    deadline: float = math.inf
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a call ended that went wrong: gRPC's code, words, and what goes with them."""
+
+    code: int
+    message: str
+    trailers: tuple[tuple[str, str | bytes], ...] = ()
+
+
+INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND, RESOURCE_EXHAUSTED = 3, 4, 5, 8
+UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 12, 13, 14
+
+CODES: tuple[tuple[type[MillError], int], ...] = (
+    (NotServed, NOT_FOUND),
+    (TooLarge, RESOURCE_EXHAUSTED),
+    (Draining, UNAVAILABLE),
+    (Overloaded, RESOURCE_EXHAUSTED),
+    (RequestError, INVALID_ARGUMENT),
+)
+"""Errors that are the client's, or the hour's; any other is ours."""
+
+
+AS_HTTP = {
+    INVALID_ARGUMENT: 400,
+    NOT_FOUND: 404,
+    UNIMPLEMENTED: 404,
+    RESOURCE_EXHAUSTED: 429,
+    INTERNAL: 500,
+    UNAVAILABLE: 503,
+    DEADLINE_EXCEEDED: 504,
+}
+"""The code by which figures count a status, so that all faces are counted alike."""
+
+
+class Unimplemented(RequestError):
+    """The method is not offered."""
+
+
+def status(error: MillError) -> Status:
+    """What a call is told of an error."""
+    if isinstance(error, Unimplemented):
+        return Status(UNIMPLEMENTED, str(error))
+    code = next((code for kind, code in CODES if isinstance(error, kind)), INTERNAL)
+    if code == INTERNAL:
+        words = f"the model failed: {error.message}" if isinstance(error, ModelError) else str(error)
+        return Status(code, words)
+    if isinstance(error, Overloaded) and not isinstance(error, Draining):
+        seconds = float(getattr(error, "seconds", 1.0))
+        return Status(code, str(error), _retry(code, str(error), seconds))
+    return Status(code, str(error))
+
+
+def _retry(code: int, message: str, seconds: float) -> tuple[tuple[str, str | bytes], ...]:
+    """When to come again, as gRPC's own clients read it, and as google.rpc.RetryInfo."""
+    whole, nanos = int(seconds), round(seconds % 1 * 1e9)
+    delay = _number(1, whole) + _number(2, nanos)
+    info = tagged(1, b"type.googleapis.com/google.rpc.RetryInfo") + tagged(2, tagged(1, delay))
+    details = _number(1, code) + tagged(2, message.encode()) + tagged(3, info)
+    return ("grpc-retry-pushback-ms", str(math.ceil(seconds * 1000))), ("grpc-status-details-bin", details)
+
+
+def _number(number: int, value: int) -> bytes:
+    return varint(number << 3) + varint(value)
+
+
+Unary = Callable[[bytes, Caller], Awaitable[bytes]]
+Streaming = Callable[[AsyncIterable[bytes], Caller], AsyncIterator[bytes]]
+
+
+class Methods:
+    """Every method by its path; what was learned of the heads of requests lives as long as their version."""
+
+    def __init__(self, plane: Plane, signals: Signals) -> None:
+        self.plane = plane
+        self.catalogue = plane.catalogue
+        self.signals = signals
+        self.plans: WeakKeyDictionary[Endpoint, dict[bytes, Plan]] = WeakKeyDictionary()
+        plain = {
+            f"{INFERENCE}ServerLive": self.server_live,
+            f"{INFERENCE}ServerReady": self.server_ready,
+            f"{INFERENCE}ModelReady": self.model_ready,
+            f"{INFERENCE}ServerMetadata": self.server_metadata,
+            f"{INFERENCE}ModelMetadata": self.model_metadata,
+            f"{INFERENCE}ModelConfig": self.model_config,
+            f"{INFERENCE}ModelStatistics": self.model_statistics,
+            f"{HEALTH}Check": self.check,
+            **{
+                f"{service}{name}": method
+                for service in (INFERENCE, REPOSITORY)
+                for name, method in (
+                    ("RepositoryIndex", self.repository_index),
+                    ("RepositoryModelLoad", self.load),
+                    ("RepositoryModelUnload", self.unload),
+                )
+            },
+        }
+        self.unary: dict[str, Unary] = {path: self._plain(path, method) for path, method in plain.items()}
+        self.unary[f"{INFERENCE}ModelInfer"] = self.infer
+        self.streaming: dict[str, Streaming] = {
+            f"{INFERENCE}ModelStreamInfer": self.stream_infer,
+            f"{HEALTH}Watch": self.watch,
+        }
+
+    def _plain(self, path: str, method: Callable[[Value], Awaitable[Value]]) -> Unary:
+        """A method on plain values as one on bytes."""
+        described = schema().methods[path]
+
+        async def call(message: bytes, caller: Caller) -> bytes:
+            answer = await method(schema().decode(described.request, message))
+            return schema().encode(described.response, answer)
+
+        return call
+
+    def unknown(self, path: str) -> Unimplemented:
+        """The error for a method that is not here."""
+        name = path.rpartition("/")[2]
+        about = next((what for start, what in ABSENT.items() if name.startswith(start)), "")
+        words = f"{about} is not offered" if about else f"there is no method {path[:200]!r}"
+        return Unimplemented("method", words, "")
+
+    async def infer(self, message: bytes, caller: Caller) -> bytes:
+        """Answer a ModelInferRequest."""
+        started = time.perf_counter()
+        which, code, identity = ("", ""), 200, b""
+        try:
+            envelope = tensors.opened(message)
+            identity = envelope.id
+            ask = Ask(reference_of(envelope.name, envelope.version), self._terms(caller))
+            endpoint = await self.plane.begin(ask)
+            which = (endpoint.name, endpoint.label)
+            return await self._answer(ask, endpoint, envelope)
+        except MillError as error:
+            code = AS_HTTP[status(error).code]
+            raise
+        except asyncio.CancelledError:
+            code = 499
+            raise
+        except Exception:
+            code = 500
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            traced = parent(caller.metadata.get("traceparent")) if self.signals.tracer is not None else None
+            self.signals.answered("grpc", *which, code, seconds, identity.decode() or None, traced, len(message))
+
+    def _terms(self, caller: Caller) -> Terms:
+        return Terms(caller.deadline)
+
+    async def _answer(self, ask: Ask, endpoint: Endpoint, envelope: Envelope) -> bytes:
+        expected = endpoint.expected
+        plan = self._plan(endpoint, envelope)
+        request = tensors.request(envelope, plan, expected)
+        terms = plan.wishes.terms(ask.terms, asyncio.get_running_loop().time())
+        names = tuple(asked.name for asked in plan.outputs)
+        asked = ask if terms is ask.terms else replace(ask, terms=terms)
+        outputs = await self.plane.run(asked, endpoint, request.columns, request.rows, names, _awaited)
+        return tensors.answer(envelope, plan, outputs, expected, endpoint.name, endpoint.number)
+
+    def _plan(self, endpoint: Endpoint, envelope: Envelope) -> Plan:
+        """What the head of a request says: found again, or read and kept."""
+        plans = self.plans.get(endpoint)
+        if plans is None:
+            plans = self.plans[endpoint] = {}
+        plan = plans.get(envelope.head) if envelope.raw else None
+        if plan is not None:
+            return plan
+        plan = tensors.plan(envelope, endpoint.expected)
+        if envelope.raw and len(envelope.head) <= tensors.KEPT_BYTES:
+            if len(plans) >= tensors.KEPT:
+                plans.clear()
+            plans[envelope.head] = plan
+        return plan
+
+    async def stream_infer(self, messages: AsyncIterable[bytes], caller: Caller) -> AsyncIterator[bytes]:
+        """Answer ModelInferRequests one by one, in their order; a refusal is an answer, and the stream goes on."""
+        async for message in messages:
+            try:
+                yield tagged(2, await self.infer(message, caller))
+            except MillError as error:
+                yield self._refused(message, error)
+
+    def _refused(self, message: bytes, error: MillError) -> bytes:
+        """A refusal within a stream, with the id of the request where it has one that can be read."""
+        document: Value = {"error_message": status(error).message}
+        try:
+            identity = tensors.opened(message).id.decode()
+        except RequestError:
+            identity = ""
+        if identity:
+            document["infer_response"] = {"id": identity}
+        return schema().encode("inference.ModelStreamInferResponse", document)
+
+    async def server_live(self, request: Value) -> Value:
+        """Whether the process answers."""
+        return {"live": True}
+
+    async def server_ready(self, request: Value) -> Value:
+        """Whether requests should be sent here."""
+        return {"ready": self.plane.state.takes}
+
+    async def model_ready(self, request: Value) -> Value:
+        """Whether a model answers; one that is not served does not."""
+        try:
+            await self._endpoint(request)
+        except NotServed:
+            return {"ready": False}
+        return {"ready": not self.plane.state.draining}
+
+    async def server_metadata(self, request: Value) -> Value:
+        """Who answers, and which extensions."""
+        return documents.server()
+
+    async def model_metadata(self, request: Value) -> Value:
+        """What a version takes and gives."""
+        endpoint = await self._endpoint(request)
+        return documents.metadata(endpoint, await asyncio.to_thread(self.catalogue.numbers, endpoint.name))
+
+    async def model_config(self, request: Value) -> Value:
+        """A version as Triton's configuration describes it."""
+        endpoint = await self._endpoint(request)
+        return {"config": documents.config(endpoint, self.plane.engine.capacity.batch_rows)}
+
+    async def model_statistics(self, request: Value) -> Value:
+        """What versions have done since they were loaded: one of them, or all that are served."""
+        if request.get("name"):
+            return documents.statistics([await self._endpoint(request)])
+        if request.get("version"):
+            raise RequestError("version", "is given without a name", "Give both, or neither.")
+        return documents.statistics(self.catalogue.endpoints())
+
+    async def repository_index(self, request: Value) -> Value:
+        """The models that are served, and those that were unloaded."""
+        return {"models": documents.index(self.catalogue, request.get("ready", False))}
+
+    async def load(self, request: Value) -> Value:
+        """Serve a model again, or its newest live version now."""
+        name = self._model(request)
+        documents.check_load(_plain(request))
+        await asyncio.to_thread(self.catalogue.load, name)
+        return {"model_name": name, "isLoaded": True}
+
+    async def unload(self, request: Value) -> Value:
+        """Serve a model no longer, until it is loaded."""
+        name = self._model(request)
+        dependents = documents.check_unload(_plain(request))
+        await asyncio.to_thread(self.catalogue.unload, name, dependents)
+        return {"model_name": name, "isUnloaded": True}
+
+    def _model(self, request: Value) -> str:
+        """The model's name: field 2, or field 1 as KServe's clients send it."""
+        name: str = request.get("model_name") or request.get("repository_name") or ""
+        return name
+
+    async def check(self, request: Value) -> Value:
+        """Whether a service takes requests, for grpc.health.v1."""
+        service = request.get("service", "")
+        if service not in SERVICES:
+            raise NotServed("service", f"there is no {service[:80]!r}", f"There are {', '.join(SERVICES[1:])}.")
+        return self._health()
+
+    def _health(self) -> Value:
+        return {"status": "SERVING" if self.plane.state.takes else "NOT_SERVING"}
+
+    async def watch(self, messages: AsyncIterable[bytes], caller: Caller) -> AsyncIterator[bytes]:
+        """The health of a service now, and whenever it changes, until the client leaves."""
+        service = ""
+        async for message in messages:
+            service = schema().decode("grpc.health.v1.HealthCheckRequest", message).get("service", "")
+        said: Value = {}
+        while True:
+            now = self._health() if service in SERVICES else {"status": "SERVICE_UNKNOWN"}
+            if now != said:
+                yield schema().encode("grpc.health.v1.HealthCheckResponse", now)
+                said = now
+            if self.plane.state.refusing:
+                return
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _endpoint(self, request: Value) -> Endpoint:
+        return await self.plane.endpoint(reference_of(request.get("name", ""), request.get("version")))
+
+
+async def _awaited(work: asyncio.Future[Outputs]) -> Outputs:
+    """The outputs; a call that is cancelled takes its work with it."""
+    return await work
+
+
+def _plain(request: Value) -> dict[str, Any]:
+    """The parameters of a request for the repository as plain values."""
+    return {name: next(iter(choice.values()), None) for name, choice in request.get("parameters", {}).items()}

@@ -1,0 +1,262 @@
+"""The gRPC port over real sockets: methods, status codes and words, streams, deadlines, health."""
+
+from __future__ import annotations
+
+import struct
+
+import grpc
+import numpy as np
+import pytest
+
+from modelmill.serve.request import encode
+from modelmill.serve.rpc.schema import schema
+from modelmill.serve.server import Limits, Service
+
+PACKAGE = "/inference.GRPCInferenceService/"
+MLSERVER = "/inference.model_repository.ModelRepositoryService/"
+HEALTH = "/grpc.health.v1.Health/"
+
+
+@pytest.fixture(scope="module")
+def service(registry):
+    with Service(registry, grpc_port=0) as service:
+        yield service
+
+
+class Rpc:
+    """A client that knows the messages by the .proto files."""
+
+    def __init__(self, url):
+        self.channel = grpc.insecure_channel(url)
+
+    def __call__(self, path, timeout=20, metadata=(), **request):
+        method = schema().methods[path]
+        call = self.channel.unary_unary(path)
+        answer = call(schema().encode(method.request, request), timeout=timeout, metadata=metadata)
+        return schema().decode(method.response, answer)
+
+    def bytes(self, path, message, timeout=20):
+        return self.channel.unary_unary(path)(message, timeout=timeout)
+
+    def refused(self, path, **request):
+        with pytest.raises(grpc.RpcError) as error:
+            self(path, **request)
+        return error.value.code().name, error.value.details(), dict(error.value.trailing_metadata())
+
+
+@pytest.fixture
+def rpc(service):
+    client = Rpc(service.grpc_url)
+    yield client
+    client.channel.close()
+
+
+def tensor(name, shape, datatype="FP32", **rest):
+    return {"name": name, "datatype": datatype, "shape": shape, **rest}
+
+
+def flower(**rest):
+    inputs = [tensor("length", [2]), tensor("width", [2])]
+    raw = [struct.pack("<2f", 3, 1), struct.pack("<2f", 1, 3)]
+    return {"model_name": "flowers", "inputs": inputs, "raw_input_contents": raw, **rest}
+
+
+def test_the_service_says_who_it_is_and_what_it_serves(rpc):
+    assert rpc(f"{PACKAGE}ServerLive") == {"live": True}
+    assert rpc(f"{PACKAGE}ServerReady") == {"ready": True}
+    assert rpc(f"{PACKAGE}ModelReady", name="flowers", version="2") == {"ready": True}
+    assert rpc(f"{PACKAGE}ModelReady", name="nobody") == {"ready": False}
+    assert "statistics" in rpc(f"{PACKAGE}ServerMetadata")["extensions"]
+    metadata = rpc(f"{PACKAGE}ModelMetadata", name="pictures")
+    assert metadata["platform"] == "onnxruntime_onnx"
+    assert metadata["inputs"][0]["shape"].tolist() == [-1, 8, 8]
+    assert rpc(f"{PACKAGE}ModelMetadata", name="flowers")["versions"] == ["1", "2"]
+    config = rpc(f"{PACKAGE}ModelConfig", name="pictures")["config"]
+    assert config["input"][0]["dims"].tolist() == [8, 8]
+    assert config["input"][0]["data_type"] == schema().enums["inference.DataType"]["TYPE_FP32"]
+
+
+def test_raw_tensors_are_answered_as_raw_tensors(rpc):
+    answer = rpc(f"{PACKAGE}ModelInfer", **flower(id="seven"))
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == ("flowers", "1", "seven")
+    assert [output["name"] for output in answer["outputs"]] == ["label", "probabilities"]
+    assert answer["raw_output_contents"][0] == encode(np.array(["long", "wide"], object))
+    found = np.frombuffer(answer["raw_output_contents"][1], "<f4").reshape(2, 2)
+    assert found[0, 0] == pytest.approx(1 / (1 + np.exp(-4)), abs=1e-6)
+
+
+def test_the_same_head_with_other_tensors_is_another_answer(rpc):
+    for lengths, label in (((3, 3), "long"), ((0, 0), "wide"), ((3, 3), "long")):
+        raw = [struct.pack("<2f", *lengths), struct.pack("<2f", 1, 1)]
+        answer = rpc(f"{PACKAGE}ModelInfer", **flower(raw_input_contents=raw))
+        assert answer["raw_output_contents"][0] == encode(np.array([label, label], object))
+
+
+def test_a_version_answers_by_its_number(rpc):
+    answer = rpc(f"{PACKAGE}ModelInfer", **flower(model_version="2"))
+    assert answer["model_version"] == "2"
+    assert answer["raw_output_contents"][0] == encode(np.array(["wide", "long"], object))
+
+
+EVERY = [
+    tensor("name", [1], "BYTES", contents={"bytes_contents": ["ü".encode()]}),
+    tensor("code", [1], "BYTES", contents={"bytes_contents": [b"b"]}),
+    tensor("count", [1], "INT64", contents={"int64_contents": [-3]}),
+    tensor("flag", [1], "BOOL", contents={"bool_contents": [True]}),
+    tensor("day", [1], "INT64", contents={"int64_contents": [-(2**63)]}),
+    tensor("small", [1, 2, 2], "UINT8", contents={"uint_contents": [1, 2, 3, 255]}),
+    tensor("vector", [1, 3], "FP32", contents={"fp32_contents": [0.5, float("nan"), 2]}),
+]
+
+
+def test_typed_contents_are_taken_and_given(rpc):
+    asked = {"binary_data_output": {"bool_param": False}}
+    answer = rpc(f"{PACKAGE}ModelInfer", model_name="mixed", inputs=EVERY, parameters=asked)
+    contents = [output["contents"] for output in answer["outputs"]]
+    assert "raw_output_contents" not in answer
+    assert contents[0] == {"bytes_contents": ["ü".encode()]}
+    assert contents[2]["int64_contents"].tolist() == [-3]
+    assert contents[3]["bool_contents"].tolist() == [True]
+    assert contents[5]["uint_contents"].tolist() == [1, 2, 3, 255]
+    assert contents[6]["fp32_contents"].tolist() == pytest.approx([0.5, float("nan"), 2], nan_ok=True)
+    raw = rpc(f"{PACKAGE}ModelInfer", model_name="mixed", inputs=EVERY)
+    assert raw["raw_output_contents"][5] == bytes([1, 2, 3, 255])
+
+
+def test_the_best_classes_are_given_as_text(rpc):
+    asked = [{"name": "probabilities", "parameters": {"classification": {"int64_param": 1}}}]
+    answer = rpc(f"{PACKAGE}ModelInfer", **flower(outputs=asked))
+    assert answer["outputs"][0]["datatype"] == "BYTES"
+    assert answer["outputs"][0]["shape"].tolist() == [2, 1]
+    assert answer["raw_output_contents"][0] == encode(np.array(["0.982014:0:long", "0.982014:1:wide"], object))
+
+
+TWO = struct.pack("<2f", 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ({"model_name": "flower"}, "NOT_FOUND", "Did you mean flowers?"),
+        ({"model_version": "77"}, "NOT_FOUND", "77"),
+        ({"model_version": "x"}, "INVALID_ARGUMENT", "not the number of a version"),
+        ({"inputs": []}, "INVALID_ARGUMENT", "missing: length, width"),
+        ({"inputs": [tensor("x", [2])]}, "INVALID_ARGUMENT", "no input 'x'"),
+        ({"inputs": [tensor("width", [2])] * 2}, "INVALID_ARGUMENT", "comes twice"),
+        ({"inputs": [tensor("length", [2], "FP64")]}, "INVALID_ARGUMENT", "expected FP32, came 'FP64'"),
+        ({"inputs": [tensor("length", [2, 1])]}, "INVALID_ARGUMENT", "expected [-1], came [2, 1]"),
+        ({"inputs": [tensor("length", [0])]}, "INVALID_ARGUMENT", "no rows"),
+        ({"inputs": [tensor("length", [-2])]}, "INVALID_ARGUMENT", "a list of sizes"),
+        ({"inputs": [tensor("length", [2**40])]}, "INVALID_ARGUMENT", "missing: width"),
+        ({"raw_input_contents": [TWO]}, "INVALID_ARGUMENT", "has 1 tensors for 2 inputs"),
+        ({"raw_input_contents": [TWO, TWO[:7]]}, "INVALID_ARGUMENT", "wants 8 bytes, came 7"),
+        ({"raw_input_contents": [TWO, b"\xff" * 8]}, "INVALID_ARGUMENT", "a value is missing"),
+        ({"raw_input_contents": []}, "INVALID_ARGUMENT", "Send fp32_contents, or raw_input_contents"),
+        ({"outputs": [{"name": "labels"}]}, "INVALID_ARGUMENT", "Did you mean label?"),
+        ({"outputs": [{"name": "label"}] * 2}, "INVALID_ARGUMENT", "asked for twice"),
+        ({"parameters": {"sequence_id": {"int64_param": 5}}}, "INVALID_ARGUMENT", "is not supported"),
+        ({"parameters": {"priority": {"string_param": "1"}}}, "INVALID_ARGUMENT", "parameters.priority"),
+        ({"parameters": {"timeout": {"int64_param": -1}}}, "INVALID_ARGUMENT", "parameters.timeout"),
+        ({"parameters": {"x": {}}}, "INVALID_ARGUMENT", "has no value"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_the_words_of_http(rpc, change, code, words):
+    got, details, _ = rpc.refused(f"{PACKAGE}ModelInfer", **flower(**change))
+    assert got == code
+    assert words in details
+
+
+@pytest.mark.parametrize(
+    ("contents", "words"),
+    [
+        ({"fp64_contents": [1, 2]}, "expected fp32_contents for FP32, came fp64_contents"),
+        ({"fp32_contents": [1, 2, 3]}, "wants 2 elements, came 3"),
+        ({"fp32_contents": [1, float("nan")]}, "a value is missing"),
+    ],
+)
+def test_wrong_typed_contents_are_refused(rpc, contents, words):
+    good = tensor("length", [2], contents={"fp32_contents": [1, 2]})
+    inputs = [good, tensor("width", [2], contents=contents)]
+    code, details, _ = rpc.refused(f"{PACKAGE}ModelInfer", model_name="flowers", inputs=inputs)
+    assert code == "INVALID_ARGUMENT"
+    assert words in details
+    both = flower(inputs=[good, tensor("width", [2])])
+    assert "beside raw_input_contents" in rpc.refused(f"{PACKAGE}ModelInfer", **both)[1]
+
+
+def test_a_number_that_does_not_fit_is_refused(rpc):
+    inputs = [*EVERY[:5], tensor("small", [1, 2, 2], "UINT8", contents={"uint_contents": [1, 2, 3, 256]}), EVERY[6]]
+    assert "does not fit into UINT8" in rpc.refused(f"{PACKAGE}ModelInfer", model_name="mixed", inputs=inputs)[1]
+
+
+def test_what_is_no_message_is_refused(rpc):
+    for message in (b"\xff", b"\x0a\x05ab", b"\x0a\x02\xff\xfe", b"\x00\x01", b"\x3b", b"\x0b"):
+        with pytest.raises(grpc.RpcError) as error:
+            rpc.bytes(f"{PACKAGE}ModelInfer", message)
+        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_methods_that_are_not_offered_say_so(rpc):
+    for name in ("SystemSharedMemoryStatus", "TraceSetting", "Nonsense"):
+        with pytest.raises(grpc.RpcError) as error:
+            rpc.bytes(f"{PACKAGE}{name}", b"")
+        assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_message_over_the_limit_is_refused(registry):
+    with Service(registry, ["flowers"], limits=Limits(body_bytes=100_000), grpc_port=0) as service:
+        rpc = Rpc(service.grpc_url)
+        with pytest.raises(grpc.RpcError) as error:
+            rpc.bytes(f"{PACKAGE}ModelInfer", bytes(300_000))
+        assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert rpc(f"{PACKAGE}ServerLive") == {"live": True}
+        rpc.channel.close()
+
+
+def test_models_are_unloaded_and_loaded_in_every_dialect(registry):
+    with Service(registry, grpc_port=0) as service:
+        rpc = Rpc(service.grpc_url)
+
+        def states():
+            models = rpc(f"{PACKAGE}RepositoryIndex")["models"]
+            return {model["name"]: model["state"] for model in models}
+
+        assert states() == {"flowers": "READY", "mixed": "READY", "pictures": "READY"}
+        rpc(f"{PACKAGE}RepositoryModelUnload", model_name="flowers")
+        assert states()["flowers"] == "UNAVAILABLE"
+        ready = rpc(f"{PACKAGE}RepositoryIndex", ready=True)["models"]
+        assert [model["name"] for model in ready] == ["mixed", "pictures"]
+        assert "is unloaded" in rpc.refused(f"{PACKAGE}ModelInfer", **flower())[1]
+        assert rpc(f"{PACKAGE}RepositoryModelLoad", repository_name="flowers")["isLoaded"]
+        assert states()["flowers"] == "READY"
+        rpc(f"{MLSERVER}RepositoryModelUnload", model_name="flowers")
+        assert rpc(f"{MLSERVER}RepositoryIndex")["models"][-1]["state"] == "UNAVAILABLE"
+        rpc(f"{MLSERVER}RepositoryModelLoad", model_name="flowers")
+        assert rpc(f"{PACKAGE}ModelInfer", **flower())["model_version"] == "1"
+        for verb in ("Load", "Unload"):
+            assert rpc.refused(f"{PACKAGE}RepositoryModel{verb}", model_name="nobody")[0] == "NOT_FOUND"
+        config = {"config": {"string_param": "{}"}}
+        refused = rpc.refused(f"{PACKAGE}RepositoryModelLoad", model_name="flowers", parameters=config)
+        assert refused[0] == "INVALID_ARGUMENT"
+        rpc.channel.close()
+
+
+def test_a_stream_answers_in_order_and_survives_refusals(rpc):
+    method = schema().methods[f"{PACKAGE}ModelStreamInfer"]
+    requests = [flower(id="0"), flower(id="1", model_name="nobody"), flower(id="2")]
+    call = rpc.channel.stream_stream(method.path)
+    answers = call((schema().encode(method.request, request) for request in requests), timeout=20)
+    found = [schema().decode(method.response, answer) for answer in answers]
+    assert [answer["infer_response"]["id"] for answer in found] == ["0", "1", "2"]
+    assert [bool(answer.get("error_message")) for answer in found] == [False, True, False]
+    assert "'nobody' is not served" in found[1]["error_message"]
+
+
+def test_health_is_checked_and_watched(rpc):
+    assert rpc(f"{HEALTH}Check", service="inference.GRPCInferenceService") == {"status": 1}
+    assert rpc.refused(f"{HEALTH}Check", service="other")[0] == "NOT_FOUND"
+    method = schema().methods[f"{HEALTH}Watch"]
+    call = rpc.channel.unary_stream(method.path)
+    answers = call(schema().encode(method.request, {}), timeout=20)
+    assert schema().decode(method.response, next(answers)) == {"status": 1}
+    answers.cancel()
