@@ -296,6 +296,32 @@ class Detector(Method):
         """The next state, and what was noticed in this window."""
 
 
+Labels = Mapping[str, int]
+"""Every number (as text) and alias of a model's versions: the number it stands for. `live` is what NAME alone is."""
+
+
+class Router(Method):
+    """Picks the version that answers a request for NAME alone; a request for NAME@VERSION never comes to it."""
+
+    @property
+    def key(self) -> str:
+        """What of a request is taken for its id: `request`, `tenant`, `key`, `header:NAME` or `cookie:NAME`."""
+        return "request"
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """The labels of versions that stay loaded while the route stands."""
+        return ()
+
+    @abstractmethod
+    def __call__(self, id: str, versions: Labels) -> int:
+        """The number of the version that answers; the id is empty where the request has none. Raises NotServed."""
+
+    def mirror(self, id: str, versions: Labels) -> int | None:
+        """The number of the version that is asked too, and whose answer nobody sees; None for most routers."""
+        return None
+
+
 class Importer(Method):
     """Reads a model made elsewhere."""
 
@@ -321,11 +347,13 @@ __all__ = [
     "Heir",
     "Importer",
     "Judge",
+    "Labels",
     "Measurements",
     "Metric",
     "Outputs",
     "Pick",
     "Preparation",
+    "Router",
     "Sampler",
     "Source",
     "Stopper",

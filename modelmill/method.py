@@ -31,6 +31,7 @@ HOMES: dict[str, str] = {
     "generator": "search/generators",
     "detector": "monitor/detectors",
     "importer": "registry/importers",
+    "router": "serve/routers",
 }
 """Keys of a spec that name a family which does not lie at `KEY/`."""
 

@@ -40,6 +40,11 @@ class Registry:
         self._database = database
         self._blobs = blobs
 
+    @property
+    def database(self) -> Database:
+        """Where the versions stand, and what else must last."""
+        return self._database
+
     def publish(
         self,
         name: str,
@@ -137,10 +142,14 @@ class Registry:
         """The version at which the alias stands from now on; when this returns, that survives a power cut."""
         check_alias(alias)
         with self._database.writing(durable=True) as connection:
-            number = records.number_of(connection, parse(f"{name}@{number}"))
-            if records.aliases_of(connection, name).get(alias) != number:
-                _point(connection, name, number, alias, note)
+            self.move(connection, name, number, alias, note)
             return records.version(connection, name, number)
+
+    def move(self, connection: Connection, name: str, number: int, alias: str = LIVE, note: str = "") -> None:
+        """Promote within a transaction of the caller's, so that both happen or neither."""
+        number = records.number_of(connection, parse(f"{name}@{number}"))
+        if records.aliases_of(connection, name).get(alias) != number:
+            _point(connection, name, number, alias, note)
 
     def rollback(self, name: str, alias: str = LIVE, note: str = "") -> Version:
         """The version at which the alias stood before, and stands again from now on."""

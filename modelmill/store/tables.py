@@ -5,7 +5,7 @@ Structured values are JSON in TEXT columns; times are milliseconds since 1970, U
 
 from __future__ import annotations
 
-VERSION = 2
+VERSION = 3
 """The schema that this modelmill reads and writes."""
 
 # Points of the curves of trials, as they are reported; a trial that ended holds its whole curve itself.
@@ -16,6 +16,51 @@ POINTS = """CREATE TABLE points (
         body TEXT NOT NULL,
         PRIMARY KEY (study_id, number, place)
     )"""
+
+# What the service does with requests for NAME alone, and how new versions take over.
+TRAFFIC: tuple[str, ...] = (
+    "CREATE TABLE routes (name TEXT NOT NULL PRIMARY KEY, at_ms BIGINT NOT NULL, router TEXT NOT NULL)",
+    """CREATE TABLE rollouts (
+        id INTEGER NOT NULL PRIMARY KEY,
+        name TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        base INTEGER NOT NULL,
+        plan TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('running', 'done', 'rolled_back', 'aborted')),
+        step INTEGER NOT NULL,
+        seconds DOUBLE PRECISION NOT NULL,
+        reason TEXT NOT NULL,
+        created_ms BIGINT NOT NULL,
+        changed_ms BIGINT NOT NULL
+    )""",
+    "CREATE INDEX rollouts_by_name ON rollouts (name, id)",
+    # What led from one step to the next, with the evidence of that moment.
+    """CREATE TABLE rollout_steps (
+        rollout_id INTEGER NOT NULL REFERENCES rollouts (id) ON DELETE CASCADE,
+        place INTEGER NOT NULL,
+        at_ms BIGINT NOT NULL,
+        state TEXT NOT NULL,
+        share DOUBLE PRECISION NOT NULL,
+        reason TEXT NOT NULL,
+        evidence TEXT NOT NULL,
+        PRIMARY KEY (rollout_id, place)
+    )""",
+    # What each server has counted since it started; a row only grows, so that writing it twice counts nothing twice.
+    """CREATE TABLE counts (
+        key TEXT NOT NULL,
+        server TEXT NOT NULL,
+        step INTEGER NOT NULL,
+        body TEXT NOT NULL,
+        PRIMARY KEY (key, server, step)
+    )""",
+    # Who drives: the holder moves the beat, and whoever takes over moves the token.
+    """CREATE TABLE leases (
+        name TEXT NOT NULL PRIMARY KEY,
+        holder TEXT NOT NULL,
+        token BIGINT NOT NULL,
+        beat BIGINT NOT NULL
+    )""",
+)
 
 TABLES: tuple[str, ...] = (
     "CREATE TABLE schema_version (version INTEGER NOT NULL)",
@@ -80,11 +125,12 @@ TABLES: tuple[str, ...] = (
         note TEXT NOT NULL
     )""",
     "CREATE INDEX events_by_name ON events (name, id)",
+    *TRAFFIC,
 )
 """What an empty database is given, in this order.
 
 `id`s are given out as the largest plus one: every write transaction is alone, so that no two can pick the same.
 """
 
-STEPS: dict[int, tuple[str, ...]] = {1: (POINTS,)}
+STEPS: dict[int, tuple[str, ...]] = {1: (POINTS,), 2: TRAFFIC}
 """Schema version: the statements that lead from it to the next one. Alembic takes this place once they grow."""

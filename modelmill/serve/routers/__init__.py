@@ -1,0 +1,1 @@
+"""Ways to pick the version that answers a request for NAME alone, a file each."""
