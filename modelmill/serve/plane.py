@@ -13,6 +13,8 @@ from modelmill.errors import Draining, ModelError, RequestError
 from modelmill.serve.engine.engine import Engine
 from modelmill.serve.engine.terms import DEFAULT_TERMS, Terms
 from modelmill.serve.models.endpoint import Catalogue, Endpoint, is_number
+from modelmill.serve.traffic.mirror import Copy
+from modelmill.serve.traffic.traffic import Header, Traffic
 
 Array = np.ndarray[Any, Any]
 Outputs = dict[str, Array]
@@ -25,11 +27,12 @@ Wait = Callable[[asyncio.Future[Outputs]], Awaitable[Outputs]]
 class Ask:
     """What is asked of the plane, beside the tensors: whose version, by whom, and on what terms.
 
-    reference: NAME, NAME@3 or NAME@alias.
+    reference: NAME, NAME@3 or NAME@alias. header: what reads a header of the request, where it has any.
     """
 
     reference: str
     terms: Terms = DEFAULT_TERMS
+    header: Header | None = None
 
 
 @dataclass
@@ -51,10 +54,11 @@ class State:
 class Plane:
     """Finds the version that answers, and runs it; it holds nothing that changes beside what it is given."""
 
-    def __init__(self, catalogue: Catalogue, engine: Engine, state: State) -> None:
+    def __init__(self, catalogue: Catalogue, engine: Engine, state: State, traffic: Traffic) -> None:
         self.catalogue = catalogue
         self.engine = engine
         self.state = state
+        self.traffic = traffic
 
     async def endpoint(self, reference: str) -> Endpoint:
         """The version that a reference names, loaded if need be. Raises NotServed."""
@@ -65,6 +69,9 @@ class Plane:
         """The version that will answer. Raises Draining at the end of the service, NotServed."""
         if self.state.refusing:
             raise Draining("service", "is shutting down", "Send the request to another instance.")
+        watch = self.traffic.watches.get(ask.reference)
+        if watch is not None:
+            return await self.endpoint(self.traffic.pick(watch, ask.header, ask.terms.payer))
         return await self.endpoint(ask.reference)
 
     async def run(
@@ -74,12 +81,23 @@ class Plane:
         wanted = tuple(names)
         try:
             if self.engine.fits_inline(endpoint.lane, rows):
-                return self.engine.run_inline(endpoint.lane, columns, rows, wanted)
-            return await wait(self.engine.submit(endpoint.lane, columns, rows, wanted, ask.terms))
+                outputs = self.engine.run_inline(endpoint.lane, columns, rows, wanted)
+            else:
+                outputs = await wait(self.engine.submit(endpoint.lane, columns, rows, wanted, ask.terms))
         except ModelError as error:
+            self._count(ask, endpoint, Copy(columns, rows, wanted), None)
             if endpoint.is_open:
                 raise RequestError("inputs", error.message, "Check the sizes that the model leaves open.") from None
             raise
+        if self.traffic.watches:
+            self._count(ask, endpoint, Copy(columns, rows, wanted), outputs)
+        return outputs
+
+    def _count(self, ask: Ask, endpoint: Endpoint, copy: Copy, outputs: Outputs | None) -> None:
+        """Tell traffic what came of a request for NAME alone, where it is watched."""
+        watch = self.traffic.watches.get(ask.reference)
+        if watch is not None:
+            self.traffic.answered(watch, endpoint, copy, outputs, self.catalogue.present(watch.name))
 
 
 def reference_of(name: str, version: str | None) -> str:

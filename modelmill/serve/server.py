@@ -25,12 +25,17 @@ from modelmill.serve.plane import Plane, State
 from modelmill.serve.rpc.methods import Methods
 from modelmill.serve.signals.signals import QUIET, Signals, Telling
 from modelmill.serve.signals.status import STEP_SECONDS, counts
+from modelmill.serve.traffic.book import Book
+from modelmill.serve.traffic.traffic import Traffic
 from modelmill.serve.web.app import application
 from modelmill.serve.web.express import Express
 from modelmill.serve.web.http import Asgi
 from modelmill.serve.web.protocol import protocol
 
 BACKLOG = 1024
+
+PATIENCE_TURNS = 5
+"""How many turns the server that drives the rollouts may be silent before another one takes its place."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,9 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.signals = Signals(telling)
         self.catalogue = Catalogue(registry, names, self._ran)
         self.engine = Engine(limits.capacity)
-        plane = self.plane = Plane(self.catalogue, self.engine, self.state)
+        book, patience_s = Book(registry.database), PATIENCE_TURNS * limits.watch_seconds
+        self.traffic = Traffic(book, registry, self.catalogue, self.engine, patience_s)
+        plane = self.plane = Plane(self.catalogue, self.engine, self.state, self.traffic)
         app = application(plane, self.signals, pages, limits.body_bytes)
         super().__init__(_config(app, Express(plane, self.signals), limits))
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -182,6 +189,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.loop = asyncio.get_running_loop()
         try:
             await asyncio.to_thread(self.catalogue.start)
+            await self.traffic.turn()
             watches = [asyncio.create_task(self._watch()), asyncio.create_task(self._remember())]
             try:
                 async with self._grpc():
@@ -189,6 +197,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             finally:
                 for watch in watches:
                     watch.cancel()
+                await asyncio.gather(*watches, return_exceptions=True)
+                await self._leave()
         finally:
             self.engine.close()
             await asyncio.to_thread(self.signals.close)
@@ -264,12 +274,20 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             await asyncio.sleep(self.limits.watch_seconds)
             try:
                 await asyncio.to_thread(self.catalogue.refresh)
+                await self.traffic.turn()
                 problem = "; ".join(self.catalogue.problems.values())
             except MillError as error:
                 problem = str(error)
             if problem and problem != said:
                 print(f"modelmill serve: {problem}", file=sys.stderr)
             said = problem
+
+    async def _leave(self) -> None:
+        """Write the last counts; a database that refuses them now keeps nobody from ending."""
+        try:
+            await self.traffic.close()
+        except MillError as error:
+            print(f"modelmill serve: the last counts are lost: {error}", file=sys.stderr)
 
 
 def _config(app: Any, express: Express, limits: Limits) -> uvicorn.Config:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from modelmill.errors import MillError, ModelError, NotServed, UnknownModel, UsageError
+from modelmill.event import Event
 from modelmill.report import Report
 from modelmill.runtime import rows
 from modelmill.runtime.session import Session
@@ -22,6 +23,8 @@ from modelmill.serve.engine.engine import Lane, Pace, measure
 from modelmill.serve.request import Expected
 from modelmill.serve.web import views
 from modelmill.signature import Field, Signature
+from modelmill.store.database import Database
+from modelmill.store.engine import Connection
 from modelmill.version import Version
 
 Array = np.ndarray[Any, Any]
@@ -32,6 +35,10 @@ KEPT = 8
 
 class Shelf(Protocol):
     """What the service reads of the registry."""
+
+    @property
+    def database(self) -> Database:
+        """Where the versions stand, and what else must last."""
 
     def find(self, reference: str) -> Version:
         """The version that NAME, NAME@3 or NAME@alias stands for; raises UnknownModel."""
@@ -53,6 +60,12 @@ class Shelf(Protocol):
 
     def stamp(self) -> Any:
         """A value that differs after any change of the registry."""
+
+    def events(self, name: str) -> Sequence[Event]:
+        """Everything that happened to a model, oldest first."""
+
+    def move(self, connection: Connection, name: str, number: int, alias: str = ..., note: str = ...) -> None:
+        """Point an alias at a version, within a transaction of the caller's."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,6 +75,11 @@ class Book:
         """The rollouts that are on their way: all, or that of one model."""
         return [at for at in self.rollouts(name) if at.state == "running"]
 
+    def latest(self) -> list[Rollout]:
+        """The newest rollout of every model that had one: what servers follow."""
+        with self.database.reading() as connection:
+            return rollouts(connection, "WHERE id IN (SELECT MAX(id) FROM rollouts GROUP BY name)", {})
+
     def rollouts(self, name: str = "") -> list[Rollout]:
         """All rollouts that there ever were, oldest first: all, or those of one model."""
         with self.database.reading() as connection:
@@ -242,7 +247,8 @@ def write_step(connection: Connection, rollout: Rollout, at_ms: int, evidence: M
 
 def live_number(connection: Connection, name: str) -> int | None:
     """The number of the live version; None where none is live."""
-    row = connection.row("SELECT number FROM aliases WHERE name = :name AND alias = :alias", {"name": name, "alias": LIVE})
+    key = {"name": name, "alias": LIVE}
+    row = connection.row("SELECT number FROM aliases WHERE name = :name AND alias = :alias", key)
     return int(row[0]) if row else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -66,7 +67,10 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def plus(self, other: Counts) -> Counts:
         """Both together; the order does not matter."""
-        return Counts(**{name: _sum(getattr(self, name), getattr(other, name)) for name in self.__struct_fields__})
+        both: dict[str, Any] = {
+            name: _sum(getattr(self, name), getattr(other, name)) for name in self.__struct_fields__
+        }
+        return Counts(**both)
 
 
 def total(parts: Iterable[Counts]) -> Counts:
@@ -81,14 +85,12 @@ def total(parts: Iterable[Counts]) -> Counts:
     return found
 
 
-def _sum(first: object, second: object) -> object:
-    if isinstance(first, Tally) and isinstance(second, Tally):
+def _sum(first: Any, second: Any) -> Any:
+    if isinstance(first, Tally):
         return first.plus(second)
-    if isinstance(first, dict) and isinstance(second, dict):
+    if isinstance(first, dict):
         return {key: first.get(key, 0) + second.get(key, 0) for key in sorted({*first, *second})}
-    if isinstance(first, int) and isinstance(second, int):
-        return first + second
-    return max(str(first), str(second))
+    return max(first, second) if isinstance(first, str) else first + second
 
 
 def class_of(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Who of several servers drives the rollouts: one at a time, and another one when it has fallen silent.
 
-No clock is compared with another's: the holder moves a beat, and whoever has seen the same beat for too long, by its own
-clock, takes over with the next token. A holder that was frozen finds another token, and does nothing.
+No clock is compared with another's: the holder moves a beat, and whoever has seen the same beat for too long, by its
+own clock, takes over with the next token. A holder that was frozen finds another token, and does nothing.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.status import counts, status
 from modelmill.serve.signals.trace import parent
 from modelmill.serve.web import openapi, wire
+from modelmill.serve.web.deployments import Deployments
 from modelmill.serve.web.http import (
     Asgi,
     Call,
@@ -128,6 +129,7 @@ class App:
             "api/models/{name}": {"GET": self.model},
             "api/models/{name}/report": {"GET": self.report},
             "api/status": {"GET": self.status},
+            **Deployments(self.catalogue).table(),
             "metrics": {"GET": self.metrics},
             "openapi.json": {"GET": self.openapi},
             **{path: {"GET": self.docs} for path in DOCS_FILES},
@@ -329,7 +331,7 @@ class App:
 
     async def _begin(self, call: Call) -> tuple[Ask, Endpoint, bytes]:
         """What is asked, the version that answers, and the body, if requests are taken."""
-        ask = Ask(reference_of(call.names["name"], call.names.get("version")))
+        ask = Ask(reference_of(call.names["name"], call.names.get("version")), header=call.header)
         endpoint = await self.plane.begin(ask)
         call.which = (endpoint.name, str(endpoint.number))
         return ask, endpoint, await call.body()

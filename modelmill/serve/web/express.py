@@ -33,9 +33,10 @@ class Express:
 
     def knows(self, url: bytes) -> Endpoint | None:
         """The endpoint of a URL, if its model is cheap and requests are taken."""
-        if url[:11] != BEFORE or url[-6:] != AFTER or self.plane.state.refusing:
+        if url[:11] != BEFORE or url[-6:] != AFTER or self.plane.state.draining:
             return None
-        endpoint = self.plane.catalogue.served.get(url[11:-6].decode("latin-1"))
+        name = url[11:-6].decode("latin-1")
+        endpoint = self.plane.catalogue.served.get(name) if name not in self.plane.traffic.watches else None
         return endpoint if endpoint is not None and self.plane.engine.fits_inline(endpoint.lane, 1) else None
 
     def answer(self, endpoint: Endpoint, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes | None:

@@ -31,6 +31,10 @@ class SlowBody(RequestError):
     """The client takes too long to send its body."""
 
 
+class Conflict(RequestError):
+    """What is asked for cannot be while something else is so."""
+
+
 class PackedBody(RequestError):
     """The body is packed in a way that is not taken."""
 
@@ -173,6 +177,7 @@ def as_json(value: Any, status: int = 200, headers: tuple[tuple[str, str], ...] 
 
 STATUS: tuple[tuple[type[MillError], int], ...] = (
     (NotServed, 404),
+    (Conflict, 409),
     (SlowBody, 408),
     (TooLarge, 413),
     (PackedBody, 415),

@@ -1,0 +1,101 @@
+"""Begins rollouts and sets routes, for whoever asks: the command line, Python, or an operator over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from modelmill.errors import OutOfBounds, RegistryError, UnknownName, UsageError
+from modelmill.method import decode
+from modelmill.serve.traffic.book import Book, Route
+from modelmill.serve.traffic.rollout import Plan, Rollout
+from modelmill.serve.traffic.verdict import Tolerances
+from modelmill.signature import Field
+from modelmill.store.database import Database
+from modelmill.version import Version
+
+
+class Finds(Protocol):
+    """What is asked of the registry."""
+
+    @property
+    def database(self) -> Database:
+        """Where the versions stand."""
+
+    def find(self, reference: str) -> Version:
+        """The version of a reference."""
+
+
+def start(shelf: Finds, reference: str, plan: Plan) -> Rollout:
+    """A rollout of NAME@3 in the place of the live version, which a running service will drive.
+
+    Raises RegistryError where it cannot answer what the live version answers, or another rollout is on its way.
+    """
+    candidate = shelf.find(reference)
+    live = shelf.find(candidate.name)
+    if candidate.number == live.number:
+        hint = f"Name another version, such as {candidate.name}@NUMBER."
+        raise RegistryError(reference, f"{candidate.reference} is live already", hint)
+    lacks = misfit(live, candidate)
+    if lacks:
+        hint = f"Clients of {live.name} could not be answered; promote it, or publish it under another name."
+        raise RegistryError(candidate.reference, f"it is no substitute for {live.reference}: {lacks}", hint)
+    return Book(shelf.database).begin(candidate.name, candidate.number, live.number, plan)
+
+
+def route(shelf: Finds, name: str, table: Mapping[str, Any]) -> Route:
+    """A router set for a model, from the table that describes it. Raises UnknownModel, UsageError."""
+    shelf.find(name)
+    return Book(shelf.database).set_route(name, decode("router", table, "route"))
+
+
+def misfit(live: Version, candidate: Version) -> str:
+    """What of the live version's interface the candidate lacks, in words; empty where it can take its place."""
+    theirs = {field.name: field for field in candidate.signature.inputs}
+    for field in live.signature.inputs:
+        if field.name not in theirs:
+            return f"it takes no input {field.name}"
+        if not _takes(theirs.pop(field.name), field):
+            return f"its input {field.name} is another"
+    if theirs:
+        return f"it needs the input {next(iter(theirs))}"
+    gives = {field.name: field.datatype for field in candidate.signature.outputs}
+    for field in live.signature.outputs:
+        if gives.get(field.name) != field.datatype:
+            return f"it has no output {field.name} of {field.datatype}"
+    return ""
+
+
+def _takes(candidate: Field, live: Field) -> bool:
+    same = candidate.datatype == live.datatype and tuple(candidate.shape) == tuple(live.shape)
+    return same and candidate.kind == live.kind and (candidate.nullable or not live.nullable)
+
+
+TOLERATED = Tolerances.__struct_fields__
+
+
+def plan_of(settings: Mapping[str, Any]) -> Plan:
+    """The plan of flat settings: those of Plan and of Tolerances by name. Raises UsageError.
+
+    >>> plan_of({"steps": [10, 100], "slower": 0.2}).tolerances.slower
+    0.2
+    """
+    known = [name for name in (*Plan.__struct_fields__, *TOLERATED) if name != "tolerances"]
+    for name in settings:
+        if name not in known:
+            raise UnknownName.among("rollout", "setting", name, known)
+    tolerated = {name: settings[name] for name in TOLERATED if name in settings}
+    rest = {name: value for name, value in settings.items() if name not in TOLERATED}
+    try:
+        return msgspec.convert({**rest, "tolerances": tolerated}, Plan)
+    except msgspec.ValidationError as error:
+        raise OutOfBounds("rollout", str(error)[:1].lower() + str(error)[1:], f"Known: {', '.join(known)}.") from None
+
+
+def table_of(body: Any) -> Mapping[str, Any]:
+    """The table of a route as it came over the wire. Raises UsageError."""
+    if not isinstance(body, dict) or not isinstance(body.get("method"), str):
+        raise UsageError("route", "expected an object with the key method", 'Such as {"method": "canary", ...}.')
+    return body

@@ -1,0 +1,97 @@
+"""The paths of traffic: who answers, what changed, and rollouts and routes for operators."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from modelmill.errors import NotServed, RegistryError, RequestError, StorageError, UnknownModel, UsageError
+from modelmill.serve.models.endpoint import Catalogue
+from modelmill.serve.traffic import changes, start
+from modelmill.serve.traffic.book import Book
+from modelmill.serve.web import wire
+from modelmill.serve.web.http import Call, Conflict, Handler, Reply, as_json
+
+T = TypeVar("T")
+
+
+class Deployments:
+    """The handlers; what they change lies in the database, which every server of a home follows."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self.shelf = catalogue.shelf
+        self.book = Book(catalogue.shelf.database)
+
+    def table(self) -> dict[str, dict[str, Handler]]:
+        """The paths. GET is for whoever may use a model; POST, PUT and DELETE are for operators."""
+        return {
+            "api/deployments": {"GET": self.deployments},
+            "api/models/{name}/changes": {"GET": self.changes},
+            "api/models/{name}/rollout": {"GET": self.rollouts, "POST": self.begin, "DELETE": self.abort},
+            "api/models/{name}/route": {"PUT": self.set_route, "DELETE": self.clear_route},
+        }
+
+    async def deployments(self, call: Call) -> Reply:
+        """Who answers for each model."""
+        live = {name: endpoint.number for name, endpoint in self.catalogue.served.items()}
+        found = await asyncio.to_thread(changes.deployments, self.shelf.database, live)
+        return as_json({"deployments": found})
+
+    async def changes(self, call: Call) -> Reply:
+        """What changed about a model."""
+        return as_json(await self._asked(lambda: changes.changes(self.shelf, call.names["name"])))
+
+    async def rollouts(self, call: Call) -> Reply:
+        """The rollouts of a model."""
+        name = call.names["name"]
+        return as_json({"rollouts": await self._asked(lambda: changes.rollouts(self.shelf.database, name))})
+
+    async def begin(self, call: Call) -> Reply:
+        """Begin a rollout: `{"version": 3, ...}` with the settings of a plan."""
+        name, body = call.names["name"], await _json(call)
+        if not isinstance(body, dict) or type(body.get("version")) is not int:
+            raise RequestError("body", "expected an object with the number of a version", 'Such as {"version": 3}.')
+        settings = {key: value for key, value in body.items() if key != "version"}
+        rollout = await self._asked(
+            lambda: start.start(self.shelf, f"{name}@{body['version']}", start.plan_of(settings))
+        )
+        return as_json(changes.summary(rollout, {}), 201)
+
+    async def abort(self, call: Call) -> Reply:
+        """End the rollout that is on its way; the live version answers."""
+        rollout = await self._asked(lambda: self.book.abort(call.names["name"], "aborted by an operator"))
+        return as_json(changes.summary(rollout, {}))
+
+    async def set_route(self, call: Call) -> Reply:
+        """Let a router say which version answers: `{"method": "canary", ...}`."""
+        name, body = call.names["name"], await _json(call)
+        route = await self._asked(lambda: start.route(self.shelf, name, start.table_of(body)))
+        return as_json({"model": name, "route": {**route.router.as_table(), "at_ms": route.at_ms}})
+
+    async def clear_route(self, call: Call) -> Reply:
+        """Let the live version answer."""
+        name = call.names["name"]
+        return as_json({"model": name, "cleared": await self._asked(lambda: self.book.clear_route(name))})
+
+    async def _asked(self, work: Callable[[], T]) -> T:
+        """What work on the database gives; what it refuses is the request's fault."""
+        try:
+            return await asyncio.to_thread(work)
+        except UsageError as error:
+            raise RequestError(error.where, error.message, error.hint) from None
+        except UnknownModel as error:
+            raise NotServed(error.where, error.message, error.hint) from None
+        except StorageError:
+            raise
+        except RegistryError as error:
+            raise Conflict(error.where, error.message, error.hint) from None
+
+
+async def _json(call: Call) -> Any:
+    """The body, if it says that it is JSON: a page elsewhere cannot make a browser send that unasked."""
+    kind = (call.header("content-type") or "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise RequestError("Content-Type", f"expected application/json, came {kind[:40] or 'nothing'}", "")
+    return wire.parse(await call.body())

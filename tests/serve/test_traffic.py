@@ -1,0 +1,365 @@
+"""Traffic in a running service: rollouts that go on or back by themselves, routes, and several servers on one home."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from modelmill.client import Client
+from modelmill.errors import NotServed, RegistryError
+from modelmill.fragment import Writer
+from modelmill.graph.build import to_onnx
+from modelmill.serve.server import Limits, Service
+from modelmill.serve.traffic.book import Book, flush, key_of
+from modelmill.serve.traffic.counts import Counts, Tally
+from modelmill.serve.traffic.rollout import Plan
+from modelmill.serve.traffic.start import route, start
+from modelmill.serve.traffic.verdict import Tolerances
+from modelmill.signature import Field, Signature
+
+QUICK = Limits(watch_seconds=0.02)
+ROWS = [[3, 1], [1, 3], [2, 1]]
+LOOSE = Tolerances(slower=900, tail=900)
+"""Nothing here is about time: the machine that tests run on does other things."""
+
+SHORT = Plan(steps=(50, 100), pairs=20, requests=10, seconds=0, tolerances=LOOSE)
+
+
+def eventually(check, seconds=20.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if check():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def numbers(scale=1.0, nan=False):
+    """A model of one column that multiplies it, or takes its root."""
+    fields = (Field("x", "FP32"),)
+    writer = Writer()
+    value = writer.op("Sqrt", ["x"]) if nan else writer.op("Mul", ["x", writer.constant(np.float32([scale]))])
+    writer.rename(value, "value")
+    outputs = (Field("value", "FP32"),)
+    return to_onnx(writer.fragment(), fields, outputs), Signature("regress", fields, outputs, (), "y", (1.0,))
+
+
+def publish_numbers(registry, *made):
+    for model in made:
+        onnx, signature = model
+        registry.publish("numbers", {"model.onnx": onnx}, signature)
+
+
+@pytest.fixture
+def flowers(empty_registry, publish_flowers):
+    """A registry with two versions of flowers that answer alike, and a third that answers the other way round."""
+    for sign in (1, 1, -1):
+        publish_flowers(empty_registry, sign=sign)
+    return empty_registry
+
+
+class Asking:
+    """A client in a thread that asks without pause; it keeps what came."""
+
+    def __init__(self, url, name="flowers", rows=ROWS):
+        self.url, self.name, self.rows = url, name, rows
+        self.versions: list[str] = []
+        self.failed: list[str] = []
+        self.mixed = 0
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join(20)
+
+    def _run(self):
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=20)
+        while not self.stop.is_set():
+            connection.request("POST", f"/predict/{self.name}", json.dumps(self.rows))
+            answer = connection.getresponse()
+            body = json.loads(answer.read())
+            if answer.status == 200:
+                self.versions.append(answer.headers["modelmill-version"])
+            else:
+                self.failed.append(f"{answer.status} {body}")
+        connection.close()
+
+
+def call(url, method, path, body=None, headers=None):
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    given = {"content-type": "application/json"} if body is not None else {}
+    connection.request(method, path, None if body is None else json.dumps(body), {**given, **(headers or {})})
+    answer = connection.getresponse()
+    found = answer.status, json.loads(answer.read()), dict(answer.headers)
+    connection.close()
+    return found
+
+
+def ended(registry, name="flowers"):
+    return eventually(lambda: not Book(registry.database).running(name), 60)
+
+
+def test_an_equal_version_takes_over_step_by_step_and_becomes_live(flowers):
+    start(flowers, "flowers@2", SHORT)
+    with Service(flowers, limits=QUICK) as service, Asking(service.url) as asking:
+        assert ended(flowers)
+        assert flowers.find("flowers").number == 2
+        seen = len(asking.versions)
+        assert eventually(lambda: asking.versions[seen + 5 :][-20:] == ["flowers@2"] * 20)
+        changes = call(service.url, "GET", "/api/models/flowers/changes")[1]
+    assert asking.failed == []
+    steps = [at for at in reversed(changes["changes"]) if at["what"] == "rollout"]
+    assert [(at["state"], at["percent"]) for at in steps] == [
+        ("running", 0.0),
+        ("running", 50.0),
+        ("running", 100.0),
+        ("done", 0.0),
+    ]
+    assert steps[1]["evidence"]["counts"]["pairs"] >= 20
+    assert steps[1]["evidence"]["criteria"]["differ"]["against"] == 0
+    assert steps[1]["evidence"]["latency"]["live_p50_ms"] > 0
+    assert changes["live"] == 2
+
+
+def test_answers_that_differ_lead_back_in_the_shadow_and_no_client_sees_them(flowers):
+    rollout = start(flowers, "flowers@3", SHORT)
+    with Service(flowers, limits=QUICK) as service, Asking(service.url) as asking:
+        assert ended(flowers)
+    found = Book(flowers.database).rollouts("flowers")[-1]
+    assert (found.id, found.state) == (rollout.id, "rolled_back")
+    assert "answers differ" in found.reason
+    assert set(asking.versions) == {"flowers@1"}
+    assert asking.failed == []
+    assert flowers.find("flowers").number == 1
+
+
+def test_a_version_whose_numbers_are_none_is_taken_back(empty_registry):
+    publish_numbers(empty_registry, numbers(1.0), numbers(nan=True))
+    start(empty_registry, "numbers@2", SHORT)
+    with Service(empty_registry, limits=QUICK) as service, Asking(service.url, "numbers", [[-1.0]]) as asking:
+        assert ended(empty_registry, "numbers")
+    assert "it fails" in Book(empty_registry.database).rollouts("numbers")[-1].reason
+    assert set(asking.versions) == {"numbers@1"}
+
+
+def test_a_version_that_cannot_be_loaded_is_taken_back(flowers, flowers_signature):
+    flowers.publish("flowers", {"model.onnx": b"broken"}, flowers_signature)
+    start(flowers, "flowers@4", Plan(shadow=False, steps=(50, 100)))
+    with Service(flowers, limits=QUICK) as service, Asking(service.url) as asking:
+        assert ended(flowers)
+    assert "cannot be loaded" in Book(flowers.database).rollouts("flowers")[-1].reason
+    assert asking.failed == []
+    assert set(asking.versions) == {"flowers@1"}
+
+
+def test_a_rollout_goes_on_after_a_restart_where_it_was(flowers):
+    start(flowers, "flowers@2", SHORT)
+    with Service(flowers, limits=QUICK) as service, Asking(service.url):
+        assert eventually(lambda: [at.step for at in Book(flowers.database).running()] != [0], 60)
+    before = Book(flowers.database).latest()[0]
+    assert before.step >= 1
+    with Service(flowers, limits=QUICK) as service, Asking(service.url):
+        assert ended(flowers)
+    assert Book(flowers.database).latest()[0].state == "done"
+
+
+def test_two_servers_agree_and_one_of_them_drives(flowers):
+    with Service(flowers, limits=QUICK) as first, Service(flowers, limits=QUICK) as second:
+        start(flowers, "flowers@2", Plan(steps=(50, 100), pairs=40, requests=40, seconds=0, tolerances=LOOSE))
+        with Asking(first.url) as one, Asking(second.url) as other:
+            assert eventually(lambda: first.server.traffic.watches and second.server.traffic.watches)
+            assert ended(flowers)
+            assert eventually(lambda: one.versions[-1:] == other.versions[-1:] == ["flowers@2"])
+    assert one.failed == other.failed == []
+    counted = Book(flowers.database)
+    with counted.database.reading() as connection:
+        servers = connection.rows("SELECT DISTINCT server FROM counts")
+    assert len(servers) == 2
+    states = [step.state for step in counted.steps(counted.latest()[0])]
+    assert states == ["running", "running", "running", "done"]
+
+
+def test_when_the_driver_falls_silent_another_takes_over_and_the_old_one_is_fenced(flowers):
+    rollout = start(flowers, "flowers@2", Plan(pairs=10**9, tolerances=LOOSE))
+    with Service(flowers, limits=QUICK) as first, Service(flowers, limits=QUICK) as second:
+        traffics = [first.server.traffic, second.server.traffic]
+        assert eventually(lambda: [at.drives for at in traffics].count(True) == 1)
+        driver, other = sorted(traffics, key=lambda at: not at.drives)
+        gate, entered, stale = threading.Event(), threading.Event(), []
+
+        def frozen(rollout, lease):
+            stale.append(lease)
+            entered.set()
+            gate.wait(30)
+            return rollout
+
+        drive, take_over = driver._drive, other._drive
+        driver._drive = frozen
+        assert entered.wait(20)
+        assert eventually(lambda: other.drives)
+        other._drive = lambda rollout, lease: rollout
+        bad = Counts(errors=Tally(against=100))
+        with flowers.database.writing() as connection:
+            flush(connection, "a third", [(key_of(rollout), 0, bad)])
+        assert drive(rollout, stale[0]).state == "running"
+        assert Book(flowers.database).latest()[0].state == "running"
+        assert take_over(rollout, other.seen.lease).state == "rolled_back"
+        gate.set()
+    assert Book(flowers.database).latest()[0].state == "rolled_back"
+
+
+def test_promoting_by_hand_ends_a_rollout(flowers):
+    start(flowers, "flowers@2", Plan(pairs=10**9))
+    with Service(flowers, limits=QUICK):
+        flowers.promote("flowers", 3)
+        assert ended(flowers)
+    found = Book(flowers.database).latest()[0]
+    assert (found.state, found.reason) == ("aborted", "the live version became 3 by hand")
+
+
+def test_a_rollout_over_http_with_its_refusals(flowers):
+    with Service(flowers, limits=QUICK) as service:
+        path = "/api/models/flowers/rollout"
+        status, made, _ = call(service.url, "POST", path, {"version": 2, "pairs": 10**9, "steps": [10, 100]})
+        assert (status, made["stage"], made["plan"]["steps"]) == (201, "shadow", [10.0, 100.0])
+        assert call(service.url, "POST", path, {"version": 3})[0] == 409
+        shown = call(service.url, "GET", "/api/deployments")[1]["deployments"][0]
+        assert (shown["model"], shown["version"], shown["rollout"]["version"]) == ("flowers", 1, 2)
+        status, over, _ = call(service.url, "DELETE", path)
+        assert (status, over["state"]) == (200, "aborted")
+        assert call(service.url, "DELETE", path)[0] == 409
+        for body in ({"version": "2"}, [], {"version": 2, "step": 3}, {"version": 2, "pairs": -1}, {"version": 2.5}):
+            assert call(service.url, "POST", path, body)[0] == 400
+        assert call(service.url, "POST", path, {"version": 9})[0] == 404
+        assert call(service.url, "POST", path, {"version": 2}, {"content-type": "text/plain"})[0] == 400
+        assert call(service.url, "GET", "/api/models/nobody/changes")[0] == 404
+        assert [at["state"] for at in call(service.url, "GET", path)[1]["rollouts"]] == ["aborted"]
+
+
+def test_a_substitute_takes_the_same_rows(flowers, registry):
+    onnx, signature = numbers()
+    flowers.publish("flowers", {"model.onnx": onnx}, signature)
+    with pytest.raises(RegistryError, match="no substitute for flowers@1: it takes no input length"):
+        start(flowers, "flowers@4", Plan())
+    with pytest.raises(RegistryError, match="is live already"):
+        start(flowers, "flowers@1", Plan())
+
+
+def versions_of(url, count=40, **headers):
+    found = []
+    for _ in range(count):
+        status, body, got = call(url, "POST", "/predict/flowers", ROWS, headers)
+        found.append(got.get("modelmill-version") if status == 200 else (status, body["error"]))
+    return found
+
+
+def test_routes_pick_by_header_caller_colour_and_share(flowers):
+    with Service(flowers, limits=QUICK) as service:
+        watches = service.server.traffic.watches
+        assert set(versions_of(service.url, 3)) == {"flowers@1"}
+
+        route(flowers, "flowers", {"method": "header", "header": "x-use"})
+        assert eventually(lambda: service.server.traffic.watches is not watches and service.server.traffic.watches)
+        assert versions_of(service.url, 1, **{"x-use": "3"}) == ["flowers@3"]
+        assert versions_of(service.url, 1, **{"x-use": "live"}) == ["flowers@1"]
+        assert versions_of(service.url, 1, **{"x-use": "9"})[0][0] == 404
+
+        call(service.url, "PUT", "/api/models/flowers/route", {"method": "canary", "candidate": "2", "percent": 50})
+        assert eventually(lambda: set(versions_of(service.url)) == {"flowers@1", "flowers@2"})
+        assert call(service.url, "POST", "/predict/flowers@3", ROWS)[2]["modelmill-version"] == "flowers@3"
+
+        sticky = {"method": "sticky", "candidate": "2", "percent": 50, "by": "cookie:user"}
+        call(service.url, "PUT", "/api/models/flowers/route", sticky)
+        assert eventually(lambda: set(versions_of(service.url)) == {"flowers@1"})
+        callers = [set(versions_of(service.url, 4, cookie=f"a=1; user=u{n}")) for n in range(12)]
+        assert all(len(seen) == 1 for seen in callers)
+        assert set().union(*callers) == {"flowers@1", "flowers@2"}
+
+        for active, number in (("green", 3), ("blue", 2)):
+            colours = {"method": "blue_green", "blue": "2", "green": "3", "active": active}
+            call(service.url, "PUT", "/api/models/flowers/route", colours)
+            assert eventually(lambda number=number: set(versions_of(service.url, 5)) == {f"flowers@{number}"})
+
+        assert call(service.url, "DELETE", "/api/models/flowers/route")[1]["cleared"]
+        assert eventually(lambda: set(versions_of(service.url, 5)) == {"flowers@1"})
+        assert call(service.url, "PUT", "/api/models/flowers/route", {"method": "nothing"})[0] == 400
+
+
+def test_a_shadow_is_compared_and_never_seen(flowers):
+    route(flowers, "flowers", {"method": "shadow", "candidate": "3"})
+    with Service(flowers, limits=QUICK) as service, Asking(service.url) as asking:
+
+        def compared():
+            shown = call(service.url, "GET", "/api/deployments")[1]["deployments"][0]["route"]
+            return shown.get("compared", {}).get("rows_differ", 0) >= 30
+
+        assert eventually(compared, 60)
+    assert set(asking.versions) == {"flowers@1"}
+    assert asking.failed == []
+
+
+def test_the_protocol_is_routed_too_and_a_number_in_the_path_wins(flowers):
+    route(flowers, "flowers", {"method": "blue_green", "blue": "3", "green": "2"})
+    with Service(flowers, limits=QUICK) as service, Client(service.url) as client:
+        columns = {"length": [3.0], "width": [1.0]}
+        assert client.infer("flowers", columns)["label"][0] == "wide"
+        assert client.infer("flowers@1", columns)["label"][0] == "long"
+        with pytest.raises(NotServed):
+            client.infer("flowers@7", columns)
+
+
+def test_a_rollout_and_a_route_exclude_each_other(flowers):
+    route(flowers, "flowers", {"method": "shadow", "candidate": "3"})
+    with pytest.raises(RegistryError, match="a route is set"):
+        start(flowers, "flowers@2", Plan())
+    Book(flowers.database).clear_route("flowers")
+    start(flowers, "flowers@2", Plan())
+    with pytest.raises(RegistryError, match="rollout of flowers@2 is on its way"):
+        route(flowers, "flowers", {"method": "shadow", "candidate": "3"})
+
+
+def test_promoting_under_load_gives_neither_404_nor_a_mixed_answer(flowers):
+    big = [[3, 1]] * 50
+    with (
+        Service(flowers, limits=QUICK) as service,
+        Asking(service.url, rows=big) as plain,
+        Protocol(service.url) as protocol,
+    ):
+        for turn in range(40):
+            wanted = 3 if turn % 2 == 0 else 1
+            flowers.promote("flowers", wanted)
+            assert eventually(lambda wanted=wanted: plain.versions[-1:] == [f"flowers@{wanted}"])
+    assert plain.failed == protocol.failed == []
+    assert protocol.mixed == 0
+    assert set(plain.versions) == {"flowers@1", "flowers@3"}
+
+
+class Protocol(Asking):
+    """Asks by the protocol; every answer's labels must be those of the version that its header names."""
+
+    def _run(self):
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=20)
+        data = {"datatype": "FP32", "shape": [50]}
+        inputs = [{"name": "length", **data, "data": [3.0] * 50}, {"name": "width", **data, "data": [1.0] * 50}]
+        body = json.dumps({"inputs": inputs, "outputs": [{"name": "label"}]})
+        while not self.stop.is_set():
+            connection.request("POST", "/v2/models/flowers/infer", body)
+            answer = connection.getresponse()
+            found = json.loads(answer.read())
+            if answer.status != 200:
+                self.failed.append(str(found))
+                continue
+            labels = {"flowers@1": "long", "flowers@3": "wide"}
+            self.mixed += found["outputs"][0]["data"] != [labels[answer.headers["modelmill-version"]]] * 50
+        connection.close()
