@@ -254,7 +254,7 @@ def test_the_registry_is_shown_under_api(ask):
 def test_every_path_is_in_the_openapi_document(ask, registry):
     document = ask("GET", "/openapi.json").json
     assert document["openapi"] == "3.1.0"
-    app = App(Plane(None, Engine(DEFAULT), State()), Signals(Telling()), 1)
+    app = App(Plane(None, Engine(DEFAULT), State(), None), Signals(Telling()), 1)
     for path, handlers in app.table().items():
         if path in ("docs.js", "docs.css"):
             continue

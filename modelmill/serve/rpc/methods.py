@@ -177,7 +177,8 @@ class Methods:
         try:
             envelope = tensors.opened(message)
             identity = envelope.id
-            ask = Ask(reference_of(envelope.name, envelope.version), self._terms(caller))
+            reference = reference_of(envelope.name, envelope.version)
+            ask = Ask(reference, self._terms(caller), caller.metadata.get)
             endpoint = await self.plane.begin(ask)
             which = (endpoint.name, endpoint.label)
             return await self._answer(ask, endpoint, envelope)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from modelmill.errors import NotServed, RegistryError, RequestError, StorageError, UnknownModel, UsageError
-from modelmill.serve.models.endpoint import Catalogue
+from modelmill.serve.models.endpoint import Catalogue, Shelf
 from modelmill.serve.traffic import changes, start
 from modelmill.serve.traffic.book import Book
 from modelmill.serve.web import wire
@@ -21,8 +21,16 @@ class Deployments:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self.shelf = catalogue.shelf
-        self.book = Book(catalogue.shelf.database)
+
+    @property
+    def shelf(self) -> Shelf:
+        """The registry."""
+        return self.catalogue.shelf
+
+    @property
+    def book(self) -> Book:
+        """The rows of routes and rollouts."""
+        return Book(self.shelf.database)
 
     def table(self) -> dict[str, dict[str, Handler]]:
         """The paths. GET is for whoever may use a model; POST, PUT and DELETE are for operators."""

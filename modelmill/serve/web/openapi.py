@@ -24,6 +24,7 @@ REASONS = {
     "400": "The request is malformed; the error says what came and what was wanted",
     "404": "No such model or version is served",
     "405": "The path takes another method",
+    "409": "Something else is on its way, or set; the error says what",
     "408": "The body did not come in time",
     "413": "The body is too large",
     "415": "The body is compressed",
@@ -48,6 +49,7 @@ def document(versions: Sequence[Version]) -> Table:
             {"name": "predict", "description": "Plain JSON: rows in, predictions out"},
             {"name": "open inference protocol", "description": "Version 2, with binary tensors"},
             {"name": "models", "description": "What is served"},
+            {"name": "traffic", "description": "Which version answers, and how a new one takes over"},
             {"name": "searches", "description": "The searches of the ledger, also while they run"},
             {"name": "service", "description": "Health, figures and documents"},
         ],
@@ -55,6 +57,7 @@ def document(versions: Sequence[Version]) -> Table:
             **_predict_paths(versions),
             **_protocol_paths(),
             **_model_paths(),
+            **_traffic_paths(),
             **_search_paths(),
             **_service_paths(),
         },
@@ -137,6 +140,28 @@ def _model_paths() -> Table:
     }
 
 
+def _traffic_paths() -> Table:
+    tag, model, codes = "traffic", "/api/models/{name}", ("400", "404", "409")
+    begin = _operation(tag, "Begin a rollout", [NAME], _json("Any"), codes)
+    begin["responses"]["201"] = begin["responses"].pop("200")
+    abort = _operation(tag, "End the rollout that is on its way", [NAME], _json("Any"), ("409",))
+    put = _operation(tag, "Let a router say which version answers", [NAME], _json("Any"), codes)
+    clear = _operation(tag, "Let the live version answer", [NAME], _json("Any"), ())
+    return {
+        "/api/deployments": _get(tag, "Who answers for each model", [], "Any"),
+        f"{model}/changes": _get(tag, "What changed, the newest first", [NAME], "Any", ("404",)),
+        f"{model}/rollout": {
+            **_get(tag, "The rollouts of a model, the newest first", [NAME], "Any"),
+            "post": {**begin, **_body(ROLLOUT, {"version": 2, "steps": [1, 5, 25, 100]})},
+            "delete": abort,
+        },
+        f"{model}/route": {
+            "put": {**put, **_body(ROUTE, {"method": "canary", "candidate": "2", "percent": 5})},
+            "delete": clear,
+        },
+    }
+
+
 def _search_paths() -> Table:
     return {
         "/api/runs": _get("searches", "All searches, the newest first", [], "Any"),
@@ -203,6 +228,25 @@ TENSOR: Table = {
     "parameters": {"type": "object"},
     "data": {"type": "array"},
 }
+
+PERCENT: Table = {"type": "number", "exclusiveMinimum": 0, "maximum": 100}
+ROLLOUT = {
+    "type": "object",
+    "required": ["version"],
+    "additionalProperties": False,
+    "properties": {
+        "version": {"type": "integer", "minimum": 1},
+        "steps": {"type": "array", "items": PERCENT, "minItems": 1, "maxItems": 100},
+        "shadow": {"type": "boolean"},
+        "pairs": {"type": "integer", "minimum": 0},
+        "requests": {"type": "integer", "minimum": 0},
+        "seconds": {"type": "number", "minimum": 0},
+        "by": TEXT,
+        "mirror": PERCENT,
+        **{name: {"type": "number", "minimum": 0} for name in ("errors", "slower", "tail", "differ", "near", "level")},
+    },
+}
+ROUTE = {"type": "object", "required": ["method"], "properties": {"method": TEXT}}
 
 SCHEMAS: Table = {
     "Any": {},
