@@ -20,7 +20,7 @@ from modelmill.serve.request import flag, kind
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.status import counts, status
 from modelmill.serve.signals.trace import parent
-from modelmill.serve.web import openapi, wire
+from modelmill.serve.web import bodies, openapi, wire
 from modelmill.serve.web.deployments import Deployments
 from modelmill.serve.web.http import (
     Asgi,
@@ -266,19 +266,17 @@ class App:
         return Reply(200, answer.body, "application/octet-stream", (*headers, length))
 
     async def predict(self, call: Call) -> Reply:
-        """Answer rows in plain JSON."""
+        """Answer rows, an image or a sound in plain JSON."""
         ask, endpoint, body = await self._begin(call)
-        given = wire.parse(body)
-        if isinstance(given, dict):
-            raise RequestError("body", "expected an array of rows, came an object", "Put the row in brackets: [{...}].")
-        if not isinstance(given, list):
-            raise RequestError("body", "expected an array of rows", "Send [{...}, ...] or [[...], ...].")
-        if not given:
-            raise RequestError("body", "has no rows", "Send at least one row.")
-        columns = rows.to_columns(given, endpoint.signature)
-        names = tuple(field.name for field in endpoint.signature.outputs)
-        outputs = await self.plane.run(ask, endpoint, columns, len(given), names, call.unless_gone)
-        answers = rows.by_row(outputs, endpoint.signature, len(given))
+        kind = call.header("content-type")
+        if bodies.is_long(body, kind):
+            columns = await asyncio.to_thread(bodies.columns, body, kind, endpoint.signature)
+        else:
+            columns = bodies.columns(body, kind, endpoint.signature)
+        count = endpoint.expected.rows(columns)
+        names = tuple(endpoint.expected.outputs)
+        outputs = await self.plane.run(ask, endpoint, columns, count, names, call.unless_gone)
+        answers = rows.by_row(outputs, endpoint.signature, count)
         predictions = rows.to_json(answers, endpoint.signature)
         document = {"model": endpoint.name, "version": endpoint.number, "predictions": predictions}
         return as_json(document, headers=(_answered(endpoint),))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import modelmill
-from modelmill.signature import Field
+from modelmill.signature import Field, Signature
 from modelmill.version import Version
 
 Table = dict[str, Any]
@@ -27,7 +27,7 @@ REASONS = {
     "409": "Something else is on its way, or set; the error says what",
     "408": "The body did not come in time",
     "413": "The body is too large",
-    "415": "The body is compressed",
+    "415": "The body is compressed, or of a type that is not taken",
     "429": "Too many requests wait; try again after Retry-After seconds",
     "503": "The service is shutting down",
 }
@@ -69,7 +69,7 @@ def _predict_paths(versions: Sequence[Version]) -> Table:
     paths = {f"/predict/{version.name}": {"post": _predict(version)} for version in versions}
     general = _operation("predict", "Predict with a model or one of its versions", [NAME], _json("Prediction"), POSTED)
     rows = {"type": "array", "minItems": 1, "items": {"oneOf": [{"type": "object"}, {"type": "array"}]}}
-    return {**paths, "/predict/{name}": {"post": {**general, **_body(rows, None)}}}
+    return {**paths, "/predict/{name}": {"post": {**general, **_predicted(rows, None, OTHER_BODIES)}}}
 
 
 def _predict(version: Version) -> Table:
@@ -82,7 +82,29 @@ def _predict(version: Version) -> Table:
     names = [field.name for field in signature.inputs]
     example = [dict(zip(names, signature.example, strict=True))] if signature.example else None
     rows = {"type": "array", "minItems": 1, "items": {"oneOf": [row, {"type": "array", "minItems": len(names)}]}}
-    return {**operation, **_body(rows, example)}
+    return {**operation, **_predicted(rows, example, _other_bodies(signature))}
+
+
+OTHER_BODIES = ("text/csv", "image/png", "image/jpeg", "audio/wav")
+"""What may be posted instead of JSON, where the model takes it."""
+
+
+def _other_bodies(signature: Signature) -> Sequence[str]:
+    """The types, beside JSON, of bodies that suit a model."""
+    if any(field.kind == "image" for field in signature.inputs):
+        return OTHER_BODIES[1:3]
+    if any(field.kind == "sequence" for field in signature.inputs):
+        return OTHER_BODIES[3:]
+    return OTHER_BODIES[:1]
+
+
+def _predicted(rows: Table, example: Any, others: Sequence[str]) -> Table:
+    """The body of a prediction: rows as JSON, or one of the other types."""
+    found = _body(rows, example)
+    for kind in others:
+        schema = {"type": "string"} if kind.startswith("text/") else {"type": "string", "format": "binary"}
+        found["requestBody"]["content"][kind] = {"schema": schema}
+    return found
 
 
 def field_schema(field: Field) -> Table:

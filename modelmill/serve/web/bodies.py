@@ -1,0 +1,266 @@
+"""What may be posted to /predict/NAME: rows as JSON or CSV, one image, or one sound, each as the model's columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import wave
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from modelmill.errors import RequestError
+from modelmill.runtime import rows
+from modelmill.runtime.axes import tensor
+from modelmill.serve.web.http import PackedBody
+from modelmill.serve.web.wire import parse
+from modelmill.signature import Field, Signature
+
+Array = np.ndarray[Any, Any]
+Columns = dict[str, Array]
+
+JSON_TYPES = ("", "application/json", "text/json", "application/x-www-form-urlencoded")
+"""JSON, and what curl says of a body where nobody told it."""
+
+PIXELS_MOST = 50_000_000
+"""Pixels of the largest image: a small file may hold very many."""
+
+RATES = ("sr", "rate", "sample_rate", "sampling_rate")
+"""Names of an input that takes the samples a second."""
+
+TRUTHS = {"true": True, "false": False, "1": True, "0": False}
+"""Cells that say yes or no."""
+
+FULL_SCALE = {1: 2.0**7, 2: 2.0**15, 3: 2.0**23, 4: 2.0**31}
+"""Bytes of a sample: the value that is 1.0."""
+
+
+class UnknownType(PackedBody):
+    """The body is of a type that is not taken."""
+
+
+def columns(body: bytes, content_type: str | None, signature: Signature) -> Columns:
+    """The columns of a body, by its type. Raises RequestError, UnknownType."""
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    if kind in JSON_TYPES or kind.endswith("+json"):
+        return _of_json(body, signature)
+    reader = READERS.get(kind)
+    if reader is None:
+        hint = f"Send application/json, {', '.join(READERS)}."
+        raise UnknownType("Content-Type", f"{kind[:80]!r} is not taken", hint)
+    if not body:
+        raise RequestError("body", "is empty", "")
+    return reader(body, signature)
+
+
+def _of_json(body: bytes, signature: Signature) -> Columns:
+    given = parse(body)
+    if isinstance(given, dict):
+        raise RequestError("body", "expected an array of rows, came an object", "Put the row in brackets: [{...}].")
+    if not isinstance(given, list):
+        raise RequestError("body", "expected an array of rows", "Send [{...}, ...] or [[...], ...].")
+    if not given:
+        raise RequestError("body", "has no rows", "Send at least one row.")
+    return rows.to_columns(given, signature)
+
+
+def _of_csv(body: bytes, signature: Signature) -> Columns:
+    """A header with the names of the columns, then a line a row; an empty cell is a missing value."""
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise RequestError("body", "is not UTF-8", "") from None
+    try:
+        lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+    except csv.Error as error:
+        raise RequestError("body", f"is not CSV: {error}", "") from None
+    if len(lines) < 2:
+        raise RequestError("body", "expected a line of column names, and at least one row", "")
+    header, *found = lines
+    for number, line in enumerate(found):
+        if len(line) != len(header):
+            message = f"came {len(line)} cells, expected {len(header)} as in the header"
+            raise RequestError(f"rows[{number}]", message, "")
+    fields = signature.inputs
+    if len(fields) == 1 and fields[0].row == (len(header),) and header != [fields[0].name]:
+        wide = fields[0]
+        return rows.to_columns([[[_cell(wide, cell) for cell in line]] for line in found], signature)
+    if len(set(header)) < len(header):
+        raise RequestError("body", "a column comes twice in the header", "")
+    known = {name: field for field in fields for name in _names(field)}
+    for field in fields:
+        if field.row:
+            message = f"{field.name} takes arrays, which a cell does not hold"
+            raise RequestError("body", message, "Send JSON, or a tensor to /v2/models/NAME/infer.")
+    read = [known.get(name) for name in header]
+    given = [{name: _cell(field, cell) for name, field, cell in zip(header, read, line, strict=True)} for line in found]
+    return rows.to_columns(given, signature)
+
+
+def _names(field: Field) -> tuple[str, ...]:
+    """The names by which a column may go: its own, and the one it had before an output took that."""
+    short = field.name.removesuffix(rows.RENAMED)
+    return (field.name, short)
+
+
+def _cell(field: Field | None, cell: str) -> Any:
+    """The value in a cell; what is no number where one belongs is left as text, to be refused with its row."""
+    if field is None or field.datatype == "BYTES" or field.kind == "date":
+        return cell or (None if field is not None and field.kind == "date" else cell)
+    if not cell:
+        return None
+    if field.kind == "boolean" and cell.lower() in TRUTHS:
+        return TRUTHS[cell.lower()]
+    for number in (int, float):
+        try:
+            value = number(cell)
+        except ValueError:
+            continue
+        return value if math.isfinite(value) else cell
+    return cell
+
+
+def _of_image(body: bytes, signature: Signature) -> Columns:
+    """One image as the one row, in the size and the colours that the model takes."""
+    field = _only(signature, "image", "an image")
+    size, colours, first = _layout(field)
+    pixels = _pixels(body, size, "RGB" if colours == 3 else "L")
+    if pixels.ndim == 2 and len(field.row) == 3:
+        pixels = pixels[:, :, None]
+    value = pixels.transpose(2, 0, 1) if first else pixels
+    dtype = np.dtype(field.dtype)
+    if dtype.kind in "iu" and np.iinfo(dtype).max < 255:
+        raise RequestError("body", f"{field.name} is {field.datatype}, which does not hold pixels up to 255", "")
+    return {field.name: tensor(field, value[None].astype(dtype))}
+
+
+def _layout(field: Field) -> tuple[tuple[int, int], int, bool]:
+    """Height and width, -1 being any; how many colours; and whether the colours come first."""
+    row = field.row
+    if len(row) == 2:
+        return (row[0], row[1]), 1, False
+    if len(row) == 3 and row[2] in (1, 3):
+        return (row[0], row[1]), row[2], False
+    if len(row) == 3 and row[0] in (1, 3):
+        return (row[1], row[2]), row[0], True
+    raise RequestError("body", f"{field.name} of shape {list(row)} is no image of one or three colours", "")
+
+
+def _pixels(body: bytes, size: tuple[int, int], mode: str) -> Array:
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        hint = "Where the service runs: pip install 'modelmill[image]'."
+        raise UnknownType("Content-Type", "images cannot be read here: Pillow is not installed", hint) from None
+    try:
+        image: Image.Image = Image.open(io.BytesIO(body), formats=("PNG", "JPEG"))
+        if image.width * image.height > PIXELS_MOST:
+            raise _too_many_pixels()
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16") or image.mode == "I":
+            image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+        image = image.convert(mode)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_many_pixels() from None
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+        raise RequestError("body", f"is no image that can be read: {str(error)[:120]}", "") from None
+    height, width = (given if wanted < 0 else wanted for given, wanted in zip(image.size[::-1], size, strict=True))
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def _too_many_pixels() -> RequestError:
+    return RequestError("body", f"has more than {PIXELS_MOST:,} pixels", "Send a smaller image.")
+
+
+def _of_sound(body: bytes, signature: Signature) -> Columns:
+    """One sound as the one row: samples from -1 to 1, or whole ones where the model takes 16-bit numbers."""
+    rates = [field for field in signature.inputs if field.name in RATES]
+    others = [field for field in signature.inputs if field not in rates]
+    field = _only(Signature("", tuple(others), ()), "sequence", "a sound")
+    samples, width, rate = _samples(body)
+    if field.datatype == "INT16" and width == 2:
+        value = samples
+    elif field.datatype.startswith("FP"):
+        value = (samples / FULL_SCALE[width]).astype(field.dtype)
+    else:
+        message = f"{field.name} is {field.datatype}, and the sound has {8 * width} bits a sample"
+        raise RequestError("body", message, "")
+    value = _channels(value, field)
+    wanted = field.row[0]
+    if wanted not in (-1, len(value)):
+        raise RequestError("body", f"has {len(value)} samples, the model takes {wanted}", "Cut the sound, or pad it.")
+    found = {field.name: tensor(field, value[None])}
+    for each in rates:
+        row = np.full((1, *(1 if size < 0 else size for size in each.row)), rate)
+        found[each.name] = tensor(each, row.astype(each.dtype))
+    return found
+
+
+def _samples(body: bytes) -> tuple[Array, int, int]:
+    """(frames, channels) as whole numbers; the bytes of a sample; the samples a second."""
+    try:
+        with wave.open(io.BytesIO(body)) as file:
+            width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
+            data = file.readframes(file.getnframes())
+    except (wave.Error, EOFError, OSError, ValueError, OverflowError) as error:
+        words = str(error)[:120] or "it ends too soon"
+        raise RequestError("body", f"is no WAV that can be read: {words}", "Send plain PCM.") from None
+    if width not in FULL_SCALE or channels < 1:
+        raise RequestError("body", f"has samples of {width} bytes in {channels} channels", "Send plain PCM.")
+    data = data[: len(data) // (width * channels) * width * channels]
+    if not data:
+        raise RequestError("body", "has no samples", "")
+    if width == 1:
+        whole: Array = np.frombuffer(data, np.uint8).astype(np.int16) - 128
+    elif width == 3:
+        padded = np.zeros((len(data) // 3, 4), np.uint8)
+        padded[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+        whole = padded.view("<i4").reshape(-1) >> 8
+    else:
+        whole = np.frombuffer(data, f"<i{width}")
+    return whole.reshape(-1, channels), width, rate
+
+
+def _channels(value: Array, field: Field) -> Array:
+    """The samples as the model takes them: one channel, or as many as it has."""
+    if len(field.row) == 1:
+        return value[:, 0] if value.shape[1] == 1 else value.mean(axis=1).astype(value.dtype)
+    if len(field.row) == 2 and field.row[1] in (-1, value.shape[1]):
+        return value
+    message = f"has {value.shape[1]} channels, {field.name} takes {list(field.row)} a row"
+    raise RequestError("body", message, "")
+
+
+def _only(signature: Signature, kind: str, what: str) -> Field:
+    """The input of a kind, where it is the only one; an array of numbers will do."""
+    if len(signature.inputs) == 1:
+        field = signature.inputs[0]
+        plain = field.kind == "array" and field.row and field.datatype not in ("BYTES", "BOOL")
+        if field.kind == kind or plain:
+            return field
+    shown = ", ".join(f"{field.name} ({field.kind})" for field in signature.inputs[:8])
+    raise RequestError("body", f"is {what}, the model takes {shown or 'nothing of that kind'}", "Send rows as JSON.")
+
+
+Reader = Callable[[bytes, Signature], Columns]
+
+READERS: dict[str, Reader] = {
+    "text/csv": _of_csv,
+    "image/png": _of_image,
+    "image/jpeg": _of_image,
+    "audio/wav": _of_sound,
+    "audio/wave": _of_sound,
+    "audio/x-wav": _of_sound,
+    "audio/vnd.wave": _of_sound,
+}
+"""What reads a body of every type beside JSON."""
+
+
+def is_long(body: bytes, content_type: str | None) -> bool:
+    """Whether reading may take so long that it should not be done on the loop."""
+    return len(body) > 65_536 or (content_type or "").startswith("image/")

@@ -1,0 +1,183 @@
+"""What may be posted to /predict: CSV, images and sounds become the columns that JSON rows would."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import struct
+import wave
+import zlib
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modelmill.errors import RequestError
+from modelmill.serve.web import bodies
+from modelmill.signature import NO_DATE, Field, Signature
+
+TABLE = Signature(
+    "t",
+    (
+        Field("age", "FP32", nullable=True),
+        Field("count", "INT64"),
+        Field("city", "BYTES", kind="category"),
+        Field("good", "BOOL", kind="boolean"),
+        Field("day", "INT64", (-1,), "date", True),
+    ),
+    (),
+)
+
+
+def read(body, kind, signature=TABLE):
+    return bodies.columns(body, kind, signature)
+
+
+def refused(body, kind, signature=TABLE):
+    with pytest.raises(RequestError) as error:
+        read(body, kind, signature)
+    return str(error.value)
+
+
+def png(pixels, mode=None, **rest):
+    data = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, np.uint8), mode).save(data, "PNG", **rest)
+    return data.getvalue()
+
+
+def wav(samples, width=2, channels=1, rate=16_000):
+    data = io.BytesIO()
+    with wave.open(data, "wb") as file:
+        file.setsampwidth(width)
+        file.setnchannels(channels)
+        file.setframerate(rate)
+        file.writeframes(samples)
+    return data.getvalue()
+
+
+def test_csv_is_read_by_the_names_in_its_header():
+    text = 'city,age,good,count,day\n\'Ulm, old\',1.5,true,7,2026-05-31\n"a""b",,0,8,\n'.replace("'", '"')
+    columns = read(b"\xef\xbb\xbf" + text.encode(), "text/csv; charset=utf-8")
+    assert columns["city"].tolist() == ["Ulm, old", 'a"b']
+    assert columns["age"][0] == 1.5
+    assert np.isnan(columns["age"][1])
+    assert columns["good"].tolist() == [True, False]
+    assert columns["count"].tolist() == [7, 8]
+    assert columns["day"].tolist() == [1780185600000, NO_DATE]
+
+
+def test_csv_of_a_wide_table_is_read_in_its_order():
+    wide = Signature("t", (Field("features", "FP32", (-1, 3), "array"),), ())
+    assert read(b"a,b,c\n1,2,3\n4,5,6\n", "text/csv", wide)["features"].tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("age,count,city,good,day\n", "at least one row"),
+        ("age,count,city,good,day\n1,2,a,true\n", "rows[0]: came 4 cells, expected 5"),
+        ("age,count,city,good\n1,2,a,true\n", "has no 'day'"),
+        ("age,count,city,good,day,more\n1,2,a,true,,5\n", 'has "more", which is no input'),
+        ("age,age,city,good,day\n1,2,a,true,\n", "comes twice"),
+        ("age,count,city,good,day\nx,2,a,true,\n", 'came "x", expected a number'),
+        ("age,count,city,good,day\n1,,a,true,\n", "came null"),
+        ("age,count,city,good,day\n1,2,,true,\n", 'came ""'),
+        ("age,count,city,good,day\nnan,2,a,true,\n", 'came "nan"'),
+        ('age,count,city,good,day\n1,2,"a,true,\n', "is not CSV"),
+    ],
+)
+def test_wrong_csv_is_refused_in_words(text, words):
+    assert words in refused(text.encode(), "text/csv")
+
+
+def test_an_image_is_the_one_row_of_a_model_of_images():
+    pixels = np.arange(12).reshape(3, 4) * 20
+    gray = Signature("t", (Field("image", "FP32", (-1, 3, 4), "image"),), ())
+    assert read(png(pixels), "image/png", gray)["image"].tolist() == [pixels.tolist()]
+    colours = np.stack([pixels, pixels + 1, pixels + 2], axis=2)
+    last = Signature("t", (Field("image", "UINT8", (-1, 3, 4, 3), "image"),), ())
+    first = Signature("t", (Field("image", "FP32", (-1, 3, 3, 4), "image"),), ())
+    assert read(png(colours), "image/png", last)["image"][0].tolist() == colours.tolist()
+    assert read(png(colours), "image/png", Signature("t", (Field("x", "FP32", (-1, 3, -1, -1), "image"),), ()))[
+        "x"
+    ].shape == (1, 3, 3, 4)
+    assert read(png(colours), "image/png", first)["image"].shape == (1, 3, 3, 4)
+
+
+def test_an_image_is_turned_and_sized_as_the_model_takes_it():
+    pixels = np.zeros((8, 4), np.uint8)
+    pixels[:4] = 200
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "JPEG", exif=exif, quality=95)
+    gray = Signature("t", (Field("image", "FP32", (-1, 2, 4), "image"),), ())
+    found = read(data.getvalue(), "image/jpeg", gray)["image"][0]
+    assert found[:, 0].max() < 20
+    assert found[:, 3].min() > 180
+
+
+def bomb(width, height):
+    """A PNG whose header promises more pixels than it holds."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+def test_bad_images_are_refused_in_words():
+    gray = Signature("t", (Field("image", "FP32", (-1, 8, 8), "image"),), ())
+    assert "no image that can be read" in refused(b"nothing", "image/png", gray)
+    assert "no image that can be read" in refused(png(np.zeros((8, 8)))[:40], "image/png", gray)
+    for side in (7_100, 12_000, 100_000):
+        assert "more than 50,000,000 pixels" in refused(bomb(side, side), "image/png", gray)
+    assert "the model takes age (number), count" in refused(png(np.zeros((8, 8))), "image/png")
+
+
+def test_a_sound_is_the_one_row_of_a_model_of_sequences():
+    floats = Signature("t", (Field("sound", "FP32", (-1, -1), "sequence"), Field("sr", "INT64", (), axis=None)), ())
+    columns = read(wav(struct.pack("<4h", 0, 16384, -32768, 8192)), "audio/wav", floats)
+    assert columns["sound"].tolist() == [[0, 0.5, -1, 0.25]]
+    assert int(columns["sr"]) == 16_000
+    stereo = wav(struct.pack("<4h", 0, 16384, -16384, -16384), channels=2)
+    assert read(stereo, "audio/x-wav", floats)["sound"].tolist() == [[0.25, -0.5]]
+    assert read(wav(bytes([128, 255]), 1), "audio/wav", floats)["sound"].tolist() == [[0, 127 / 128]]
+    assert read(wav(bytes([0, 0, 0x40, 0, 0, 0x80]), 3), "audio/wav", floats)["sound"].tolist() == [[0.5, -1]]
+    whole = Signature("t", (Field("x", "INT16", (-1, 2, 1), "sequence"),), ())
+    assert read(wav(struct.pack("<2h", 5, -7)), "audio/wav", whole)["x"].tolist() == [[[5], [-7]]]
+
+
+def test_bad_sounds_are_refused_in_words():
+    fixed = Signature("t", (Field("sound", "FP32", (-1, 3), "sequence"),), ())
+    assert "no WAV that can be read" in refused(b"RIFF", "audio/wav", fixed)
+    assert "has 2 samples, the model takes 3" in refused(wav(bytes(4)), "audio/wav", fixed)
+    assert "has no samples" in refused(wav(b""), "audio/wav", fixed)
+    assert "is a sound, the model takes" in refused(wav(bytes(4)), "audio/wav")
+
+
+def test_the_type_decides_and_unknown_ones_are_415(service):
+    connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=20)
+
+    def ask(name, body, kind=None):
+        connection.request("POST", f"/predict/{name}", body, {"content-type": kind} if kind else {})
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+
+    rows = b"[[3, 1], [1, 3]]"
+    for kind in (None, "application/json; charset=utf-8", "application/x-www-form-urlencoded"):
+        assert ask("flowers", rows, kind)[0] == 200
+    table = ask("flowers", b"width,length\n1,3\n3,1\n", "text/csv")[1]
+    assert [row["label"] for row in table["predictions"]] == ["long", "wide"]
+    bright = np.zeros((8, 8))
+    bright[5:] = 255
+    assert ask("pictures", png(bright), "image/png")[1]["predictions"][0]["label"] == 1
+    for kind in ("application/xml", "video/mp4", "multipart/form-data; boundary=x"):
+        code, answer = ask("flowers", b"<a/>", kind)
+        assert code == 415
+        assert "text/csv" in answer["error"]
+    connection.close()
