@@ -14,6 +14,7 @@ from modelmill.finding import Finding
 from modelmill.version import Version
 
 if TYPE_CHECKING:
+    from modelmill.bulk.answer import Advance
     from modelmill.dataset import Dataset
     from modelmill.registry.registry import Registry
 
@@ -61,6 +62,16 @@ class Loaded:
         from modelmill.evaluate.judge import predict
 
         return dict(predict(self.graph, read_for(self.version.signature, path)))
+
+    def answer_file(self, path: Path, output: Path, fresh: bool = False) -> Iterator[Advance]:
+        """Answer every row of a file into another, on all cores, however large it is; yields how far it is.
+
+        The output appears whole or not at all; the same call goes on where an earlier one was killed, or from the start
+        with `fresh`. CSV, Parquet and JSON Lines. Raises ContentError with the row and column that does not fit.
+        """
+        from modelmill.bulk.answer import answer_file
+
+        return answer_file(self.graph, self.version.signature, path, output, fresh)
 
     def watch(self, path: str | Path, window: int = 0) -> Iterator[Finding]:
         """What is no longer as it was at publishing, in the rows of a file and the model's answers to them.

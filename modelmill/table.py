@@ -49,7 +49,7 @@ def _write(suffix: str, answers: Outputs, signature: Signature, file: Any) -> No
     elif suffix == ".parquet":
         import pyarrow.parquet
 
-        pyarrow.parquet.write_table(_table(answers, signature), file)
+        pyarrow.parquet.write_table(to_table(answers, signature), file)
     elif suffix == ".npz":
         arrays: dict[str, Any] = {name: _plain(array) for name, array in answers.items()}
         np.savez(file, **arrays)
@@ -67,19 +67,24 @@ def _plain(array: Array) -> Array:
 
 
 def _csv(answers: Outputs, signature: Signature, file: Any) -> None:
-    """A column an output; what is an array in every row is JSON in its cell."""
-    import orjson
     import pyarrow.csv
 
-    table = _table(answers, signature)
+    pyarrow.csv.write_csv(as_text(to_table(answers, signature)), file)
+
+
+def as_text(table: pyarrow.Table) -> pyarrow.Table:
+    """The table as CSV can hold it: what is an array in every row is JSON in its cell."""
+    import orjson
+    import pyarrow
+
     for place, name in enumerate(table.column_names):
         if pyarrow.types.is_list(table[name].type):
             cells = [orjson.dumps(cell).decode() for cell in table[name].to_pylist()]
             table = table.set_column(place, name, pyarrow.array(cells))
-    pyarrow.csv.write_csv(table, file)
+    return table
 
 
-def _table(answers: Outputs, signature: Signature) -> pyarrow.Table:
+def to_table(answers: Outputs, signature: Signature) -> pyarrow.Table:
     """A column an output; `probabilities` becomes one column a class."""
     import pyarrow
 
@@ -87,7 +92,18 @@ def _table(answers: Outputs, signature: Signature) -> pyarrow.Table:
     for name, array in answers.items():
         if array.ndim == 2 and array.shape[1] == len(signature.classes):
             for i, label in enumerate(signature.classes):
-                columns[f"probability_{label}"] = array[:, i]
+                columns[f"probability_{label}"] = np.ascontiguousarray(array[:, i])
         else:
-            columns[name] = array.tolist() if array.dtype == object or array.ndim > 1 else np.ascontiguousarray(array)
+            columns[name] = _column(array)
     return pyarrow.table(columns)
+
+
+def _column(array: Array) -> Any:
+    """(rows, ...) as a column: a number or a text a row, or lists of them."""
+    import pyarrow
+
+    found = pyarrow.array(array.reshape(-1), pyarrow.string() if array.dtype == object else None)
+    for size in array.shape[:0:-1]:
+        starts = pyarrow.array(np.arange(0, len(found) + 1, max(size, 1), dtype=np.int32))
+        found = pyarrow.ListArray.from_arrays(starts, found)
+    return found

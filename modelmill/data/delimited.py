@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -61,7 +61,7 @@ def read_text(path: Path, dialect: Dialect, as_text: Sequence[str] = ()) -> Rows
 
     Raises SourceError for a file that is no text of that encoding, ContentError with the line of a ragged row.
     """
-    dialect, header, skip = _start(path, dialect)
+    dialect, header, skip = start(path, dialect)
     names, findings = clean(header, path.name)
     if next(islice(records(path, dialect), int(dialect.header), None), None) is None:
         raise ContentError(str(path), "holds a header and no rows", "Give a file with rows to learn from.")
@@ -78,12 +78,15 @@ def read_text(path: Path, dialect: Dialect, as_text: Sequence[str] = ()) -> Rows
 def column_names(path: Path, dialect: Dialect) -> list[str]:
     """The names of the columns of a text file, or of the parts in a folder."""
     file = parts(path, "csv")[0]
-    return clean(_start(file, dialect)[1], file.name)[0]
+    return clean(start(file, dialect)[1], file.name)[0]
 
 
-def _start(path: Path, dialect: Dialect) -> tuple[Dialect, list[str], int]:
-    """The dialect with its separator, the names in the header, and how many lines lie before the first row."""
-    check_encoding(path, dialect.encoding)
+def start(path: Path, dialect: Dialect, whole: bool = True) -> tuple[Dialect, list[str], int]:
+    """The dialect with its separator, the names in the header, and how many lines lie before the first row.
+
+    whole: whether all of the file is looked through for bytes that are no text, or its beginning alone.
+    """
+    check_encoding(path, dialect.encoding, whole)
     separator = dialect.separator or find_separator(path, dialect)
     dialect = msgspec.structs.replace(dialect, separator=separator)
     return dialect, *_header(path, dialect)
@@ -99,25 +102,28 @@ def _no_header(path: Path) -> Finding:
     )
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_plain(path: Path) -> IO[bytes]:
+    """The bytes of a text file, unpacked where it is a `.gz`."""
     return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")  # type: ignore[return-value]
 
 
-def check_encoding(path: Path, encoding: str) -> None:
-    """Refuse an empty file, and one whose bytes are no text of the encoding, with the line."""
+def check_encoding(path: Path, encoding: str, whole: bool = True) -> None:
+    """Refuse an empty file, and one whose bytes (or whose first ones) are no text of the encoding, with the line."""
     try:
         decoder = codecs.getincrementaldecoder(encoding)()
     except LookupError:
         raise OutOfBounds("data.csv.encoding", f"no encoding named {encoding!r}", "Try utf-8 or latin-1.") from None
     lines, anything, chunk = 1, False, b""
     try:
-        with _open(path) as file:
+        with open_plain(path) as file:
             while chunk := file.read(1 << 20):
                 if not anything and encoding.lower().startswith("utf-8") and chunk[:2] in (b"\xff\xfe", b"\xfe\xff"):
                     raise SourceError(str(path), "is UTF-16, expected utf-8", _encoding_hint("utf-16"))
                 anything = anything or bool(chunk.strip(b"\xef\xbb\xbf \t\r\n"))
                 decoder.decode(chunk)
                 lines += chunk.count(b"\n")
+                if not whole and anything:
+                    return
             decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         line = lines + bytes(error.object)[: error.start].count(b"\n")
@@ -135,7 +141,7 @@ def _encoding_hint(encoding: str) -> str:
 
 def find_separator(path: Path, dialect: Dialect) -> str:
     """The character that parts the header most often; a comma where none does."""
-    with _open(path) as file:
+    with open_plain(path) as file:
         start = codecs.getincrementaldecoder(dialect.encoding)().decode(file.read(1 << 16)).lstrip("\ufeff\r\n")
     outside = "".join(start.splitlines()[:1]).split('"')[::2]
     counts = {mark: sum(piece.count(mark) for piece in outside) for mark in SEPARATORS}
@@ -144,21 +150,26 @@ def find_separator(path: Path, dialect: Dialect) -> str:
 
 def records(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """The line on which each record starts, and its values; empty lines are left out."""
+    with open_plain(path) as file:
+        yield from records_in(file, path, dialect)
+
+
+def records_in(file: IO[bytes], path: Path, dialect: Dialect, first: int = 1) -> Iterator[tuple[int, list[str]]]:
+    """As `records`, of what is left in an open file, whose next line has the number `first`."""
     encoding = "utf-8-sig" if dialect.encoding.lower() in ("utf-8", "utf8") else dialect.encoding
-    with _open(path) as file:
-        reader = csv.reader(codecs.getreader(encoding)(file), delimiter=dialect.separator)
-        line = 1
-        while True:
-            try:
-                record = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                hint = "Look for a quotation mark that is never closed."
-                raise ContentError(f"{path} line {line}", f"cannot be read: {error}", hint) from None
-            if record:
-                yield line, record
-            line = reader.line_num + 1
+    reader = csv.reader(codecs.getreader(encoding)(file), delimiter=dialect.separator)
+    line = first
+    while True:
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            hint = "Look for a quotation mark that is never closed."
+            raise ContentError(f"{path} line {line}", f"cannot be read: {error}", hint) from None
+        if record:
+            yield line, record
+        line = reader.line_num + first
 
 
 def _header(path: Path, dialect: Dialect) -> tuple[list[str], int]:
@@ -187,12 +198,12 @@ def _parse(path: Path, dialect: Dialect, names: list[str], skip: int, as_text: S
         with pyarrow.input_stream(str(path)) as stream:
             return arrow_csv.read_csv(stream, read, parse, convert)
     except pyarrow.ArrowInvalid as error:
-        raise _explain(path, dialect, len(names), error) from None
+        raise explain(path, records(path, dialect), len(names), error) from None
 
 
-def _explain(path: Path, dialect: Dialect, width: int, error: Exception) -> ContentError:
-    """Find the line of the first record that has another width than the header."""
-    for line, record in records(path, dialect):
+def explain(path: Path, found: Iterable[tuple[int, list[str]]], width: int, error: Exception) -> ContentError:
+    """Words for what Arrow could not read: the line of the first record that has another width than the header."""
+    for line, record in found:
         if len(record) != width:
             return ContentError(
                 f"{path} line {line}",

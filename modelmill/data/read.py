@@ -15,6 +15,7 @@ from modelmill.data.columnar import read_parquet
 from modelmill.data.delimited import Dialect, column_names, read_parts
 from modelmill.data.files import existing, source_of
 from modelmill.data.idx import labels_of, pair, read_idx
+from modelmill.data.json_lines import is_json_lines, read_lines
 from modelmill.data.naming import as_input
 from modelmill.data.rows import Rows
 from modelmill.data.source import BUILTINS
@@ -60,17 +61,31 @@ def read_for(signature: Signature, path: str | Path, labeled: bool = False) -> D
     if str(path) in BUILTINS:
         return _builtin(signature, str(path), labeled)
     found = existing(str(path))
+    if is_json_lines(found) and not labeled:
+        return read_lines(signature, found)
     source = source_of(found)
     if source in ("npz", "idx"):
         return _from_arrays(signature, found, source, labeled)
-    rows = _table_for(signature, found, source)
-    field = signature.inputs[0]
-    if len(signature.inputs) == 1 and field.kind in ("array", "image") and field.name not in rows.names:
+    return fit_rows(signature, _table_for(signature, found, source), labeled)
+
+
+def fit_rows(signature: Signature, rows: Rows, labeled: bool = False) -> Dataset:
+    """The rows of a table as a model's inputs. Raises ContentError with the place of a value that does not fit."""
+    if is_block(signature, rows.names):
+        field = signature.inputs[0]
         columns = {field.name: _block(signature, field, rows)}
     else:
-        columns = {field.name: conform(field, rows, _column_of(field, rows)) for field in signature.inputs}
+        columns = {
+            field.name: conform(field, rows, column_of(field, rows.names, rows.origin)) for field in signature.inputs
+        }
     target = _target(signature, rows) if labeled else None
     return Dataset(signature.inputs, columns, target, signature.target, origin=rows.origin)
+
+
+def is_block(signature: Signature, names: Sequence[str]) -> bool:
+    """Whether all columns of a table, but for the target, are one tensor together."""
+    field = signature.inputs[0]
+    return len(signature.inputs) == 1 and field.kind in ("array", "image") and field.name not in names
 
 
 def _builtin(signature: Signature, name: str, labeled: bool) -> Dataset:
@@ -87,19 +102,23 @@ def _builtin(signature: Signature, name: str, labeled: bool) -> Dataset:
 def _table_for(signature: Signature, path: Path, source: str) -> Rows:
     if source == "parquet":
         return read_parquet(path)
-    texts_wanted = [field.name for field in signature.inputs if field.kind in ("category", "date")]
     names = column_names(path, Dialect())
-    originals = [name for name in names if as_input(name, names) in texts_wanted]
-    return read_parts(path, Dialect(), [*originals, signature.target])
+    return read_parts(path, Dialect(), [*texts_of(signature, names), signature.target])
 
 
-def _column_of(field: Field, rows: Rows) -> str:
-    """The name in the file of an input: its own, or the one it was renamed from."""
-    for name in rows.names:
-        if name == field.name or as_input(name, rows.names) == field.name:
+def texts_of(signature: Signature, names: Sequence[str]) -> list[str]:
+    """The columns of a text file that keep their text as it is written."""
+    wanted = [field.name for field in signature.inputs if field.kind in ("category", "date")]
+    return [name for name in names if as_input(name, names) in wanted]
+
+
+def column_of(field: Field, names: Sequence[str], origin: str) -> str:
+    """The name in the file of an input: its own, or the one it was renamed from. Raises ContentError for none."""
+    for name in names:
+        if name == field.name or as_input(name, names) == field.name:
             return name
-    error = UnknownName.among(rows.origin, "column", field.name, rows.names)
-    raise ContentError(rows.origin, f"the column {field.name!r} is missing", error.hint)
+    error = UnknownName.among(origin, "column", field.name, names)
+    raise ContentError(origin, f"the column {field.name!r} is missing", error.hint)
 
 
 def conform(field: Field, rows: Rows, name: str) -> Array:
