@@ -8,8 +8,8 @@ import grpc
 import numpy as np
 import pytest
 
+from modelmill.protocol.schema import schema
 from modelmill.serve.request import encode
-from modelmill.serve.rpc.schema import schema
 from modelmill.serve.server import Limits, Service
 
 PACKAGE = "/inference.GRPCInferenceService/"

@@ -14,12 +14,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from modelmill.errors import Draining, MillError, ModelError, NotServed, Overloaded, RequestError, TooLarge
+from modelmill.protocol.schema import Value, schema, tagged, varint
 from modelmill.serve import documents
 from modelmill.serve.engine.terms import Terms
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Outputs, Plane, reference_of
 from modelmill.serve.rpc import tensors
-from modelmill.serve.rpc.schema import Value, schema, tagged, varint
 from modelmill.serve.rpc.tensors import Envelope, Plan
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.trace import parent

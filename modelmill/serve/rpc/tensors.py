@@ -13,6 +13,18 @@ from typing import Any
 import numpy as np
 
 from modelmill.errors import RequestError
+from modelmill.protocol.schema import (
+    FIXED32,
+    FIXED64,
+    LENGTH,
+    VARINT,
+    pieces,
+    read_varint,
+    schema,
+    tagged,
+    text,
+    varint,
+)
 from modelmill.serve.request import (
     Asked,
     Expected,
@@ -24,18 +36,6 @@ from modelmill.serve.request import (
     named,
     supported,
     wishes,
-)
-from modelmill.serve.rpc.schema import (
-    FIXED32,
-    FIXED64,
-    LENGTH,
-    VARINT,
-    pieces,
-    read_varint,
-    schema,
-    tagged,
-    text,
-    varint,
 )
 
 Array = np.ndarray[Any, Any]
