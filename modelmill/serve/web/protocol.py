@@ -7,6 +7,7 @@ no task, scope or event. Anything else goes uvicorn's ordinary way, so that ther
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -29,15 +30,20 @@ class Express(Protocol):
         """The whole answer with its head; None, and nothing done, where the request goes the ordinary way."""
 
 
-def head(status: int, content_type: str, length: int, headers: Sequence[tuple[str, str]] = ()) -> bytes:
+def head(status: int, content_type: str, length: int, headers: tuple[tuple[str, str], ...] = ()) -> bytes:
     """The line and the headers of an answer that keeps its connection.
 
     >>> head(200, "text/plain", 2)
     b'HTTP/1.1 200 OK\\r\\ncontent-type: text/plain\\r\\ncontent-length: 2\\r\\n\\r\\n'
     """
-    further = "".join(f"{name}: {value}\r\n" for name, value in headers)
-    line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"
-    return f"{line}\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n{further}\r\n".encode("latin-1")
+    return b"%s%d\r\n\r\n" % (_opening(status, content_type, headers), length)
+
+
+@lru_cache(maxsize=4096)
+def _opening(status: int, content_type: str, headers: tuple[tuple[str, str], ...]) -> bytes:
+    """All of a head but the length."""
+    told = "".join(f"{name}: {value}\r\n" for name, value in (("content-type", content_type), *headers))
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{told}content-length: ".encode("latin-1")
 
 
 REFUSED = b'{"error":"the request is not HTTP that can be read"}'

@@ -171,6 +171,9 @@ def _read_inputs(inputs: Any, tail: _Tail, expected: Expected) -> dict[str, Arra
 
 
 def _read_tensor(where: str, tensor: dict[str, Any], taken: Input, tail: _Tail) -> Array:
+    plain = taken.plain(tensor)
+    if plain is not None:
+        return plain
     where = f"{where} ({taken.field.name})"
     taken.datatype(where, tensor.get("datatype"))
     shape = taken.shape(where, tensor.get("shape"))
