@@ -18,6 +18,7 @@ MillError
 ├── GoalError               the budget ended and nothing keeps the limits
 ├── RequestError            a request to a served model is wrong
 │   ├── NotServed           the service has no such model or version
+│   ├── Unavailable         the model is there, and cannot be loaded
 │   ├── Overloaded          the service cannot take the request now
 │   │   └── Draining        the service is about to end
 │   └── TooLarge            the request is over a stated size
@@ -166,6 +167,12 @@ class NotServed(RequestError):
     """The service has no such model or version."""
 
     code = "not_served"
+
+
+class Unavailable(RequestError):
+    """The model is there, and cannot be loaded."""
+
+    code = "unavailable"
 
 
 class Overloaded(RequestError):

@@ -54,6 +54,22 @@ def aliases_of(connection: Connection, name: str) -> dict[str, int]:
     return {alias: number for alias, number in rows}  # noqa: C416 - a row is a tuple of any length to mypy
 
 
+def last_event(connection: Connection) -> int:
+    """The number of the last event; 0 where nothing ever happened."""
+    row = connection.row("SELECT MAX(id) FROM events")
+    return int(row[0]) if row and row[0] is not None else 0
+
+
+def standing(connection: Connection, since: int) -> dict[str, dict[str, int]]:
+    """Name: alias: number of every name that something happened to after an event; of one that is gone, no aliases."""
+    changed = "SELECT DISTINCT name FROM events WHERE id > :since"
+    found: dict[str, dict[str, int]] = {name: {} for (name,) in connection.rows(changed, {"since": since})}
+    rows = connection.rows(f"SELECT name, alias, number FROM aliases WHERE name IN ({changed})", {"since": since})
+    for name, alias, number in rows:
+        found[name][alias] = number
+    return found
+
+
 def version(connection: Connection, name: str, number: int) -> Version:
     """One version, whole. The caller knows that it is there."""
     key = {"name": name, "number": number}

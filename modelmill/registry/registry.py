@@ -138,6 +138,14 @@ class Registry:
             row = connection.row("SELECT changes FROM stamp")
         return int(row[0]) if row else 0
 
+    def standing(self, since: int = 0) -> tuple[int, dict[str, dict[str, int]]]:
+        """The last event, and name: alias: number of every model, or of those that changed after the event `since`.
+
+        A model that is gone has no aliases.
+        """
+        with self._database.reading() as connection:
+            return records.last_event(connection), records.standing(connection, since)
+
     def promote(self, name: str, number: int, alias: str = LIVE, note: str = "") -> Version:
         """The version at which the alias stands from now on; when this returns, that survives a power cut."""
         check_alias(alias)

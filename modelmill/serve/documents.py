@@ -7,7 +7,8 @@ from typing import Any
 
 import modelmill
 from modelmill.errors import RequestError
-from modelmill.serve.models.endpoint import Catalogue, Endpoint
+from modelmill.serve.models.catalogue import Catalogue
+from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.request import flag
 from modelmill.signature import Field
 
@@ -72,17 +73,12 @@ def _tensor(field: Field, batches: bool) -> Document:
 
 
 def index(catalogue: Catalogue, ready: bool) -> list[Document]:
-    """The models that are served, and unless `ready` those that were unloaded or cannot be loaded."""
-    served = [
-        {"name": at.name, "version": str(at.number), "state": "READY", "reason": ""} for at in catalogue.endpoints()
+    """The models that are served, and unless `ready` those that are not in memory, or were unloaded."""
+    states = [
+        {"name": name, "version": str(number), "state": state, "reason": reason}
+        for name, number, state, reason in catalogue.states()
     ]
-    if ready:
-        return served
-    away = [
-        {"name": name, "version": str(number), "state": "UNAVAILABLE", "reason": "unloaded"}
-        for name, number in sorted(catalogue.withheld.items())
-    ]
-    return [*served, *away]
+    return [state for state in states if state["state"] == "READY" or not ready]
 
 
 def check_load(parameters: Mapping[str, Any]) -> None:

@@ -12,7 +12,9 @@ import numpy as np
 from modelmill.errors import Draining, ModelError, RequestError
 from modelmill.serve.engine.engine import Engine
 from modelmill.serve.engine.terms import DEFAULT_TERMS, Terms
-from modelmill.serve.models.endpoint import Catalogue, Endpoint, is_number
+from modelmill.serve.models.catalogue import Catalogue
+from modelmill.serve.models.endpoint import Endpoint
+from modelmill.serve.models.known import is_number
 from modelmill.serve.traffic.mirror import Copy
 from modelmill.serve.traffic.traffic import Header, Traffic
 
@@ -63,7 +65,7 @@ class Plane:
     async def endpoint(self, reference: str) -> Endpoint:
         """The version that a reference names, loaded if need be. Raises NotServed."""
         found = self.catalogue.present(reference)
-        return found if found is not None else await asyncio.to_thread(self.catalogue.find, reference)
+        return found if found is not None else await self.catalogue.endpoint(reference)
 
     async def begin(self, ask: Ask) -> Endpoint:
         """The version that will answer. Raises Draining at the end of the service, NotServed."""
@@ -83,7 +85,11 @@ class Plane:
             if self.engine.fits_inline(endpoint.lane, rows):
                 outputs = self.engine.run_inline(endpoint.lane, columns, rows, wanted)
             else:
-                outputs = await wait(self.engine.submit(endpoint.lane, columns, rows, wanted, ask.terms))
+                endpoint.in_flight += 1
+                try:
+                    outputs = await wait(self.engine.submit(endpoint.lane, columns, rows, wanted, ask.terms))
+                finally:
+                    endpoint.in_flight -= 1
         except ModelError as error:
             self._count(ask, endpoint, Copy(columns, rows, wanted), None)
             if endpoint.is_open:

@@ -20,7 +20,9 @@ import uvicorn
 
 from modelmill.errors import MillError, WorkError
 from modelmill.serve.engine.engine import DEFAULT, Capacity, Engine
-from modelmill.serve.models.endpoint import Catalogue, Shelf
+from modelmill.serve.models import catalogue
+from modelmill.serve.models.catalogue import Catalogue, Keeping
+from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.plane import Plane, State
 from modelmill.serve.rpc.methods import Methods
 from modelmill.serve.signals.signals import QUIET, Signals, Telling
@@ -43,6 +45,7 @@ class Limits:
     """What the service takes on, and how it ends."""
 
     capacity: Capacity = DEFAULT
+    keeping: Keeping = catalogue.DEFAULT
     body_bytes: int = 64 * 1024 * 1024
     """The largest request."""
     watch_seconds: float = 1.0
@@ -171,7 +174,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.limits = limits
         self.state = State()
         self.signals = Signals(telling)
-        self.catalogue = Catalogue(registry, names, self._ran)
+        self.catalogue = Catalogue(registry, names, self._ran, limits.keeping)
         self.engine = Engine(limits.capacity)
         book, patience_s = Book(registry.database), PATIENCE_TURNS * limits.watch_seconds
         self.traffic = Traffic(book, registry, self.catalogue, self.engine, patience_s)
@@ -201,6 +204,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
                 await self._leave()
         finally:
             self.engine.close()
+            await asyncio.to_thread(self.catalogue.close)
             await asyncio.to_thread(self.signals.close)
 
     @contextlib.asynccontextmanager

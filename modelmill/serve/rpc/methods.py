@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from modelmill.errors import Draining, MillError, ModelError, NotServed, Overloaded, RequestError, TooLarge
+from modelmill.errors import Draining, MillError, ModelError, NotServed, Overloaded, RequestError, TooLarge, Unavailable
 from modelmill.protocol.schema import Value, schema, tagged, varint
 from modelmill.serve import documents
 from modelmill.serve.engine.terms import Terms
@@ -66,6 +66,7 @@ CODES: tuple[tuple[type[MillError], int], ...] = (
     (NotServed, NOT_FOUND),
     (TooLarge, RESOURCE_EXHAUSTED),
     (Draining, UNAVAILABLE),
+    (Unavailable, UNAVAILABLE),
     (Overloaded, RESOURCE_EXHAUSTED),
     (RequestError, INVALID_ARGUMENT),
 )
@@ -255,7 +256,7 @@ class Methods:
         """Whether a model answers; one that is not served does not."""
         try:
             await self._endpoint(request)
-        except NotServed:
+        except (NotServed, Unavailable):
             return {"ready": False}
         return {"ready": not self.plane.state.draining}
 

@@ -238,7 +238,7 @@ class Traffic:
         """
         found = []
         for at in latest:
-            live = self.catalogue.present(at.name) if at.state in ("running", "done") else None
+            live = self._base(at.name) if at.state in ("running", "done") else None
             if live is None or live.number != at.base:
                 continue
             known = self._labels(at.name)
@@ -254,7 +254,7 @@ class Traffic:
         """A watch for every route of a model that this server serves."""
         found = []
         for at in routes:
-            live = self.catalogue.present(at.name)
+            live = self._base(at.name)
             if live is None:
                 continue
             labels = {**self._labels(at.name), "live": live.number}
@@ -264,6 +264,13 @@ class Traffic:
             asked = at.router.mirror("", labels)
             found.append(self._armed(watch, f"{at.name}@{asked}") if asked is not None else watch)
         return found
+
+    def _base(self, name: str) -> Endpoint | None:
+        """The live version of a model, in memory from now on; None where it is not served here."""
+        try:
+            return self.catalogue.find(name)
+        except MillError:
+            return None
 
     def _load(self, watch: Watch, label: str) -> None:
         """Have a version of a route loaded before it is asked for; what cannot be is not routed to."""

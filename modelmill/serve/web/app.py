@@ -52,6 +52,9 @@ GAUGES = {
 }
 """Name and meaning; over several processes, the sum."""
 
+DOCUMENTED = 100
+"""Models whose rows the OpenAPI document describes."""
+
 DOCS = Path(__file__).parent / "docs_page"
 DOCS_FILES = {
     "docs": ("docs.html", "text/html"),
@@ -99,7 +102,7 @@ class App:
         self.routes = Routes(self.table())
 
     def served(self) -> list[Endpoint]:
-        """The endpoints that NAME alone reaches, by name."""
+        """What NAME alone reaches and is in memory, by name."""
         return self.catalogue.endpoints()
 
     def table(self) -> dict[str, dict[str, Handler]]:
@@ -141,7 +144,7 @@ class App:
         found = self.routes.match(parts)
         theirs = parts[0] not in ("v2", "api", "predict") or parts[:2] == ["api", "runs"]
         if found is None and pages is not None and theirs:
-            scope["state"] = {**scope.get("state", {}), "served": {at.name: at.number for at in self.served()}}
+            scope["state"] = {**scope.get("state", {}), "served": dict(self.catalogue.known.numbers)}
             await pages(scope, receive, send)
             return
         started = time.perf_counter()
@@ -310,7 +313,7 @@ class App:
         """Write down what is now."""
         for name, value in (
             ("modelmill_models_loaded", self.catalogue.loaded),
-            ("modelmill_models_served", len(self.catalogue.served)),
+            ("modelmill_models_served", len(self.catalogue.known.numbers)),
             ("modelmill_queue_requests", self.plane.engine.waiting),
             ("modelmill_runs_in_progress", self.plane.engine.running),
             ("modelmill_requests_in_flight", self.state.in_flight),
@@ -320,7 +323,8 @@ class App:
 
     async def openapi(self, call: Call) -> Reply:
         """The OpenAPI document, with the models that are served now."""
-        return as_json(openapi.document([at.version for at in self.served()]))
+        versions = await asyncio.to_thread(self.catalogue.published, DOCUMENTED)
+        return as_json(openapi.document(versions))
 
     async def docs(self, call: Call) -> Reply:
         """The page that shows the OpenAPI document, and its parts."""

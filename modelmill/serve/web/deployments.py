@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from modelmill.errors import NotServed, RegistryError, RequestError, StorageError, UnknownModel, UsageError
-from modelmill.serve.models.endpoint import Catalogue, Shelf
+from modelmill.serve.models.catalogue import Catalogue
+from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.traffic import changes, start
 from modelmill.serve.traffic.book import Book
 from modelmill.serve.web import wire
@@ -43,7 +44,7 @@ class Deployments:
 
     async def deployments(self, call: Call) -> Reply:
         """Who answers for each model."""
-        live = {name: endpoint.number for name, endpoint in self.catalogue.served.items()}
+        live = dict(self.catalogue.known.numbers)
         found = await asyncio.to_thread(changes.deployments, self.shelf.database, live)
         return as_json({"deployments": found})
 

@@ -37,7 +37,10 @@ class Express:
             return None
         name = url[11:-6].decode("latin-1")
         endpoint = self.plane.catalogue.served.get(name) if name not in self.plane.traffic.watches else None
-        return endpoint if endpoint is not None and self.plane.engine.fits_inline(endpoint.lane, 1) else None
+        if endpoint is None or not self.plane.engine.fits_inline(endpoint.lane, 1):
+            return None
+        endpoint.used = time.monotonic()
+        return endpoint
 
     def answer(self, endpoint: Endpoint, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes | None:
         """The whole answer; None where the request is not plain."""

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from modelmill.errors import Draining, MillError, NotServed, Overloaded, RequestError, TooLarge
+from modelmill.errors import Draining, MillError, NotServed, Overloaded, RequestError, TooLarge, Unavailable
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -181,6 +181,7 @@ STATUS: tuple[tuple[type[MillError], int], ...] = (
     (SlowBody, 408),
     (TooLarge, 413),
     (PackedBody, 415),
+    (Unavailable, 503),
     (Draining, 503),
     (Overloaded, 429),
     (RequestError, 400),

@@ -1,0 +1,370 @@
+"""What is served: every model with a live version is known, and loaded when it is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from time import monotonic
+from typing import Any
+
+from modelmill.errors import (
+    MillError,
+    ModelError,
+    NotServed,
+    Overloaded,
+    RequestError,
+    StorageError,
+    Unavailable,
+    UnknownModel,
+    UsageError,
+)
+from modelmill.serve.models.endpoint import Endpoint, Record, load
+from modelmill.serve.models.known import Known
+from modelmill.serve.models.loader import Loader
+from modelmill.serve.models.residents import Budget, Key, Residents, resident_bytes
+from modelmill.serve.models.shelf import Shelf
+from modelmill.serve.web import views
+from modelmill.version import Version
+
+FILE = "model.onnx"
+"""The file of a version that is run."""
+
+GROWTH = 2.2
+"""A session takes so many times the bytes of its file: the weights, and once more as the kernels want them."""
+
+LEAST_BYTES = 600_000
+"""What the smallest session takes."""
+
+OWN_BYTES = 32_000_000
+"""What the service itself may come to take beside its models: bodies, answers, the allocator's own."""
+
+AGAIN_S = 2.0
+"""How long a version that could not be loaded is not tried again."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What is held in memory, and when it is loaded."""
+
+    budget: Budget = field(default_factory=Budget)
+    eager: int = 16
+    """So many models, or fewer, are loaded before the service is ready; of more, none: each when it is asked for."""
+    threads: int = 2
+    """Loads at a time."""
+
+
+DEFAULT = Keeping()
+
+
+class Catalogue:
+    """The endpoints by name; it follows the registry, and holds what is loaded.
+
+    `served` and `present` are for the loop, and wait for nothing; all else may wait for the registry, and is called
+    from threads.
+    """
+
+    def __init__(self, shelf: Shelf, references: Sequence[str], record: Record, keeping: Keeping = DEFAULT) -> None:
+        self.shelf = shelf
+        self.record = record
+        self.keeping = keeping
+        self.known = Known(shelf, references)
+        self.residents = Residents(keeping.budget)
+        self.loader: Loader[Endpoint] = Loader(keeping.threads)
+        self.served: dict[str, Endpoint] = {}
+        """What NAME alone reaches and is in memory."""
+        self.withheld: dict[str, int] = {}
+        """What was unloaded by name, and is not served until it is loaded by name."""
+        self.problems: dict[str, str] = {}
+        self.failures: dict[Key, tuple[float, MillError]] = {}
+        self.before_bytes = 0
+        self.lock = threading.RLock()
+        self.closed = False
+
+    @property
+    def loaded(self) -> int:
+        """How many versions are in memory."""
+        return len(self.residents.held)
+
+    def names(self) -> list[str]:
+        """Every model that is served, in memory or not."""
+        return [name for name in self.known.names() if name not in self.withheld]
+
+    def endpoints(self) -> list[Endpoint]:
+        """What NAME alone reaches and is in memory, by name."""
+        return [endpoint for _, endpoint in sorted(self.served.items())]
+
+    def states(self) -> list[tuple[str, int, str, str]]:
+        """Every model: its name, its version, READY or UNAVAILABLE, and why."""
+        return [(name, number, *self._state(name)) for name, number in sorted(self.known.numbers.items())]
+
+    def _state(self, name: str) -> tuple[str, str]:
+        if name in self.withheld:
+            return "UNAVAILABLE", "unloaded"
+        if name in self.served:
+            return "READY", ""
+        return "UNAVAILABLE", self.problems.get(name, "not in memory: it is loaded when it is asked for")
+
+    def start(self) -> None:
+        """Know what is to be served, and load it where it is little.
+
+        Raises UnknownModel for a wanted name that the registry does not have, and what keeps a wanted model from being
+        loaded.
+        """
+        self.known.start()
+        self.before_bytes = resident_bytes()
+        if len(self.known.numbers) > self.keeping.eager:
+            return
+        keys = list(self.known.numbers.items())
+        futures = [self._submit(key, eager=True) for key in keys]
+        for (name, _), future in zip(keys, futures, strict=True):
+            try:
+                future.result()
+            except Overloaded:
+                continue  # it comes when it is asked for
+            except MillError as error:
+                if self.known.wanted:
+                    raise
+                self.problems[name] = str(error)
+
+    def close(self) -> None:
+        """Load nothing more."""
+        self.closed = True
+        self.loader.close()
+
+    def refresh(self) -> bool:
+        """Follow the registry if it changed; a version that cannot be loaded leaves the one before in place."""
+        changed = self.known.follow()
+        for name in changed:
+            self.problems.pop(name, None)
+            self._follow(name)
+        return bool(changed)
+
+    def _follow(self, name: str) -> None:
+        number = self.known.numbers.get(name)
+        present = self.served.get(name)
+        if number is not None and present is not None and present.number != number and name not in self.withheld:
+            try:
+                self._get((name, number))
+            except MillError as error:
+                self.problems[name] = f"{name}@{number} cannot be loaded: {error}"
+                self.known.numbers[name] = number = present.number
+        with self.lock:
+            if number is None:
+                self.served.pop(name, None)
+            for key in [key for key in self.residents.held if key[0] == name and key[1] != number]:
+                self.residents.drop(key)
+            self.residents.trim()
+
+    def present(self, reference: str) -> Endpoint | None:
+        """The endpoint of a reference that is in memory; None where it has to be loaded, or looked up."""
+        endpoint = self.served.get(reference)
+        if endpoint is None and "@" in reference:
+            key = self.known.key(reference)
+            endpoint = None if key is None else self.residents.held.get(key)
+        if endpoint is not None:
+            endpoint.used = monotonic()
+        return endpoint
+
+    async def endpoint(self, reference: str) -> Endpoint:
+        """The endpoint of NAME, NAME@3 or NAME@alias, loaded if need be.
+
+        Raises NotServed; Unavailable where it cannot be loaded; Overloaded where it cannot be now.
+        """
+        found = self.present(reference)
+        if found is not None:
+            return found
+        key = self._key(reference)
+        if key is None:
+            key = await asyncio.to_thread(self._look_up, reference)
+        return await asyncio.shield(asyncio.wrap_future(self._submit(key)))
+
+    def find(self, reference: str) -> Endpoint:
+        """As `endpoint`, for threads."""
+        found = self.present(reference)
+        return found if found is not None else self._get(self._key(reference) or self._look_up(reference))
+
+    def _get(self, key: Key) -> Endpoint:
+        return self._submit(key).result()
+
+    def _submit(self, key: Key, eager: bool = False) -> Future[Endpoint]:
+        return self.loader.submit(key, lambda: self._hold(key, eager))
+
+    def _key(self, reference: str) -> Key | None:
+        """The version that a reference stands for; None where the registry has to be asked. Raises NotServed."""
+        name = reference.partition("@")[0]
+        if name not in self.known.numbers or name in self.withheld:
+            raise self._unknown(reference)
+        return self.known.key(reference)
+
+    def _look_up(self, reference: str) -> Key:
+        """The version of an alias that was not there a moment ago."""
+        try:
+            version = self.shelf.find(reference)
+        except (UnknownModel, UsageError) as error:
+            raise NotServed("model", error.message, error.hint) from None
+        return version.name, version.number
+
+    def _unknown(self, reference: str) -> NotServed:
+        name = reference.partition("@")[0][:200]
+        if name in self.withheld:
+            return NotServed("model", f"{name!r} is unloaded", f"Load it: POST /v2/repository/models/{name}/load.")
+        names = self.names()
+        close = get_close_matches(name, names[:2000], n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"Served: {', '.join(names[:12]) or 'none'}."
+        return NotServed("model", f"{reference[:80]!r} is not served", hint)
+
+    def _hold(self, key: Key, eager: bool = False) -> Endpoint:
+        """The endpoint of a version, in memory from now on; on a thread of the loader."""
+        held = self.residents.held.get(key)
+        if held is not None:
+            return held
+        tried, failure = self.failures.get(key, (0.0, None))
+        if failure is not None and monotonic() - tried < AGAIN_S:
+            raise failure
+        try:
+            endpoint = self._load(key, eager)
+        except RequestError:
+            raise
+        except MillError as error:
+            failure = _why(key, error)
+            self.failures[key] = (monotonic(), failure)
+            if self.known.numbers.get(key[0]) == key[1]:
+                self.problems.setdefault(key[0], str(error))
+            raise failure from error
+        self.failures.pop(key, None)
+        return endpoint
+
+    def _load(self, key: Key, eager: bool) -> Endpoint:
+        try:
+            version = self.shelf.find(f"{key[0]}@{key[1]}")
+        except UnknownModel as error:
+            raise NotServed("model", error.message, error.hint) from None
+        size = int(LEAST_BYTES + GROWTH * version.sizes[FILE])
+        self._reserve(key, size, eager)
+        try:
+            endpoint = load(version, self.shelf.file(version, FILE), self.record)
+        except BaseException:
+            with self.lock:
+                self.residents.release(key)
+            raise
+        with self.lock:
+            self.residents.add(key, endpoint, size)
+            self._name(key, endpoint)
+            self._fit()
+        return endpoint
+
+    def _reserve(self, key: Key, size: int, eager: bool) -> None:
+        with self.lock:
+            if eager and self.residents.used() + size > self.residents.most:
+                raise Overloaded(f"{key[0]}@{key[1]}", "is not loaded before it is asked for: the budget is full", "")
+            for name, _ in self.residents.reserve(key, size):
+                self._unname(name)
+            self.residents.trim()
+
+    def _name(self, key: Key, endpoint: Endpoint) -> None:
+        """Let NAME reach a version, where it stands for it."""
+        if self.known.numbers.get(key[0]) == key[1] and key[0] not in self.withheld:
+            self.served[key[0]] = endpoint
+            self.problems.pop(key[0], None)
+
+    def _unname(self, name: str) -> None:
+        """Let NAME reach nothing in memory, where what it reached was let go."""
+        endpoint = self.served.get(name)
+        if endpoint is not None and (name, endpoint.number) not in self.residents.held:
+            del self.served[name]
+
+    def _fit(self) -> None:
+        """What was reckoned may be less than what is taken: see what is, and let go of more if it is too much."""
+        over = resident_bytes() - self.before_bytes - self.residents.most - OWN_BYTES
+        if self.before_bytes and over > 0:
+            for name, _ in self.residents.fit(over):
+                self._unname(name)
+            self.residents.trim()
+
+    def load(self, name: str) -> None:
+        """Serve a model's version as it is now, also if it was unloaded; it is in memory then. Raises NotServed."""
+        self.refresh()
+        number = self.known.numbers.get(name)
+        if number is None:
+            raise self._unknown(name)
+        with self.lock:
+            withheld = self.withheld.pop(name, None)
+        try:
+            endpoint = self._get((name, number))
+        except MillError:
+            if withheld is not None:
+                self.withheld[name] = withheld
+            raise
+        with self.lock:
+            self._name((name, number), endpoint)
+
+    def unload(self, name: str, dependents: bool = False) -> None:
+        """Serve a model no longer, until it is loaded; `dependents` are the models it is made of. Raises NotServed."""
+        number = self.known.numbers.get(name)
+        if number is None:
+            raise self._unknown(name)
+        with self.lock:
+            self.withheld[name] = number
+            self.served.pop(name, None)
+            for key in [key for key in self.residents.held if key[0] == name]:
+                self.residents.drop(key)
+            self.residents.trim()
+
+    def version(self, reference: str) -> Version:
+        """The version that a reference stands for, in memory or not. Raises NotServed."""
+        found = self.present(reference)
+        if found is not None:
+            return found.version
+        name, number = self._key(reference) or self._look_up(reference)
+        try:
+            return self.shelf.find(f"{name}@{number}")
+        except UnknownModel as error:
+            raise NotServed("model", error.message, error.hint) from None
+
+    def published(self, most: int) -> list[Version]:
+        """The versions that NAME alone reaches, of so many models, in memory or not."""
+        found: list[Version] = []
+        for name in self.names()[:most]:
+            try:
+                found.append(self.version(name))
+            except NotServed:
+                continue
+        return found
+
+    def numbers(self, name: str) -> list[int]:
+        """The numbers of all versions of a served model."""
+        return [version.number for version in self.shelf.versions(name)]
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """Every served model in a few words, as /api/models lists them."""
+        return [
+            {
+                **views.summary(version, self.numbers(version.name)),
+                "problem": self.problems.get(version.name, ""),
+                "loaded": version.name in self.served,
+            }
+            for version in self.published(len(self.known.numbers))
+        ]
+
+    def describe(self, reference: str) -> dict[str, Any]:
+        """A model in full, as /api/models/NAME gives it. Raises NotServed."""
+        version = self.version(reference)
+        return views.detail(version, self.shelf.versions(version.name))
+
+    def report(self, reference: str) -> bytes:
+        """The HTML report of a version. Raises NotServed where there is none."""
+        version = self.version(reference)
+        if "report.html" not in version.files:
+            raise NotServed("report", f"{version.reference} has no report", "")
+        return self.shelf.file(version, "report.html")
+
+
+def _why(key: Key, error: MillError) -> MillError:
+    """A failure to load as the request sees it: the model is there, and cannot be had now."""
+    if isinstance(error, ModelError | StorageError):
+        return Unavailable(f"{key[0]}@{key[1]}", f"cannot be loaded: {error.message}", error.hint)
+    return error

@@ -1,0 +1,165 @@
+"""What is in memory and how many bytes it takes; where room is needed, what was used longest ago goes first."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelmill.errors import Overloaded, Unavailable
+from modelmill.serve.models.endpoint import Endpoint
+
+Key = tuple[str, int]
+"""A model's name and a version's number."""
+
+SHARE = 0.5
+"""The part of the machine's memory that models may take unless told otherwise."""
+
+WORTH_BYTES = 16_000_000
+"""So much must have left before the allocator is asked to give its free pages back: that costs milliseconds."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many bytes models may take, in all and by pool: a pool is what the models of a tier or a tenant share."""
+
+    most_bytes: int = 0
+    """0 is half of the memory that this process may have."""
+    pools: Mapping[str, int] = field(default_factory=dict)
+    """Pool: bytes. A pool that is not named here is bounded by `most_bytes` alone."""
+    pool_of: Callable[[str], str] = lambda name: ""
+    """The pool of a model's name."""
+
+    @property
+    def bytes(self) -> int:
+        """The bytes in all."""
+        return self.most_bytes or int(SHARE * machine_bytes())
+
+
+class Residents:
+    """Who is in memory. It is changed under the catalogue's lock; requests look into `held` without it."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.most = budget.bytes
+        self.held: dict[Key, Endpoint] = {}
+        self.sizes: dict[Key, tuple[int, str]] = {}
+        self.leaving: list[tuple[weakref.ref[object], int, str]] = []
+        """Let go, and still alive because a request holds it: its bytes count until it is gone."""
+        self.reserved: dict[Key, tuple[int, str]] = {}
+        """Being loaded."""
+        self.freed = 0
+
+    def used(self, pool: str | None = None) -> int:
+        """The bytes of what is in memory, is on its way there, or has not left yet."""
+        self.leaving = [entry for entry in self.leaving if entry[0]() is not None]
+        entries = [*self.sizes.values(), *self.reserved.values(), *((size, at) for _, size, at in self.leaving)]
+        return sum(size for size, at in entries if pool is None or at == pool)
+
+    def reserve(self, key: Key, size: int) -> list[Key]:
+        """Make room for a version that will be loaded; who had to go.
+
+        Raises Unavailable where it is larger than the budget, Overloaded where all that is in memory is in use.
+        """
+        pool = self.budget.pool_of(key[0])
+        gone: list[Key] = []
+        for most, within in ((self.budget.pools.get(pool), pool), (self.most, None)):
+            if most is None:
+                continue
+            if size > most:
+                message = f"takes some {size / 1e6:.0f} MB in memory, and models may take {most / 1e6:.0f} MB"
+                raise Unavailable(f"{key[0]}@{key[1]}", message, "Start the service with a larger --memory-budget.")
+            while self.used(within) + size > most:
+                victim = self._oldest(within)
+                if victim is None:
+                    message = "no memory for it: the models that fill the budget are in use"
+                    raise Overloaded(f"{key[0]}@{key[1]}", message, "Try again in a second.")
+                self.drop(victim)
+                gone.append(victim)
+        self.reserved[key] = (size, pool)
+        return gone
+
+    def release(self, key: Key) -> None:
+        """Take back a reservation: the version could not be loaded."""
+        self.reserved.pop(key, None)
+
+    def add(self, key: Key, endpoint: Endpoint, size: int) -> None:
+        """A version is in memory now."""
+        self.release(key)
+        self.sizes[key] = (size, self.budget.pool_of(key[0]))
+        self.held[key] = endpoint
+
+    def resize(self, key: Key, size: int) -> None:
+        """A version takes another number of bytes from now on."""
+        if key in self.sizes:
+            self.freed += max(0, self.sizes[key][0] - size)
+            self.sizes[key] = (size, self.sizes[key][1])
+
+    def drop(self, key: Key) -> None:
+        """Let go of a version; a request that runs on it still holds it, and nothing fails."""
+        endpoint = self.held.pop(key, None)
+        if endpoint is None:
+            return
+        size, pool = self.sizes.pop(key)
+        self.leaving.append((weakref.ref(endpoint.lane.session), size, pool))
+        self.freed += size
+
+    def fit(self, over: int) -> list[Key]:
+        """Let go of so many bytes, of what is not in use, and of all but the last; who went."""
+        gone: list[Key] = []
+        while over > 0 and len(self.held) > 1:
+            victim = self._oldest(None)
+            if victim is None:
+                break
+            over -= self.sizes[victim][0]
+            self.drop(victim)
+            gone.append(victim)
+        return gone
+
+    def _oldest(self, pool: str | None) -> Key | None:
+        """Whom nobody uses, and whose last use is longest ago."""
+        free = [
+            (endpoint.used, key)
+            for key, endpoint in self.held.items()
+            if not endpoint.in_flight and (pool is None or self.sizes[key][1] == pool)
+        ]
+        return min(free)[1] if free else None
+
+    def trim(self) -> None:
+        """Give memory that nobody uses back to the machine, if enough was freed to be worth it."""
+        if self.freed >= WORTH_BYTES:
+            self.freed = 0
+            give_back()
+
+
+def give_back() -> None:
+    """Return the free pages of the C heap to the machine, where the C library can."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def machine_bytes() -> int:
+    """The memory that this process may have: the machine's, or what its control group allows."""
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if hasattr(os, "sysconf") else [8 << 30]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(path).read_text("ascii").strip()
+        except (OSError, ValueError):
+            continue
+        sizes += [int(text)] if text.isdigit() else []
+    return min(sizes)
+
+
+def resident_bytes() -> int:
+    """The memory of this process that is there now; 0 where the machine does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
