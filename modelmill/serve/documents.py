@@ -78,7 +78,8 @@ def index(catalogue: Catalogue, ready: bool) -> list[Document]:
         {"name": name, "version": str(number), "state": state, "reason": reason}
         for name, number, state, reason in catalogue.states()
     ]
-    return [state for state in states if state["state"] == "READY" or not ready]
+    served = [state for state in states if state["state"] == "READY"]
+    return served if ready else [*served, *(state for state in states if state["state"] != "READY")]
 
 
 def check_load(parameters: Mapping[str, Any]) -> None:

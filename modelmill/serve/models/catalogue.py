@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from modelmill.errors import (
@@ -42,6 +42,9 @@ LEAST_BYTES = 600_000
 OWN_BYTES = 32_000_000
 """What the service itself may come to take beside its models: bodies, answers, the allocator's own."""
 
+ROOM_S = 5.0
+"""How long a load waits for room where all that is in memory is in use."""
+
 AGAIN_S = 2.0
 """How long a version that could not be loaded is not tried again."""
 
@@ -74,7 +77,7 @@ class Catalogue:
         self.known = Known(shelf, references)
         self.residents = Residents(keeping.budget)
         self.loader: Loader[Endpoint] = Loader(keeping.threads)
-        self.served: dict[str, Endpoint] = {}
+        self.served = self.residents.named
         """What NAME alone reaches and is in memory."""
         self.withheld: dict[str, int] = {}
         """What was unloaded by name, and is not served until it is loaded by name."""
@@ -258,12 +261,21 @@ class Catalogue:
         return endpoint
 
     def _reserve(self, key: Key, size: int, eager: bool) -> None:
-        with self.lock:
-            if eager and self.residents.used() + size > self.residents.most:
-                raise Overloaded(f"{key[0]}@{key[1]}", "is not loaded before it is asked for: the budget is full", "")
-            for name, _ in self.residents.reserve(key, size):
-                self._unname(name)
-            self.residents.trim()
+        """Make room; for what is in use we wait a little. Raises Unavailable, Overloaded."""
+        deadline = monotonic() + (0.0 if eager else ROOM_S)
+        while True:
+            with self.lock:
+                if eager and self.residents.used() + size > self.residents.most:
+                    message = "is not loaded before it is asked for: the budget is full"
+                    raise Overloaded(f"{key[0]}@{key[1]}", message, "")
+                try:
+                    self.residents.reserve(key, size)
+                    break
+                except Overloaded:
+                    if monotonic() >= deadline:
+                        raise
+            sleep(0.005)
+        self.residents.trim()
 
     def _name(self, key: Key, endpoint: Endpoint) -> None:
         """Let NAME reach a version, where it stands for it."""
@@ -271,18 +283,11 @@ class Catalogue:
             self.served[key[0]] = endpoint
             self.problems.pop(key[0], None)
 
-    def _unname(self, name: str) -> None:
-        """Let NAME reach nothing in memory, where what it reached was let go."""
-        endpoint = self.served.get(name)
-        if endpoint is not None and (name, endpoint.number) not in self.residents.held:
-            del self.served[name]
-
     def _fit(self) -> None:
         """What was reckoned may be less than what is taken: see what is, and let go of more if it is too much."""
         over = resident_bytes() - self.before_bytes - self.residents.most - OWN_BYTES
         if self.before_bytes and over > 0:
-            for name, _ in self.residents.fit(over):
-                self._unname(name)
+            self.residents.fit(over)
             self.residents.trim()
 
     def load(self, name: str) -> None:

@@ -47,6 +47,8 @@ class Residents:
         self.budget = budget
         self.most = budget.bytes
         self.held: dict[Key, Endpoint] = {}
+        self.named: dict[str, Endpoint] = {}
+        """What NAME alone reaches, as far as it is in memory."""
         self.sizes: dict[Key, tuple[int, str]] = {}
         self.leaving: list[tuple[weakref.ref[object], int, str]] = []
         """Let go, and still alive because a request holds it: its bytes count until it is gone."""
@@ -60,13 +62,12 @@ class Residents:
         entries = [*self.sizes.values(), *self.reserved.values(), *((size, at) for _, size, at in self.leaving)]
         return sum(size for size, at in entries if pool is None or at == pool)
 
-    def reserve(self, key: Key, size: int) -> list[Key]:
-        """Make room for a version that will be loaded; who had to go.
+    def reserve(self, key: Key, size: int) -> None:
+        """Make room for a version that will be loaded.
 
         Raises Unavailable where it is larger than the budget, Overloaded where all that is in memory is in use.
         """
         pool = self.budget.pool_of(key[0])
-        gone: list[Key] = []
         for most, within in ((self.budget.pools.get(pool), pool), (self.most, None)):
             if most is None:
                 continue
@@ -79,9 +80,7 @@ class Residents:
                     message = "no memory for it: the models that fill the budget are in use"
                     raise Overloaded(f"{key[0]}@{key[1]}", message, "Try again in a second.")
                 self.drop(victim)
-                gone.append(victim)
         self.reserved[key] = (size, pool)
-        return gone
 
     def release(self, key: Key) -> None:
         """Take back a reservation: the version could not be loaded."""
@@ -104,21 +103,20 @@ class Residents:
         endpoint = self.held.pop(key, None)
         if endpoint is None:
             return
+        if self.named.get(key[0]) is endpoint:
+            del self.named[key[0]]
         size, pool = self.sizes.pop(key)
         self.leaving.append((weakref.ref(endpoint.lane.session), size, pool))
         self.freed += size
 
-    def fit(self, over: int) -> list[Key]:
-        """Let go of so many bytes, of what is not in use, and of all but the last; who went."""
-        gone: list[Key] = []
+    def fit(self, over: int) -> None:
+        """Let go of so many bytes, of what is not in use, and of all but the last."""
         while over > 0 and len(self.held) > 1:
             victim = self._oldest(None)
             if victim is None:
                 break
             over -= self.sizes[victim][0]
             self.drop(victim)
-            gone.append(victim)
-        return gone
 
     def _oldest(self, pool: str | None) -> Key | None:
         """Whom nobody uses, and whose last use is longest ago."""

@@ -55,6 +55,11 @@ def catalogue(shelf, references=(), room=100, eager=0, pools=None, pool_of=lambd
     return found
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr("modelmill.serve.models.catalogue.ROOM_S", 0.0)
+
+
 def in_memory(found):
     return sorted(name for name, _ in found.residents.held)
 
@@ -95,9 +100,15 @@ def test_what_is_in_use_stays_and_what_is_let_go_still_answers(shelf):
     with pytest.raises(Overloaded, match="are in use"):
         found.find("d")
     first.in_flight = 0
+    session = first.lane.session
+    del first
+    with pytest.raises(Overloaded):  # a is let go, but who runs it holds its memory
+        found.find("d")
+    assert in_memory(found) == ["c"]
+    assert session.run({"length": np.ones(1, "f4"), "width": np.zeros(1, "f4")})["label"] == ["long"]
+    del session
     found.find("d")
     assert in_memory(found) == ["c", "d"]
-    assert first.lane.session.run({"length": np.ones(1, "f4"), "width": np.zeros(1, "f4")})["label"] == ["long"]
 
 
 def test_what_a_request_still_holds_counts_until_it_is_gone(shelf):
@@ -109,6 +120,17 @@ def test_what_a_request_still_holds_counts_until_it_is_gone(shelf):
     assert found.residents.used() > ROOM
     del held
     assert found.residents.used() < ROOM
+
+
+def test_a_load_waits_for_a_request_to_give_up_its_memory(shelf, monkeypatch):
+    monkeypatch.setattr("modelmill.serve.models.catalogue.ROOM_S", 30.0)
+    found = catalogue(shelf, room=1)
+    found.find("a").in_flight = 1
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(found.find, "b")
+        found.present("a").in_flight = 0
+        assert future.result(30).name == "b"
+    assert in_memory(found) == ["b"]
 
 
 def test_a_model_larger_than_the_budget_is_refused_with_a_way_out(shelf):
