@@ -15,12 +15,18 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from modelmill.errors import NotServed, Overloaded, RequestError, TooLarge, WorkError
+from modelmill.errors import DeadlineExceeded, NotServed, Overloaded, RequestError, TooLarge, WorkError
 from modelmill.signature import DTYPES
 
 Array = np.ndarray[Any, Any]
 
-REFUSALS: dict[int, type[RequestError]] = {404: NotServed, 413: TooLarge, 429: Overloaded, 503: Overloaded}
+REFUSALS: dict[int, type[RequestError]] = {
+    404: NotServed,
+    413: TooLarge,
+    429: Overloaded,
+    503: Overloaded,
+    504: DeadlineExceeded,
+}
 JSON = {"Content-Type": "application/json"}
 
 

@@ -21,6 +21,7 @@ MillError
 │   ├── Unavailable         the model is there, and cannot be loaded
 │   ├── Overloaded          the service cannot take the request now
 │   │   └── Draining        the service is about to end
+│   ├── DeadlineExceeded    the time that the request allows has passed
 │   └── TooLarge            the request is over a stated size
 └── MissingExtra            an optional library is not installed
 """
@@ -176,15 +177,25 @@ class Unavailable(RequestError):
 
 
 class Overloaded(RequestError):
-    """The service cannot take the request now."""
+    """The service cannot take the request now; `seconds` says in how many the same request would be taken."""
 
     code = "overloaded"
+
+    def __init__(self, where: str, message: str, hint: str = "", seconds: float = 1.0) -> None:
+        super().__init__(where, message, hint)
+        self.seconds = seconds
 
 
 class Draining(Overloaded):
     """The service is about to end."""
 
     code = "draining"
+
+
+class DeadlineExceeded(RequestError):
+    """The time that the request allows has passed."""
+
+    code = "deadline_exceeded"
 
 
 class TooLarge(RequestError):

@@ -35,6 +35,22 @@ FAILURES: tuple[type[BaseException], ...] = (
 """What onnxruntime raises; its own errors share no root."""
 
 
+class Stop:
+    """Ends the run that it was given to, from any thread; the session stays as good as it was."""
+
+    def __init__(self) -> None:
+        self.options = onnxruntime.RunOptions()
+
+    def now(self) -> None:
+        """End the run before its next operation."""
+        self.options.terminate = True
+
+    @property
+    def said(self) -> bool:
+        """Whether the run was told to end."""
+        return bool(self.options.terminate)
+
+
 class Session:
     """A loaded model that runs: it lives as long as it is used, and threads may share it.
 
@@ -63,11 +79,17 @@ class Session:
         values = (*self._session.get_inputs(), *self._session.get_outputs())
         self.axes = axes_of({value.name: value.shape for value in values})
 
-    def run(self, columns: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
-        """The outputs by name, for columns by name; all outputs where none are named."""
+    def run(
+        self, columns: Mapping[str, Array], outputs: Sequence[str] | None = None, stop: Stop | None = None
+    ) -> dict[str, Array]:
+        """The outputs by name, for columns by name; all outputs where none are named.
+
+        Raises ModelError where it cannot be run, and when `stop` ended it.
+        """
         names = self.outputs if outputs is None else list(outputs)
         try:
-            return dict(zip(names, self._session.run(names, columns), strict=True))
+            values = self._session.run(names, columns, None if stop is None else stop.options)
+            return dict(zip(names, values, strict=True))
         except FAILURES as error:
             raise ModelError("the model", f"cannot be run: {_first_line(error)}", "") from error
 

@@ -82,7 +82,7 @@ class Plane:
         """The named outputs for checked columns. Raises RequestError, Overloaded, ModelError, and what `wait` does."""
         wanted = tuple(names)
         try:
-            if self.engine.fits_inline(endpoint.lane, rows):
+            if self.engine.fits_inline(endpoint.lane, rows, columns):
                 outputs = self.engine.run_inline(endpoint.lane, columns, rows, wanted)
             else:
                 endpoint.in_flight += 1

@@ -174,7 +174,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.limits = limits
         self.state = State()
         self.signals = Signals(telling)
-        self.catalogue = Catalogue(registry, names, self._ran, limits.keeping)
+        self.catalogue = Catalogue(registry, names, self.signals.figures.of, limits.keeping)
         self.engine = Engine(limits.capacity)
         book, patience_s = Book(registry.database), PATIENCE_TURNS * limits.watch_seconds
         self.traffic = Traffic(book, registry, self.catalogue, self.engine, patience_s)
@@ -183,9 +183,6 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         super().__init__(_config(app, Express(plane, self.signals), limits))
         self.loop: asyncio.AbstractEventLoop | None = None
         self.tasks: set[asyncio.Task[None]] = set()
-
-    def _ran(self, model: str, version: str, rows: int) -> None:
-        self.signals.figures.of(model, version).rows.add(rows)
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Load, serve, end."""

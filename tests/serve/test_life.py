@@ -98,10 +98,10 @@ class Slow:
         self.gate = threading.Event()
         self.started = threading.Event()
 
-    def run(self, columns, outputs=None):
+    def run(self, columns, outputs=None, stop=None):
         self.started.set()
         self.gate.wait(10)
-        return self.session.run(columns, outputs)
+        return self.session.run(columns, outputs, stop)
 
 
 def slowed(service, name="flowers"):
@@ -170,11 +170,11 @@ def test_a_client_that_leaves_takes_its_work_with_it(registry):
         thread, _ = in_thread(lambda: label(Client(service.url)))
         assert slow.started.wait(10)
         host, port = urlsplit(service.url).netloc.split(":")
-        lane = service.server.catalogue.served["flowers"].lane
+        engine = service.server.engine
         with socket.create_connection((host, int(port))) as leaving:
             leaving.sendall(b"POST /predict/flowers HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n[[1, 2]]")
-            assert eventually(lambda: len(lane.waiting) == 1)
-        assert eventually(lambda: lane.waiting[0].future.done())
+            assert eventually(lambda: engine.waiting == 1)
+        assert eventually(lambda: engine.waiting == 0)
         slow.gate.set()
         thread.join(10)
 

@@ -1,73 +1,208 @@
-"""Batches: requests of the same shape that wait are joined, answered in one run, and taken apart again."""
+"""Requests as pieces that a run can hold: joined to a batch, run, taken apart, and put together again."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelmill.errors import MillError, ModelError
+from modelmill.runtime.session import Stop
+
+if TYPE_CHECKING:
+    from modelmill.serve.engine.line import Bucket, Line
+    from modelmill.serve.engine.pace import Runs
+    from modelmill.serve.engine.shares import Payer
+
 Array = np.ndarray[Any, Any]
+Outputs = dict[str, Array]
+Key = tuple[float, float, int, int]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Job:
     """One request that waits for its outputs; `future` is done with them, or cancelled when the client leaves."""
 
     columns: Mapping[str, Array]
     rows: int
     outputs: tuple[str, ...]
-    future: asyncio.Future[dict[str, Array]]
-    shapes: tuple[tuple[int, ...], ...] = field(init=False)
+    future: asyncio.Future[Outputs]
+    payer: Payer
+    bucket: Bucket
+    deadline: float = math.inf
+    level: float = math.inf
+    """Its priority as a number that sorts: the default comes last."""
+    due: float = math.inf
+    """What it is sorted by within its priority: its deadline, or, without one, a while after its arrival."""
+    number: int = 0
+    """How many came before."""
+    arrived_ns: int = 0
+    pieces: list[Piece] = field(default_factory=list)
+    answers: list[Outputs | None] = field(default_factory=list)
+    runs: set[Run] = field(default_factory=set)
+    """The runs under way that hold a piece of it."""
+    queued_ns: int = -1
+    """How long it waited for its first run; -1 until then."""
+    spent_ns: list[int] = field(default_factory=lambda: [0, 0, 0])
+    """What its runs took to join, run and take apart."""
+    timer: asyncio.TimerHandle | None = None
+    ended: bool = False
+    """Whether it was taken out without an answer."""
 
-    def __post_init__(self) -> None:
-        self.shapes = tuple(column.shape[1:] for column in self.columns.values())
+    @property
+    def is_done(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.future.done()
+
+    @property
+    def key(self) -> Key:
+        """What its first piece is sorted by."""
+        return self.level, self.due, self.number, 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a piece of it waits for a run."""
+        return any(piece.line is not None for piece in self.pieces)
 
 
-def take(waiting: deque[Job], most_rows: int) -> list[Job]:
-    """Remove the next batch from the front of `waiting`: jobs of one shape, in order, of `most_rows` at most together.
+@dataclass(eq=False, slots=True)
+class Piece:
+    """Rows of a job that go into one run: all of them, or a part of a large request."""
 
-    A job larger than that goes alone. Jobs whose client has left are dropped.
+    job: Job
+    index: int
+    rows: int
+    columns: Mapping[str, Array]
+    line: Line | None = None
+    """Where it waits; nowhere once it runs."""
+
+    @property
+    def key(self) -> Key:
+        """What it is sorted by: priority, what is due first, who came first."""
+        return self.job.level, self.job.due, self.job.number, self.index
+
+
+@dataclass(eq=False, slots=True)
+class Run:
+    """Pieces that run together, and how that went."""
+
+    session: Runs
+    pieces: list[Piece]
+    stop: Stop
+    rows: int
+    expected_ms: float
+    began: float
+    """On the engine's clock."""
+    jobs: set[Job]
+    """Those that are still waited for."""
+    ns: Callable[[], int] = time.monotonic_ns
+    latest: float = math.inf
+    """The last deadline of its jobs, at which it is stopped."""
+    answers: list[Outputs | BaseException] = field(default_factory=list)
+    phases_ns: tuple[int, int, int] = (0, 0, 0)
+    """Joining, running, taking apart."""
+    repeated: bool = False
+    """Whether it failed as a whole, so that its pieces ran alone."""
+
+    def left_ms(self, now: float) -> float:
+        """How long it will still take."""
+        left = min(self.began + self.expected_ms / 1000, self.latest) - now
+        return max(0.0, left * 1000)
+
+    def execute(self) -> None:
+        """Run, on whatever thread; if a batch fails, each piece alone, so that one bad request spoils no other."""
+        try:
+            self._together()
+        except MillError as error:
+            if len(self.pieces) == 1 or self.stop.said:
+                self.answers = [error] * len(self.pieces)
+            else:
+                self.repeated = True
+                self.answers = [self._alone(piece) for piece in self.pieces]
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the outputs are awaited
+            self.answers = [error] * len(self.pieces)
+
+    def _together(self) -> None:
+        began = self.ns()
+        columns = join(self.pieces)
+        joined = self.ns()
+        outputs = self.session.run(columns, names(self.pieces), self.stop)
+        ran = self.ns()
+        self.answers = [*split(outputs, self.pieces)]
+        self.phases_ns = (joined - began, ran - joined, self.ns() - ran)
+
+    def _alone(self, piece: Piece) -> Outputs | BaseException:
+        if piece.job.is_done:
+            return ModelError("engine", "nobody waits for this", "")
+        try:
+            return split(self.session.run(piece.columns, piece.job.outputs, self.stop), [piece])[0]
+        except MillError as error:
+            return error
+
+
+def cut(job: Job, most_rows: int) -> None:
+    """Give a job its pieces, of `most_rows` at most and as equal as can be.
+
+    >>> job = Job({"x": np.arange(7)}, 7, ("y",), None, None, None)
+    >>> cut(job, 3)
+    >>> [piece.columns["x"].tolist() for piece in job.pieces]
+    [[0, 1, 2], [3, 4], [5, 6]]
     """
-    batch: list[Job] = []
-    rows = 0
-    while waiting:
-        job = waiting[0]
-        if job.future.done():
-            waiting.popleft()
-            continue
-        if batch and (rows + job.rows > most_rows or job.shapes != batch[0].shapes):
-            break
-        batch.append(waiting.popleft())
-        rows += job.rows
-    return batch
-
-
-def join(jobs: Sequence[Job]) -> dict[str, Array]:
-    """The columns of all jobs, one after the other.
-
-    >>> make = lambda *values: Job({"x": np.array(values)}, len(values), ("y",), None)
-    >>> join([make(1, 2), make(3)])["x"].tolist()
-    [1, 2, 3]
-    """
-    if len(jobs) == 1:
-        return dict(jobs[0].columns)
-    return {name: np.concatenate([job.columns[name] for job in jobs]) for name in jobs[0].columns}
-
-
-def names(jobs: Sequence[Job]) -> tuple[str, ...]:
-    """The outputs that any of the jobs wants."""
-    return tuple(dict.fromkeys(name for job in jobs for name in job.outputs))
-
-
-def split(outputs: Mapping[str, Array], jobs: Sequence[Job]) -> list[dict[str, Array]]:
-    """Every job's own rows of the outputs that it wants."""
-    answers: list[dict[str, Array]] = []
+    count = -(-job.rows // most_rows) if job.rows else 1
+    job.answers = [None] * count
+    if count == 1:
+        job.pieces = [Piece(job, 0, job.rows, job.columns)]
+        return
+    small, larger = divmod(job.rows, count)
     start = 0
-    for job in jobs:
-        answers.append({name: outputs[name][start : start + job.rows] for name in job.outputs})
-        start += job.rows
+    for index in range(count):
+        rows = small + (index < larger)
+        part = {name: column[start : start + rows] for name, column in job.columns.items()}
+        job.pieces.append(Piece(job, index, rows, part))
+        start += rows
+
+
+def join(pieces: Sequence[Piece]) -> dict[str, Array]:
+    """The columns of all pieces, one after the other."""
+    if len(pieces) == 1:
+        return dict(pieces[0].columns)
+    return {name: np.concatenate([piece.columns[name] for piece in pieces]) for name in pieces[0].columns}
+
+
+def names(pieces: Sequence[Piece]) -> tuple[str, ...]:
+    """The outputs that any of the jobs wants."""
+    if len(pieces) == 1:
+        return pieces[0].job.outputs
+    return tuple(dict.fromkeys(name for piece in pieces for name in piece.job.outputs))
+
+
+def split(outputs: Mapping[str, Array], pieces: Sequence[Piece]) -> list[Outputs]:
+    """Every piece's own rows of the outputs that its job wants.
+
+    Raises ModelError where the outputs have not a row for every row of input; the whole of one job needs none.
+    """
+    if len(pieces) == 1 and len(pieces[0].job.pieces) == 1:
+        return [dict(outputs)]
+    rows = sum(piece.rows for piece in pieces)
+    for name, array in outputs.items():
+        if array.ndim == 0 or len(array) != rows:
+            raise ModelError("engine", f"output {name} has {array.shape} for {rows} rows", "")
+    answers: list[Outputs] = []
+    start = 0
+    for piece in pieces:
+        answers.append({name: outputs[name][start : start + piece.rows] for name in piece.job.outputs})
+        start += piece.rows
     return answers
+
+
+def whole(answers: Sequence[Outputs | None]) -> Outputs:
+    """The outputs of a job from those of its pieces."""
+    parts = [answer for answer in answers if answer is not None]
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

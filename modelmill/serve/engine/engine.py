@@ -3,62 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from statistics import median
-from typing import Any, Protocol
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from modelmill.errors import MillError, ModelError, Overloaded
+from modelmill.errors import DeadlineExceeded, Draining, Overloaded, RequestError
+from modelmill.runtime.session import Stop
 from modelmill.serve.engine import batch
-from modelmill.serve.engine.batch import Job
+from modelmill.serve.engine.batch import Job, Outputs, Piece, Run
+from modelmill.serve.engine.forecast import forecast, quick
+from modelmill.serve.engine.line import HOP_MS, Bucket, Lane
+from modelmill.serve.engine.pace import Pace, Runs, measure
+from modelmill.serve.engine.shares import Payer, Shares
 from modelmill.serve.engine.terms import DEFAULT_TERMS, Terms
+from modelmill.serve.engine.threads import Threads
+
+__all__ = ["DEFAULT", "Capacity", "Engine", "Lane", "Pace", "Runs", "cores", "measure"]
 
 Array = np.ndarray[Any, Any]
 
-INLINE_MS = 0.3
-"""What may run on the loop: a hop to a thread and back costs a third of this, and others wait no longer than this."""
-
-
-class Runs(Protocol):
-    """What an engine runs: a session."""
-
-    def run(self, columns: Mapping[str, Array], outputs: tuple[str, ...] | None = None) -> dict[str, Array]:
-        """The outputs for the columns."""
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How long a run takes, as measured when the model was loaded."""
-
-    start_ms: float
-    row_ms: float
-
-    def of(self, rows: int) -> float:
-        """Milliseconds for so many rows.
-
-        >>> Pace(0.1, 0.01).of(10)
-        0.2
-        """
-        return self.start_ms + self.row_ms * rows
-
-
-@dataclass(eq=False)
-class Lane:
-    """The place of one model in the engine: its session and who waits for it."""
-
-    session: Runs
-    pace: Pace
-    batches: bool
-    """Whether rows of several requests may share a run: the rows' axis is variable everywhere."""
-    record: Callable[[int], None]
-    """Told the rows of every run."""
-    waiting: deque[Job] = field(default_factory=deque)
+PATIENCE_S = 1.0
+"""What has no deadline is sorted as if it had this one, so that nothing overtakes it for ever."""
+FRESH_S = 5.0
+"""How long a model's pace is held against requests: what was slow an hour ago is tried again."""
+SLOW_NS = 600_000
+"""A run on the loop that took longer is learned from; to learn from every one would cost more than it brings."""
+AGAIN = "Try again later, as Retry-After says, or allow more time."
+FEWEST_MS = 1.0
+"""Waits shorter than this are not worth a timer."""
 
 
 @dataclass(frozen=True)
@@ -67,40 +46,65 @@ class Capacity:
 
     threads: int = 0
     """Runs at a time; 0 is one a core."""
-    batch_rows: int = 64
+    batch_rows: int = 1024
     """The most rows that waiting requests are joined to."""
-    waiting: int = 256
-    """Requests that may wait; further ones are refused."""
+    waiting: int = 8192
+    """Requests of one payer that may wait; further ones are refused."""
+    queue_seconds: float = 10.0
+    """How long a request without a deadline may have to wait, as predicted; what would wait longer is refused."""
 
 
 DEFAULT = Capacity()
 
 
 class Engine:
-    """Runs lanes; it holds the threads and who waits. All its calls are made on one loop."""
+    """Runs lanes; it holds the threads and who waits. All its calls are made on one loop.
 
-    def __init__(self, capacity: Capacity) -> None:
+    ns: the time in nanoseconds, from which everything here is measured; the loop's clock is the same one, but coarse
+    with some loops.
+    """
+
+    def __init__(self, capacity: Capacity = DEFAULT, ns: Callable[[], int] = time.monotonic_ns) -> None:
         self.capacity = capacity
+        self.ns = ns
         self.threads = capacity.threads or cores()
-        self.pool = ThreadPoolExecutor(self.threads, thread_name_prefix="modelmill-run")
+        self.pool = Threads(self.threads, "modelmill-run")
+        self.shares = Shares()
+        self.runs: set[Run] = set()
         self.running = 0
-        self.lanes: deque[Lane] = deque()
+        """How many runs are under way."""
+        self.waiting = 0
+        """How many requests wait, wholly or in part."""
+        self.number = 0
+        self.alarm: asyncio.TimerHandle | None = None
 
-    @property
-    def waiting(self) -> int:
-        """How many requests wait."""
-        return sum(len(lane.waiting) for lane in self.lanes)
+    def fits_inline(self, lane: Lane, rows: int, columns: Mapping[str, Array] | None = None) -> bool:
+        """Whether so many rows are answered sooner here than on a thread.
 
-    def fits_inline(self, lane: Lane, rows: int) -> bool:
-        """Whether so many rows are answered sooner here than on a thread."""
-        return lane.batches and lane.pace.of(rows) <= INLINE_MS
+        Of a model that leaves sizes beside the rows open, that is known only for the columns themselves.
+        """
+        if lane.open:
+            return columns is not None and lane.fits_inline(columns, rows)
+        return rows <= lane.inline_rows
 
-    def run_inline(
-        self, lane: Lane, columns: Mapping[str, Array], rows: int, outputs: tuple[str, ...]
-    ) -> dict[str, Array]:
+    def run_inline(self, lane: Lane, columns: Mapping[str, Array], rows: int, outputs: tuple[str, ...]) -> Outputs:
         """The outputs, at once."""
-        lane.record(rows)
-        return lane.session.run(columns, outputs)
+        tally = lane.tally
+        began = self.ns()
+        try:
+            answer = lane.session.run(columns, outputs)
+        except BaseException:
+            tally.failed.add(self.ns() - began)
+            raise
+        ns = self.ns() - began
+        tally.ran_at_once(rows, ns)
+        meter = lane.meter
+        if meter is not None:
+            meter.rows.add(rows)
+            meter.compute.add(ns / 1e9)
+        if ns > SLOW_NS:
+            lane.learn(lane.bucket(columns), rows, ns / 1e6, self.ns() / 1e9)
+        return answer
 
     def submit(
         self,
@@ -109,94 +113,288 @@ class Engine:
         rows: int,
         outputs: tuple[str, ...],
         terms: Terms = DEFAULT_TERMS,
-    ) -> asyncio.Future[dict[str, Array]]:
-        """A future with the outputs; cancel it to give up. Raises Overloaded when too many wait."""
-        if self.running >= self.threads and self.waiting >= self.capacity.waiting:
-            raise Overloaded("engine", f"{self.capacity.waiting} requests wait already", "Try again in a second.")
+    ) -> asyncio.Future[Outputs]:
+        """A future with the outputs; cancel it to give up.
+
+        Raises Overloaded where the answer would come too late, or too many wait; DeadlineExceeded where it is late
+        already. The future raises DeadlineExceeded at the deadline, and ModelError.
+        """
         loop = asyncio.get_running_loop()
-        job = Job(columns, rows, outputs, loop.create_future())
-        lane.waiting.append(job)
-        if lane not in self.lanes:
-            self.lanes.append(lane)
+        now = self.ns() / 1e9
+        payer = self.shares.payer(terms.payer, terms.share)
+        bucket = lane.bucket(columns)
+        level = terms.priority or math.inf
+        job = Job(columns, rows, outputs, loop.create_future(), payer, bucket, terms.deadline, level)
+        job.due = min(terms.deadline, now + PATIENCE_S)
+        job.number = self.number = self.number + 1
+        job.arrived_ns = self.ns()
+        bucket.arrivals.append(now)
+        try:
+            self._admit(job, now)
+        except RequestError:
+            lane.tally.refused += 1
+            raise
+        batch.cut(job, bucket.most if lane.batches else max(1, rows))
+        self.shares.add(payer, bucket, job.pieces)
+        self.waiting += 1
+        if job.deadline < math.inf:
+            job.timer = loop.call_later(job.deadline - now, self._expire, job)
+        job.future.add_done_callback(partial(self._left, job))
         self._dispatch()
         return job.future
 
     def close(self) -> None:
-        """Let go of the threads when their runs have ended."""
-        self.pool.shutdown(wait=True)
+        """End: what waits is refused, what runs is stopped, and the threads are let go."""
+        if self.alarm is not None:
+            self.alarm.cancel()
+        left = {piece.job for line in self.shares.lines() for piece in line.pieces}
+        for job in left.union(*(run.jobs for run in self.runs)):
+            self._end(job, Draining("service", "is shutting down", "Send the request to another instance."))
+        self.pool.close()
+
+    def _admit(self, job: Job, now: float) -> None:
+        """Refuse on arrival what cannot be met; what a free thread can take at once is always tried."""
+        if job.deadline <= now:
+            raise late("had passed when the request came")
+        if self.running < self.threads and not self.waiting:
+            return
+        waiting = job.payer.waiting
+        told = forecast(job, self.shares, self.runs, self.threads, now)
+        if waiting >= self.capacity.waiting:
+            raise Overloaded("engine", f"{waiting} requests wait already", AGAIN, told.wait_ms / 1000 / max(1, waiting))
+        if job.deadline == math.inf:
+            late_ms = told.wait_ms - self.capacity.queue_seconds * 1000
+            if late_ms > 0:
+                said = f"work for {told.wait_ms / 1000:.1f} seconds waits already"
+                raise Overloaded("engine", said, AGAIN, late_ms / 1000)
+            return
+        left_ms = (job.deadline - now) * 1000
+        if told.sure_ms > left_ms and now - job.bucket.fit.seen_at < FRESH_S:
+            raise late(f"of {left_ms:.1f} ms is less than the model takes for {job.rows} rows")
+        if told.total_ms > left_ms:
+            said = f"the answer would take {told.total_ms:.1f} ms, {left_ms:.1f} are allowed"
+            raise Overloaded("engine", said, AGAIN, (told.total_ms - left_ms) / 1000)
 
     def _dispatch(self) -> None:
-        """Start runs while a thread is free, the lanes in turn."""
-        while self.running < self.threads and self.lanes:
-            lane = self.lanes.popleft()
-            jobs = batch.take(lane.waiting, self.capacity.batch_rows if lane.batches else 0)
-            if lane.waiting:
-                self.lanes.append(lane)
-            if jobs:
-                self._start(lane, jobs)
-
-    def _start(self, lane: Lane, jobs: list[Job]) -> None:
-        self.running += 1
-        lane.record(sum(job.rows for job in jobs))
-        run = asyncio.get_running_loop().run_in_executor(self.pool, execute, lane.session, jobs)
-        run.add_done_callback(lambda done: self._finish(jobs, done))
-
-    def _finish(self, jobs: list[Job], done: asyncio.Future[list[dict[str, Array] | BaseException]]) -> None:
-        self.running -= 1
-        failure = asyncio.CancelledError() if done.cancelled() else done.exception()
-        answers = [failure] * len(jobs) if failure is not None else done.result()
-        for job, answer in zip(jobs, answers, strict=True):
-            if job.future.done():
+        """Start runs while a thread is free."""
+        while self.running < self.threads:
+            payer = self.shares.next()
+            if payer is None:
+                return
+            now = self.ns() / 1e9
+            piece = payer.choose()
+            assert piece.line is not None
+            bucket = piece.line.bucket
+            if piece.job.is_done:
+                self._end(piece.job, None)
                 continue
-            if isinstance(answer, BaseException):
-                job.future.set_exception(answer)
-            else:
-                job.future.set_result(answer)
+            if self._is_hopeless(piece, bucket, now):
+                self._end(piece.job, late("leaves too little for the run"))
+                continue
+            chosen, rows = self._gather(piece, bucket, now)
+            if self._should_wait(chosen, rows, bucket, now):
+                return
+            self._start(bucket, chosen, rows, payer, now)
+
+    def _is_hopeless(self, piece: Piece, bucket: Bucket, now: float) -> bool:
+        """Whether a piece cannot be answered in time even if the run is a quick one."""
+        left_ms = (piece.job.deadline - now) * 1000
+        if left_ms <= 0:
+            return True
+        fit = bucket.fit
+        if left_ms == math.inf or self.waiting == 1 or now - fit.seen_at > FRESH_S:
+            return False
+        return fit.of(piece.rows) * quick(bucket) > left_ms
+
+    def _gather(self, first: Piece, bucket: Bucket, now: float) -> tuple[list[Piece], int]:
+        """A batch around `first`: more of its bucket, payers in turn, while a larger one pays and all are in time."""
+        chosen, rows = [first], first.rows
+        most = min(bucket.most, self.capacity.batch_rows) if bucket.lane.batches else 0
+        if rows >= most:
+            return chosen, rows
+        fit = bucket.fit
+        soonest = first.job.deadline
+        clocks = {line: line.payer.clock_ms for line in bucket.lines.values()}
+        places = dict.fromkeys(clocks, 0)
+        assert first.line is not None
+        clocks[first.line] += fit.row_ms * rows / first.job.payer.weight
+        while clocks:
+            line = min(clocks, key=clocks.__getitem__) if len(clocks) > 1 else next(iter(clocks))
+            at = places[line]
+            places[line] += 1
+            if at >= len(line.pieces):
+                del clocks[line]
+                continue
+            piece = line.pieces[at]
+            if piece is first or piece.job.is_done:
+                continue
+            sooner = min(soonest, piece.job.deadline)
+            fits = rows + piece.rows <= most
+            if fits and sooner < math.inf:
+                fits = now + (fit.of(rows + piece.rows) * (1 + fit.spread) + HOP_MS) / 1000 <= sooner
+            if not fits:
+                del clocks[line]
+                continue
+            chosen.append(piece)
+            rows += piece.rows
+            soonest = sooner
+            clocks[line] += fit.row_ms * piece.rows / line.payer.weight
+        return chosen, rows
+
+    def _should_wait(self, chosen: list[Piece], rows: int, bucket: Bucket, now: float) -> bool:
+        """Whether to wait for the next request, on the last free thread, when it is expected soon.
+
+        To let the next row, due in w ms, join k rows saves it the rest of this run and a start; it costs the k rows w,
+        and the time of one row more. With runs of s + r * rows ms that pays, in the sum of all waiting, where
+        s > r * k + w * (k + 1). It is never longer than s in all, and never where a deadline could be missed.
+        """
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None
+        fit = bucket.fit
+        start_ms = fit.start_ms + HOP_MS
+        gap_ms = max(bucket.gap_ms(now), FEWEST_MS)
+        if not (bucket.lane.batches and start_ms > fit.row_ms * rows + gap_ms * (rows + 1)):
+            return False
+        if not fit.is_known or self.running + 1 < self.threads or len(chosen) != self.waiting or rows >= bucket.most:
+            return False
+        waited_ms = (self.ns() - chosen[0].job.arrived_ns) / 1e6
+        if waited_ms + gap_ms > start_ms:
+            return False
+        soonest = min(piece.job.deadline for piece in chosen)
+        if now + (2 * gap_ms + fit.of(rows + 1) * (1 + 2 * fit.spread) + HOP_MS) / 1000 > soonest:
+            return False
+        self.alarm = asyncio.get_running_loop().call_later(2 * gap_ms / 1000, self._wake)
+        return True
+
+    def _wake(self) -> None:
+        """Nobody came: run what waits."""
+        self.alarm = None
         self._dispatch()
 
+    def _start(self, bucket: Bucket, chosen: list[Piece], rows: int, payer: Payer, now: float) -> None:
+        lane = bucket.lane
+        expected_ms = bucket.fit.of(rows) + HOP_MS
+        alone = lane.wide is not None and not self.runs and self.waiting == len(chosen) == 1
+        session = lane.wide if alone and lane.wide is not None else lane.session
+        run = Run(session, chosen, Stop(), rows, expected_ms, now, {piece.job for piece in chosen}, self.ns)
+        started_ns = self.ns()
+        run.latest = max(job.deadline for job in run.jobs)
+        self.shares.now_ms = payer.clock_ms
+        for piece in chosen:
+            job = piece.job
+            self.shares.charge(job.payer, expected_ms * piece.rows / max(1, rows))
+            self.shares.remove(piece)
+            self.waiting -= not job.is_waiting
+            job.runs.add(run)
+            if job.queued_ns < 0:
+                job.queued_ns = started_ns - job.arrived_ns
+        self.runs.add(run)
+        self.running += 1
+        self.pool.put(partial(perform, run, asyncio.get_running_loop(), partial(self._finish, run, bucket)))
 
-def execute(session: Runs, jobs: list[Job]) -> list[dict[str, Array] | BaseException]:
-    """Answer jobs in one run; if that fails, each alone, so that one bad request spoils no other."""
-    try:
-        outputs = session.run(batch.join(jobs), batch.names(jobs))
-        if len(jobs) > 1:
-            _check_rows(outputs, sum(job.rows for job in jobs))
-            return [*batch.split(outputs, jobs)]
-        return [outputs]
-    except MillError as error:
-        if len(jobs) == 1:
-            return [error]
-    return [answer for job in jobs for answer in execute(session, [job])]
+    def _finish(self, run: Run, bucket: Bucket) -> None:
+        """Hand out what a run has brought, and start the next."""
+        self.runs.discard(run)
+        self.running -= 1
+        now = self.ns() / 1e9
+        failed = run.repeated or any(isinstance(answer, BaseException) for answer in run.answers)
+        if not failed:
+            self._count(run, bucket, now)
+        for piece, answer in zip(run.pieces, run.answers, strict=True):
+            job = piece.job
+            job.runs.discard(run)
+            if job.is_done:
+                continue
+            if isinstance(answer, BaseException):
+                self._end(job, answer)
+                continue
+            job.answers[piece.index] = answer
+            for at, ns in enumerate(run.phases_ns):
+                job.spent_ns[at] += ns
+            if all(part is not None for part in job.answers):
+                self._answer(job, now)
+        self._dispatch()
+
+    def _count(self, run: Run, bucket: Bucket, now: float) -> None:
+        """Count a run, learn from it, and correct what its rows were charged."""
+        lane = bucket.lane
+        lane.tally.ran(run.rows, *run.phases_ns)
+        input_ns, infer_ns, output_ns = run.phases_ns
+        took_ms = sum(run.phases_ns) / 1e6
+        meter = lane.meter
+        if meter is not None:
+            meter.rows.add(run.rows)
+            meter.batch.add((input_ns + output_ns) / 1e9)
+            meter.compute.add(infer_ns / 1e9)
+        if run.session is not lane.wide:
+            lane.learn(bucket, run.rows, took_ms, now)
+        off_ms = took_ms + HOP_MS - run.expected_ms
+        for piece in run.pieces:
+            self.shares.charge(piece.job.payer, off_ms * piece.rows / max(1, run.rows))
+
+    def _answer(self, job: Job, now: float) -> None:
+        if now > job.deadline:
+            self._end(job, late("has passed"))
+            return
+        lane = job.bucket.lane
+        lane.tally.answered(self.ns() - job.arrived_ns, job.queued_ns, *job.spent_ns)
+        meter = lane.meter
+        if meter is not None:
+            meter.queue.add(job.queued_ns / 1e9)
+        if job.timer is not None:
+            job.timer.cancel()
+        job.future.set_result(batch.whole(job.answers))
+
+    def _expire(self, job: Job) -> None:
+        """The deadline has come."""
+        if not job.is_done:
+            self._end(job, late("has passed"))
+            self._dispatch()
+
+    def _left(self, job: Job, future: asyncio.Future[Outputs]) -> None:
+        """The client has left, if the future was cancelled."""
+        if future.cancelled():
+            self._end(job, None)
+            self._dispatch()
+
+    def _end(self, job: Job, error: BaseException | None) -> None:
+        """Take a job out wherever it is, and stop the runs that nobody else shares."""
+        if job.ended:
+            return
+        job.ended = True
+        tally = job.bucket.lane.tally
+        tally.failed.add(self.ns() - job.arrived_ns)
+        if job.timer is not None:
+            job.timer.cancel()
+        if job.is_waiting:
+            self.waiting -= 1
+            for piece in job.pieces:
+                self.shares.remove(piece)
+        for run in job.runs:
+            run.jobs.discard(job)
+            if not run.jobs:
+                run.stop.now()
+        job.runs.clear()
+        tally.expired += isinstance(error, DeadlineExceeded)
+        tally.cancelled += error is None
+        if error is not None and not job.is_done:
+            job.future.set_exception(error)
+            job.future.exception()  # who does not ask for it has left, which is no news for the log
 
 
-def _check_rows(outputs: Mapping[str, Array], rows: int) -> None:
-    """Only outputs with a row for every row of input can be taken apart."""
-    for name, array in outputs.items():
-        if len(array) != rows:
-            raise ModelError("engine", f"output {name} has {len(array)} rows for {rows}", "")
+def perform(run: Run, loop: asyncio.AbstractEventLoop, finish: Callable[[], None]) -> None:
+    """Run on this thread, and tell the loop, if it is still there."""
+    run.execute()
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(finish)
+
+
+def late(said: str) -> DeadlineExceeded:
+    """The answer to a request whose deadline has passed, or will before it can be met."""
+    return DeadlineExceeded("timeout", said, "Allow more time, or send fewer rows.")
 
 
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def measure(session: Runs, columns: Mapping[str, Array], batches: bool) -> Pace:
-    """Time a session on one example row, and on sixteen of them; the first runs warm it up."""
-    one_ms = _time(session, columns)
-    if not batches:
-        return Pace(one_ms, 0.0)
-    many_ms = _time(session, {name: np.repeat(column, 16, axis=0) for name, column in columns.items()})
-    row_ms = max(0.0, (many_ms - one_ms) / 15)
-    return Pace(max(0.0, one_ms - row_ms), row_ms)
-
-
-def _time(session: Runs, columns: Mapping[str, Array]) -> float:
-    """Median milliseconds of a run; models that take long are run fewer times."""
-    session.run(columns)
-    times: list[float] = []
-    while len(times) < 9 and sum(times) < 20:
-        start = time.perf_counter()
-        session.run(columns)
-        times.append((time.perf_counter() - start) * 1000)
-    return median(times)

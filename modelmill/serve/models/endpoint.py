@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from time import monotonic
 from typing import Any
 
@@ -14,7 +14,8 @@ import numpy as np
 from modelmill.errors import ModelError
 from modelmill.runtime import rows
 from modelmill.runtime.session import Session
-from modelmill.serve.engine.engine import Lane, Pace, measure
+from modelmill.serve.engine.line import Lane, Meter
+from modelmill.serve.engine.pace import Pace, measure
 from modelmill.serve.request import Expected
 from modelmill.signature import Field, Signature
 from modelmill.version import Version
@@ -64,8 +65,8 @@ class Endpoint:
         return any(-1 in field.row for field in self.signature.inputs)
 
 
-Record = Callable[[str, str, int], None]
-"""Told the model, the version and the rows of every run."""
+Record = Callable[[str, str], Meter]
+"""Where the figures of the runs of a model's version go; asked on the loop."""
 
 
 def load(version: Version, onnx: bytes, record: Record) -> Endpoint:
@@ -75,8 +76,8 @@ def load(version: Version, onnx: bytes, record: Record) -> Endpoint:
     apart = all(field.axis == 0 and field.rows < 0 for field in (*signature.inputs, *signature.outputs))
     batches = apart and not signature.series
     pace = _pace(session, signature, batches)
-    number = str(version.number)
-    return Endpoint(version, Lane(session, pace, batches, lambda rows: record(version.name, number, rows)))
+    is_open = any(-1 in field.row for field in signature.inputs)
+    return Endpoint(version, Lane(session, pace, batches, partial(record, version.name, str(version.number)), is_open))
 
 
 def _pace(session: Session, signature: Signature, batches: bool) -> Pace:

@@ -13,7 +13,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from modelmill.errors import Draining, MillError, ModelError, NotServed, Overloaded, RequestError, TooLarge, Unavailable
+from modelmill.errors import (
+    DeadlineExceeded,
+    Draining,
+    MillError,
+    ModelError,
+    NotServed,
+    Overloaded,
+    RequestError,
+    TooLarge,
+    Unavailable,
+)
 from modelmill.protocol.schema import Value, schema, tagged, varint
 from modelmill.serve import documents
 from modelmill.serve.engine.terms import Terms
@@ -68,6 +78,7 @@ CODES: tuple[tuple[type[MillError], int], ...] = (
     (Draining, UNAVAILABLE),
     (Unavailable, UNAVAILABLE),
     (Overloaded, RESOURCE_EXHAUSTED),
+    (DeadlineExceeded, DEADLINE_EXCEEDED),
     (RequestError, INVALID_ARGUMENT),
 )
 """Errors that are the client's, or the hour's; any other is ours."""

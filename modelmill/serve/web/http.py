@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,16 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from modelmill.errors import Draining, MillError, NotServed, Overloaded, RequestError, TooLarge, Unavailable
+from modelmill.errors import (
+    DeadlineExceeded,
+    Draining,
+    MillError,
+    NotServed,
+    Overloaded,
+    RequestError,
+    TooLarge,
+    Unavailable,
+)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -184,6 +194,7 @@ STATUS: tuple[tuple[type[MillError], int], ...] = (
     (Unavailable, 503),
     (Draining, 503),
     (Overloaded, 429),
+    (DeadlineExceeded, 504),
     (RequestError, 400),
 )
 """Errors that are the client's, or the hour's; any other is ours."""
@@ -192,7 +203,7 @@ STATUS: tuple[tuple[type[MillError], int], ...] = (
 def refusal(error: MillError) -> Reply:
     """The answer to a request that went wrong."""
     status = next((code for kind, code in STATUS if isinstance(error, kind)), 500)
-    headers = (("retry-after", "1"),) if isinstance(error, Overloaded) else ()
+    headers = (("retry-after", str(max(1, math.ceil(error.seconds)))),) if isinstance(error, Overloaded) else ()
     return as_json({"error": str(error)}, status, headers)
 
 

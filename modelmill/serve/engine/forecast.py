@@ -1,0 +1,68 @@
+"""When a request that has just come would be answered: what it would wait for, and what it takes itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from modelmill.serve.engine.batch import Job, Key, Run
+from modelmill.serve.engine.line import HOP_MS, Bucket
+from modelmill.serve.engine.shares import Payer, Shares
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """A prediction in milliseconds from now: how long a job waits, and how long its own run takes."""
+
+    wait_ms: float
+    own_ms: float
+    sure_ms: float
+    """What its own run takes at the very least."""
+
+    @property
+    def total_ms(self) -> float:
+        """When the answer would be there."""
+        return self.wait_ms + self.own_ms
+
+
+def forecast(job: Job, shares: Shares, runs: Iterable[Run], threads: int, now: float) -> Forecast:
+    """What can be said of a job that would take its place in the queue now.
+
+    Of what waits, the payer's own work of the same or higher urgency goes before, at the payer's part of the machine;
+    but never more than everything. Rows that would share the job's run are not waited for. Work spreads over the
+    threads: one of them is free at the latest after the mean of what is before.
+    """
+    payer, bucket = job.payer, job.bucket
+    under_way = sum(run.left_ms(now) for run in runs)
+    own, riders = _before(payer, job.key, bucket)
+    others = sum(line.work_ms for line in shares.lines() if line.payer is not payer)
+    waits = min(own / shares.part(payer), own + others) if others else own
+    fit = bucket.fit
+    rows = job.rows
+    rounds = 1
+    if bucket.lane.batches:
+        rows = min(bucket.most, rows + riders)
+        rounds = math.ceil(job.rows / bucket.most / threads) or 1
+    own_ms = (fit.of(rows) + HOP_MS) * rounds * (1 + fit.spread)
+    sure_ms = fit.of(min(job.rows, rows)) * quick(bucket)
+    return Forecast((under_way + waits) / threads, own_ms, sure_ms)
+
+
+def quick(bucket: Bucket) -> float:
+    """The part of the usual time in which a run may end if it is a quick one."""
+    return max(0.5, 1 - 2 * bucket.fit.spread)
+
+
+def _before(payer: Payer, key: Key, bucket: Bucket) -> tuple[float, int]:
+    """Milliseconds of the payer's work that runs before a piece with such a key, and rows that would run with it."""
+    work = 0.0
+    riders = 0
+    for line in payer.lines.values():
+        rows, pieces = line.before(key)
+        if line.bucket is bucket and bucket.lane.batches and pieces:
+            riders = rows % bucket.most
+            pieces = max(1, pieces * (rows - riders) // rows) if rows > riders else 0
+            rows -= riders
+        work += line.bucket.work_ms(rows, pieces)
+    return work, riders

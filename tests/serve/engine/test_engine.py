@@ -1,0 +1,533 @@
+"""The engine: what waits is batched, who leaves is dropped, what cannot be met is refused, and answers are right."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelmill.errors import DeadlineExceeded, ModelError, Overloaded
+from modelmill.serve.engine.engine import Engine
+from modelmill.serve.engine.line import HOP_MS, Lane
+from modelmill.serve.engine.pace import Pace
+
+BAD = -13
+
+
+def values(answer):
+    return answer["y"][:, 0].tolist()
+
+
+def firsts(model):
+    """The first value of every run."""
+    return [run[0] for run in model.runs]
+
+
+def test_what_waits_while_the_engine_is_busy_is_one_batch(play):
+    async def scene(stage):
+        lane = stage.lane(start_ms=10.0, row_ms=1.0)
+        futures = [stage.ask(lane, n, n + 0.5) for n in range(4)]
+        assert (stage.engine.running, stage.engine.waiting) == (1, 3)
+        await stage.work()
+        assert lane.session.runs == [[0, 0.5], [1, 1.5, 2, 2.5, 3, 3.5]]
+        return [values(future.result()) for future in futures]
+
+    assert play(scene) == [[0, 0.5], [1, 1.5], [2, 2.5], [3, 3.5]]
+
+
+def test_where_a_batch_saves_nothing_requests_run_one_by_one(play):
+    async def scene(stage):
+        lane = stage.lane(start_ms=0.0, row_ms=20.0)
+        for n in range(4):
+            stage.ask(lane, n)
+        await stage.work()
+        assert lane.session.runs == [[0], [1], [2], [3]]
+
+    play(scene)
+
+
+def test_only_rows_of_one_shape_share_a_run(play):
+    async def scene(stage):
+        lane = stage.lane(start_ms=10.0, row_ms=0.1)
+        stage.ask(lane, 0)
+        futures = [stage.ask(lane, n, width=width) for n, width in ((1, 3), (2, 4), (3, 3))]
+        await stage.work()
+        assert sorted(lane.session.runs) == [[0], [1, 3], [2]]
+        assert [future.result()["y"].shape for future in futures] == [(1, 3), (1, 4), (1, 3)]
+
+    play(scene)
+
+
+def test_a_large_request_is_cut_and_put_together_exactly(play):
+    async def scene(stage):
+        lane = stage.lane(start_ms=0.0, row_ms=2.0)
+        sent = list(range(17))
+        large = stage.ask(lane, *sent)
+        small = stage.ask(lane, 99, priority=1)
+        await stage.work()
+        assert values(large.result()) == sent
+        assert values(small.result()) == [99]
+        assert [len(run) for run in lane.session.runs] == [5, 5, 4, 4]
+        assert firsts(lane.session) == [0, 99, 9, 13]
+        assert lane.tally.succeeded.count == 2
+
+    play(scene)
+
+
+def test_a_model_whose_rows_belong_together_is_never_cut_nor_joined(play):
+    async def scene(stage):
+        lane = stage.lane(start_ms=1.0, row_ms=5.0, batches=False)
+        futures = [stage.ask(lane, *([n] * 30)) for n in range(3)]
+        await stage.work()
+        assert [len(run) for run in lane.session.runs] == [30, 30, 30]
+        assert [values(future.result())[0] for future in futures] == [0, 1, 2]
+
+    play(scene)
+
+
+def test_one_bad_request_spoils_no_other_of_its_batch(play):
+    async def scene(stage):
+        lane = stage.lane(start_ms=10.0, row_ms=0.1)
+        futures = [stage.ask(lane, n) for n in (1, 2, BAD, 3)]
+        lane.session.gated = False
+        await stage.let(lane.session)
+        await stage.until(lambda: all(future.done() for future in futures))
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        assert [values(answer) for answer in answers if isinstance(answer, dict)] == [[1], [2], [3]]
+        assert isinstance(answers[2], ModelError)
+        assert (lane.tally.succeeded.count, lane.tally.failed.count) == (3, 1)
+
+    play(scene)
+
+
+def test_whatever_a_session_raises_reaches_the_request_and_wedges_nothing(play):
+    async def scene(stage):
+        class Broken:
+            def run(self, columns, outputs=None, stop=None):
+                raise MemoryError
+
+        first = stage.ask(Lane(Broken(), Pace(10.0, 1.0), True), 1)
+        await stage.until(first.done)
+        with pytest.raises(MemoryError):
+            first.result()
+        lane = stage.lane()
+        second = stage.ask(lane, 2)
+        await stage.work()
+        assert values(second.result()) == [2]
+
+    play(scene)
+
+
+def test_who_leaves_is_not_run(play):
+    async def scene(stage):
+        lane = stage.lane()
+        first, second, third = (stage.ask(lane, n) for n in range(3))
+        second.cancel()
+        await asyncio.sleep(0)
+        assert stage.engine.waiting == 1
+        await stage.work()
+        assert firsts(lane.session) == [0, 2]
+        assert (first.done(), third.done(), lane.tally.cancelled) == (True, True, 1)
+
+    play(scene)
+
+
+def test_who_leaves_alone_stops_the_run_and_the_next_one_starts(play):
+    async def scene(stage):
+        lane = stage.lane()
+        first, second = stage.ask(lane, 0), stage.ask(lane, 1)
+        await stage.until(lambda: lane.session.gates)
+        (run,) = stage.engine.runs
+        first.cancel()
+        await stage.until(lambda: run not in stage.engine.runs)
+        assert run.stop.said
+        await stage.work()
+        assert values(second.result()) == [1]
+
+    play(scene)
+
+
+def test_who_leaves_a_shared_run_stops_nobody(play):
+    async def scene(stage):
+        lane = stage.lane(start_ms=10.0, row_ms=0.1)
+        blocker = stage.ask(lane, 0)
+        one, other = stage.ask(lane, 1), stage.ask(lane, 2)
+        await stage.let(lane.session)
+        (run,) = stage.engine.runs
+        one.cancel()
+        await asyncio.sleep(0)
+        assert not run.stop.said
+        await stage.work()
+        assert values(other.result()) == [2]
+        assert blocker.done()
+
+    play(scene)
+
+
+def test_leaving_stops_every_part_of_a_large_request(play):
+    async def scene(stage):
+        lane = stage.lane(row_ms=20.0)
+        large = stage.ask(lane, *range(6))
+        await stage.until(lambda: len(lane.session.gates) == 2)
+        runs = list(stage.engine.runs)
+        assert stage.engine.waiting == 1
+        large.cancel()
+        await stage.until(lambda: not stage.engine.running)
+        assert all(run.stop.said for run in runs)
+        assert (stage.engine.waiting, len(lane.session.runs)) == (0, 2)
+
+    play(scene, threads=2)
+
+
+def test_the_deadline_ends_waiting_and_running_alike(play):
+    async def scene(stage):
+        lane = stage.lane(row_ms=20.0)
+        running = stage.ask(lane, 0, within=0.05)
+        await stage.until(lambda: lane.session.gates)
+        (run,) = stage.engine.runs
+        waiting = stage.ask(lane, 1, within=0.052)
+        await stage.move(60)
+        for future in (running, waiting):
+            with pytest.raises(DeadlineExceeded):
+                future.result()
+        await stage.until(lambda: not stage.engine.running)
+        assert run.stop.said
+        assert lane.session.runs == [[0]]
+        assert lane.tally.expired == 2
+
+    play(scene)
+
+
+def test_what_is_late_already_is_never_run(play):
+    async def scene(stage):
+        lane = stage.lane()
+        with pytest.raises(DeadlineExceeded):
+            stage.ask(lane, 0, within=0.0)
+        assert lane.session.runs == []
+        assert lane.tally.refused == 1
+
+    play(scene)
+
+
+def test_what_comes_too_late_by_a_hair_is_late(play):
+    """A run ends after the deadline, but before the loop has looked at the clock."""
+
+    async def scene(stage):
+        lane = stage.lane()
+        future = stage.ask(lane, 0, within=0.030)
+        await stage.let(lane.session, ms=31)
+        with pytest.raises(DeadlineExceeded):
+            future.result()
+
+    play(scene)
+
+
+def test_a_free_thread_tries_even_what_looks_hopeless(play):
+    async def scene(stage):
+        lane = stage.lane(row_ms=500.0)
+        future = stage.ask(lane, 0, within=0.1)
+        await stage.let(lane.session, ms=50)
+        assert values(future.result()) == [0]
+
+    play(scene)
+
+
+def test_too_many_waiting_are_refused(play):
+    async def scene(stage):
+        lane = stage.lane()
+        for n in range(5):
+            stage.ask(lane, n)
+        with pytest.raises(Overloaded, match="4 requests wait"):
+            stage.ask(lane, 9)
+        stage.ask(lane, 9, payer="another")
+        await stage.work()
+
+    play(scene, waiting=4)
+
+
+def test_work_that_would_wait_too_long_is_refused_and_told_when_to_come(play):
+    async def scene(stage):
+        lane = stage.lane(row_ms=100.0)
+        for n in range(10):
+            stage.ask(lane, n)
+        with pytest.raises(Overloaded, match=r"work for 1\.0 seconds waits") as refused:
+            stage.ask(lane, 12)
+        assert refused.value.seconds == pytest.approx(10 * HOP_MS / 1000)
+        await stage.let(lane.session, ms=100)
+        stage.ask(lane, 12)
+        await stage.work()
+
+    play(scene, queue_seconds=1.0)
+
+
+def test_models_take_turns_by_arrival(play):
+    async def scene(stage):
+        order = []
+        lanes = [stage.lane(row_ms=20.0) for _ in range(3)]
+        futures = [stage.ask(lanes[n], n) for n in (2, 0, 0, 1)]
+        for name, future in zip("caab", futures, strict=True):
+            future.add_done_callback(lambda _, name=name: order.append(name))
+        await stage.work()
+        return order
+
+    assert play(scene) == ["c", "a", "a", "b"]
+
+
+def test_only_what_is_cheap_runs_on_the_loop(play):
+    async def scene(stage):
+        cheap = Lane(None, Pace(0.05, 0.01), True)
+        dear = Lane(None, Pace(10.0, 1.0), True)
+        series = Lane(None, Pace(0.05, 0.01), False)
+        return [
+            stage.engine.fits_inline(lane, rows) for lane, rows in ((cheap, 1), (cheap, 100), (dear, 1), (series, 1))
+        ]
+
+    assert play(scene) == [True, False, False, False]
+
+
+def test_a_model_that_leaves_sizes_open_runs_on_the_loop_only_in_shapes_that_were_seen(play):
+    async def scene(stage):
+        lane = stage.lane(start_ms=0.05, row_ms=0.01, open=True)
+        small, large = ({"x": np.zeros((1, width))} for width in (2, 2_000_000))
+        assert not stage.engine.fits_inline(lane, 1, small)
+        future = stage.ask(lane, 1, width=2)
+        await stage.let(lane.session, ms=0.1)
+        assert future.done()
+        assert stage.engine.fits_inline(lane, 1, small)
+        assert not stage.engine.fits_inline(lane, 1, large)
+        assert not stage.engine.fits_inline(lane, 1)
+
+    play(scene)
+
+
+def test_a_lane_that_was_thought_dear_moves_to_the_loop_and_back(play):
+    async def scene(stage):
+        lane = stage.lane(start_ms=0.6, row_ms=0.01)
+        for n in range(60):
+            stage.ask(lane, n)
+            await stage.work(ms=0.05)
+        assert stage.engine.fits_inline(lane, 1)
+        for n in range(60):
+            stage.ask(lane, n)
+            await stage.work(ms=2.0)
+        assert not stage.engine.fits_inline(lane, 1)
+
+    play(scene)
+
+
+def test_statistics_are_exact(play):
+    async def scene(stage):
+        lane = stage.lane(start_ms=10.0, row_ms=1.0)
+        stage.ask(lane, 0)
+        stage.ask(lane, 1, 1)
+        stage.ask(lane, 2)
+        await stage.work()
+        tally = lane.tally
+        assert (tally.executions, tally.rows) == (2, 4)
+        assert {rows: size.count for rows, size in tally.batches.items()} == {1: 1, 3: 1}
+        assert (tally.queue.count, tally.queue.ns) == (3, 2 * 11_000_000)
+        assert (tally.infer.count, tally.infer.ns) == (3, 11_000_000 + 2 * 13_000_000)
+        assert tally.batches[3].infer_ns == 13_000_000
+        assert (tally.succeeded.count, tally.succeeded.ns) == (3, 11_000_000 + 2 * 24_000_000)
+
+    play(scene)
+
+
+def test_it_waits_for_company_only_where_that_pays(play):
+    """Requests that come every 2 ms, and a run whose start costs 20: the second waits for some more, then all run."""
+
+    async def scene(stage):
+        lane = stage.lane(start_ms=20.0, row_ms=0.1)
+        await stage.move(1000)
+        for n in range(8):
+            stage.ask(lane, n)
+            await stage.move(2)
+        await stage.work()
+        lane.session.runs.clear()
+        await stage.move(2)
+        stage.ask(lane, 0)
+        assert (stage.engine.running, stage.engine.waiting) == (0, 1)
+        for n in range(1, 12):
+            await stage.move(2)
+            stage.ask(lane, n)
+        await stage.work()
+        assert 3 <= len(lane.session.runs[0]) <= 10
+
+        urgent = stage.lane(start_ms=20.0, row_ms=0.1)
+        for _ in range(8):
+            urgent.bucket({"x": np.zeros((1, 1))}).arrivals.append(stage.now)
+            await stage.move(2)
+        stage.ask(urgent, 0, within=0.022)
+        assert stage.engine.running == 1
+        await stage.work()
+
+        flat = stage.lane(start_ms=0.2, row_ms=20.0)
+        for _ in range(8):
+            flat.bucket({"x": np.zeros((1, 1))}).arrivals.append(stage.now)
+            await stage.move(2)
+        stage.ask(flat, 0)
+        assert stage.engine.running == 1
+        await stage.work()
+
+    play(scene)
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("ask"),
+            st.integers(1, 9),
+            st.sampled_from([0, 0, 1, 2]),
+            st.sampled_from([None, None, 0.02, 0.1, 1.0]),
+            st.sampled_from(["a", "b"]),
+            st.sampled_from([1, 2]),
+            st.integers(0, 2),
+        ),
+        st.tuples(st.just("bad"), st.integers(1, 3)),
+        st.tuples(st.just("let")),
+        st.tuples(st.just("leave"), st.integers(0, 100)),
+        st.tuples(st.just("move"), st.sampled_from([1, 10, 40])),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(steps=steps, threads=st.integers(1, 3))
+def test_whatever_happens_every_answer_is_its_requests_own(play, steps, threads):
+    async def scene(stage):
+        lanes = [stage.lane(5.0, 0.5), stage.lane(0.0, 4.0), stage.lane(3.0, 1.0, batches=False)]
+        asked = []
+        let = set()
+        number = 0
+        for step in steps:
+            if step[0] == "ask":
+                _, rows, priority, within, payer, width, which = step
+                sent = [number + n / 100 for n in range(rows)]
+                number += 1
+                try:
+                    future = stage.ask(lanes[which], *sent, priority=priority, within=within, payer=payer, width=width)
+                except (Overloaded, DeadlineExceeded):
+                    assert within is not None
+                    continue
+                asked.append((future, sent, width, within))
+            elif step[0] == "bad":
+                asked.append((stage.ask(lanes[0], *[BAD] * step[1]), None, 1, None))
+            elif step[0] == "let":
+                held = [run for run in stage.engine.runs if run.stop not in let]
+                if held:
+                    run = min(held, key=lambda run: run.began)
+                    let.add(run.stop)
+                    await stage.until(lambda run=run: run.stop in run.session.gates)
+                    run.session.gates[run.stop].set()
+            elif step[0] == "leave" and asked:
+                asked[step[1] % len(asked)][0].cancel()
+            elif step[0] == "move":
+                await stage.move(step[1])
+        stage.free()
+        await stage.until(lambda: all(future.done() for future, *_ in asked))
+        await stage.until(lambda: not stage.engine.running)
+        assert stage.engine.waiting == 0
+        assert not stage.engine.shares.active
+        assert not any(bucket.lines for lane in lanes for bucket in lane.buckets.values())
+        assert all(payer.waiting == 0 for payer in stage.engine.shares.payers.values())
+        for future, sent, width, within in asked:
+            if future.cancelled():
+                continue
+            error = future.exception()
+            if error is None:
+                assert future.result()["y"].tolist() == [[value] * width for value in sent]
+            elif sent is None:
+                assert isinstance(error, ModelError)
+            else:
+                assert isinstance(error, DeadlineExceeded)
+                assert within is not None
+        done = sum(lane.tally.succeeded.count + lane.tally.failed.count for lane in lanes)
+        assert done == len(asked)
+
+    play(scene, threads=threads)
+
+
+arrivals = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 5), st.integers(10, 400)), min_size=1, max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(arrivals=arrivals)
+def test_what_is_taken_is_met_and_what_is_refused_could_not_be(play, arrivals):
+    """With a model whose runs take exactly what was foreseen, and one deadline for all that come later."""
+    row_ms = 20.0
+
+    async def scene(stage):
+        lane = stage.lane(0.0, row_ms, batches=False)
+        lane.bucket({"x": np.zeros((1, 1))}).fit.spread = 0.0
+        taken, refused, ends, last = [], [], 0.0, 0.0
+        for gap_ms, rows, within_ms in arrivals:
+            target = stage.now + gap_ms / 1000
+            await until(stage, lane, target)
+            deadline = max(last, stage.now + within_ms / 1000)
+            free_at = max(ends, stage.now)
+            needed_ms = (free_at - stage.now) * 1000 + rows * row_ms
+            within = deadline - stage.now
+            slack_ms = HOP_MS * (2 + len(taken))
+            try:
+                taken.append(stage.ask(lane, *([len(taken)] * rows), within=within))
+            except Overloaded as error:
+                refused.append((needed_ms - within * 1000, error.seconds * 1000, slack_ms))
+                continue
+            except DeadlineExceeded:
+                assert rows * row_ms > within * 1000
+                continue
+            # what a free thread tries although it takes too long is stopped at its deadline
+            ends = min(deadline, free_at + rows * row_ms / 1000)
+            last = deadline
+        await until(stage, lane, stage.now + 1e4)
+        assert all(future.done() for future in taken)
+        for late_ms, told_ms, slack_ms in refused:
+            assert late_ms - 1e-3 <= told_ms <= late_ms + slack_ms
+
+    async def until(stage, lane, target):
+        """Let time pass; runs end when they are due."""
+        while stage.engine.runs:
+            (run,) = stage.engine.runs
+            end = run.began + run.rows * row_ms / 1000
+            soonest = min(job.deadline for job in run.jobs)
+            if min(end, soonest) > target:
+                break
+            if end <= soonest + 1e-9:
+                await stage.let(lane.session, (end - stage.now) * 1000)
+                assert all(piece.job.future.exception() is None for piece in run.pieces)
+            else:
+                assert run.rows * row_ms > (soonest - run.began) * 1000
+                await stage.move((soonest - stage.now) * 1000 + 1e-3)
+                await stage.until(lambda run=run: run not in stage.engine.runs)
+        await stage.move(max(0.0, (target - stage.now) * 1000))
+
+    play(scene)
+
+
+def test_closing_refuses_what_waits_and_stops_what_runs():
+    async def main():
+        from modelmill.errors import Draining
+
+        engine = Engine()
+        engine.threads = 1
+
+        class Endless:
+            def run(self, columns, outputs=None, stop=None):
+                while not stop.said:
+                    pass
+                raise ModelError("model", "was stopped", "")
+
+        lane = Lane(Endless(), Pace(10.0, 10.0), False)
+        columns = {"x": np.zeros((1, 1))}
+        engine.submit(lane, columns, 1, ("y",))
+        waiting = engine.submit(lane, columns, 1, ("y",))
+        engine.close()
+        with pytest.raises(Draining):
+            waiting.result()
+        assert not engine.pool.threads
+
+    asyncio.run(main())
