@@ -15,10 +15,12 @@ from modelmill.report import Report
 from modelmill.spec import Spec
 
 if TYPE_CHECKING:
+    from modelmill.contracts import Router
     from modelmill.dataset import Dataset
     from modelmill.mill import Options
     from modelmill.model import Body
     from modelmill.registry.registry import Registry
+    from modelmill.serve.traffic.rollout import Rollout
     from modelmill.store.home import Home
 
 Source = str | Path | Spec | Mapping[str, Any]
@@ -232,6 +234,62 @@ def body(model: Any) -> Body:
     if hasattr(model, "fit") and hasattr(model, "predict"):
         return Body("estimator", model)
     raise UsageError("build", f"a {type(model).__name__} is neither a torch module nor an estimator", "")
+
+
+def rollout(name: str, settings: Mapping[str, Any] | None = None, place: Home | None = None) -> Rollout:
+    """Let a version take over from the live one, step by step; services on the home drive it, and judge it.
+
+    Raises RegistryError where it cannot take over.
+
+    name: NAME@3 or NAME@alias.
+    settings: `steps`, `shadow`, `pairs`, `requests`, `seconds`, `by`, `mirror`, `notes`, and what is tolerated: `errors`,
+    `slower`, `tail`, `differ`, `near`, `level`.
+    """
+    from modelmill.registry.registry import Registry
+    from modelmill.serve.traffic.start import plan_of, start
+
+    place = place or home()
+    return start(Registry(place.database, place.blobs), name, plan_of(settings or {}))
+
+
+def rollouts(name: str, place: Home | None = None) -> list[dict[str, Any]]:
+    """All rollouts of a model, newest first: where each stands, and the evidence so far."""
+    from modelmill.serve.traffic import changes
+
+    return changes.rollouts((place or home()).database, name)
+
+
+def abort_rollout(name: str, place: Home | None = None) -> Rollout:
+    """End the rollout of a model that is on its way; the live version answers. Raises RegistryError where none is."""
+    from modelmill.serve.traffic.book import Book
+
+    return Book((place or home()).database).abort(name)
+
+
+def route(name: str, settings: Mapping[str, Any] | None, place: Home | None = None) -> Router | None:
+    """Let a router say which version answers for NAME alone; None lets the live version answer.
+
+    settings: `method` (`modelmill methods router` lists them), and the router's own.
+    """
+    from modelmill.registry.registry import Registry
+    from modelmill.serve.traffic import start
+    from modelmill.serve.traffic.book import Book
+
+    place = place or home()
+    if settings is None:
+        Book(place.database).clear_route(name)
+        return None
+    return start.route(Registry(place.database, place.blobs), name, start.table_of(dict(settings))).router
+
+
+def changes(name: str, place: Home | None = None) -> list[dict[str, Any]]:
+    """What changed about a model, newest first: versions, promotions, rollbacks, and the steps of rollouts."""
+    from modelmill.registry.registry import Registry
+    from modelmill.serve.traffic.changes import changes as told
+
+    place = place or home()
+    found: list[dict[str, Any]] = told(Registry(place.database, place.blobs), name)["changes"]
+    return found
 
 
 def load(name: str, place: Home | None = None) -> Loaded:

@@ -101,6 +101,13 @@ class Client:
         found: list[dict[str, Any]] = json.loads(self._call("GET", "/api/models")[1])["models"]
         return found
 
+    def changes(self, name: str) -> list[dict[str, Any]]:
+        """What changed about a model, newest first: with release notes, and the evidence of rollouts."""
+        found: list[dict[str, Any]] = json.loads(self._call("GET", f"/api/models/{_quoted(name)}/changes")[1])[
+            "changes"
+        ]
+        return found
+
     def metadata(self, name: str) -> dict[str, Any]:
         """What a model takes and gives: the protocol's metadata, asked anew."""
         found: dict[str, Any] = json.loads(self._call("GET", f"/v2/models/{_quoted(name)}")[1])

@@ -6,12 +6,18 @@ from typing import Annotated
 
 import typer
 
+from modelmill.verbs import traffic
 from modelmill.verbs.options import Json, Name
 from modelmill.verbs.say import print_json, tell
 
 models = typer.Typer(
-    help="Versions in the registry: list, show, compare, promote, rollback, verify, delete.", rich_markup_mode=None
+    help="Versions in the registry: list, show, compare, promote, rollback, verify, delete; how new ones take over.",
+    rich_markup_mode=None,
 )
+models.command("rollout")(traffic.rollout)
+models.command("rollouts")(traffic.rollouts)
+models.command("route")(traffic.route)
+models.command("changes")(traffic.changes)
 
 
 @models.command("list")
@@ -60,14 +66,17 @@ def models_compare(first: Name, second: Name, json: Json = False) -> None:
 
 @models.command("promote")
 def models_promote(
-    name: Name, alias: Annotated[str, typer.Option(help="The alias to move.")] = "live", json: Json = False
+    name: Name,
+    alias: Annotated[str, typer.Option(help="The alias to move.")] = "live",
+    notes: Annotated[str, typer.Option(help="What clients are told about it.")] = "",
+    json: Json = False,
 ) -> None:
     """Point an alias at a version."""
     from modelmill.api import registry
 
     shelf = registry()
     version = shelf.find(name)
-    tell(shelf.promote(version.name, version.number, alias), json, f"{alias} is now {version.reference}")
+    tell(shelf.promote(version.name, version.number, alias, notes), json, f"{alias} is now {version.reference}")
 
 
 @models.command("rollback")

@@ -31,6 +31,24 @@ BUSY = 0.7
 """From this part of its time on, the loop is too busy to be kept waiting by copies."""
 
 
+class Purse:
+    """Time that copies may take: it fills with the clock, and is spent by what ran."""
+
+    def __init__(self, now: float) -> None:
+        self.saved_s = SAVED_S
+        self.counted_s = now
+
+    def has(self, now: float) -> bool:
+        """Whether anything is left at this time."""
+        self.saved_s = min(SAVED_S, self.saved_s + (now - self.counted_s) * SHARE)
+        self.counted_s = now
+        return self.saved_s > 0
+
+    def spend(self, seconds: float) -> None:
+        """Take out what a copy took, even where that was more than there was."""
+        self.saved_s -= seconds
+
+
 class Load(Protocol):
     """Whether the engine has anything better to do."""
 
@@ -64,19 +82,16 @@ class Mirror:
         self.random = random
         self.pool: ThreadPoolExecutor | None = None
         self.waiting = 0
-        self.saved_s = SAVED_S
-        self.counted_s = time.monotonic()
+        self.purse = Purse(time.monotonic())
         self.looked: tuple[float, float] = (time.monotonic(), time.thread_time())
         self.busy = 0.0
 
     def has_time(self) -> bool:
         """Whether another copy may be taken now."""
         now = time.monotonic()
-        self.saved_s = min(SAVED_S, self.saved_s + (now - self.counted_s) * SHARE)
-        self.counted_s = now
         self._look(now)
         idle = self.load.running < self.load.threads and not self.load.waiting and self.busy < BUSY
-        return idle and self.waiting < WAITING and self.saved_s > 0
+        return self.purse.has(now) and idle and self.waiting < WAITING
 
     def take(self, copy: Copy, live: Runs, candidate: Runs, near: float, done: Callable[[Pair], None]) -> None:
         """Run a copy on both versions, soon, and hand what they say to `done` on this loop."""
@@ -97,7 +112,7 @@ class Mirror:
         if finished.cancelled():
             return
         pair = finished.result()
-        self.saved_s -= pair.live_seconds + pair.candidate_seconds
+        self.purse.spend(pair.live_seconds + pair.candidate_seconds)
         done(pair)
 
     def _look(self, now: float) -> None:

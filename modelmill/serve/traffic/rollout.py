@@ -36,6 +36,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What tells callers apart, where one caller is always to be answered by one version; empty: each request anew."""
     mirror: Percent = 100.0
     """How many requests in a hundred are mirrored, where there is time."""
+    notes: Annotated[str, Meta(max_length=4000)] = ""
+    """What clients are told of the new version when it becomes live."""
     tolerances: Tolerances = Tolerances()
 
     @property

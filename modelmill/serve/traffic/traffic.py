@@ -344,7 +344,8 @@ def settle(connection: Connection, shelf: Mover, before: Rollout, after: Next, o
     if not book.write(connection, before, came):
         return msgspec.structs.replace(before, state="aborted")
     if came.state == "done" and live == before.base:
-        shelf.move(connection, before.name, before.number, note=f"rollout {before.id} was passed")
+        note = before.plan.notes or f"rollout {before.id} was passed"
+        shelf.move(connection, before.name, before.number, note=note)
     book.write_step(connection, came, now, evidence(overall, after.findings))
     return came
 

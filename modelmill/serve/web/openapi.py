@@ -264,6 +264,7 @@ ROLLOUT = {
         "requests": {"type": "integer", "minimum": 0},
         "seconds": {"type": "number", "minimum": 0},
         "by": TEXT,
+        "notes": {"type": "string", "maxLength": 4000},
         "mirror": PERCENT,
         **{name: {"type": "number", "minimum": 0} for name in ("errors", "slower", "tail", "differ", "near", "level")},
     },
