@@ -242,8 +242,8 @@ def rollout(name: str, settings: Mapping[str, Any] | None = None, place: Home | 
     Raises RegistryError where it cannot take over.
 
     name: NAME@3 or NAME@alias.
-    settings: `steps`, `shadow`, `pairs`, `requests`, `seconds`, `by`, `mirror`, `notes`, and what is tolerated: `errors`,
-    `slower`, `tail`, `differ`, `near`, `level`.
+    settings: `steps`, `shadow`, `pairs`, `requests`, `seconds`, `by`, `mirror`, `notes`, and what is tolerated:
+    `errors`, `slower`, `tail`, `differ`, `near`, `level`.
     """
     from modelmill.registry.registry import Registry
     from modelmill.serve.traffic.start import plan_of, start
