@@ -20,6 +20,7 @@ import uvicorn
 
 from modelmill.errors import MillError, WorkError
 from modelmill.serve.engine.engine import DEFAULT, Capacity, Engine
+from modelmill.serve.handover import can_share, give_way, has_data, share
 from modelmill.serve.models import catalogue
 from modelmill.serve.models.catalogue import Catalogue, Keeping
 from modelmill.serve.models.shelf import Shelf
@@ -35,6 +36,9 @@ from modelmill.serve.web.http import Asgi
 from modelmill.serve.web.protocol import protocol
 
 BACKLOG = 1024
+
+ACCEPTING_SECONDS = 1.0
+"""How long connections are still taken from the port's queue at the end, where nobody else takes new ones meanwhile."""
 
 PATIENCE_TURNS = 5
 """How many turns the server that drives the rollouts may be silent before another one takes its place."""
@@ -54,6 +58,8 @@ class Limits:
     """At the end, how long requests are still taken after readiness fell: what a load balancer needs to notice."""
     drain_seconds: float = 30.0
     """At the end, how long requests in flight may take."""
+    reuse_port: bool = False
+    """Whether another process may listen on the same port: the next one, at a restart."""
 
 
 def run(
@@ -74,7 +80,7 @@ def run(
     Without names every model with a live version is served. Raises WorkError if the port is taken, UnknownModel for a
     name that the registry does not have.
     """
-    with listening(host, port) as listener:
+    with listening(host, port, limits.reuse_port) as listener:
         if not is_loopback(host):
             print(
                 f"modelmill serve: anyone who reaches {host} may use the models: there are no keys yet.",
@@ -110,7 +116,7 @@ class Service:
     ) -> None:
         self.stack = contextlib.ExitStack()
         self.gate = None if grpc_port is None else Gate(host, grpc_port)
-        self.listener = self.stack.enter_context(listening(host, port))
+        self.listener = self.stack.enter_context(listening(host, port, limits.reuse_port))
         self.url = url_of(self.listener, host)
         self.up = threading.Event()
         self.server = Server(registry, names, self.url, lambda _: self.up.set(), pages, limits, telling, self.gate)
@@ -183,10 +189,12 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         super().__init__(_config(app, Express(plane, self.signals), limits))
         self.loop: asyncio.AbstractEventLoop | None = None
         self.tasks: set[asyncio.Task[None]] = set()
+        self.listeners: tuple[socket.socket, ...] = ()
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Load, serve, end."""
         self.loop = asyncio.get_running_loop()
+        self.listeners = tuple(sockets or ())
         try:
             await asyncio.to_thread(self.catalogue.start)
             await self.traffic.turn()
@@ -231,6 +239,28 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         if self.ready is not None:
             self.ready(self.url)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port and what is idle, but answer first whatever has come, read or not; then end as uvicorn does.
+
+        A socket that is closed while something waits in it is reset by the kernel, and so is a connection in the port's
+        queue: to its client that is a request that failed. Where the next process is there already, idle connections
+        are given time: their clients close them, or come once more, and are told with the answer to open another.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.limits.drain_seconds
+        longest = deadline if self.limits.reuse_port else loop.time() + ACCEPTING_SECONDS
+        while any(has_data(listener) for listener in self.listeners) and loop.time() < longest:
+            await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()
+        while self.server_state.connections and loop.time() < deadline and not self.force_exit:
+            if not self.limits.reuse_port:
+                for connection in list(self.server_state.connections):
+                    if not has_data(connection.transport.get_extra_info("socket").fileno()):
+                        connection.shutdown()
+            await asyncio.sleep(0.01)
+        await super().shutdown(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first signal, end at the second."""
         if self.state.draining:
@@ -255,8 +285,11 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         task.add_done_callback(self.tasks.discard)
 
     async def _end(self) -> None:
+        for listener in self.listeners if self.limits.reuse_port else ():
+            give_way(listener)
         await asyncio.sleep(self.limits.lead_seconds)
-        self.state.refusing = True
+        # Whoever had a lead was told to go elsewhere with every answer; who comes still is answered like the others.
+        self.state.refusing = not self.limits.lead_seconds
         deadline = asyncio.get_running_loop().time() + self.limits.drain_seconds
         while self.state.in_flight and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.01)
@@ -308,9 +341,14 @@ def _config(app: Any, express: Express, limits: Limits) -> uvicorn.Config:
 
 
 @contextlib.contextmanager
-def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A listening socket; raises WorkError, with a way out, if the port cannot be had."""
+def listening(host: str, port: int, shared: bool = False) -> Iterator[socket.socket]:
+    """A listening socket; raises WorkError, with a way out, if the port cannot be had.
+
+    A shared one listens only once the service is ready: until then new connections are the other process's.
+    """
     where = f"{host}:{port}"
+    if shared and not can_share():
+        raise WorkError(where, "this system lets one process listen on a port", "Leave --reuse-port out.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -321,8 +359,11 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
     with listener:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                share(listener)
             listener.bind(address)
-            listener.listen(BACKLOG)
+            if not shared:
+                listener.listen(BACKLOG)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 hint = f"Another service may run; stop it, or try --port {port + 1 if port < 65535 else 8080}."

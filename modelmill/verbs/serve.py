@@ -32,6 +32,12 @@ def serve(
         list[str],
         typer.Option(help="What /api/status measures against: availability, latency_p99_ms, ...", metavar="NAME=VALUE"),
     ] = ["availability=0.999"],
+    lead: Annotated[
+        float, typer.Option(help="Seconds for which requests are still taken after SIGTERM.", min=0, max=3600)
+    ] = 1.0,
+    reuse_port: Annotated[
+        bool, typer.Option("--reuse-port", help="Listen beside another process: the one before, at a restart.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Serve models over HTTP and gRPC: Open Inference Protocol, plain JSON, metrics, and pages for people."""
@@ -57,6 +63,7 @@ def serve(
         port,
         ready=ready,
         pages=Pages(shelf, home().database),
+        limits=server.Limits(lead_seconds=lead, reuse_port=reuse_port),
         telling=telling,
         grpc_port=grpc_port if grpc else None,
         grpc_ready=lambda address: say(f"gRPC: {address}"),

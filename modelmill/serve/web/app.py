@@ -33,6 +33,7 @@ from modelmill.serve.web.http import (
     Scope,
     Send,
     as_json,
+    as_last,
     path_parts,
     refusal,
     send_reply,
@@ -164,7 +165,7 @@ class App:
             self.state.in_flight -= 1
         self._count(call, reply.status if reply else 499, started, len(reply.body) if reply else 0)
         if reply is not None:
-            await send_reply(reply, send)
+            await send_reply(as_last(reply) if self.state.draining else reply, send)
 
     def _count(self, call: Call, code: int, started: float, bytes_out: int = 0) -> None:
         face = call.path.partition("/")[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -211,6 +211,11 @@ def wrong_method(allowed: Iterable[str], method: str) -> Reply:
     """The answer to a GET where a POST belongs."""
     allow = ", ".join(sorted(allowed))
     return as_json({"error": f"{method[:20]} is not for this path, which takes {allow}"}, 405, (("allow", allow),))
+
+
+def as_last(reply: Reply) -> Reply:
+    """The answer as the last one on its connection: the client opens another, to a process that goes on."""
+    return replace(reply, headers=(*reply.headers, ("connection", "close")))
 
 
 async def send_reply(reply: Reply, send: Send) -> None:
