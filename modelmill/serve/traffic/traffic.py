@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from modelmill.contracts import Labels, Router
-from modelmill.errors import MillError, RegistryError
+from modelmill.errors import MillError, Overloaded, RegistryError
 from modelmill.serve.engine.engine import Engine
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.routers.canary import Canary
@@ -140,8 +140,15 @@ class Traffic:
         meter.served(by_candidate, failed, taken)
         if taken:
             fault = (failed and not by_candidate, failed and by_candidate)
-            sessions = (live.lane.session, candidate.lane.session)
-            self.mirror.take(copy, *sessions, watch.tolerances.near, lambda pair: meter.mirrored(_with(pair, *fault)))
+            live.in_flight += 1
+            candidate.in_flight += 1
+
+            def done(pair: Pair) -> None:
+                live.in_flight -= 1
+                candidate.in_flight -= 1
+                meter.mirrored(_with(pair, *fault))
+
+            self.mirror.take(copy, live.lane.session, candidate.lane.session, watch.tolerances.near, done)
 
     def _is_mirrored(self, watch: Watch) -> bool:
         if watch.rollout is not None:
@@ -286,9 +293,12 @@ class Traffic:
         watch.meter = self.meters.get((watch.key, watch.step)) or Meter(watch.tolerances, self.random)
         try:
             watch.candidate = self.catalogue.find(reference)
+            return watch
+        except Overloaded:
+            pass  # there is no room for it now, which is not its fault
         except MillError as error:
             watch.meter.broken = str(error)[:300]
-            watch.labels = {**watch.labels, reference.partition("@")[2]: watch.labels["live"]}
+        watch.labels = {**watch.labels, reference.partition("@")[2]: watch.labels["live"]}
         return watch
 
     def _labels(self, name: str) -> Labels:
