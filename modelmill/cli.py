@@ -13,6 +13,7 @@ from modelmill.errors import GoalError, MillError, UsageError
 from modelmill.verbs.build import build
 from modelmill.verbs.check import check
 from modelmill.verbs.compress import compress
+from modelmill.verbs.conform import conform
 from modelmill.verbs.doctor import doctor
 from modelmill.verbs.evaluate import evaluate
 from modelmill.verbs.imports import import_model
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for verb in (build, compress, check, predict, evaluate, monitor, serve, methods, doctor):
+for verb in (build, compress, check, predict, evaluate, monitor, serve, conform, methods, doctor):
     app.command()(verb)
 app.command("import")(import_model)
 app.add_typer(models, name="models")

@@ -10,6 +10,8 @@ from modelmill.errors import RequestError
 from modelmill.serve.models.catalogue import Catalogue
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.request import flag
+from modelmill.serve.signals.figures import Series
+from modelmill.serve.signals.statistics import statistics as done
 from modelmill.signature import Field
 
 Document = dict[str, Any]
@@ -96,6 +98,7 @@ def check_unload(parameters: Mapping[str, Any]) -> bool:
     return flag("parameters.unload_dependents", parameters.get("unload_dependents", False))
 
 
-def statistics(endpoints: Iterable[Endpoint]) -> Document:
-    """What versions have done since they were loaded."""
-    return {"model_stats": [{"name": at.name, "version": at.label} for at in endpoints]}
+def statistics(endpoints: Iterable[Endpoint], series: Series) -> Document:
+    """What versions have done since the service started."""
+    told = [{"name": at.name, "version": at.label, **done(series, at.name, at.label)} for at in endpoints]
+    return {"model_stats": told}

@@ -287,11 +287,12 @@ class Methods:
 
     async def model_statistics(self, request: Value) -> Value:
         """What versions have done since they were loaded: one of them, or all that are served."""
+        series = await asyncio.to_thread(self.signals.figures.series)
         if request.get("name"):
-            return documents.statistics([await self._endpoint(request)])
+            return documents.statistics([await self._endpoint(request)], series)
         if request.get("version"):
             raise RequestError("version", "is given without a name", "Give both, or neither.")
-        return documents.statistics(self.catalogue.endpoints())
+        return documents.statistics(self.catalogue.endpoints(), series)
 
     async def repository_index(self, request: Value) -> Value:
         """The models that are served, and those that were unloaded."""

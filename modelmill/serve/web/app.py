@@ -17,6 +17,7 @@ from modelmill.serve import documents
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Plane, reference_of
 from modelmill.serve.request import flag, kind
+from modelmill.serve.signals.figures import Series
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.status import counts, status
 from modelmill.serve.signals.trace import parent
@@ -214,11 +215,14 @@ class App:
 
     async def all_statistics(self, call: Call) -> Reply:
         """What all served models have done since they were loaded."""
-        return as_json(documents.statistics(self.served()))
+        return as_json(documents.statistics(self.served(), await self._series()))
 
     async def statistics(self, call: Call) -> Reply:
         """What a model has done since it was loaded."""
-        return as_json(documents.statistics([await self._endpoint(call)]))
+        return as_json(documents.statistics([await self._endpoint(call)], await self._series()))
+
+    async def _series(self) -> Series:
+        return await asyncio.to_thread(self.signals.figures.series)
 
     async def model_ready(self, call: Call) -> Reply:
         """Whether a model answers."""

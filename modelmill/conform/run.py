@@ -1,0 +1,86 @@
+"""The whole examination of a server: every check that says something of it, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from modelmill.conform import core, extensions, robustness, rpc
+from modelmill.conform.check import Check, Deviation, LeftOut, Outcome, conformant
+from modelmill.conform.http import at
+from modelmill.conform.subject import Subject, choose_model
+
+ALIVE = robustness.CHECKS[-1]
+
+
+def examine(
+    url: str,
+    grpc: str = "",
+    model: str = "",
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float = 10.0,
+) -> tuple[Subject, Iterator[Outcome]]:
+    """The server at a URL with the model that it is asked, and the outcomes of the checks as they come.
+
+    model: by default the first that its repository lists. headers: go with every request. timeout_s: of every request.
+    Raises WorkError where nothing listens, or no model can be found.
+    """
+    http = at(url, headers or {}, timeout_s)
+    http.reach()
+    subject = Subject(http, model or choose_model(http), grpc)
+    return subject, _outcomes(subject)
+
+
+def report(subject: Subject, outcomes: list[Outcome]) -> dict[str, Any]:
+    """What came of all checks, as one document."""
+    counts = {
+        verdict: sum(each.verdict == verdict for each in outcomes) for verdict in ("holds", "deviates", "left out")
+    }
+    try:
+        server = subject.server
+    except Deviation:
+        server = {}
+    return {
+        "url": subject.http.url,
+        "grpc": subject.grpc,
+        "model": subject.model,
+        "server": {key: server.get(key) for key in ("name", "version", "extensions")},
+        "conformant": conformant(outcomes),
+        "counts": {"holds": counts["holds"], "deviates": counts["deviates"], "left_out": counts["left out"]},
+        "checks": outcomes,
+    }
+
+
+def checks(subject: Subject) -> Iterator[Check]:
+    """The checks that are for this server, the one whether it still lives last."""
+    yield from core.CHECKS
+    if subject.grpc:
+        yield from (check for check in rpc.CHECKS if check.group == "core")
+    yield from (check for check in extensions.CHECKS if extensions.is_listed(check.extension, subject))
+    yield from robustness.CHECKS[:-1]
+    if subject.grpc:
+        yield from (check for check in rpc.CHECKS if check.group == "robustness")
+    yield ALIVE
+
+
+def _outcomes(subject: Subject) -> Iterator[Outcome]:
+    for check in checks(subject):
+        yield outcome(check, subject)
+
+
+def outcome(check: Check, subject: Subject) -> Outcome:
+    """What one check shows."""
+
+    def made(verdict: Any, came: str = "") -> Outcome:
+        return Outcome(check.id, check.group, check.level, check.clause, check.where, verdict, came)
+
+    try:
+        check.run(subject)
+    except Deviation as deviation:
+        return made("deviates", str(deviation))
+    except LeftOut as reason:
+        return made("left out", str(reason))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # Nothing is certain of what an unknown server sends.
+        return made("deviates", f"something that cannot be read: {type(error).__name__} {error}")
+    return made("holds")

@@ -1,0 +1,166 @@
+"""The server that is looked at, and the model that is asked: what it says of itself, and requests that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from modelmill.conform import tensors
+from modelmill.conform.check import Deviation, LeftOut, shown, wanted
+from modelmill.conform.http import Answer, Http
+from modelmill.errors import WorkError
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A server, one of its models, and its gRPC port, where one was given."""
+
+    http: Http
+    model: str
+    grpc: str = ""
+
+    @cached_property
+    def server(self) -> Document:
+        """What GET v2 says."""
+        return self.http.ask("GET", "v2").object()
+
+    @cached_property
+    def extensions(self) -> tuple[str, ...]:
+        """The extensions that it lists."""
+        try:
+            listed = self.server.get("extensions")
+        except Deviation:
+            return ()
+        return tuple(name for name in listed if isinstance(name, str)) if isinstance(listed, list) else ()
+
+    @cached_property
+    def metadata(self) -> Document:
+        """What the server says of the model, if it can be used to ask it. Raises LeftOut."""
+        try:
+            found = self.http.ask("GET", self.path()).object()
+            check_metadata(found)
+        except Deviation as error:
+            raise LeftOut(f"the model's metadata cannot be used: {error}") from None
+        return found
+
+    @property
+    def inputs(self) -> list[Document]:
+        """The inputs, by the metadata."""
+        found: list[Document] = self.metadata["inputs"]
+        return found
+
+    @property
+    def outputs(self) -> dict[str, Document]:
+        """The outputs by name, by the metadata."""
+        return {tensor["name"]: tensor for tensor in self.metadata["outputs"]}
+
+    @property
+    def batches(self) -> bool:
+        """Whether any number of rows may be asked for."""
+        return all(tensor["shape"] and tensor["shape"][0] == -1 for tensor in self.inputs)
+
+    def path(self, version: str = "", call: str = "", model: str | None = None) -> str:
+        """The path of the model, or of a call of it.
+
+        >>> Subject(Http("http://a", {}), "m").path("3", "infer")
+        'v2/models/m/versions/3/infer'
+        """
+        name = quote(self.model if model is None else model, safe="")
+        parts = [
+            "v2/models",
+            name,
+            *(["versions", quote(version, safe="")] if version else []),
+            *([call] if call else []),
+        ]
+        return "/".join(parts)
+
+    def request(self, rows: int = 1, nested: bool = False, **rest: Any) -> Document:
+        """A request that the model should take. Raises LeftOut for datatypes that JSON has no words for."""
+        for tensor in self.inputs:
+            if tensor["datatype"] in ("FP16", "BF16"):
+                raise LeftOut(f"the input {tensor['name']} is {tensor['datatype']}, which JSON has no form for")
+        return {"inputs": [tensors.in_json(tensor, rows, nested) for tensor in self.inputs], **rest}
+
+    def infer(self, request: Any, version: str = "", headers: Mapping[str, str] | None = None) -> Answer:
+        """The answer to a request, a JSON value or bytes."""
+        body = request if isinstance(request, bytes) else orjson.dumps(request)
+        return self.http.ask("POST", self.path(version, "infer"), body, headers)
+
+    def answered(self, request: Any, version: str = "") -> Document:
+        """The answer to a request that the model should take, its outputs looked at. Raises Deviation."""
+        document = self.infer(request, version).object()
+        self.check_answer(document)
+        return document
+
+    def check_answer(self, document: Document) -> None:
+        """Raise Deviation where an answer has not the outputs of the metadata."""
+        outputs = document.get("outputs")
+        wanted(isinstance(outputs, list), f"outputs that are no list: {shown(outputs)}")
+        assert isinstance(outputs, list), "it was looked at"
+        for tensor in outputs:
+            tensors.check_tensor(tensor, self.outputs)
+
+    @cached_property
+    def usual(self) -> dict[str, list[Any]]:
+        """The elements that the model answers to one row of zeros, by output. Raises LeftOut."""
+        try:
+            return tensors.outputs_of(self.answered(self.request()))
+        except Deviation as error:
+            raise LeftOut(f"a plain request is not answered: {error}") from None
+
+
+def check_metadata(found: Document) -> None:
+    """Raise Deviation where a model's metadata are not as they should be."""
+    for side in ("inputs", "outputs"):
+        listed = found.get(side)
+        wanted(isinstance(listed, list), f"{side} that are no list: {shown(listed)}")
+        assert isinstance(listed, list), "it was looked at"
+        for tensor in listed:
+            wanted(isinstance(tensor, dict), f"a tensor in {side} that is no object: {shown(tensor)}")
+            wanted(isinstance(tensor.get("name"), str), f"a tensor in {side} without a name: {shown(tensor)}")
+            known = tensor.get("datatype") in tensors.DATATYPES
+            wanted(known, f"{tensor['name']} with the datatype {shown(tensor.get('datatype'))}")
+            shape = tensor.get("shape")
+            sound = isinstance(shape, list) and all(type(size) is int and size >= -1 for size in shape)
+            wanted(sound, f"{tensor['name']} with the shape {shown(shape)}")
+
+
+def choose_model(http: Http) -> str:
+    """A model that the server has, by its repository's index. Raises WorkError where it names none."""
+    for method, path, body in (("POST", "v2/repository/index", b"{}"), ("GET", "v2/models", None)):
+        try:
+            answer = http.ask(method, path, body)
+            names = _names(answer.json()) if answer.status == 200 else []
+        except Deviation:
+            names = []
+        usable = [name for name in names if _is_plain(http, name)]
+        if usable or names:
+            return (usable or names)[0]
+    raise WorkError(http.url, "does not say which models it has", "Name one: --model NAME.")
+
+
+def _names(listed: Any) -> Sequence[str]:
+    """The names of the models that are ready, in an index."""
+    if isinstance(listed, dict):
+        listed = listed.get("models")
+    if not isinstance(listed, list):
+        return []
+    ready = [entry for entry in listed if not isinstance(entry, dict) or entry.get("state", "READY") == "READY"]
+    names = [entry.get("name") if isinstance(entry, dict) else entry for entry in ready]
+    return [name for name in names if isinstance(name, str)]
+
+
+def _is_plain(http: Http, name: str) -> bool:
+    """Whether a model can be asked in JSON, with any number of rows."""
+    subject = Subject(http, name)
+    try:
+        return subject.batches and bool(subject.request())
+    except LeftOut:
+        return False

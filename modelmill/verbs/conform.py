@@ -1,0 +1,77 @@
+"""The verb `conform`: how any server keeps to the Open Inference Protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from modelmill.verbs.options import Json
+from modelmill.verbs.say import print_json
+
+if TYPE_CHECKING:
+    from modelmill.conform.check import Outcome
+
+Url = Annotated[str, typer.Argument(help="Where the server answers, such as http://127.0.0.1:8080.", metavar="URL")]
+Grpc = Annotated[str, typer.Option("--grpc", help="Where it speaks gRPC.", metavar="HOST:PORT")]
+Model = Annotated[str, typer.Option(help="The model to ask; by default one that the server lists.", metavar="NAME")]
+Header = Annotated[list[str], typer.Option("--header", help="Goes with every request.", metavar="NAME:VALUE")]
+Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.", metavar="SECONDS")]
+
+MARKS = {"holds": "ok", "left out": "-"}
+TITLES = {"core": "Core", "extensions": "Extensions", "robustness": "Robustness"}
+
+
+def conform(
+    url: Url,
+    grpc: Grpc = "",
+    model: Model = "",
+    header: Header = [],
+    timeout: Timeout = 10.0,
+    json: Json = False,
+) -> int:
+    """Check any server against the Open Inference Protocol: 0 where its core conforms, else 1."""
+    from modelmill.conform.run import examine, report
+
+    subject, outcomes = examine(url, grpc, model, dict(map(_header, header)), timeout)
+    seen: list[Outcome] = []
+    group = ""
+    if not json:
+        print(f"{subject.http.url}, model {subject.model}")
+    for outcome in outcomes:
+        seen.append(outcome)
+        if json:
+            continue
+        if outcome.group != group:
+            group = outcome.group
+            print(f"\n{TITLES[group]}")
+        print(_line(outcome), flush=True)
+    found = report(subject, seen)
+    if json:
+        print_json(found)
+    else:
+        print(f"\n{_summary(found)}")
+    return 0 if found["conformant"] else 1
+
+
+def _line(outcome: Outcome) -> str:
+    """One check in a line."""
+    mark = MARKS.get(outcome.verdict, outcome.level.upper())
+    said = f"  {mark:<6} {outcome.id:<32} {outcome.clause} ({outcome.where})"
+    return f"{said}: {outcome.came}" if outcome.came else said
+
+
+def _summary(found: dict[str, object]) -> str:
+    counts = found["counts"]
+    assert isinstance(counts, dict), "a report counts its checks"
+    core = "conforms" if found["conformant"] else "does not conform"
+    return f"The core {core}. {counts['holds']} hold, {counts['deviates']} deviate, {counts['left_out']} left out."
+
+
+def _header(text: str) -> tuple[str, str]:
+    from modelmill.errors import OutOfBounds
+
+    name, sign, value = text.partition(":")
+    if not (name.strip() and sign):
+        raise OutOfBounds(f"--header {text}", "expected NAME:VALUE", "Write --header 'authorization: Bearer KEY'.")
+    return name.strip().lower(), value.strip()

@@ -1,0 +1,163 @@
+"""The conformance kit: our service keeps to the protocol, and what others do wrong is seen."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from modelmill.cli import run as run_inside
+from modelmill.conform import core, extensions, robustness, rpc
+from modelmill.conform.run import checks, examine, outcome, report
+from modelmill.errors import OutOfBounds, WorkError
+
+SERVE = Path(__file__).parent.parent / "serve" / "conftest.py"
+
+
+def module(path):
+    spec = importlib.util.spec_from_file_location(f"conform_{path.stem}", path)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def faulty():
+    """A server that can be told to be wrong, and its URL."""
+    app = module(Path(__file__).parent / "faulty.py").Faulty()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", ws="none"))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        yield app, f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    """Our service, with models of every kind of input."""
+    from modelmill.registry.registry import Registry
+    from modelmill.serve.server import Service
+    from modelmill.store.home import Home
+
+    made = module(SERVE)
+    place = Home(tmp_path_factory.mktemp("home"))
+    registry = Registry(place.database, place.blobs)
+    for name in ("flowers", "pictures", "mixed"):
+        made.publish(registry, name, getattr(made, name)())
+    with Service(registry, grpc_port=0) as service:
+        yield service
+
+
+def deviating(url, only=None, **given):
+    subject, _ = examine(url, timeout_s=20, **given)
+    found = [outcome(check, subject) for check in checks(subject) if only is None or check.id in only]
+    return {each.id: each.came for each in found if each.verdict == "deviates"}
+
+
+@pytest.mark.parametrize("model", ["flowers", "pictures", "mixed"])
+def test_our_service_keeps_to_the_protocol(service, model):
+    assert deviating(service.url, grpc=service.grpc_url, model=model) == {}
+
+
+def test_a_server_without_faults_has_none(faulty):
+    app, url = faulty
+    app.fault = ""
+    assert deviating(url) == {}
+
+
+FAULTS = {
+    "no live": {"core.live", "core.live.body"},
+    "no live body": {"core.live.body"},
+    "extensions are null": {"core.server"},
+    "JSON as text": {"core.server.type"},
+    "metadata as HTML": {"core.metadata"},
+    "no platform": {"core.metadata"},
+    "versions are numbers": {"core.metadata.versions"},
+    "datatype of its own": {"core.metadata"},
+    "no versions in paths": {"core.metadata.version", "core.model_ready.version", "core.infer.version"},
+    "every model is ready": {"core.model_ready.unknown"},
+    "no model_name": {"core.infer"},
+    "model_version is a number": {"core.infer", "core.infer.version"},
+    "elements are texts": {"core.infer.elements"},
+    "one output": {"core.infer.outputs.all"},
+    "all outputs": {"core.infer.outputs"},
+    "no nested data": {"core.infer.nested"},
+    "one row of many": {"core.infer.batch"},
+    "no id": {"core.infer.id"},
+    "parameters are refused": {"core.infer.parameters"},
+    "inputs by place": {"core.infer.order"},
+    "errors as text": {"core.error.infer", "core.error.metadata", "core.error.model", "core.error.version"},
+    "unknown is 400": {"core.error.not_found"},
+    "lists what it has not": {"statistics"},
+    "no JSON is 500": {"robustness.body.text"},
+    "client errors as 500": {"robustness.inputs.missing", "robustness.input.shape.negative", "robustness.id.number"},
+    "lengths are not looked at": {"robustness.input.data.longer"},
+    "unknown outputs": {"robustness.outputs.unknown"},
+    "NaN is taken": {"robustness.input.data.nan"},
+}
+"""What a server may do wrong: the checks that see it. Those of robustness are run where they are named."""
+
+BROAD = {"shape without the batch": "core.infer", "outputs as float64": "core.infer"}
+"""Faults after which a server cannot be asked much more, and the first check that sees them."""
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_seen_and_nothing_else(faulty, fault):
+    app, url = faulty
+    app.fault = fault
+    plain = {check.id for check in (*core.CHECKS, *extensions.CHECKS)}
+    assert set(deviating(url, plain | FAULTS[fault], model="add")) == FAULTS[fault]
+
+
+@pytest.mark.parametrize("fault", BROAD)
+def test_a_fault_in_every_answer_is_seen(faulty, fault):
+    app, url = faulty
+    app.fault = fault
+    assert BROAD[fault] in deviating(url, {check.id for check in core.CHECKS})
+
+
+def test_the_command_says_what_deviates_and_ends_with_1(faulty, capsys):
+    app, url = faulty
+    app.fault = "no id"
+    assert run_inside(["conform", url]) == 1
+    out = capsys.readouterr().out
+    assert "MUST   core.infer.id" in out
+    assert "the id of the request is returned (inference_rest.md" in out
+    assert "The core does not conform" in out
+
+
+def test_the_command_ends_with_0_and_gives_one_document(service, capsys):
+    assert run_inside(["conform", service.url, "--grpc", service.grpc_url, "--model", "flowers", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["conformant"]
+    assert found["server"]["name"] == "modelmill"
+    ids = [check["id"] for check in found["checks"]]
+    assert {check.id for check in (*core.CHECKS, *robustness.CHECKS, *rpc.CHECKS)} <= set(ids)
+    assert len(ids) == len(set(ids))
+    assert found["counts"]["holds"] > 90
+
+
+def test_what_may_deviate_does_not_make_a_core_fail(faulty):
+    app, url = faulty
+    app.fault = "no live body"
+    subject, outcomes = examine(url)
+    found = report(subject, [each for each in outcomes if each.group == "core"])
+    assert (found["conformant"], found["counts"]["deviates"]) == (True, 1)
+
+
+def test_no_server_and_no_url_are_said(faulty):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        with pytest.raises(WorkError, match="cannot be reached"):
+            examine(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    with pytest.raises(OutOfBounds, match="not the URL"):
+        examine("ftp://somewhere")
