@@ -104,6 +104,7 @@ def test_every_method_is_documented(entry):
     assert entry.doc.endswith((".", "?", "!")), entry.doc
     for setting in entry.settings:
         assert setting.doc, f"{entry.name}.{setting.name} has no sentence"
+        assert not any(word.isupper() for word in setting.bounds.split()), "a bound is a number, not a name in the code"
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=IDS)

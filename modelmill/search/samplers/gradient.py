@@ -33,7 +33,7 @@ class Gradient(Sampler):
 
     gradients: ClassVar[bool] = True
 
-    step: Annotated[float, Meta(ge=LEAST, le=MOST)] = 0.15
+    step: Annotated[float, Meta(ge=1e-3, le=0.5)] = 0.15
     """The first step of every setting, as a share of its range."""
     patience: Annotated[int, Meta(ge=1)] = 8
     """Steps of a walk without a better trial, and it ends: the next one begins elsewhere."""
