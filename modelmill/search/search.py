@@ -119,11 +119,16 @@ def search(study: Study, grow: Grow, judge: Judge, keep: Keep, ledger: Ledger) -
     deadline. To interrupt, stop iterating: trials that run then are run again when the study is gone on with. It is for
     the caller to close the ledger as finished, once the winner is safe; until then the study can be gone on with.
 
-    Raises WorkError where every trial failed, GoalError where none ended within the budget.
+    Raises WorkError where every trial failed, GoalError where none ended within the budget. A study that is refused
+    before its first trial leaves nothing in the ledger.
     """
     if not study.goal.objectives:
         raise SpecError("goal", "there is nothing to maximize or minimize", "Name a metric or a cost.")
-    run = _Run(study, grow, judge, keep, ledger)
+    try:
+        run = _Run(study, grow, judge, keep, ledger)
+    except MillError:
+        ledger.discard()
+        raise
     try:
         yield from run.remember()
         while True:

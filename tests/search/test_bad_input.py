@@ -277,3 +277,21 @@ def test_a_report_whose_step_is_no_number_fails_its_trial_alone(empty: Ledger) -
     states = [one.state for one in searched(study(budget=Budget(trials=4)), Inline(returns(report)), empty)]
     assert states.count("failed") == 1
     assert "step nan" in next(one.error for one in empty.trials() if one.state == "failed")
+
+
+def test_what_is_refused_before_the_first_trial_leaves_no_study(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/ledger.db")
+    given = {"data": {"method": "builtin", "name": "iris"}, "goal": {"maximize": "accuracy"}}
+    refused = study(sampler=decode("sampler", {"method": "gradient"}))
+    for _ in range(2):
+        ledger, resumed = Ledger.open(database, "key", given)
+        with pytest.raises(SpecError, match="the sampler gradient"):
+            next(search(refused, Inline(grow), judge, keep, ledger))
+        assert not resumed
+    assert studies(database) == []
+    ledger, _ = Ledger.open(database, "key", given)
+    ledger.write(Trial(0, "running", {"x": 1}), 0.0)
+    with pytest.raises(SpecError, match="the sampler gradient"):
+        next(search(refused, Inline(grow), judge, keep, ledger))
+    assert [(one.state, one.counts) for one in studies(database)] == [("interrupted", {"running": 1})]
+    database.close()

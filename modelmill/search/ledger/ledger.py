@@ -105,6 +105,15 @@ class Ledger:
                 "UPDATE studies SET state = :state, owner = '' WHERE id = :id", {"state": state, "id": self._study}
             )
 
+    def discard(self) -> None:
+        """Forget the study where it has no trial, since it was refused before the first; else let go of it."""
+        with self._database.writing() as connection:
+            connection.execute(
+                "DELETE FROM studies WHERE id = :id AND NOT EXISTS (SELECT 1 FROM trials WHERE study_id = :id)",
+                {"id": self._study},
+            )
+        self.close("interrupted")
+
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
