@@ -36,7 +36,7 @@ def course(losses: list[tuple[float, ...]], number: int = 0, end: Any = None, mi
     return Curve(number, tuple(at), tuple(rows), (misses,) * len(rows), ended=done, kept=done and not misses)
 
 
-PATIENT = Front(hope=1, startup=6, warmup=1)
+PATIENT = Front(hope=1, startup=6, warmup=0.2)
 
 
 def line(loss: float, steps: int = 9, cost: float | None = None, **more: Any) -> Curve:
@@ -90,7 +90,8 @@ SIZES = (1.0, 10.0, 100.0)
 
 
 @pytest.mark.parametrize(
-    "stopper", [Halving(least=1, factor=2), Median(warmup=1, startup=3), Front(startup=3, warmup=1), Patience(points=3)]
+    "stopper",
+    [Halving(least=1, factor=2), Median(warmup=1, startup=3), Front(startup=3, warmup=0.1), Patience(points=3)],
 )
 def test_a_small_weak_candidate_is_not_stopped_while_none_as_small_is_better(stopper: Stopper) -> None:
     others = [line(loss, cost=cost, end=(loss, cost)) for loss, cost in zip((0.3, 0.2, 0.1), SIZES, strict=True)] * 2
@@ -123,6 +124,17 @@ def test_front_grants_the_gain_of_few_or_of_most() -> None:
     assert Front(hope=1).hoped((0.6,), (0, 5), gains) == (pytest.approx(0.2),)
     assert not Front(hope=1)(line(0.45, 5), gains)
     assert Front(hope=0.5)(line(0.45, 5), gains)
+
+
+def test_front_stops_none_in_the_first_part_of_a_training() -> None:
+    finished = [line(0.3, 20, end=(0.2,)) for _ in range(6)]
+    stopped = [step for step in range(1, 21) if Front(warmup=0.3)(line(0.9, step), finished)]
+    assert stopped == list(range(6, 21))
+    assert Front()(Curve(9, ((1, 0),), ((0.9,),), (0.0,)), finished), "the end of a fold comes after all of its steps"
+    at_once = [Curve(i, ((1, 0),), ((0.2,),), (0.0,), ended=True, kept=True) for i in range(9)]
+    assert not Front(warmup=0.3)(line(0.9, 5), [*at_once, *finished]), "what is fitted at once says nothing of steps"
+    longer = [*finished, line(0.3, 500, end=(0.2,))]
+    assert Front(warmup=0.3)(line(0.9, 6), longer), "one that takes long does not make all others wait"
 
 
 def test_patience_gives_up_what_rests_behind_the_front_alone() -> None:
