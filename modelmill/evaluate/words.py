@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 from modelmill.errors import UnknownName
@@ -76,6 +76,8 @@ def _miss(name: str, limit: float, trial: Trial) -> str:
 
 
 def _compared(trial: Trial, won: Trial, goal: Goal) -> str:
+    if len(goal.objectives) > 1:
+        return _traded(trial, won, goal)
     for name, direction in goal.objectives or (("", ""),):
         mine, best = ({**one.metrics, **one.costs}.get(name) for one in (trial, won))
         if mine is None or best is None or mine == best:
@@ -87,6 +89,22 @@ def _compared(trial: Trial, won: Trial, goal: Goal) -> str:
         if not worse:
             return _dearer(trial, won, f"{words(name)} {figure(gap)} better, within the noise")
     return _dearer(trial, won, "as good within the noise")
+
+
+def _traded(trial: Trial, won: Trial, goal: Goal) -> str:
+    """With several objectives: what it has better, and what it pays for that."""
+    sides: dict[bool, list[str]] = {True: [], False: []}
+    for name, direction in goal.objectives:
+        mine, best = (_value(one, name) for one in (trial, won))
+        if mine != best and isfinite(mine) and isfinite(best):
+            said = f"{words(name)} {figure(abs(mine - best))} {'lower' if mine < best else 'higher'}"
+            sides[(mine > best) == (direction == "maximize")].append(said)
+    better, worse = (" and ".join(sides[side]) for side in (True, False))
+    return f"{better}, but {worse}" if better and worse else better or worse or _dearer(trial, won, "as good")
+
+
+def _value(trial: Trial, name: str) -> float:
+    return {"size_kb": trial.costs.get("size_bytes", nan) / 1000, **trial.metrics, **trial.costs}.get(name, nan)
 
 
 def _dearer(trial: Trial, won: Trial, quality: str) -> str:

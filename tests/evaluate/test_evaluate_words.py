@@ -35,6 +35,17 @@ def test_one_as_good_within_the_noise_lost_by_size() -> None:
     assert said[2] == "accuracy 0.005 better, within the noise, but 2.0 times larger"
 
 
+def test_with_several_objectives_it_is_said_what_the_better_of_one_costs() -> None:
+    goal = Goal(maximize=("accuracy",), minimize=("size_kb",))
+    trials = [trial(0, 0.98, 20, spread=0.01), trial(1, 0.97, 5), trial(2, 0.97, 30), trial(3, 0.98, 20)]
+    said = {row["trial"]: row["why"] for row in why_lost(trials, goal, 0)}
+    assert said == {
+        1: "size 15 lower, but accuracy 0.01 lower",
+        2: "accuracy 0.01 lower and size 10 higher",
+        3: "as good, and no smaller",
+    }
+
+
 def test_trials_that_did_not_finish_say_why() -> None:
     said = why(
         trial(0, 0.9),
