@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from modelmill.mill import Options
     from modelmill.model import Body
     from modelmill.registry.registry import Registry
+    from modelmill.serve.access.keys import Keys
     from modelmill.serve.traffic.rollout import Rollout
     from modelmill.store.home import Home
 
@@ -40,6 +41,13 @@ def registry(path: str | Path | None = None) -> Registry:
 
     place = home(path)
     return Registry(place.database, place.blobs)
+
+
+def keys(path: str | Path | None = None) -> Keys:
+    """The keys and tenants of a home folder, and its audit log."""
+    from modelmill.serve.access.keys import Keys
+
+    return Keys(home(path).database)
 
 
 def build(

@@ -17,6 +17,7 @@ from modelmill.verbs.conform import conform
 from modelmill.verbs.doctor import doctor
 from modelmill.verbs.evaluate import evaluate
 from modelmill.verbs.imports import import_model
+from modelmill.verbs.keys import keys
 from modelmill.verbs.methods import methods
 from modelmill.verbs.models import models
 from modelmill.verbs.monitor import monitor
@@ -37,6 +38,7 @@ for verb in (build, compress, check, predict, evaluate, monitor, serve, conform,
 app.command("import")(import_model)
 app.add_typer(models, name="models")
 app.add_typer(search, name="search")
+app.add_typer(keys, name="keys")
 
 Refused: type[Any] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 """What the parser raises; typer brings a parser of its own, and names its root nowhere."""
@@ -56,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
         result = typer.main.get_command(app).main(list(arguments), "modelmill", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except Refused as error:
-        if not arguments or list(arguments) in (["models"], ["search"]):
+        if not arguments or list(arguments) in (["models"], ["search"], ["keys"]):
             return 2
         return _fail(UsageError("command line", error.format_message(), "See `modelmill --help`."), as_json)
     except MillError as error:

@@ -17,10 +17,13 @@ MillError
 │   └── TrialError          one trial crashed, hung or grew too large
 ├── GoalError               the budget ended and nothing keeps the limits
 ├── RequestError            a request to a served model is wrong
+│   ├── Unidentified        nobody who may use the service is known to have sent it
+│   ├── Forbidden           whoever sent it may not ask for that
 │   ├── NotServed           the service has no such model or version
 │   ├── Unavailable         the model is there, and cannot be loaded
 │   ├── Overloaded          the service cannot take the request now
-│   │   └── Draining        the service is about to end
+│   │   ├── Draining        the service is about to end
+│   │   └── OverQuota       its sender has asked for more than agreed
 │   ├── DeadlineExceeded    the time that the request allows has passed
 │   └── TooLarge            the request is over a stated size
 └── MissingExtra            an optional library is not installed
@@ -164,6 +167,18 @@ class RequestError(MillError):
     code = "request"
 
 
+class Unidentified(RequestError):
+    """Nobody who may use the service is known to have sent the request."""
+
+    code = "unidentified"
+
+
+class Forbidden(RequestError):
+    """Whoever sent the request may not ask for that."""
+
+    code = "forbidden"
+
+
 class NotServed(RequestError):
     """The service has no such model or version."""
 
@@ -190,6 +205,12 @@ class Draining(Overloaded):
     """The service is about to end."""
 
     code = "draining"
+
+
+class OverQuota(Overloaded):
+    """The sender of the request has asked for more than agreed."""
+
+    code = "over_quota"
 
 
 class DeadlineExceeded(RequestError):

@@ -12,6 +12,7 @@ from modelmill.report import Report
 
 if TYPE_CHECKING:
     from modelmill.registry.registry import Registry
+    from modelmill.store.audit import Deed
     from modelmill.version import Version
 
 
@@ -144,3 +145,67 @@ def print_doctor(found: Mapping[str, Any]) -> None:
             print(f"{key:<20} {', '.join(map(str, value)) or 'none'}")
         else:
             print(f"{key:<20} {value}")
+
+
+def print_keys(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print every key: whose it is, what it is good for, until when."""
+    from modelmill.serve.access.quota import Quota, words
+    from modelmill.tables import console, table_of
+
+    if not found:
+        print("No keys yet: whoever reaches loopback may use the service. Try: modelmill keys create NAME")
+        return
+    table = table_of("", ["id", "name", "tenant", "roles", "models", "quota", "made (UTC)", "ends (UTC)", "state"])
+    for key in found:
+        table.add_row(
+            key["id"],
+            key["label"],
+            key["tenant"],
+            ", ".join(key["roles"]),
+            ", ".join(key["models"]) or "all",
+            words(Quota(**key["quota"])),
+            when(key["created_ms"]),
+            when(key["expires_ms"]) if key["expires_ms"] else "never",
+            key["state"],
+        )
+    console().print(table)
+
+
+def print_tenants(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print every tenant: its tier with its figures, its own models, its quota."""
+    from modelmill.serve.access.quota import Quota, words
+    from modelmill.tables import console, table_of
+
+    titles = ["tenant", "tier", "share", "memory", "storage", "rows at once", "in queue", "payload", "models", "quota"]
+    table = table_of("", titles)
+    for tenant in found:
+        limits = tenant["limits"]
+        sizes = [f"{limits[name] / 1e6:,.0f} MB" for name in ("memory_bytes", "storage_bytes")]
+        table.add_row(
+            tenant["name"],
+            tenant["tier"],
+            f"{limits['share']:g}",
+            *sizes,
+            f"{limits['batch_rows']:,}",
+            str(limits["queue_requests"]),
+            f"{limits['payload_bytes'] / 1e6:,.0f} MB",
+            ", ".join(tenant["models"]) or "none of its own",
+            words(Quota(**tenant["quota"])),
+        )
+    console().print(table)
+
+
+def print_deeds(deeds: Sequence[Deed]) -> None:
+    """Print rows of the audit log."""
+    from modelmill.tables import console, table_of
+
+    if not deeds:
+        print("Nothing was changed yet.")
+        return
+    table = table_of("", ["row", "when (UTC)", "who", "tenant", "from", "what", "of", "details"])
+    for deed in deeds:
+        details = ", ".join(f"{name} {value}" for name, value in deed.detail.items() if value not in ("", [], 0))
+        table.add_row(
+            str(deed.id), when(deed.at_ms), deed.who, deed.tenant, deed.origin, deed.verb, deed.subject, details
+        )
+    console().print(table)

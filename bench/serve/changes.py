@@ -158,7 +158,7 @@ class Load:
             ]
             path = "/v2/models/flowers/infer"
             body = json.dumps({"inputs": names, "outputs": [{"name": "label"}]}).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
         writer.write((head + ("" if kept else "Connection: close\r\n") + "\r\n").encode() + body)
         status = int((await reader.readuntil(b"\r\n")).split()[1])
         headers: dict[str, str] = {}

@@ -15,6 +15,8 @@ from modelmill.registry import records
 from modelmill.registry.reference import check_alias, check_name, parse
 from modelmill.report import Lineage, Report
 from modelmill.signature import Signature
+from modelmill.store import audit
+from modelmill.store.audit import Actor
 from modelmill.store.blobs import Blobs
 from modelmill.store.database import Database
 from modelmill.store.engine import Connection
@@ -36,9 +38,29 @@ class Registry:
     finds a version finds it complete. Every change is an event, and moves the stamp.
     """
 
-    def __init__(self, database: Database, blobs: Blobs) -> None:
+    def __init__(self, database: Database, blobs: Blobs, actor: Actor | None = None) -> None:
         self._database = database
         self._blobs = blobs
+        self._actor = actor or audit.local()
+
+    @property
+    def actor(self) -> Actor:
+        """Who makes changes, in the audit log."""
+        return self._actor
+
+    def by(self, actor: Actor) -> Registry:
+        """The same registry, whose changes are another's in the audit log."""
+        return Registry(self._database, self._blobs, actor)
+
+    def _record(self, connection: Connection, event: Event) -> None:
+        """Write down a change twice, in its transaction: for the model's history, and for the audit log."""
+        records.record(connection, event)
+        detail = {name: value for name, value in (("alias", event.alias), ("note", event.note)) if value}
+        audit.write(connection, self._actor, f"models.{event.verb}", f"{event.name}@{event.number}", detail)
+
+    def _point(self, connection: Connection, name: str, number: int, alias: str, note: str) -> None:
+        records.point(connection, name, alias, number)
+        self._record(connection, Event(_now_ms(), "promote", name, number, note, alias))
 
     @property
     def database(self) -> Database:
@@ -87,9 +109,9 @@ class Registry:
                 notes=notes,
             )
             records.insert(connection, fresh)
-            records.record(connection, Event(fresh.created_ms, "publish", name, number, notes))
+            self._record(connection, Event(fresh.created_ms, "publish", name, number, notes))
             if live:
-                _point(connection, fresh.name, number, LIVE, "published as live")
+                self._point(connection, fresh.name, number, LIVE, "published as live")
             return records.version(connection, name, number)
 
     def _store(
@@ -157,7 +179,7 @@ class Registry:
         """Promote within a transaction of the caller's, so that both happen or neither."""
         number = records.number_of(connection, parse(f"{name}@{number}"))
         if records.aliases_of(connection, name).get(alias) != number:
-            _point(connection, name, number, alias, note)
+            self._point(connection, name, number, alias, note)
 
     def rollback(self, name: str, alias: str = LIVE, note: str = "") -> Version:
         """The version at which the alias stood before, and stands again from now on."""
@@ -170,7 +192,7 @@ class Registry:
                 hint = f"There are {', '.join(map(str, known))}. Try: modelmill models promote {name}@NUMBER"
                 raise RegistryError(name, f"{stands}, and it stood nowhere else before that is still there", hint)
             records.point(connection, name, alias, number)
-            records.record(connection, Event(_now_ms(), "rollback", name, number, note, alias))
+            self._record(connection, Event(_now_ms(), "rollback", name, number, note, alias))
             return records.version(connection, name, number)
 
     def delete(self, reference: str, force: bool = False, note: str = "") -> None:
@@ -187,7 +209,7 @@ class Registry:
             key = {"name": version.name, "number": version.number}
             for table in ("aliases", "files", "versions"):
                 connection.execute(f"DELETE FROM {table} WHERE name = :name AND number = :number", key)
-            records.record(connection, Event(_now_ms(), "delete", version.name, version.number, note))
+            self._record(connection, Event(_now_ms(), "delete", version.name, version.number, note))
         self._forget(dict(zip(version.files.values(), version.sizes.values(), strict=True)))
 
     def sweep(self, older_than_s: float = 86_400.0) -> int:
@@ -269,11 +291,6 @@ def _finished(name: str, report: Report | bytes) -> Callable[[int, bool], bytes]
     """The report's bytes, once the number is known."""
     plain: dict[str, Any] = msgspec.json.decode(report if isinstance(report, bytes) else msgspec.json.encode(report))
     return lambda number, live: msgspec.json.encode({**plain, "name": name, "version": number, "live": live})
-
-
-def _point(connection: Connection, name: str, number: int, alias: str, note: str) -> None:
-    records.point(connection, name, alias, number)
-    records.record(connection, Event(_now_ms(), "promote", name, number, note, alias))
 
 
 def _now_ms() -> int:

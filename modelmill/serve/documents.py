@@ -7,6 +7,7 @@ from typing import Any
 
 import modelmill
 from modelmill.errors import RequestError
+from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.models.catalogue import Catalogue
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.request import flag
@@ -74,11 +75,12 @@ def _tensor(field: Field, batches: bool) -> Document:
     return {"name": field.name, "data_type": f"TYPE_{datatype}", "dims": list(dims)}
 
 
-def index(catalogue: Catalogue, ready: bool) -> list[Document]:
-    """The models that are served, and unless `ready` those that are not in memory, or were unloaded."""
+def index(catalogue: Catalogue, ready: bool, caller: Caller = ANYONE) -> list[Document]:
+    """The models that the caller sees, and unless `ready` those that are not in memory, or were unloaded."""
     states = [
         {"name": name, "version": str(number), "state": state, "reason": reason}
         for name, number, state, reason in catalogue.states()
+        if caller.sees(name)
     ]
     served = [state for state in states if state["state"] == "READY"]
     return served if ready else [*served, *(state for state in states if state["state"] != "READY")]

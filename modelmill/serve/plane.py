@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from modelmill.errors import Draining, ModelError, RequestError
+from modelmill.errors import Draining, ModelError, Overloaded, RequestError
+from modelmill.serve.access.caller import ANYONE, Caller
+from modelmill.serve.access.door import OPEN, Door, check_rows, check_sight
 from modelmill.serve.engine.engine import Engine
 from modelmill.serve.engine.terms import DEFAULT_TERMS, Terms
 from modelmill.serve.models.catalogue import Catalogue
@@ -35,6 +38,7 @@ class Ask:
     reference: str
     terms: Terms = DEFAULT_TERMS
     header: Header | None = None
+    caller: Caller = ANYONE
 
 
 @dataclass
@@ -56,14 +60,16 @@ class State:
 class Plane:
     """Finds the version that answers, and runs it; it holds nothing that changes beside what it is given."""
 
-    def __init__(self, catalogue: Catalogue, engine: Engine, state: State, traffic: Traffic) -> None:
+    def __init__(self, catalogue: Catalogue, engine: Engine, state: State, traffic: Traffic, door: Door = OPEN) -> None:
         self.catalogue = catalogue
         self.engine = engine
         self.state = state
         self.traffic = traffic
+        self.door = door
 
-    async def endpoint(self, reference: str) -> Endpoint:
-        """The version that a reference names, loaded if need be. Raises NotServed."""
+    async def endpoint(self, reference: str, caller: Caller = ANYONE) -> Endpoint:
+        """The version that a reference names, loaded if need be. Raises NotServed, also for what others own."""
+        check_sight(caller, reference)
         found = self.catalogue.present(reference)
         return found if found is not None else await self.catalogue.endpoint(reference)
 
@@ -73,23 +79,22 @@ class Plane:
             raise Draining("service", "is shutting down", "Send the request to another instance.")
         watch = self.traffic.watches.get(ask.reference)
         if watch is not None:
-            return await self.endpoint(self.traffic.pick(watch, ask.header, ask.terms.payer))
-        return await self.endpoint(ask.reference)
+            return await self.endpoint(self.traffic.pick(watch, ask.header, ask.terms.payer), ask.caller)
+        return await self.endpoint(ask.reference, ask.caller)
 
     async def run(
         self, ask: Ask, endpoint: Endpoint, columns: Mapping[str, Array], rows: int, names: Sequence[str], wait: Wait
     ) -> Outputs:
         """The named outputs for checked columns. Raises RequestError, Overloaded, ModelError, and what `wait` does."""
         wanted = tuple(names)
+        if ask.caller.key_id:
+            check_rows(ask.caller, rows)
         try:
             if self.engine.fits_inline(endpoint.lane, rows, columns):
                 outputs = self.engine.run_inline(endpoint.lane, columns, rows, wanted)
             else:
-                endpoint.in_flight += 1
-                try:
+                with queued(endpoint, ask.caller):
                     outputs = await wait(self.engine.submit(endpoint.lane, columns, rows, wanted, ask.terms))
-                finally:
-                    endpoint.in_flight -= 1
         except ModelError as error:
             self._count(ask, endpoint, Copy(columns, rows, wanted), None)
             if endpoint.is_open:
@@ -104,6 +109,25 @@ class Plane:
         watch = self.traffic.watches.get(ask.reference)
         if watch is not None:
             self.traffic.answered(watch, endpoint, copy, outputs, self.catalogue.present(watch.name))
+
+
+@contextmanager
+def queued(endpoint: Endpoint, caller: Caller) -> Iterator[None]:
+    """Count a request among those in the engine: of its version, which stays in memory meanwhile, and of its tenant.
+
+    Raises Overloaded where the tenant has too many there.
+    """
+    tenancy, most = caller.tenancy, caller.tier.queue_requests
+    if tenancy.waiting >= most and caller.key_id:
+        message = f"{most} requests of {caller.tenant} wait already, as many as tier {caller.tier.name} may have"
+        raise Overloaded("tenant", message, "Try again in a second.")
+    tenancy.waiting += 1
+    endpoint.in_flight += 1
+    try:
+        yield
+    finally:
+        endpoint.in_flight -= 1
+        tenancy.waiting -= 1
 
 
 def reference_of(name: str, version: str | None) -> str:

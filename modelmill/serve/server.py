@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import signal
 import socket
 import sys
@@ -19,6 +18,8 @@ from typing import Any, Self
 import uvicorn
 
 from modelmill.errors import MillError, WorkError
+from modelmill.serve.access.access import LOOPBACK, Access
+from modelmill.serve.access.door import OPEN, Door
 from modelmill.serve.engine.engine import DEFAULT, Capacity, Engine
 from modelmill.serve.handover import can_share, give_way, has_data, share
 from modelmill.serve.models import catalogue
@@ -34,6 +35,7 @@ from modelmill.serve.web.app import application
 from modelmill.serve.web.express import Express
 from modelmill.serve.web.http import Asgi
 from modelmill.serve.web.protocol import protocol
+from modelmill.store.audit import SERVICE
 
 BACKLOG = 1024
 
@@ -73,21 +75,18 @@ def run(
     telling: Telling = QUIET,
     grpc_port: int | None = None,
     grpc_ready: Callable[[str], None] | None = None,
+    access: Access = LOOPBACK,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is told the URL once requests are answered.
 
     With `grpc_port`, gRPC is served too, 0 being a free port; `grpc_ready` is told its address, before `ready`.
-    Without names every model with a live version is served. Raises WorkError if the port is taken, UnknownModel for a
-    name that the registry does not have.
+    Without names every model with a live version is served. Raises WorkError if the port is taken, or if anyone could
+    enter from another machine; UnknownModel for a name that the registry does not have.
     """
     with listening(host, port, limits.reuse_port) as listener:
-        if not is_loopback(host):
-            print(
-                f"modelmill serve: anyone who reaches {host} may use the models: there are no keys yet.",
-                file=sys.stderr,
-            )
         gate = None if grpc_port is None else Gate(host, grpc_port, grpc_ready)
-        Server(registry, names, url_of(listener, host), ready, pages, limits, telling, gate).run([listener])
+        door = access.door(host, port)
+        Server(registry, names, listener, ready, pages, limits, telling, gate, door).run([listener])
 
 
 @dataclass
@@ -113,13 +112,17 @@ class Service:
         limits: Limits = Limits(),
         telling: Telling = QUIET,
         grpc_port: int | None = None,
+        access: Access = LOOPBACK,
     ) -> None:
         self.stack = contextlib.ExitStack()
         self.gate = None if grpc_port is None else Gate(host, grpc_port)
         self.listener = self.stack.enter_context(listening(host, port, limits.reuse_port))
-        self.url = url_of(self.listener, host)
         self.up = threading.Event()
-        self.server = Server(registry, names, self.url, lambda _: self.up.set(), pages, limits, telling, self.gate)
+        door = access.door(host, self.listener.getsockname()[1])
+        self.server = Server(
+            registry, names, self.listener, lambda _: self.up.set(), pages, limits, telling, self.gate, door
+        )
+        self.url = self.server.url
         self.failure: BaseException | None = None
         self.thread = threading.Thread(target=self._run, name="modelmill-serve", daemon=True)
 
@@ -167,14 +170,16 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self,
         registry: Shelf,
         names: Sequence[str],
-        url: str,
+        listener: socket.socket,
         ready: Callable[[str], None] | None,
         pages: Asgi | None,
         limits: Limits,
         telling: Telling = QUIET,
         gate: Gate | None = None,
+        door: Door = OPEN,
     ) -> None:
-        self.url = url
+        self.door = door
+        self.url = url_of(listener, door.host, door.is_encrypted)
         self.gate = gate
         self.ready = ready
         self.limits = limits
@@ -182,9 +187,9 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.signals = Signals(telling)
         self.catalogue = Catalogue(registry, names, self.signals.figures.of, limits.keeping)
         self.engine = Engine(limits.capacity)
-        book, patience_s = Book(registry.database), PATIENCE_TURNS * limits.watch_seconds
-        self.traffic = Traffic(book, registry, self.catalogue, self.engine, patience_s)
-        plane = self.plane = Plane(self.catalogue, self.engine, self.state, self.traffic)
+        book, patience_s = Book(registry.database, SERVICE), PATIENCE_TURNS * limits.watch_seconds
+        self.traffic = Traffic(book, registry.by(SERVICE), self.catalogue, self.engine, patience_s)
+        plane = self.plane = Plane(self.catalogue, self.engine, self.state, self.traffic, door)
         app = application(plane, self.signals, pages, limits.body_bytes)
         super().__init__(_config(app, Express(plane, self.signals), limits))
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -232,6 +237,9 @@ class Server(uvicorn.Server):  # type: ignore[misc]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
+        if self.door.tls is not None:
+            self.config.ssl = self.door.tls.context
+            self._reload_at_hangup()
         await super().startup(sockets)
         self.state.ready = True
         if self.state.draining:
@@ -260,6 +268,21 @@ class Server(uvicorn.Server):  # type: ignore[misc]
                         connection.shutdown()
             await asyncio.sleep(0.01)
         await super().shutdown(sockets)
+
+    def _reload_at_hangup(self) -> None:
+        """Read certificates anew at SIGHUP; a service in a thread, or on Windows, has no such signal."""
+        with contextlib.suppress(ValueError, RuntimeError, AttributeError, NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
+
+    def reload(self) -> None:
+        """Take the certificates as they are now, for new connections; those that cannot be used change nothing."""
+        if self.door.tls is None:
+            return
+        try:
+            self.door.tls.reload()
+            print("modelmill serve: the certificates are read anew", file=sys.stderr)
+        except MillError as error:
+            print(f"modelmill serve: the certificates stay as they were: {error}", file=sys.stderr)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first signal, end at the second."""
@@ -306,12 +329,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         said = ""
         while True:
             await asyncio.sleep(self.limits.watch_seconds)
-            try:
-                await asyncio.to_thread(self.catalogue.refresh)
-                await self.traffic.turn()
-                problem = "; ".join(self.catalogue.problems.values())
-            except MillError as error:
-                problem = str(error)
+            problem = await self._follow()
             if problem and problem != said:
                 print(f"modelmill serve: {problem}", file=sys.stderr)
             said = problem
@@ -322,6 +340,16 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             await self.traffic.close()
         except MillError as error:
             print(f"modelmill serve: the last counts are lost: {error}", file=sys.stderr)
+
+    async def _follow(self) -> str:
+        """Follow the keys and the registry; what is wrong with that, or empty."""
+        try:
+            await asyncio.to_thread(self.door.refresh)
+            await asyncio.to_thread(self.catalogue.refresh)
+            await self.traffic.turn()
+            return "; ".join(self.catalogue.problems.values())
+        except MillError as error:
+            return str(error)
 
 
 def _config(app: Any, express: Express, limits: Limits) -> uvicorn.Config:
@@ -374,12 +402,12 @@ def listening(host: str, port: int, shared: bool = False) -> Iterator[socket.soc
         yield listener
 
 
-def url_of(listener: socket.socket, host: str) -> str:
+def url_of(listener: socket.socket, host: str, encrypted: bool = False) -> str:
     """Where people and clients find the service.
 
     A service on all addresses is named by this machine's own.
     """
-    return f"http://{address_of(host, listener.getsockname()[1])}"
+    return f"{'https' if encrypted else 'http'}://{address_of(host, listener.getsockname()[1])}"
 
 
 def address_of(host: str, port: int) -> str:
@@ -387,15 +415,3 @@ def address_of(host: str, port: int) -> str:
     if host in ("", "0.0.0.0", "::"):
         host = "127.0.0.1"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the host.
-
-    >>> is_loopback("localhost"), is_loopback("0.0.0.0")
-    (True, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

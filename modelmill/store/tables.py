@@ -5,7 +5,7 @@ Structured values are JSON in TEXT columns; times are milliseconds since 1970, U
 
 from __future__ import annotations
 
-VERSION = 3
+VERSION = 4
 """The schema that this modelmill reads and writes."""
 
 # Points of the curves of trials, as they are reported; a trial that ended holds its whole curve itself.
@@ -60,6 +60,52 @@ TRAFFIC: tuple[str, ...] = (
         token BIGINT NOT NULL,
         beat BIGINT NOT NULL
     )""",
+)
+
+# Who may use the service. Of a key only a digest is kept; the one before it counts until its time is over.
+KEYS = """CREATE TABLE keys (
+        id TEXT NOT NULL PRIMARY KEY,
+        label TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        roles TEXT NOT NULL,
+        models TEXT NOT NULL,
+        quota TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        before_digest TEXT NOT NULL,
+        before_until_ms BIGINT NOT NULL,
+        created_ms BIGINT NOT NULL,
+        expires_ms BIGINT NOT NULL,
+        revoked_ms BIGINT NOT NULL
+    )"""
+
+TENANTS = """CREATE TABLE tenants (
+        name TEXT NOT NULL PRIMARY KEY,
+        tier TEXT NOT NULL,
+        models TEXT NOT NULL,
+        quota TEXT NOT NULL,
+        created_ms BIGINT NOT NULL
+    )"""
+
+# Every change by whomever; each row's digest covers the row before it, so that none can be changed or taken out alone.
+AUDIT = """CREATE TABLE audit (
+        id INTEGER NOT NULL PRIMARY KEY,
+        at_ms BIGINT NOT NULL,
+        who TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        origin TEXT NOT NULL,
+        verb TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        digest TEXT NOT NULL
+    )"""
+
+# One row of its own, bumped by every change of keys and tenants: what a service polls.
+ACCESS: tuple[str, ...] = (
+    KEYS,
+    TENANTS,
+    AUDIT,
+    "CREATE TABLE access_stamp (changes BIGINT NOT NULL)",
+    "INSERT INTO access_stamp (changes) VALUES (0)",
 )
 
 TABLES: tuple[str, ...] = (
@@ -126,11 +172,12 @@ TABLES: tuple[str, ...] = (
     )""",
     "CREATE INDEX events_by_name ON events (name, id)",
     *TRAFFIC,
+    *ACCESS,
 )
 """What an empty database is given, in this order.
 
 `id`s are given out as the largest plus one: every write transaction is alone, so that no two can pick the same.
 """
 
-STEPS: dict[int, tuple[str, ...]] = {1: (POINTS,), 2: TRAFFIC}
+STEPS: dict[int, tuple[str, ...]] = {1: (POINTS,), 2: TRAFFIC, 3: ACCESS}
 """Schema version: the statements that lead from it to the next one. Alembic takes this place once they grow."""

@@ -38,17 +38,31 @@ def serve(
     reuse_port: Annotated[
         bool, typer.Option("--reuse-port", help="Listen beside another process: the one before, at a restart.")
     ] = False,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(help="Certificate, with those up to its authority; read anew at SIGHUP.", metavar="FILE"),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's key.", metavar="FILE")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="Clients must show a certificate of this authority.", metavar="FILE")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let anyone in from other machines while there are no keys.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Serve models over HTTP and gRPC: Open Inference Protocol, plain JSON, metrics, and pages for people."""
     from modelmill.api import home, registry
     from modelmill.console.pages import Pages
     from modelmill.serve import server
+    from modelmill.serve.access.access import Access
+    from modelmill.serve.access.tls import files_of
     from modelmill.serve.signals.signals import Telling
     from modelmill.serve.signals.status import objective as parse
 
     telling = Telling(log, log_ratio, trace_ratio, dict(map(parse, objective)))
-    shelf = registry()
+    shelf, place = registry(), home()
+    access = Access(place.database, place.path, files_of(tls_cert, tls_key, tls_client_ca), insecure)
     say: Callable[[str], None] = (
         (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))
     )
@@ -62,9 +76,10 @@ def serve(
         host,
         port,
         ready=ready,
-        pages=Pages(shelf, home().database),
+        pages=Pages(shelf, place.database),
         limits=server.Limits(lead_seconds=lead, reuse_port=reuse_port),
         telling=telling,
         grpc_port=grpc_port if grpc else None,
         grpc_ready=lambda address: say(f"gRPC: {address}"),
+        access=access,
     )

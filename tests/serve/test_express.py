@@ -25,7 +25,7 @@ PATH = "/v2/models/flowers/infer"
 
 
 def request(body=BODY, path=PATH, **headers):
-    lines = [f"POST {path} HTTP/1.1", "host: x", f"content-length: {len(body)}"]
+    lines = [f"POST {path} HTTP/1.1", "host: localhost", f"content-length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
@@ -115,7 +115,7 @@ def test_a_request_that_comes_in_pieces_is_answered(wire, shorts):
 def test_answers_keep_the_order_of_requests(wire):
     """A pipeline that mixes both ways: what needs a task holds back what would not."""
     wrong = request(b'{"inputs": []}')
-    wire.send(request() + wrong + request() + b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n" + request())
+    wire.send(request() + wrong + request() + b"GET /v2 HTTP/1.1\r\nhost: localhost\r\n\r\n" + request())
     assert [wire.answer()[0] for _ in range(5)] == [200, 400, 200, 200, 200]
 
 
@@ -162,7 +162,7 @@ def test_every_answer_is_counted(registry):
         for sent in (request(), request(), request(b"{")):
             wire.send(sent)
             wire.answer()
-        wire.send(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+        wire.send(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
         text = wire.answer()[2].decode()
         labels = 'model="flowers",version="1",face="v2"'
         assert f'modelmill_requests_total{{{labels},code="200"}} 2' in text

@@ -172,7 +172,7 @@ def test_a_client_that_leaves_takes_its_work_with_it(registry):
         host, port = urlsplit(service.url).netloc.split(":")
         engine = service.server.engine
         with socket.create_connection((host, int(port))) as leaving:
-            leaving.sendall(b"POST /predict/flowers HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n[[1, 2]]")
+            leaving.sendall(b"POST /predict/flowers HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\n[[1, 2]]")
             assert eventually(lambda: engine.waiting == 1)
         assert eventually(lambda: engine.waiting == 0)
         slow.gate.set()

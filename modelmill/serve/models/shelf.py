@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from modelmill.event import Event
 from modelmill.report import Report
+from modelmill.store.audit import Actor
 from modelmill.store.database import Database
 from modelmill.store.engine import Connection
 from modelmill.version import Version
@@ -18,6 +19,13 @@ class Shelf(Protocol):
     @property
     def database(self) -> Database:
         """Where the versions stand, and what else must last."""
+
+    @property
+    def actor(self) -> Actor:
+        """Who makes changes, in the audit log."""
+
+    def by(self, actor: Actor) -> Shelf:
+        """The same registry, whose changes are another's."""
 
     def find(self, reference: str) -> Version:
         """The version that NAME, NAME@3 or NAME@alias stands for; raises UnknownModel."""

@@ -14,6 +14,8 @@ from modelmill.method import decode
 from modelmill.serve.traffic.counts import Counts, total
 from modelmill.serve.traffic.lease import Lease
 from modelmill.serve.traffic.rollout import Plan, Rollout, check
+from modelmill.store import audit
+from modelmill.store.audit import SERVICE, Actor
 from modelmill.store.database import Database
 from modelmill.store.engine import Connection
 from modelmill.version import LIVE
@@ -63,8 +65,9 @@ def key_of(rollout: Rollout) -> str:
 class Book:
     """Routes and rollouts in a database that several servers and commands share."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, actor: Actor | None = None) -> None:
         self.database = database
+        self.actor = actor or audit.local()
 
     def routes(self) -> list[Route]:
         """All routes."""
@@ -114,7 +117,7 @@ class Book:
                 " (:id, :name, :number, :base, :plan, :state, :step, :seconds, :reason, :created_ms, :changed_ms)",
                 {**msgspec.structs.asdict(made), "plan": msgspec.json.encode(plan).decode()},
             )
-            write_step(connection, made, now, {})
+            write_step(connection, made, now, {}, self.actor)
         return made
 
     def abort(self, name: str, reason: str = "aborted by hand") -> Rollout:
@@ -126,7 +129,7 @@ class Book:
                 raise RegistryError(name, "no rollout is on its way", f"See: modelmill models rollouts {name}")
             ended = msgspec.structs.replace(found[0], state="aborted", reason=reason, changed_ms=now)
             write(connection, found[0], ended)
-            write_step(connection, ended, now, {})
+            write_step(connection, ended, now, {}, self.actor)
         return ended
 
     def set_route(self, name: str, router: Router) -> Route:
@@ -143,12 +146,16 @@ class Book:
                 "INSERT INTO routes (name, at_ms, router) VALUES (:name, :at_ms, :router)",
                 {"name": name, "at_ms": at_ms, "router": table},
             )
+            audit.write(connection, self.actor, "routes.set", name, router.as_table())
         return Route(name, at_ms, router)
 
     def clear_route(self, name: str) -> bool:
         """Let the live version answer; whether there was a route."""
         with self.database.writing(durable=True) as connection:
-            return bool(connection.execute("DELETE FROM routes WHERE name = :name", {"name": name}))
+            cleared = bool(connection.execute("DELETE FROM routes WHERE name = :name", {"name": name}))
+            if cleared:
+                audit.write(connection, self.actor, "routes.clear", name)
+            return cleared
 
 
 def routes(connection: Connection) -> list[Route]:
@@ -228,8 +235,12 @@ def write(connection: Connection, before: Rollout, after: Rollout) -> bool:
     )
 
 
-def write_step(connection: Connection, rollout: Rollout, at_ms: int, evidence: Mapping[str, Any]) -> None:
-    """Write down what a rollout has come to, and why."""
+def write_step(
+    connection: Connection, rollout: Rollout, at_ms: int, evidence: Mapping[str, Any], actor: Actor = SERVICE
+) -> None:
+    """Write down what a rollout has come to, and why; for its history, and for the audit log."""
+    told = {"share": rollout.share, "reason": rollout.reason, "rollout": rollout.id}
+    audit.write(connection, actor, f"rollouts.{rollout.state}", f"{rollout.name}@{rollout.number}", told)
     connection.execute(
         "INSERT INTO rollout_steps (rollout_id, place, at_ms, state, share, reason, evidence)"
         " SELECT :id, COALESCE(MAX(place), 0) + 1, :at_ms, :state, :share, :reason, :evidence"

@@ -13,6 +13,7 @@ from modelmill.serve.traffic.book import Book, Route
 from modelmill.serve.traffic.rollout import Plan, Rollout
 from modelmill.serve.traffic.verdict import Tolerances
 from modelmill.signature import Field
+from modelmill.store.audit import Actor
 from modelmill.store.database import Database
 from modelmill.version import Version
 
@@ -23,6 +24,10 @@ class Finds(Protocol):
     @property
     def database(self) -> Database:
         """Where the versions stand."""
+
+    @property
+    def actor(self) -> Actor:
+        """Who makes changes, in the audit log."""
 
     def find(self, reference: str) -> Version:
         """The version of a reference."""
@@ -42,13 +47,13 @@ def start(shelf: Finds, reference: str, plan: Plan) -> Rollout:
     if lacks:
         hint = f"Clients of {live.name} could not be answered; promote it, or publish it under another name."
         raise RegistryError(candidate.reference, f"it is no substitute for {live.reference}: {lacks}", hint)
-    return Book(shelf.database).begin(candidate.name, candidate.number, live.number, plan)
+    return Book(shelf.database, shelf.actor).begin(candidate.name, candidate.number, live.number, plan)
 
 
 def route(shelf: Finds, name: str, table: Mapping[str, Any]) -> Route:
     """A router set for a model, from the table that describes it. Raises UnknownModel, UsageError."""
     shelf.find(name)
-    return Book(shelf.database).set_route(name, decode("router", table, "route"))
+    return Book(shelf.database, shelf.actor).set_route(name, decode("router", table, "route"))
 
 
 def misfit(live: Version, candidate: Version) -> str:

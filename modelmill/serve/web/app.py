@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from modelmill.errors import MillError, ModelError, RequestError
+from modelmill.errors import Forbidden, MillError, ModelError, RequestError, Unidentified
 from modelmill.runtime import rows
 from modelmill.serve import documents
+from modelmill.serve.access.caller import ANYONE, Caller
+from modelmill.serve.access.door import check, check_sight, discreet
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Plane, reference_of
 from modelmill.serve.request import flag, kind
@@ -21,12 +24,13 @@ from modelmill.serve.signals.figures import Series
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.status import counts, status
 from modelmill.serve.signals.trace import parent
-from modelmill.serve.web import bodies, openapi, wire
+from modelmill.serve.web import bodies, log, openapi, signin, wire
 from modelmill.serve.web.deployments import Deployments
 from modelmill.serve.web.http import (
     Asgi,
     Call,
     ClientLeft,
+    Guarded,
     Handler,
     Receive,
     Reply,
@@ -40,6 +44,7 @@ from modelmill.serve.web.http import (
     send_reply,
     wrong_method,
 )
+from modelmill.serve.web.needs import ANY_KEY, STUDY, Need, of_page
 from modelmill.serve.web.wire import parameters
 
 Array = np.ndarray[Any, Any]
@@ -99,13 +104,14 @@ class App:
         self.plane = plane
         self.catalogue = plane.catalogue
         self.state = plane.state
+        self.door = plane.door
         self.signals = signals
         self.body_limit = body_limit
         self.routes = Routes(self.table())
 
-    def served(self) -> list[Endpoint]:
-        """What NAME alone reaches and is in memory, by name."""
-        return self.catalogue.endpoints()
+    def served(self, caller: Caller = ANYONE) -> list[Endpoint]:
+        """What NAME alone reaches, is in memory, and the caller sees, by name."""
+        return [endpoint for endpoint in self.catalogue.endpoints() if caller.sees(endpoint.name)]
 
     def table(self) -> dict[str, dict[str, Handler]]:
         """Every path of the service, and what answers it."""
@@ -135,6 +141,9 @@ class App:
             "api/models/{name}/report": {"GET": self.report},
             "api/status": {"GET": self.status},
             **Deployments(self.catalogue).table(),
+            "api/audit": {"GET": self.audit},
+            "signin": {"GET": self.signin_page, "POST": self.signin},
+            "signout": {"POST": self.signout},
             "metrics": {"GET": self.metrics},
             "openapi.json": {"GET": self.openapi},
             **{path: {"GET": self.docs} for path in DOCS_FILES},
@@ -145,14 +154,15 @@ class App:
         parts = path_parts(scope.get("raw_path") or scope["path"].encode())
         found = self.routes.match(parts)
         theirs = parts[0] not in ("v2", "api", "predict") or parts[:2] == ["api", "runs"]
-        if found is None and pages is not None and theirs:
-            scope["state"] = {**scope.get("state", {}), "served": dict(self.catalogue.known.numbers)}
-            await pages(scope, receive, send)
-            return
         started = time.perf_counter()
         handlers, names = found if found is not None else ({}, {})
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         call = Call(method, "/".join(parts), names, scope["headers"], receive, self.body_limit)
+        call.query = scope.get("query_string", b"")
+        call.origin = (scope.get("client") or ("",))[0]
+        if found is None and pages is not None and theirs:
+            await self._page(call, parts, scope, send, pages)
+            return
         self.state.in_flight += 1
         try:
             reply = await self._reply(call, handlers, known=found is not None)
@@ -168,6 +178,39 @@ class App:
         if reply is not None:
             await send_reply(as_last(reply) if self.state.draining else reply, send)
 
+    async def _page(self, call: Call, parts: list[str], scope: Scope, send: Send, pages: Asgi) -> None:
+        """Let the pages for people answer, if whoever asks may see them."""
+        try:
+            self._enter(call, of_page(parts))
+            if of_page(parts) == STUDY and not call.caller.sight.everything:
+                raise Forbidden("key", "does not see every model, and searches are shown to those that do", "")
+        except MillError as error:
+            await send_reply(self._refusal(call, error), send)
+            return
+        served = {name: number for name, number in self.catalogue.known.numbers.items() if call.caller.sees(name)}
+        scope["state"] = {**scope.get("state", {}), "served": served, "signed_in": bool(call.caller.key_id)}
+        await pages(scope, call.receive, send)
+
+    def _enter(self, call: Call, need: Need) -> None:
+        """Find out who asks, and bound what they may send. Raises Unidentified, Forbidden, OverQuota."""
+        if need is None:
+            return
+        call.caller = caller = self.door.admit(call.headers, changes=call.method != "GET")
+        check(caller, need)
+        if "name" in call.names:
+            check_sight(caller, reference_of(call.names["name"], call.names.get("version")))
+        if caller.tier.payload_bytes < call.body_limit:
+            call.body_limit = caller.tier.payload_bytes
+
+    def _refusal(self, call: Call, error: MillError) -> Reply:
+        """The answer to what went wrong; whoever sits before a browser is shown where to sign in."""
+        if isinstance(error, Unidentified) and call.method == "GET" and b"text/html" in call.accepts:
+            return signin.redirect(call.path, call.query)
+        reply = refusal(discreet(error, call.caller))
+        if reply.status == 500 and isinstance(error, ModelError):
+            return as_json({"error": f"the model failed: {error.message}"}, 500)
+        return reply
+
     def _count(self, call: Call, code: int, started: float, bytes_out: int = 0) -> None:
         face = call.path.partition("/")[0]
         if face == "predict" or call.path.endswith("/infer"):
@@ -175,19 +218,17 @@ class App:
             above = parent(call.header("traceparent")) if self.signals.tracer is not None or code >= 500 else None
             self.signals.answered(face, *call.which, code, seconds, call.id, above, call.bytes_in, bytes_out)
 
-    async def _reply(self, call: Call, handlers: Mapping[str, Handler], known: bool) -> Reply:
-        if not known:
-            return as_json({"error": f"no such path: /{call.path[:200]}. See /docs."}, 404)
-        handler = handlers.get(call.method)
-        if handler is None:
-            return wrong_method(handlers, call.method)
+    async def _reply(self, call: Call, handlers: Guarded, known: bool) -> Reply:
+        handler, need = handlers.get(call.method, (None, ANY_KEY))
         try:
-            return await handler(call)
+            self._enter(call, need)
+            if not known:
+                return as_json({"error": f"no such path: /{call.path[:200]}. See /docs."}, 404)
+            if handler is None:
+                return wrong_method(handlers, call.method)
+            return signin.told(await handler(call), call.caller)
         except MillError as error:
-            reply = refusal(error)
-            if reply.status == 500 and isinstance(error, ModelError):
-                return as_json({"error": f"the model failed: {error.message}"}, 500)
-            return reply
+            return signin.told(self._refusal(call, error), call.caller)
 
     async def live(self, call: Call) -> Reply:
         """Whether the process answers."""
@@ -215,7 +256,7 @@ class App:
 
     async def all_statistics(self, call: Call) -> Reply:
         """What all served models have done since they were loaded."""
-        return as_json(documents.statistics(self.served(), await self._series()))
+        return as_json(documents.statistics(self.served(call.caller), await self._series()))
 
     async def statistics(self, call: Call) -> Reply:
         """What a model has done since it was loaded."""
@@ -234,19 +275,25 @@ class App:
         """The models that are served, and those that were unloaded."""
         wanted = await self._object(call)
         ready = flag("ready", wanted.get("ready", False))
-        return as_json(documents.index(self.catalogue, ready))
+        return as_json(documents.index(self.catalogue, ready, call.caller))
 
     async def load(self, call: Call) -> Reply:
         """Serve a model again, or its newest live version now."""
         documents.check_load(parameters("parameters", await self._object(call)))
-        await asyncio.to_thread(self.catalogue.load, call.names["name"])
+        await self._change(call, "load", self.catalogue.load)
         return as_json({})
 
     async def unload(self, call: Call) -> Reply:
         """Serve a model no longer, until it is loaded."""
         dependents = documents.check_unload(parameters("parameters", await self._object(call)))
-        await asyncio.to_thread(self.catalogue.unload, call.names["name"], dependents)
+        await self._change(call, "unload", partial(self.catalogue.unload, dependents=dependents))
         return as_json({})
+
+    async def _change(self, call: Call, verb: str, work: Callable[[str], object]) -> None:
+        """Do something to a model that the caller sees, and write down who did."""
+        name = call.names["name"]
+        await asyncio.to_thread(work, name)
+        await asyncio.to_thread(self.door.note, call.caller.actor(call.origin), f"serve.{verb}", name)
 
     async def _object(self, call: Call) -> dict[str, Any]:
         """The body as an object; none is an empty one."""
@@ -291,7 +338,8 @@ class App:
 
     async def models(self, call: Call) -> Reply:
         """The served models."""
-        return as_json({"models": await asyncio.to_thread(self.catalogue.summaries)})
+        found = await asyncio.to_thread(self.catalogue.summaries)
+        return as_json({"models": [model for model in found if call.caller.sees(model["name"])]})
 
     async def model(self, call: Call) -> Reply:
         """One model in full."""
@@ -301,6 +349,22 @@ class App:
         """The HTML report of a version."""
         page = await asyncio.to_thread(self.catalogue.report, call.names["name"])
         return Reply(200, page, "text/html; charset=utf-8", REPORT_SAFETY)
+
+    async def audit(self, call: Call) -> Reply:
+        """Who changed what: the rows after `since`, the oldest first, or the newest ones."""
+        return as_json({"deeds": await asyncio.to_thread(log.page, self.door.keyring, call.query)})
+
+    async def signin_page(self, call: Call) -> Reply:
+        """The page on which a person shows a key, or leaves again."""
+        return signin.page(self.door, call)
+
+    async def signin(self, call: Call) -> Reply:
+        """Take a key, and give a cookie for it."""
+        return signin.enter(self.door, call, await call.body())
+
+    async def signout(self, call: Call) -> Reply:
+        """Take the cookie back."""
+        return signin.leave(call)
 
     async def metrics(self, call: Call) -> Reply:
         """The figures for Prometheus, over all processes of the service."""
@@ -329,7 +393,7 @@ class App:
     async def openapi(self, call: Call) -> Reply:
         """The OpenAPI document, with the models that are served now."""
         versions = await asyncio.to_thread(self.catalogue.published, DOCUMENTED)
-        return as_json(openapi.document(versions))
+        return as_json(openapi.document([version for version in versions if call.caller.sees(version.name)]))
 
     async def docs(self, call: Call) -> Reply:
         """The page that shows the OpenAPI document, and its parts."""
@@ -338,14 +402,16 @@ class App:
 
     async def _begin(self, call: Call) -> tuple[Ask, Endpoint, bytes]:
         """What is asked, the version that answers, and the body, if requests are taken."""
-        ask = Ask(reference_of(call.names["name"], call.names.get("version")), header=call.header)
+        reference, caller = reference_of(call.names["name"], call.names.get("version")), call.caller
+        ask = Ask(reference, caller.terms, call.header, caller)
         endpoint = await self.plane.begin(ask)
         call.which = (endpoint.name, str(endpoint.number))
         return ask, endpoint, await call.body()
 
     async def _endpoint(self, call: Call) -> Endpoint:
         """The version that the path names."""
-        endpoint = await self.plane.endpoint(reference_of(call.names["name"], call.names.get("version")))
+        reference = reference_of(call.names["name"], call.names.get("version"))
+        endpoint = await self.plane.endpoint(reference, call.caller)
         call.which = (endpoint.name, str(endpoint.number))
         return endpoint
 

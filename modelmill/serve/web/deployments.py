@@ -28,10 +28,13 @@ class Deployments:
         """The registry."""
         return self.catalogue.shelf
 
-    @property
-    def book(self) -> Book:
-        """The rows of routes and rollouts."""
-        return Book(self.shelf.database)
+    def shelf_of(self, call: Call) -> Shelf:
+        """The registry, whose changes are the caller's."""
+        return self.shelf.by(call.caller.actor(call.origin))
+
+    def book(self, call: Call) -> Book:
+        """The rows of routes and rollouts, whose changes are the caller's."""
+        return Book(self.shelf.database, call.caller.actor(call.origin))
 
     def table(self) -> dict[str, dict[str, Handler]]:
         """The paths. GET is for whoever may use a model; POST, PUT and DELETE are for operators."""
@@ -44,7 +47,7 @@ class Deployments:
 
     async def deployments(self, call: Call) -> Reply:
         """Who answers for each model."""
-        live = dict(self.catalogue.known.numbers)
+        live = {name: number for name, number in self.catalogue.known.numbers.items() if call.caller.sees(name)}
         found = await asyncio.to_thread(changes.deployments, self.shelf.database, live)
         return as_json({"deployments": found})
 
@@ -64,25 +67,25 @@ class Deployments:
             raise RequestError("body", "expected an object with the number of a version", 'Such as {"version": 3}.')
         settings = {key: value for key, value in body.items() if key != "version"}
         rollout = await self._asked(
-            lambda: start.start(self.shelf, f"{name}@{body['version']}", start.plan_of(settings))
+            lambda: start.start(self.shelf_of(call), f"{name}@{body['version']}", start.plan_of(settings))
         )
         return as_json(changes.summary(rollout, {}), 201)
 
     async def abort(self, call: Call) -> Reply:
         """End the rollout that is on its way; the live version answers."""
-        rollout = await self._asked(lambda: self.book.abort(call.names["name"], "aborted by an operator"))
+        rollout = await self._asked(lambda: self.book(call).abort(call.names["name"], "aborted by an operator"))
         return as_json(changes.summary(rollout, {}))
 
     async def set_route(self, call: Call) -> Reply:
         """Let a router say which version answers: `{"method": "canary", ...}`."""
         name, body = call.names["name"], await _json(call)
-        route = await self._asked(lambda: start.route(self.shelf, name, start.table_of(body)))
+        route = await self._asked(lambda: start.route(self.shelf_of(call), name, start.table_of(body)))
         return as_json({"model": name, "route": {**route.router.as_table(), "at_ms": route.at_ms}})
 
     async def clear_route(self, call: Call) -> Reply:
         """Let the live version answer."""
         name = call.names["name"]
-        return as_json({"model": name, "cleared": await self._asked(lambda: self.book.clear_route(name))})
+        return as_json({"model": name, "cleared": await self._asked(lambda: self.book(call).clear_route(name))})
 
     async def _asked(self, work: Callable[[], T]) -> T:
         """What work on the database gives; what it refuses is the request's fault."""

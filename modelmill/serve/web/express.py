@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from modelmill.errors import MillError
+from modelmill.serve.access.caller import INFER, Caller
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Plane
 from modelmill.serve.signals.signals import Signals
@@ -20,7 +21,7 @@ from modelmill.serve.web.protocol import head
 BEFORE, AFTER = b"/v2/models/", b"/infer"
 LENGTH = b"inference-header-content-length"
 
-ORDINARY = frozenset({b"content-encoding", b"transfer-encoding", b"authorization", b"x-api-key"})
+ORDINARY = frozenset({b"content-encoding", b"transfer-encoding"})
 """Headers that ask for more than the short way has."""
 
 
@@ -29,6 +30,7 @@ class Express:
 
     def __init__(self, plane: Plane, signals: Signals) -> None:
         self.plane = plane
+        self.door = plane.door
         self.signals = signals
 
     def knows(self, url: bytes) -> Endpoint | None:
@@ -45,6 +47,9 @@ class Express:
     def answer(self, endpoint: Endpoint, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes | None:
         """The whole answer; None where the request is not plain."""
         started = time.perf_counter()
+        caller = self.door.known(headers)
+        if caller is None or not self._is_plain(caller, endpoint):
+            return None
         length: str | None = None
         for name, value in headers:
             if name in ORDINARY or (name == LENGTH and length is not None):
@@ -55,7 +60,7 @@ class Express:
                 length = value.decode("latin-1").strip()
         try:
             request = wire.read(body, length, endpoint.expected)
-            if not self.plane.engine.fits_inline(endpoint.lane, request.rows):
+            if not self.plane.engine.fits_inline(endpoint.lane, request.rows) or request.rows > caller.tier.batch_rows:
                 return None
             names = tuple(asked.name for asked in request.outputs)
             outputs = self.plane.engine.run_inline(endpoint.lane, request.columns, request.rows, names)
@@ -72,3 +77,8 @@ class Express:
             return head(200, JSON, len(answer.body), (reference,)) + answer.body
         part = (LENGTH.decode(), str(answer.json_bytes))
         return head(200, "application/octet-stream", len(answer.body), (reference, part)) + answer.body
+
+    @staticmethod
+    def _is_plain(caller: Caller, endpoint: Endpoint) -> bool:
+        """Whether nothing has to be counted or refused for the caller. Bodies here are below every tier's limit."""
+        return caller.gate is None and INFER in caller.roles and caller.sees(endpoint.name)

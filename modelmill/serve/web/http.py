@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -14,13 +14,17 @@ import orjson
 from modelmill.errors import (
     DeadlineExceeded,
     Draining,
+    Forbidden,
     MillError,
     NotServed,
     Overloaded,
     RequestError,
     TooLarge,
     Unavailable,
+    Unidentified,
 )
+from modelmill.serve.access.caller import ANYONE, Caller
+from modelmill.serve.web.needs import Need, need
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -69,9 +73,14 @@ class Call:
     path: str
     names: dict[str, str]
     """The parts of the path that its pattern names."""
-    headers: Iterable[tuple[bytes, bytes]]
+    headers: Sequence[tuple[bytes, bytes]]
     receive: Receive
     body_limit: int
+    caller: Caller = ANYONE
+    """Who asks."""
+    origin: str = ""
+    """The address that the request came from."""
+    query: bytes = b""
     which: tuple[str, str] = ("", "")
     id: str | None = None
     """What the client calls its request."""
@@ -85,6 +94,11 @@ class Call:
         if len(found) > 1:
             raise RequestError(name, "comes twice", "Send it once.")
         return found[0].decode("latin-1").strip() if found else None
+
+    @property
+    def accepts(self) -> bytes:
+        """What the client takes, as it says."""
+        return next((value for key, value in self.headers if key == b"accept"), b"")
 
     async def body(self) -> bytes:
         """The whole body. Raises TooLarge, SlowBody, PackedBody, or ClientLeft when the client leaves."""
@@ -144,6 +158,8 @@ class Call:
 
 
 Handler = Callable[[Call], Awaitable[Reply]]
+Guarded = Mapping[str, tuple[Handler, Need]]
+"""Method: what answers it, and which roles that needs."""
 
 
 class Routes:
@@ -151,13 +167,14 @@ class Routes:
 
     def __init__(self, table: Mapping[str, Mapping[str, Handler]]) -> None:
         self.table = table
-        self.by_length: dict[int, list[tuple[tuple[str, ...], Mapping[str, Handler]]]] = {}
+        self.by_length: dict[int, list[tuple[tuple[str, ...], Guarded]]] = {}
         for pattern, handlers in table.items():
             parts = tuple(pattern.split("/"))
-            self.by_length.setdefault(len(parts), []).append((parts, handlers))
+            guarded = {method: (handler, need(method, pattern)) for method, handler in handlers.items()}
+            self.by_length.setdefault(len(parts), []).append((parts, guarded))
 
-    def match(self, parts: list[str]) -> tuple[Mapping[str, Handler], dict[str, str]] | None:
-        """The handlers of a path, and the parts that its pattern names; None if there is no such path."""
+    def match(self, parts: list[str]) -> tuple[Guarded, dict[str, str]] | None:
+        """The handlers of a path with what they need, and the parts that its pattern names; None for no such path."""
         for pattern, handlers in self.by_length.get(len(parts), ()):
             names: dict[str, str] = {}
             for wanted, came in zip(pattern, parts, strict=True):
@@ -186,6 +203,8 @@ def as_json(value: Any, status: int = 200, headers: tuple[tuple[str, str], ...] 
 
 
 STATUS: tuple[tuple[type[MillError], int], ...] = (
+    (Unidentified, 401),
+    (Forbidden, 403),
     (NotServed, 404),
     (Conflict, 409),
     (SlowBody, 408),
@@ -203,7 +222,11 @@ STATUS: tuple[tuple[type[MillError], int], ...] = (
 def refusal(error: MillError) -> Reply:
     """The answer to a request that went wrong."""
     status = next((code for kind, code in STATUS if isinstance(error, kind)), 500)
-    headers = (("retry-after", str(max(1, math.ceil(error.seconds)))),) if isinstance(error, Overloaded) else ()
+    headers: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, Overloaded):
+        headers = (("retry-after", str(max(1, math.ceil(error.seconds)))),)
+    elif isinstance(error, Unidentified):
+        headers = (("www-authenticate", 'Bearer realm="modelmill"'),)
     return as_json({"error": str(error)}, status, headers)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import modelmill
+from modelmill.serve.web.needs import need
 from modelmill.signature import Field, Signature
 from modelmill.version import Version
 
@@ -20,18 +21,33 @@ NAME: Table = {
 }
 NUMBER: Table = {"name": "version", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1}}
 RUN: Table = {"name": "id", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1}}
+SINCE: Table = {
+    "name": "since",
+    "in": "query",
+    "schema": {"type": "integer", "minimum": 0},
+    "description": "rows after this number; the newest without it",
+}
+LIMIT: Table = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000}}
 REASONS = {
     "400": "The request is malformed; the error says what came and what was wanted",
+    "401": "A key is wanted; WWW-Authenticate says how it is sent",
+    "403": "The key is not good for that, or a page of another site sent the request",
     "404": "No such model or version is served",
     "405": "The path takes another method",
     "409": "Something else is on its way, or set; the error says what",
     "408": "The body did not come in time",
     "413": "The body is too large",
     "415": "The body is compressed, or of a type that is not taken",
-    "429": "Too many requests wait; try again after Retry-After seconds",
+    "429": "Too many requests wait, or the key's quota is used up; try again after Retry-After seconds",
     "503": "The service is shutting down",
 }
 POSTED = ("400", "404", "405", "408", "413", "415", "429", "503")
+
+SCHEMES: dict[str, Table] = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+"""How a key is sent; the roles that are listed with a scheme are those of which one is enough."""
 
 ELEMENT: dict[str, Table] = {"BOOL": {"type": "boolean"}, "BYTES": {"type": "string"}}
 
@@ -53,16 +69,31 @@ def document(versions: Sequence[Version]) -> Table:
             {"name": "searches", "description": "The searches of the ledger, also while they run"},
             {"name": "service", "description": "Health, figures and documents"},
         ],
-        "paths": {
-            **_predict_paths(versions),
-            **_protocol_paths(),
-            **_model_paths(),
-            **_traffic_paths(),
-            **_search_paths(),
-            **_service_paths(),
-        },
-        "components": {"schemas": SCHEMAS},
+        "paths": _secured(
+            {
+                **_predict_paths(versions),
+                **_protocol_paths(),
+                **_model_paths(),
+                **_traffic_paths(),
+                **_search_paths(),
+                **_service_paths(),
+            }
+        ),
+        "components": {"schemas": SCHEMAS, "securitySchemes": SCHEMES},
     }
+
+
+def _secured(paths: Table) -> Table:
+    """Every operation with the roles of which it needs one, where the service has keys, and its refusals."""
+    for path, operations in paths.items():
+        pattern = "predict/{name}" if path.startswith("/predict/") else path.strip("/")
+        for method, operation in operations.items():
+            roles = need(method.upper(), pattern)
+            operation["security"] = [{scheme: sorted(roles)} for scheme in SCHEMES] if roles is not None else []
+            if roles is not None:
+                for code in ("401", "403", "429"):
+                    operation["responses"].setdefault(code, {"description": REASONS[code], "content": _json("Error")})
+    return paths
 
 
 def _predict_paths(versions: Sequence[Version]) -> Table:
@@ -193,10 +224,27 @@ def _search_paths() -> Table:
 
 def _service_paths() -> Table:
     return {
+        "/api/audit": _get("service", "Who changed what, when and from where", [SINCE, LIMIT], "Any", ("400",)),
+        "/signin": {
+            "get": _operation("service", "The page on which a person shows a key", [], _media("text/html"), ()),
+            "post": _form("Take a key, and give a cookie for it", {"key": TEXT, "next": TEXT}),
+        },
+        "/signout": {"post": _form("Take the cookie back", {})},
         "/metrics": {"get": _operation("service", "Figures for Prometheus", [], _media("text/plain"), ())},
         "/openapi.json": _get("service", "This document", [], "Any"),
         "/docs": {"get": _operation("service", "This document as a page", [], _media("text/html"), ())},
     }
+
+
+def _form(summary: str, fields: Table) -> Table:
+    """What a form of a page for people is sent to."""
+    responses = {
+        "303": {"description": "Where the person goes on"},
+        **{code: {"description": REASONS[code], "content": _json("Error")} for code in ("400", "403", "413")},
+    }
+    schema = {"type": "object", "properties": fields}
+    body = {"content": {"application/x-www-form-urlencoded": {"schema": schema}}}
+    return {"tags": ["service"], "summary": summary, "parameters": [], "requestBody": body, "responses": responses}
 
 
 def _get(tag: str, summary: str, parameters: Sequence[Table], schema: str, codes: Sequence[str] = ()) -> Table:

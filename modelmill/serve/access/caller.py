@@ -1,0 +1,117 @@
+"""Who sends a request, as far as the service cares: a tenant, its tier, what it may do, and which models it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from modelmill.serve.access.meters import Gate
+from modelmill.serve.access.tiers import ADVANCED, Tier
+from modelmill.serve.engine.terms import DEFAULT_TERMS, Terms
+from modelmill.store.audit import Actor
+
+INFER, READ, WATCH, OPERATE, ADMIN = "infer", "read", "watch", "operate", "admin"
+
+ROLES = {
+    INFER: "use models, and see what they take and give",
+    READ: "read the registry, reports and searches",
+    WATCH: "read the service's figures: metrics and status",
+    OPERATE: "load, unload, promote and roll back models, and run rollouts",
+    ADMIN: "all of these for every tenant's models, and the audit log",
+}
+"""What a key may be good for."""
+
+EVERY_ROLE = frozenset(ROLES)
+
+SEEN = 1024
+"""Names whose visibility is remembered."""
+
+
+class Sight:
+    """Which models a key sees; it remembers what it decided.
+
+    A model whose name a tenant claims is that tenant's alone (or of all tenants that claim it); any other is
+    everyone's. A key may be narrowed further, to names that it lists.
+
+    >>> sight = Sight(narrowed=(), own=("acme-*",), claimed=("acme-*", "blue"))
+    >>> sight.sees("acme-risk"), sight.sees("blue"), sight.sees("iris")
+    (True, False, True)
+    """
+
+    __slots__ = ("claimed", "everything", "known", "narrowed", "own")
+
+    def __init__(self, narrowed: Sequence[str], own: Sequence[str], claimed: Sequence[str]) -> None:
+        self.narrowed = tuple(narrowed)
+        self.own = tuple(own)
+        self.claimed = tuple(claimed)
+        self.everything = not narrowed and set(claimed) <= set(own)
+        self.known: dict[str, bool] = {}
+
+    def sees(self, name: str) -> bool:
+        """Whether the model of that name exists for the key."""
+        if self.everything:
+            return True
+        seen = self.known.get(name)
+        if seen is None:
+            if len(self.known) >= SEEN:
+                self.known.clear()
+            seen = self.known[name] = self._decide(name)
+        return seen
+
+    def _decide(self, name: str) -> bool:
+        if self.narrowed and not matches(name, self.narrowed):
+            return False
+        return matches(name, self.own) or not matches(name, self.claimed)
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name is among the patterns.
+
+    >>> matches("digits", ["dig*"]), matches("digits", [])
+    (True, False)
+    """
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+ALL = Sight((), (), ())
+
+
+@dataclass(slots=True, eq=False)
+class Tenancy:
+    """What a tenant has in the service right now; it changes, and all of the tenant's keys share it."""
+
+    waiting: int = 0
+    """Requests that wait for the engine."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Caller:
+    """Whoever holds a key; made when keys are read, so that a request costs a look-up."""
+
+    key_id: str
+    """Empty where no key is needed."""
+    tenant: str
+    tier: Tier
+    roles: frozenset[str]
+    terms: Terms
+    sight: Sight = ALL
+    gate: Gate | None = None
+    """The quotas; None without any."""
+    tenancy: Tenancy = field(default_factory=Tenancy)
+
+    def may(self, roles: frozenset[str]) -> bool:
+        """Whether any of the roles is among the caller's."""
+        return not roles.isdisjoint(self.roles)
+
+    def sees(self, name: str) -> bool:
+        """Whether the model of that name exists for the caller."""
+        return self.sight.sees(name)
+
+    def actor(self, origin: str) -> Actor:
+        """The caller in the audit log."""
+        return Actor(f"key:{self.key_id}" if self.key_id else "anyone", self.tenant, origin)
+
+
+ANYONE = Caller("", "", ADVANCED, EVERY_ROLE, DEFAULT_TERMS)
+"""Whoever asks a service that needs no keys."""

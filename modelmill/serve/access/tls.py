@@ -1,0 +1,111 @@
+"""TLS for both ports, with certificates that are read anew while the service runs."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelmill.errors import MissingExtra, UsageError, WorkError
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """Where the certificate of the service and its key lie, and that of whoever signs the clients' certificates."""
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+    """With it, clients must show a certificate of this authority."""
+
+
+def files_of(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
+    """The files that were named; None without any. Raises UsageError for one without the others."""
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None:
+        missing = "--tls-cert" if cert is None else "--tls-key"
+        hint = "Name the certificate and its key: --tls-cert FILE --tls-key FILE"
+        raise UsageError(missing, "is wanted with the other files", hint)
+    return TlsFiles(cert, key, client_ca)
+
+
+class Tls:
+    """The certificates that new connections are made with; `reload` replaces them, and the old ones stay if it fails.
+
+    One context listens for ever, and hands each new connection to the newest one: connections that are open stay open.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self.files = files
+        self.newest, self.content = _read(files)
+        self.context, _ = _read(files)
+        self.context.sni_callback = self._hand_on
+
+    def _hand_on(self, connection: Any, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = self.newest
+
+    def reload(self) -> None:
+        """Read the files anew. Raises WorkError, and leaves everything as it is, where they cannot be used."""
+        self.newest, self.content = _read(self.files)
+
+    def grpc_credentials(self) -> Any:
+        """What a gRPC port is opened with; each new connection gets the newest certificates."""
+        try:
+            import grpc  # type: ignore[import-untyped,unused-ignore]
+        except ModuleNotFoundError:
+            raise MissingExtra.of("--grpc-port", "grpcio", "grpc") from None
+        given: list[Any] = [None]
+
+        def newest() -> Any:
+            if given[0] is not self.content:
+                given[0] = self.content
+                key, cert, client_ca = self.content
+                return grpc.ssl_server_certificate_configuration([(key, cert)], client_ca)
+            return None
+
+        return grpc.dynamic_ssl_server_credentials(newest(), newest, require_client_authentication=self.needs_client)
+
+    @property
+    def needs_client(self) -> bool:
+        """Whether clients must show a certificate."""
+        return self.files.client_ca is not None
+
+
+Content = tuple[bytes, bytes, bytes | None]
+"""Key, certificates, and the clients' authority, as PEM."""
+
+
+def _read(files: TlsFiles) -> tuple[ssl.SSLContext, Content]:
+    """A context with the files as they are now, and their content."""
+    content = (_bytes(files.key), _bytes(files.cert), _bytes(files.client_ca) if files.client_ca else None)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    try:
+        context.load_cert_chain(files.cert, files.key, password="")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        hint = "Give the certificate, with those between it and its authority, and its key without a password, as PEM."
+        raise WorkError(f"{files.cert}, {files.key}", f"cannot be used: {_reason(error)}", hint) from None
+    if files.client_ca is not None:
+        try:
+            context.load_verify_locations(files.client_ca)
+        except (ssl.SSLError, OSError) as error:
+            hint = "Give the certificate of the authority as PEM."
+            raise WorkError(str(files.client_ca), f"cannot be used: {_reason(error)}", hint) from None
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context, content
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WorkError(str(path), f"cannot be read: {error.strerror}", "Check its name and who may read it.") from None
+
+
+def _reason(error: Exception) -> str:
+    """What OpenSSL says, without the place in its source."""
+    reason = getattr(error, "reason", None)
+    return str(reason).replace("_", " ").lower() if reason else str(error)

@@ -1,0 +1,144 @@
+"""Quotas: as many requests and rows as agreed, to a hundredth, in one process and in several."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import pytest
+
+from modelmill.errors import OutOfBounds, OverQuota
+from modelmill.serve.access.door import check, check_rows
+from modelmill.serve.access.keyring import Keyring
+from modelmill.serve.access.meters import DAY_S, SECOND, Gate, Meters
+from modelmill.serve.access.quota import Quota, requests_per_s, rows_per_day
+
+
+def gate(meters, *quotas):
+    return Gate(meters, [meters.meter(f"key:{n}", quota) for n, quota in enumerate(quotas)])
+
+
+@pytest.mark.parametrize("rate", [0.5, 3, 100, 1234, 5000])
+def test_a_flood_gets_the_agreed_rate_to_a_hundredth(rate):
+    meters = Meters()
+    one = gate(meters, Quota(requests_per_s=rate))
+    seconds = max(10, 200 / rate)
+    sent = int(seconds * rate * 3)  # three times as many as agreed
+    passed = sum(one.admit(int(10**12 + i * SECOND / rate / 3)) == 0 for i in range(sent))
+    assert passed == pytest.approx(rate * seconds, rel=0.0105)
+    meters.close()
+
+
+def test_the_wait_that_is_told_is_the_wait_that_is_needed():
+    meters = Meters()
+    one = gate(meters, Quota(requests_per_s=4, burst=2))
+    now = 10**12
+    assert [one.admit(now), one.admit(now)] == [0, 0]
+    wait = one.admit(now)
+    assert wait == SECOND // 4
+    assert one.admit(now + wait - 1) == 1
+    assert one.admit(now + wait) == 0
+    standing = one.standing(now + wait)
+    assert (standing.limit, standing.window_s, standing.remaining, standing.reset_s) == (4, 1, 0, 1)
+    meters.close()
+
+
+def test_a_request_that_the_tenant_refuses_costs_the_key_nothing():
+    meters = Meters()
+    key, tenant = Quota(requests_per_s=1, burst=2), Quota(requests_per_s=1, burst=1)
+    both, alone = gate(meters, key, tenant), gate(meters, key)
+    now = 10**12
+    assert both.admit(now) == 0
+    assert both.admit(now) > 0
+    assert alone.admit(now) == 0
+    meters.close()
+
+
+def test_rows_are_counted_by_the_day():
+    meters = Meters()
+    one = gate(meters, Quota(rows_per_day=100))
+    day = 20_000 * DAY_S
+    assert one.admit_rows(60, day + 10) == 0
+    assert one.admit_rows(41, day + 10) == DAY_S - 10
+    assert one.admit_rows(40, day + 11) == 0
+    assert one.admit_rows(1, day + DAY_S - 1) == 1
+    assert one.admit_rows(100, day + DAY_S) == 0
+    meters.close()
+
+
+def test_counts_outlive_a_restart_and_a_clock_that_began_anew(tmp_path):
+    meters = Meters(tmp_path / "m.bin")
+    assert gate(meters, Quota(requests_per_s=0.01, rows_per_day=5)).admit(10**15) == 0
+    assert gate(meters, Quota(rows_per_day=5)).admit_rows(5, 100 * DAY_S) == 0
+    meters.close()
+    again = Meters(tmp_path / "m.bin")
+    one = gate(again, Quota(requests_per_s=0.01, rows_per_day=5))
+    assert one.admit(10**15 + 1) > 0
+    assert one.admit(10**9) == 0  # the machine was started again: the old time lies far ahead of its clock
+    assert one.admit_rows(1, 100 * DAY_S) > 0
+    again.close()
+
+
+def flood(path, quota, tries, barrier, results):
+    meters = Meters(path, shared=True)
+    one = gate(meters, quota)
+    barrier.wait(60)
+    results.put(sum(one.admit(10**12) == 0 for _ in range(tries)))
+
+
+def test_processes_that_decide_at_once_give_out_every_request_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results, barrier = context.Queue(), context.Barrier(3)
+    quota = Quota(requests_per_s=1, burst=4000)
+    arguments = (tmp_path / "m.bin", quota, 4000, barrier, results)
+    workers = [context.Process(target=flood, args=arguments) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    passed = [results.get(timeout=120) for _ in workers]
+    for worker in workers:
+        worker.join(60)
+    assert sum(passed) == 4000
+
+
+def test_a_quota_is_refused_with_the_time_to_wait_and_told_in_headers(start, keys, ask):
+    secret, _ = keys.create("slow", quota=Quota(requests_per_s=0.1, burst=2))
+    service = start()
+    first = ask(service, "POST", "/predict/flowers", [[3, 1]], secret)
+    assert first.code == 200
+    assert (first.headers["ratelimit-limit"], first.headers["ratelimit-policy"]) == ("6", "6;w=60")
+    assert first.headers["ratelimit-remaining"] == "1"
+    assert ask(service, "GET", "/v2/models/flowers", key=secret).headers["ratelimit-remaining"] == "0"
+    refused = ask(service, "POST", "/predict/flowers", [[3, 1]], secret)
+    assert refused.code == 429
+    assert 1 <= int(refused.headers["retry-after"]) <= 10
+    assert refused.headers["ratelimit-remaining"] == "0"
+    assert ask(service, "GET", "/v2/health/ready").code == 200
+
+
+def test_many_keys_of_a_tenant_share_its_quota(start, keys, ask):
+    keys.tenant("acme", "standard", quota=Quota(requests_per_s=0.01, burst=3, rows_per_day=2))
+    secrets = [keys.create(f"k{n}", tenant="acme")[0] for n in range(5)]
+    service = start()
+    codes = [ask(service, "POST", "/predict/flowers", [[3, 1]], secret).code for secret in secrets]
+    assert codes == [200, 200, 429, 429, 429]  # two rows, then three requests
+
+
+def test_a_changed_quota_goes_on_where_the_old_one_was(place, keys):
+    secret, _ = keys.create("web", tenant="default")
+    keys.tenant("default", quota=Quota(rows_per_day=10))
+    ring = Keyring(place.database)
+    ring.refresh()
+    check_rows(ring.caller(secret), 8)
+    keys.tenant("default", quota=Quota(rows_per_day=9))
+    assert ring.refresh()
+    with pytest.raises(OverQuota, match="no room for 2 more rows"):
+        check_rows(ring.caller(secret), 2)
+    check_rows(ring.caller(secret), 1)
+    check(ring.caller(secret), frozenset({"infer"}))
+
+
+@pytest.mark.parametrize("text", ["", "100", "x/s", "-1/s", "1/y", "1e9/s", "0/s", "nan/s", "1 / s / s"])
+def test_what_is_no_rate_is_refused(text):
+    with pytest.raises(OutOfBounds):
+        requests_per_s(text)
+    with pytest.raises(OutOfBounds):
+        rows_per_day(text or "0/day")
