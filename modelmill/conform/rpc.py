@@ -10,6 +10,7 @@ from modelmill.conform import tensors
 from modelmill.conform.check import GRPC, Check, Deviation, LeftOut, shown, wanted
 from modelmill.conform.core import NOBODY
 from modelmill.conform.subject import Subject
+from modelmill.errors import MissingExtra
 from modelmill.protocol.schema import schema
 
 PACKAGE = "/inference.GRPCInferenceService/"
@@ -39,7 +40,10 @@ class Refusal:
 
 def call(subject: Subject, method: str, request: Mapping[str, Any] | bytes) -> Document | Refusal:
     """The fields of the answer to a call that came, or how it failed. Raises Deviation where none comes."""
-    import grpc
+    try:
+        import grpc
+    except ImportError:
+        raise MissingExtra.of("conform", "grpcio", "grpc") from None
 
     known = schema().methods[PACKAGE + method]
     message = request if isinstance(request, bytes) else schema().encode(known.request, request)

@@ -43,7 +43,7 @@ ELEMENTS: dict[str, frozenset[type]] = {
 """Kind of numpy dtype: the Python types that may stand for it."""
 
 SMALL = 4096
-"""Elements up to which a product with itself is the quickest way to find a NaN."""
+"""Elements up to which bytes are searched more quickly than an array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,11 +346,8 @@ def has_nan(array: Array) -> bool:
     >>> has_nan(np.array([1.0, np.nan])), has_nan(np.array([np.inf, -np.inf]))
     (True, False)
     """
-    if array.size > SMALL or array.dtype.itemsize < 4:
-        return bool(np.isnan(array).any())
-    flat = array.reshape(-1)
-    square = float(np.dot(flat, flat))  # squares have one sign, so that infinities do not cancel
-    return square != square
+    found = np.isnan(array)
+    return b"\1" in found.tobytes() if array.size <= SMALL else bool(found.any())
 
 
 def encode(array: Array) -> bytes:

@@ -26,6 +26,7 @@ from modelmill.serve.models import catalogue
 from modelmill.serve.models.catalogue import Catalogue, Keeping
 from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.plane import Plane, State
+from modelmill.serve.rpc.http2 import Front
 from modelmill.serve.rpc.methods import Methods
 from modelmill.serve.signals.signals import QUIET, Signals, Telling
 from modelmill.serve.signals.status import STEP_SECONDS, counts
@@ -195,6 +196,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.loop: asyncio.AbstractEventLoop | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.listeners: tuple[socket.socket, ...] = ()
+        self.front: Front | None = None
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Load, serve, end."""
@@ -223,17 +225,18 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         if self.gate is None:
             yield
             return
-        from modelmill.serve.rpc.front import Front
-
         front = Front(Methods(self.plane, self.signals), self.state, self.limits.body_bytes)
-        port = await front.start(self.gate.host, self.gate.port)
-        self.gate.url = address_of(self.gate.host, port)
-        if self.gate.ready is not None:
-            self.gate.ready(self.gate.url)
-        try:
-            yield
-        finally:
-            await front.stop(1.0)
+        with listening(self.gate.host, self.gate.port, self.limits.reuse_port, "--grpc-port") as listener:
+            await front.start(listener)
+            self.listeners += (listener,)
+            self.front = front
+            self.gate.url = address_of(self.gate.host, listener.getsockname()[1])
+            if self.gate.ready is not None:
+                self.gate.ready(self.gate.url)
+            try:
+                yield
+            finally:
+                await front.stop(self.limits.drain_seconds)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
@@ -308,8 +311,11 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         task.add_done_callback(self.tasks.discard)
 
     async def _end(self) -> None:
-        for listener in self.listeners if self.limits.reuse_port else ():
-            give_way(listener)
+        if self.limits.reuse_port:
+            for listener in self.listeners:
+                give_way(listener)
+            if self.front is not None:
+                self.front.warn()
         await asyncio.sleep(self.limits.lead_seconds)
         # Whoever had a lead was told to go elsewhere with every answer; who comes still is answered like the others.
         self.state.refusing = not self.limits.lead_seconds
@@ -369,7 +375,7 @@ def _config(app: Any, express: Express, limits: Limits) -> uvicorn.Config:
 
 
 @contextlib.contextmanager
-def listening(host: str, port: int, shared: bool = False) -> Iterator[socket.socket]:
+def listening(host: str, port: int, shared: bool = False, flag: str = "--port") -> Iterator[socket.socket]:
     """A listening socket; raises WorkError, with a way out, if the port cannot be had.
 
     A shared one listens only once the service is ready: until then new connections are the other process's.
@@ -383,7 +389,7 @@ def listening(host: str, port: int, shared: bool = False) -> Iterator[socket.soc
         )[0]
         listener = socket.socket(family, kind, protocol)
     except (OSError, OverflowError) as error:
-        raise WorkError(where, f"cannot be listened on: {error}", "Try --host 127.0.0.1 --port 8080.") from None
+        raise WorkError(where, f"cannot be listened on: {error}", f"Try --host 127.0.0.1 {flag} 8080.") from None
     with listener:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -394,10 +400,10 @@ def listening(host: str, port: int, shared: bool = False) -> Iterator[socket.soc
                 listener.listen(BACKLOG)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                hint = f"Another service may run; stop it, or try --port {port + 1 if port < 65535 else 8080}."
+                hint = f"Another service may run; stop it, or try {flag} {port + 1 if port < 65535 else 8080}."
                 raise WorkError(where, "the port is taken", hint) from None
             raise WorkError(
-                where, f"cannot be listened on: {error.strerror}", "Try another --host or --port."
+                where, f"cannot be listened on: {error.strerror}", f"Try another --host or {flag}."
             ) from None
         yield listener
 

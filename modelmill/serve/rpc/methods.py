@@ -35,10 +35,14 @@ from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.trace import parent
 
 INFERENCE = "/inference.GRPCInferenceService/"
+INFER = f"{INFERENCE}ModelInfer"
 REPOSITORY = "/inference.model_repository.ModelRepositoryService/"
 HEALTH = "/grpc.health.v1.Health/"
 SERVICES = ("", "inference.GRPCInferenceService", "inference.model_repository.ModelRepositoryService")
 """What grpc.health.v1 may be asked for."""
+
+ORDINARY = frozenset({"authorization", "x-api-key", "traceparent"})
+"""Metadata that ask for more than the short way has."""
 
 WATCH_SECONDS = 0.2
 """How often a watched health is looked at."""
@@ -159,7 +163,7 @@ class Methods:
             },
         }
         self.unary: dict[str, Unary] = {path: self._plain(path, method) for path, method in plain.items()}
-        self.unary[f"{INFERENCE}ModelInfer"] = self.infer
+        self.unary[INFER] = self.infer
         self.streaming: dict[str, Streaming] = {
             f"{INFERENCE}ModelStreamInfer": self.stream_infer,
             f"{HEALTH}Watch": self.watch,
@@ -190,7 +194,7 @@ class Methods:
             envelope = tensors.opened(message)
             identity = envelope.id
             reference = reference_of(envelope.name, envelope.version)
-            ask = Ask(reference, self._terms(caller), caller.metadata.get)
+            ask = Ask(reference, Terms(caller.deadline), caller.metadata.get)
             endpoint = await self.plane.begin(ask)
             which = (endpoint.name, endpoint.label)
             return await self._answer(ask, endpoint, envelope)
@@ -208,17 +212,52 @@ class Methods:
             traced = parent(caller.metadata.get("traceparent")) if self.signals.tracer is not None else None
             self.signals.answered("grpc", *which, code, seconds, identity.decode() or None, traced, len(message))
 
-    def _terms(self, caller: Caller) -> Terms:
-        return Terms(caller.deadline)
+    def is_quick(self, path: str) -> bool:
+        """Whether `at_once` may know the answer of a method."""
+        return path == INFER
+
+    def at_once(self, message: bytes, metadata: Mapping[str, str]) -> bytes | None:
+        """The answer to a ModelInferRequest for a model that is loaded and cheap.
+
+        None, and nothing done, for whatever is not plain success: `infer` begins anew, and has the words for errors.
+        """
+        plane = self.plane
+        if plane.state.refusing or not ORDINARY.isdisjoint(metadata):
+            return None
+        started = time.perf_counter()
+        try:
+            envelope = tensors.opened(message)
+            name = envelope.name
+            endpoint = plane.catalogue.served.get(name)
+            if endpoint is None or envelope.version or name in plane.traffic.watches:
+                return None
+            if not plane.engine.fits_inline(endpoint.lane, 1):
+                return None
+            plan = self._plan(endpoint, envelope)
+            expected = endpoint.expected
+            request = tensors.request(envelope, plan, expected)
+            if not plane.engine.fits_inline(endpoint.lane, request.rows):
+                return None
+            outputs = plane.engine.run_inline(endpoint.lane, request.columns, request.rows, plan.names)
+            ran = time.perf_counter()
+            answer = tensors.answer(envelope, plan, outputs, expected, endpoint.name, endpoint.number)
+        except MillError:
+            return None
+        ended = time.perf_counter()
+        signals = self.signals
+        signals.figures.of(name, endpoint.label).encode.add(ended - ran)
+        identity = envelope.id.decode() or None
+        sizes = (len(message), len(answer))
+        signals.answered("grpc", name, endpoint.label, 200, ended - started, identity, None, *sizes)
+        return answer
 
     async def _answer(self, ask: Ask, endpoint: Endpoint, envelope: Envelope) -> bytes:
         expected = endpoint.expected
         plan = self._plan(endpoint, envelope)
         request = tensors.request(envelope, plan, expected)
         terms = plan.wishes.terms(ask.terms, asyncio.get_running_loop().time())
-        names = tuple(asked.name for asked in plan.outputs)
         asked = ask if terms is ask.terms else replace(ask, terms=terms)
-        outputs = await self.plane.run(asked, endpoint, request.columns, request.rows, names, _awaited)
+        outputs = await self.plane.run(asked, endpoint, request.columns, request.rows, plan.names, _awaited)
         return tensors.answer(envelope, plan, outputs, expected, endpoint.name, endpoint.number)
 
     def _plan(self, endpoint: Endpoint, envelope: Envelope) -> Plan:

@@ -91,6 +91,8 @@ class Plan:
     raw: bool
     """Whether the answer's tensors go as bytes."""
     columns: Columns | None = None
+    names: tuple[str, ...] = ()
+    """Of the outputs."""
     answers: dict[Any, bytes] = field(default_factory=dict)
     """The heads of answers, by the shapes of their tensors."""
 
@@ -175,7 +177,8 @@ def plan(envelope: Envelope, expected: Expected) -> Plan:
     expected.all_inputs(columns)
     outputs = _outputs(message.get("outputs", ()), wanted.binary, expected)
     raw = any(asked.binary or expected.outputs[asked.name].datatype not in CONTENTS for asked in outputs)
-    return Plan(inputs, outputs, wanted, raw, columns if contents else None)
+    names = tuple(asked.name for asked in outputs)
+    return Plan(inputs, outputs, wanted, raw, columns if contents else None, names)
 
 
 def request(envelope: Envelope, found: Plan, expected: Expected) -> Request:

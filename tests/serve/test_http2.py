@@ -1,0 +1,422 @@
+"""The bytes of HTTP/2 under gRPC: frames however they are cut, windows, resets, and clients that mean no good."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+
+import grpc
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from modelmill.protocol.schema import schema
+from modelmill.serve.engine.engine import Capacity
+from modelmill.serve.rpc import hpack
+from modelmill.serve.rpc.http2 import (
+    CALM,
+    DATA,
+    GOAWAY,
+    HEAD,
+    HEADERS,
+    NOISE_MOST,
+    PING,
+    PREFACE,
+    PROTOCOL_ERROR,
+    RESET,
+    SETTINGS,
+    WINDOW,
+)
+from modelmill.serve.server import Limits, Service
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+LIVE = "/inference.GRPCInferenceService/ServerLive"
+END, HEADERS_END, PAD, PRIO = 1, 4, 8, 0x20
+
+
+@pytest.fixture(scope="module")
+def service(registry):
+    with Service(registry, grpc_port=0) as service:
+        yield service
+
+
+def frame(kind, flags, stream, payload=b""):
+    return HEAD.pack(len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload
+
+
+def head(path=INFER, *further):
+    pairs = ((b":path", path.encode()), (b"content-type", b"application/grpc"), (b"te", b"trailers"), *further)
+    return b"\x83\x86" + b"".join(hpack.literal(*pair) for pair in pairs)
+
+
+def message(data):
+    return b"\0" + len(data).to_bytes(4, "big") + data
+
+
+FLOWER = schema().encode(
+    "inference.ModelInferRequest",
+    {
+        "model_name": "flowers",
+        "inputs": [{"name": name, "datatype": "FP32", "shape": [1]} for name in ("length", "width")],
+        "raw_input_contents": [struct.pack("<f", 3), struct.pack("<f", 1)],
+    },
+)
+
+
+GREETING = PREFACE + frame(SETTINGS, 0, 0)
+
+
+class Raw:
+    """A connection that says exactly what it is told to."""
+
+    def __init__(self, service, greeting=GREETING):
+        host, port = service.grpc_url.split(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=20)
+        self.rest = b""
+        self.unpacker = hpack.Unpacker()
+        self.send(greeting)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def frame(self):
+        """Kind, flags, stream and payload of the next frame; None at the end."""
+        while True:
+            if len(self.rest) >= 9:
+                high, low, kind, flags, stream = HEAD.unpack_from(self.rest)
+                size = 9 + (high << 8 | low)
+                if len(self.rest) >= size:
+                    payload, self.rest = self.rest[9:size], self.rest[size:]
+                    return kind, flags, stream, payload
+            try:
+                data = self.socket.recv(65536)
+            except ConnectionError:
+                return None
+            if not data:
+                return None
+            self.rest += data
+
+    def until(self, kind):
+        """The next frame of a kind; None at the end."""
+        while (found := self.frame()) is not None and found[0] != kind:
+            pass
+        return found
+
+    def answer(self, stream):
+        """The message and the trailers of a stream."""
+        body, headers = b"", {}
+        while True:
+            kind, flags, number, payload = self.frame()
+            if number != stream:
+                continue
+            if kind == HEADERS:
+                headers.update(self.unpacker.read(payload))
+            elif kind == DATA:
+                body += payload
+            if flags & END:
+                return body[5:], headers
+
+    def error(self):
+        """The code of the GOAWAY that ends the connection."""
+        found = self.until(GOAWAY)
+        return int.from_bytes(found[3][4:8], "big") if found else None
+
+
+def is_right(body):
+    answer = schema().decode("inference.ModelInferResponse", body)
+    return answer["raw_output_contents"][0] == b"\x04\0\0\0long"
+
+
+def lives(service):
+    with Raw(service) as raw:
+        raw.send(frame(HEADERS, HEADERS_END, 1, head()) + frame(DATA, END, 1, message(FLOWER)))
+        return is_right(raw.answer(1)[0])
+
+
+def test_headers_are_unpacked_as_in_the_specification():
+    unpacker = hpack.Unpacker()
+    first = unpacker.read(bytes.fromhex("828684418cf1e3c2e5f23a6ba0ab90f4ff"))
+    assert first[-1] == (b":authority", b"www.example.com")
+    assert unpacker.read(bytes.fromhex("828684be5886a8eb10649cbf"))[-1] == (b"cache-control", b"no-cache")
+    third = unpacker.read(bytes.fromhex("828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf"))
+    assert third[-1] == (b"custom-key", b"custom-value")
+    assert unpacker.size == 164
+    unpacker.read(b"\x20")
+    assert not unpacker.table
+
+
+BAD_BLOCKS = ["80", "ff", "be", "40", "4001", "000161", "7fffffffffff", "3fe2ff03", "8220", "0001618184"]
+
+
+@pytest.mark.parametrize("block", BAD_BLOCKS)
+def test_headers_that_cannot_be_read_are_refused(block):
+    with pytest.raises(hpack.Malformed):
+        hpack.Unpacker().read(bytes.fromhex(block))
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 1000])
+def test_a_call_is_answered_however_its_bytes_are_cut(service, size):
+    block = head()
+    data = PREFACE + frame(SETTINGS, 0, 0) + frame(PING, 0, 0, b"12345678")
+    data += frame(HEADERS, PAD | PRIO, 1, b"\x02\0\0\0\0\x10" + block[:7] + b"\0\0")
+    data += frame(9, 0, 1, block[7:9]) + frame(9, HEADERS_END, 1, block[9:])
+    body = message(FLOWER)
+    data += frame(DATA, PAD, 1, b"\x03" + body[:20] + b"\0\0\0") + frame(DATA, 0, 1, body[20:]) + frame(DATA, END, 1)
+    with Raw(service, b"") as raw:
+        for start in range(0, len(data), size):
+            raw.send(data[start : start + size])
+        assert raw.until(PING)[1:] == (1, 0, b"12345678")
+        answer, headers = raw.answer(1)
+        assert is_right(answer)
+        assert headers[b"grpc-status"] == b"0"
+        assert headers[b":status"] == b"200"
+
+
+def test_many_calls_in_one_piece_are_each_answered(service):
+    calls = [frame(HEADERS, HEADERS_END, n, head()) + frame(DATA, END, n, message(FLOWER)) for n in range(1, 101, 2)]
+    with Raw(service) as raw:
+        raw.send(b"".join(calls))
+        assert all(is_right(raw.answer(n)[0]) for n in range(1, 101, 2))
+
+
+def test_an_answer_waits_for_the_windows_of_its_client(service):
+    greeting = PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 10))
+    with Raw(service, greeting) as raw:
+        raw.send(frame(HEADERS, HEADERS_END, 1, head()) + frame(DATA, END, 1, message(FLOWER)))
+        found = b""
+        while True:
+            kind, flags, _, payload = raw.frame()
+            if kind == DATA:
+                assert len(payload) <= 10
+                found += payload
+                raw.send(frame(WINDOW, 0, 1, (len(payload)).to_bytes(4, "big")))
+            if kind == HEADERS and flags & END:
+                break
+        assert is_right(found[5:])
+
+
+def test_what_is_not_grpc_is_told_so(service):
+    with Raw(service) as raw:
+        raw.send(frame(HEADERS, HEADERS_END | END, 1, b"\x82\x86\x84"))
+        assert raw.answer(1)[1] == {b":status": b"415"}
+    with Raw(service, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n") as raw:
+        assert raw.error() == PROTOCOL_ERROR
+        assert raw.frame() is None
+
+
+OPEN = frame(HEADERS, HEADERS_END, 1, head())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(DATA, 0, 1, b"x"),
+        frame(DATA, 0, 0, b"x"),
+        frame(HEADERS, HEADERS_END, 2, head()),
+        frame(HEADERS, HEADERS_END, 1, b"\xff\xff\xff\xff\xff\xff"),
+        frame(HEADERS, 0, 1, head()) + frame(PING, 0, 0, bytes(8)),
+        frame(HEADERS, PAD | HEADERS_END, 1, b"\xff"),
+        frame(9, HEADERS_END, 1, b""),
+        frame(5, 0, 1, b"1234"),
+        frame(PING, 0, 0, b"1"),
+        frame(PING, 0, 1, bytes(8)),
+        frame(SETTINGS, 0, 0, b"12345"),
+        frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 2**31)),
+        frame(SETTINGS, 0, 0, struct.pack(">HI", 5, 1)),
+        frame(WINDOW, 0, 0, bytes(4)),
+        frame(WINDOW, 0, 0, (2**31 - 1).to_bytes(4, "big")),
+        frame(WINDOW, 0, 5, b"\0\0\0\1"),
+        frame(RESET, 0, 5, bytes(4)),
+        frame(RESET, 0, 1, b"1"),
+        OPEN + OPEN,
+        OPEN + frame(DATA, PAD, 1, b"\x05abc"),
+        HEAD.pack(0xFFFF, 0xFF, DATA, 0, 1),
+        frame(HEADERS, 0, 1, head()) + frame(9, 0, 1, bytes(16_000)) * 2,
+    ],
+)
+def test_a_client_that_breaks_the_protocol_is_told_and_left(service, data):
+    with Raw(service) as raw:
+        raw.send(data)
+        assert raw.error() not in (None, 0)
+        assert raw.frame() is None
+    assert lives(service)
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        lambda n: frame(PING, 0, 0, bytes(8)),
+        lambda n: frame(SETTINGS, 0, 0),
+        lambda n: frame(HEADERS, HEADERS_END, n, head()) + frame(RESET, 0, n, bytes(4)),
+    ],
+)
+def test_a_client_that_only_makes_noise_is_left(service, noise):
+    with Raw(service) as raw:
+
+        def make():
+            try:
+                for place in range(NOISE_MOST + 500):
+                    raw.send(noise(2 * place + 1))
+            except OSError:
+                pass
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        assert raw.error() in (CALM, None)  # the reason may be lost with the connection
+        thread.join(20)
+        assert not thread.is_alive()
+    assert lives(service)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    frames=st.lists(
+        st.tuples(st.integers(0, 12), st.integers(0, 63), st.integers(0, 6), st.binary(max_size=60)), max_size=12
+    ),
+    begun=st.booleans(),
+)
+def test_any_frames_leave_the_service_alive(service, frames, begun):
+    with Raw(service) as raw:
+        raw.send(OPEN if begun else b"")
+        raw.send(b"".join(frame(kind, flags, stream, payload) for kind, flags, stream, payload in frames))
+        raw.socket.shutdown(socket.SHUT_WR)
+        while raw.frame() is not None:
+            pass
+    assert service.server.state.in_flight == 0 or eventually(lambda: service.server.state.in_flight == 0)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=st.integers(0, 120), piece=st.binary(max_size=12), cut=st.integers(0, 120))
+def test_a_damaged_message_is_never_our_fault(service, start, piece, cut):
+    damaged = FLOWER[:start] + piece + FLOWER[max(start, cut) :]
+    with Raw(service) as raw:
+        raw.send(OPEN + frame(DATA, END, 1, message(damaged)))
+        headers = raw.answer(1)[1]
+        assert headers[b"grpc-status"] in (b"0", b"3", b"5"), headers
+
+
+def eventually(check, seconds=10.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if check():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+class Slow:
+    """Wraps a session, and holds every run until its gate is open."""
+
+    def __init__(self, session):
+        self.session = session
+        self.gate = threading.Event()
+        self.started = threading.Event()
+
+    def run(self, columns, outputs=None, *rest):
+        self.started.set()
+        self.gate.wait(20)
+        return self.session.run(columns, outputs, *rest)
+
+
+@pytest.fixture
+def slow(registry):
+    """A service whose one thread runs a slow model: the service, and the slow session."""
+    from modelmill.serve.engine.engine import Pace
+
+    with Service(registry, ["flowers"], limits=Limits(capacity=Capacity(threads=1)), grpc_port=0) as service:
+        lane = service.server.catalogue.served["flowers"].lane
+        lane.session = Slow(lane.session)
+        lane.pace = Pace(10.0, 1.0)
+        yield service, lane
+        lane.session.gate.set()
+
+
+def test_a_call_that_is_cancelled_takes_its_work_with_it(slow):
+    service, lane = slow
+    with grpc.insecure_channel(service.grpc_url) as channel:
+        calls = [channel.unary_unary(INFER).future(FLOWER) for _ in range(2)]
+        assert lane.session.started.wait(10)
+        engine = service.server.engine
+        assert eventually(lambda: engine.waiting == 1)
+        for call in calls:
+            call.cancel()
+        assert eventually(lambda: engine.waiting == 0)
+        assert eventually(lambda: service.server.state.in_flight == 0)
+
+
+def test_a_deadline_ends_a_call(slow):
+    service, lane = slow
+    with grpc.insecure_channel(service.grpc_url) as channel:
+        with pytest.raises(grpc.RpcError) as error:
+            channel.unary_unary(INFER)(FLOWER, timeout=0.3)
+        assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert lane.session.started.is_set()
+        assert eventually(lambda: service.server.state.in_flight == 0)
+    with Raw(service) as raw:
+        raw.send(frame(HEADERS, HEADERS_END, 1, head(INFER, (b"grpc-timeout", b"100m"))))
+        raw.send(frame(DATA, END, 1, message(FLOWER)))
+        assert raw.answer(1)[1][b"grpc-status"] == b"4"
+
+
+def test_draining_answers_what_is_in_flight_and_refuses_what_is_new(slow):
+    service, lane = slow
+    with grpc.insecure_channel(service.grpc_url) as channel:
+        call = channel.unary_unary(INFER).future(FLOWER)
+        assert lane.session.started.wait(10)
+        service.server.drain()
+        assert eventually(lambda: service.server.state.refusing)
+        with pytest.raises(grpc.RpcError) as error:
+            channel.unary_unary(INFER)(FLOWER, timeout=20)
+        assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "shutting down" in error.value.details()
+        lane.session.gate.set()
+        assert is_right(call.result(20))
+        service.thread.join(20)
+        assert not service.thread.is_alive()
+
+
+def test_large_messages_go_both_ways_packed_or_not(service):
+    rows = 40_000
+    columns = {
+        "name": (np.full(rows, "abcdefgh", object), "BYTES", (rows,)),
+        "code": (np.full(rows, "b", object), "BYTES", (rows,)),
+        "count": (np.arange(rows, dtype=np.int64), "INT64", (rows,)),
+        "flag": (np.ones(rows, bool), "BOOL", (rows,)),
+        "day": (np.zeros(rows, np.int64), "INT64", (rows,)),
+        "small": (np.zeros((rows, 2, 2), np.uint8), "UINT8", (rows, 2, 2)),
+        "vector": (np.ones((rows, 3), np.float32), "FP32", (rows, 3)),
+    }
+    from modelmill.serve.request import encode
+
+    request = {
+        "model_name": "mixed",
+        "inputs": [{"name": name, "datatype": kind, "shape": shape} for name, (_, kind, shape) in columns.items()],
+        "raw_input_contents": [encode(array) for array, _, _ in columns.values()],
+    }
+    data = schema().encode("inference.ModelInferRequest", request)
+    assert len(data) > 2_000_000
+    with grpc.insecure_channel(service.grpc_url, options=(("grpc.max_receive_message_length", -1),)) as channel:
+        for packing in (grpc.Compression.NoCompression, grpc.Compression.Gzip, grpc.Compression.Deflate):
+            answer = channel.unary_unary(INFER)(data, timeout=60, compression=packing)
+            found = schema().decode("inference.ModelInferResponse", answer)["raw_output_contents"]
+            assert found == request["raw_input_contents"]
+
+
+def test_a_packed_bomb_is_refused(registry):
+    with (
+        Service(registry, ["flowers"], limits=Limits(body_bytes=100_000), grpc_port=0) as service,
+        grpc.insecure_channel(service.grpc_url) as channel,
+    ):
+        with pytest.raises(grpc.RpcError) as error:
+            channel.unary_unary(INFER)(bytes(50_000_000), timeout=20, compression=grpc.Compression.Gzip)
+        assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert channel.unary_unary(LIVE)(b"", timeout=20) == b"\x08\x01"
