@@ -1,6 +1,6 @@
 """How soon a rollout takes a bad version back, and how rarely a good one: simulated at 200 requests a second.
 
-    python bench/serve/rollouts.py [--quick] [--cases equal slower ...] [--show]
+    python bench/serve/rollouts.py [--quick] [--cases equal slower ...] [--most N] [--show]
 
 The service's own parts decide: its router draws who answers, its purse which requests are mirrored, its meter counts,
 and `advance` looks at the counts once a second. Simulated are only the requests, and what the versions do with them:
@@ -27,13 +27,15 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from modelmill.serve.traffic.counts import Counts, total
+from modelmill.serve.traffic.counts import Counts
 from modelmill.serve.traffic.meter import Meter
 from modelmill.serve.traffic.mirror import Purse
 from modelmill.serve.traffic.pair import Pair
@@ -103,43 +105,58 @@ class Machine:
 def simulate(name: str, seed: int) -> Row:
     """One rollout from its beginning to its end."""
     case, random = CASES[name], Random(f"{name} {seed}")
+    chance = np.random.default_rng([list(CASES).index(name), seed])
     machine, purse = Machine(random), Purse(0.0)
     rollout = Rollout(1, "model", 2, 1, Plan())
     meters = [Meter(rollout.plan.tolerances, random)]
-    now, second, requests, exposed = 0.0, 1.0, 0, 0
+    requests = exposed = 0
+    before = Counts()
+    for second in range(int(LONGEST_S)):
+        arrivals = np.sort(chance.random(chance.poisson(RATE))) + second
+        picked = _picked(rollout, len(arrivals), random)
+        requests += len(arrivals)
+        exposed += sum(picked)
+        failures = chance.random((len(arrivals), 2)) < (FAILS, FAILS + case.errors)
+        for now, by_candidate, failed in zip(arrivals.tolist(), picked, failures.tolist(), strict=True):
+            _request(case, by_candidate, now, failed, machine, purse, meters[-1])
+        rollout = msgspec.structs.replace(rollout, seconds=rollout.seconds + 1)
+        counts, step = meters[-1].read(), rollout.step
+        rollout = advance(rollout, before.plus(counts), counts).rollout
+        if rollout.state != "running":
+            shown = {"state": rollout.state, "percent": rollout.plan.shares[step], "seconds": second + 1}
+            return {**shown, "reason": rollout.reason, "requests": requests, "exposed": exposed}
+        if rollout.step != step:
+            before = before.plus(counts)
+            meters.append(Meter(rollout.plan.tolerances, random))
+            meters[-1].follow(meters[-2])
+    return {
+        "state": "running",
+        "percent": rollout.share,
+        "seconds": LONGEST_S,
+        "requests": requests,
+        "exposed": exposed,
+    }
+
+
+def _picked(rollout: Rollout, count: int, random: Random) -> list[bool]:
+    """Which of so many requests the candidate answers."""
+    if rollout.share in (0, 100):
+        return [rollout.share == 100] * count
     router, versions = router_of(rollout), {"1": 1, "2": 2, "live": 1}
-    while now < LONGEST_S:
-        now += random.expovariate(RATE)
-        while now >= second:
-            rollout = msgspec.structs.replace(rollout, seconds=rollout.seconds + 1)
-            counts = [meter.read() for meter in meters]
-            step = rollout.step
-            rollout = advance(rollout, total(counts), counts[-1] if len(counts) == step + 1 else Counts()).rollout
-            if rollout.state != "running":
-                shares = rollout.plan.shares
-                shown = {"state": rollout.state, "percent": shares[step], "seconds": second, "reason": rollout.reason}
-                return {**shown, "requests": requests, "exposed": exposed}
-            if rollout.step != step:
-                meters.append(Meter(rollout.plan.tolerances, random))
-                meters[-1].follow(meters[-2])
-                router = router_of(rollout)
-            second += 1
-        requests += 1
-        by_candidate = router(f"{random.getrandbits(64):x}", versions) == 2
-        exposed += by_candidate
-        _request(case, by_candidate, now, machine, purse, meters[-1])
-    return {"state": "running", "percent": rollout.share, "seconds": now, "requests": requests, "exposed": exposed}
+    return [router(f"{random.getrandbits(64):x}", versions) == 2 for _ in range(count)]
 
 
-def _request(case: Case, by_candidate: bool, now: float, machine: Machine, purse: Purse, meter: Meter) -> None:
-    random = machine.random
-    failed = {False: random.random() < FAILS, True: random.random() < FAILS + case.errors}
+def _request(
+    case: Case, by_candidate: bool, now: float, failed: list[bool], machine: Machine, purse: Purse, meter: Meter
+) -> None:
+    """One request; failed: whether the live version, and the candidate, fail at it."""
     taken = purse.has(now)
     if not taken:
         meter.dropped()
     meter.served(by_candidate, failed[by_candidate], taken)
     if not taken:
         return
+    random = machine.random
     live_first = random.random() < 0.5
     started = now + BASE_S
     times = {}
@@ -147,8 +164,8 @@ def _request(case: Case, by_candidate: bool, now: float, machine: Machine, purse
         times[is_candidate] = machine.run(started, BASE_S * (case.slower if is_candidate else 1))
         started += times[is_candidate]
     purse.spend(times[False] + times[True])
-    differ = () if any(failed.values()) else (random.random() < case.differ,)
-    meter.mirrored(Pair(failed[False], failed[True], times[False], times[True], differ))
+    differ = () if any(failed) else (random.random() < case.differ,)
+    meter.mirrored(Pair(*failed, times[False], times[True], differ))
 
 
 def rows() -> list[Row]:
@@ -184,11 +201,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the runs")
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--most", type=int, default=10**9, help="so many runs now; the rest another time")
     parser.add_argument("--show", action="store_true", help="only print what is there")
     given = parser.parse_args()
     if not given.show:
         RESULTS.parent.mkdir(exist_ok=True)
-        for name, seed in plan(given.cases, given.quick):
+        for name, seed in islice(plan(given.cases, given.quick), given.most):
             row = {"case": name, "seed": seed, **simulate(name, seed)}
             with RESULTS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from urllib.parse import urlsplit
@@ -15,6 +19,7 @@ from modelmill.client import Client
 from modelmill.errors import NotServed, RegistryError
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
+from modelmill.serve.handover import can_share
 from modelmill.serve.server import Limits, Service
 from modelmill.serve.traffic.book import Book, flush, key_of
 from modelmill.serve.traffic.counts import Counts, Tally
@@ -67,11 +72,12 @@ def flowers(empty_registry, publish_flowers):
 class Asking:
     """A client in a thread that asks without pause; it keeps what came."""
 
-    def __init__(self, url, name="flowers", rows=ROWS):
-        self.url, self.name, self.rows = url, name, rows
+    def __init__(self, url, name="flowers", rows=ROWS, fresh=False):
+        self.url, self.name, self.rows, self.fresh = url, name, rows, fresh
         self.versions: list[str] = []
         self.failed: list[str] = []
         self.mixed = 0
+        self.reopened = 0
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
 
@@ -86,9 +92,17 @@ class Asking:
     def _run(self):
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=20)
         while not self.stop.is_set():
-            connection.request("POST", f"/predict/{self.name}", json.dumps(self.rows))
-            answer = connection.getresponse()
-            body = json.loads(answer.read())
+            try:
+                connection.request("POST", f"/predict/{self.name}", json.dumps(self.rows))
+                answer = connection.getresponse()
+                body = json.loads(answer.read())
+            except (OSError, http.client.HTTPException) as error:
+                self.failed.append(repr(error))
+                connection.close()
+                continue
+            self.reopened += answer.headers.get("connection") == "close"
+            if self.fresh:
+                connection.close()
             if answer.status == 200:
                 self.versions.append(answer.headers["modelmill-version"])
             else:
@@ -205,10 +219,10 @@ def test_when_the_driver_falls_silent_another_takes_over_and_the_old_one_is_fenc
             return rollout
 
         drive, take_over = driver._drive, other._drive
+        other._drive = lambda rollout, lease: rollout
         driver._drive = frozen
         assert entered.wait(20)
         assert eventually(lambda: other.drives)
-        other._drive = lambda rollout, lease: rollout
         bad = Counts(errors=Tally(against=100))
         with flowers.database.writing() as connection:
             flush(connection, "a third", [(key_of(rollout), 0, bad)])
@@ -363,3 +377,70 @@ class Protocol(Asking):
             labels = {"flowers@1": "long", "flowers@3": "wide"}
             self.mixed += found["outputs"][0]["data"] != [labels[answer.headers["modelmill-version"]]] * 50
         connection.close()
+
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from modelmill.registry.registry import Registry
+from modelmill.serve.handover import can_share
+from modelmill.serve.server import Limits, run
+from modelmill.store.home import Home
+
+home = Home(Path(sys.argv[1]))
+limits = Limits(watch_seconds=0.05, reuse_port=len(sys.argv) > 2, lead_seconds=0.5 if len(sys.argv) > 2 else 0.0)
+port = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+registry = Registry(home.database, home.blobs)
+run(registry, ["flowers"], port=port, limits=limits, ready=lambda url: print(url, flush=True))
+"""
+
+
+def process(home, *arguments):
+    """A service in a process of its own, and its URL."""
+    command = [sys.executable, "-c", PROGRAM, str(home), *map(str, arguments)]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return started, started.stdout.readline().strip()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_driver_that_is_killed_is_followed_by_another_one(flowers, tmp_path):
+    start(flowers, "flowers@2", Plan(steps=(50, 100), pairs=30, requests=30, seconds=0, tolerances=LOOSE))
+    first, url = process(tmp_path)
+    try:
+        with Asking(url):
+            assert eventually(lambda: Book(flowers.database).latest()[0].step > 0, 60)
+            first.send_signal(signal.SIGSTOP)  # so that nothing is decided between the look and the kill
+        before = Book(flowers.database).latest()[0]
+    finally:
+        first.kill()
+        first.wait(20)
+        first.stdout.close()
+    if before.state == "running":
+        with Service(flowers, ["flowers"], limits=QUICK) as service, Asking(service.url) as asking:
+            assert ended(flowers)
+        assert asking.failed == []
+    after = Book(flowers.database)
+    assert after.latest()[0].state == "done"
+    assert [step.share for step in after.steps(before)] == [0.0, 50.0, 100.0, 0.0]
+    assert flowers.find("flowers").number == 2
+
+
+@pytest.mark.skipif(not can_share(), reason="one process a port")
+def test_a_port_is_handed_to_the_next_process_without_a_failed_request(flowers, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    old, url = process(tmp_path, port)
+    with Asking(url) as kept, Asking(url, fresh=True) as fresh:
+        for _ in range(2):
+            new, _ = process(tmp_path, port)
+            seen = len(kept.versions), len(fresh.versions)
+            old.send_signal(signal.SIGTERM)
+            assert old.wait(60) == 0
+            old.stdout.close()
+            assert eventually(lambda seen=seen: len(kept.versions) > seen[0] and len(fresh.versions) > seen[1])
+            old = new
+    old.send_signal(signal.SIGTERM)
+    assert old.wait(60) == 0
+    old.stdout.close()
+    assert kept.failed == fresh.failed == []
+    assert kept.reopened >= 2

@@ -25,7 +25,9 @@ class Meter:
     def __init__(self, tolerances: Tolerances, random: Random) -> None:
         self.tolerances = tolerances
         self.random = random
-        self.counts: Counter[str] = Counter()
+        self.counts = dict.fromkeys(NUMBERS, 0)
+        self.looks = {name: [0, 0, 0] for name in ("errors", "slower", "tail", "differ")}
+        """By criterion how many looks were 0, 1 and -1: at the places 0, 1 and -1 of the list."""
         self.live_times: Counter[str] = Counter()
         self.candidate_times: Counter[str] = Counter()
         self.broken = ""
@@ -40,33 +42,32 @@ class Meter:
         Where it is not mirrored, each of the candidate's is set against the next of the live version's: so what
         troubles both for a while speaks against neither, and no failure speaks twice.
         """
-        who = "candidate" if by_candidate else "live"
-        self.counts[who] += 1
+        self.counts["candidate" if by_candidate else "live"] += 1
         if failed:
-            self.counts[f"{who}_failed"] += 1
+            self.counts["candidate_failed" if by_candidate else "live_failed"] += 1
         if mirrored:
             return
         if by_candidate:
             self.answered.append(failed)
             del self.answered[:-1]
         elif self.answered:
-            self._look("errors", int(self.answered.pop()) - int(failed))
+            self.looks["errors"][self.answered.pop() - failed] += 1
 
     def mirrored(self, pair: Pair) -> None:
         """Count a request that both versions ran, unseen."""
         self.counts["pairs"] += 1
-        self._look("errors", int(pair.candidate_failed) - int(pair.live_failed))
+        self.looks["errors"][pair.candidate_failed - pair.live_failed] += 1
         if pair.live_failed or pair.candidate_failed:
             return
-        self._look("slower", int(pair.candidate_seconds > pair.live_seconds * (1 + self.tolerances.slower)))
+        self.looks["slower"][pair.candidate_seconds > pair.live_seconds * (1 + self.tolerances.slower)] += 1
         if self.slow_s is not None:
             slow = pair.candidate_seconds > self.slow_s, pair.live_seconds > self.slow_s
             if slow[0] != slow[1]:
-                self._look("tail", int(slow[0]))
+                self.looks["tail"][slow[0]] += 1
         self.live_times[class_of(pair.live_seconds)] += 1
         self.candidate_times[class_of(pair.candidate_seconds)] += 1
         if pair.differ:
-            self._look("differ", int(pair.differ[self.random.randrange(len(pair.differ))]))
+            self.looks["differ"][self.random.choice(pair.differ)] += 1
             self.counts["rows"] += len(pair.differ)
             self.counts["rows_differ"] += sum(pair.differ)
         if self.slow_s is None or self.counts["pairs"] % RENEWED == 0:
@@ -83,15 +84,9 @@ class Meter:
     def read(self) -> Counts:
         """The counts now."""
         found: dict[str, Any] = {name: self.counts[name] for name in NUMBERS}
-        found |= {name: self._tally(name) for name in ("errors", "slower", "tail", "differ")}
+        found |= {name: Tally(looks[1], looks[-1], looks[0]) for name, looks in self.looks.items()}
         times = (dict(self.live_times), dict(self.candidate_times))
         return Counts(**found, live_times=times[0], candidate_times=times[1], broken=self.broken)
-
-    def _look(self, criterion: str, value: int) -> None:
-        self.counts[f"{criterion} {value}"] += 1
-
-    def _tally(self, criterion: str) -> Tally:
-        return Tally(*(self.counts[f"{criterion} {value}"] for value in (1, -1, 0)))
 
     def _renew(self) -> None:
         if self.live_times.total() >= KNOWN:
