@@ -38,7 +38,10 @@ STEPS: dict[str, dict[str, Any]] = {
     "quantize.codebook": {"epochs": 0},
     "quantize.codebook, 8 bits": {"bits": 8, "epochs": 0},
     "quantize.gptq": {"rows": 64},
+    "quantize.gptq, blocks": {"rows": 64, "block": 32},
     "quantize.smooth": {"rows": 64},
+    "quantize.fixed_point": {"rows": 64},
+    "quantize.mixed": {"rows": 64},
     "factor.svd": {"epochs": 0, "by": "ratio"},
     "prune.subset": {"epochs": 0, "rows": 64},
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 from modelmill.errors import ModelError
 from modelmill.graph.build import PRODUCER
-from modelmill.graph.wire import serialized
+from modelmill.graph.wire import serialized, weighed
 
 
 def load(data: bytes) -> Any:
@@ -33,6 +33,17 @@ def strip(data: bytes) -> bytes:
 
 def stripped(model: Any) -> bytes:
     """The bytes of a model without all that, which is taken out of the model itself: no copy is made of it."""
+    _strip(model)
+    return serialized(model)
+
+
+def size(model: Any) -> int:
+    """How many bytes that would be."""
+    _strip(model)
+    return weighed(model)
+
+
+def _strip(model: Any) -> None:
     model.producer_name = PRODUCER
     _clear(model, "producer_version", "doc_string", "domain", "model_version", "metadata_props")
     for function in model.functions:
@@ -44,7 +55,6 @@ def stripped(model: Any) -> bytes:
     del model.opset_import[:]
     for domain, version in opsets:
         model.opset_import.add(domain=domain, version=version)
-    return serialized(model)
 
 
 def _clear(proto: Any, *fields: str) -> None:

@@ -11,23 +11,37 @@ GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9
 
 def serialized(model: Any) -> bytes:
     """The bytes of a model: the same every time. Initializers come last."""
-    import onnx
-
-    head, body = onnx.ModelProto(), onnx.GraphProto()
-    _take(model, head, "graph")
-    _take(model.graph, body, "initializer")
-    tensors = [(_bare(tensor), len(tensor.raw_data)) for tensor in model.graph.initializer]
-    sizes = [len(bare) + (len(_key(RAW_DATA, size)) + size if size else 0) for bare, size in tensors]
-    start = body.SerializeToString(deterministic=True)
-    total = len(start) + sum(len(_key(INITIALIZER, size)) + size for size in sizes)
+    start, tensors = _laid(model)
     out = BytesIO()
-    out.write(head.SerializeToString(deterministic=True) + _key(GRAPH, total) + start)
-    for tensor, (bare, size), whole in zip(model.graph.initializer, tensors, sizes, strict=True):
+    out.write(start)
+    for tensor, (bare, size, whole) in zip(model.graph.initializer, tensors, strict=True):
         out.write(_key(INITIALIZER, whole) + bare)
         if size:
             out.write(_key(RAW_DATA, size))
             out.write(tensor.raw_data)
     return out.getvalue()
+
+
+def weighed(model: Any) -> int:
+    """How many bytes that would be."""
+    start, tensors = _laid(model)
+    return len(start) + sum(len(_key(INITIALIZER, whole)) + whole for _, _, whole in tensors)
+
+
+def _laid(model: Any) -> tuple[bytes, list[tuple[bytes, int, int]]]:
+    """All that comes before the initializers, and of each its bytes without raw data, those of that, and of both."""
+    import onnx
+
+    head, body = onnx.ModelProto(), onnx.GraphProto()
+    _take(model, head, "graph")
+    _take(model.graph, body, "initializer")
+    tensors = []
+    for tensor in model.graph.initializer:
+        bare, size = _bare(tensor), len(tensor.raw_data)
+        tensors.append((bare, size, len(bare) + (len(_key(RAW_DATA, size)) + size if size else 0)))
+    start = body.SerializeToString(deterministic=True)
+    total = len(start) + sum(len(_key(INITIALIZER, whole)) + whole for _, _, whole in tensors)
+    return head.SerializeToString(deterministic=True) + _key(GRAPH, total) + start, tensors
 
 
 def _take(source: Any, target: Any, without: str) -> None:

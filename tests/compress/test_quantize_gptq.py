@@ -9,9 +9,10 @@ from onnx import numpy_helper
 from quantized import arrays, graph, last, off
 
 from modelmill.compress.quantize.calibrate import opened
-from modelmill.compress.quantize.columns import by_block, by_channel, hessians
+from modelmill.compress.quantize.columns import by_block, by_channel
 from modelmill.compress.quantize.executed import executed
 from modelmill.compress.quantize.gptq import Gptq
+from modelmill.compress.quantize.moments import moments
 from modelmill.compress.quantize.weights import weights
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
@@ -45,7 +46,8 @@ def test_patches_of_a_convolution_give_what_it_computes(make, judge):
     loaded, names = opened(model.body.value, 64)
     given = weights(loaded, names)
     rows = data.train.take(np.arange(8))
-    found = hessians(loaded, given, rows)
+    with moments(loaded, names, rows) as taken:
+        found = {name: taken.take(name) for name in names}
     for node in loaded.graph.node:
         if node.name in given:
             weight = given[node.name]

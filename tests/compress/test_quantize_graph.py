@@ -21,7 +21,7 @@ from modelmill.compress.quantize.smooth import Smooth
 from modelmill.compress.quantize.smoothing import links, smooth
 from modelmill.compress.quantize.static import Static
 from modelmill.compress.quantize.tidy import tidy
-from modelmill.compress.quantize.weights import Weight, replace, weights
+from modelmill.compress.quantize.weights import Weight, weights
 
 CNN = {"method": "cnn", "width": 8, "depth": 2, "residual": True}
 MLP = {"method": "mlp", "width": 64, "depth": 2}
@@ -60,10 +60,16 @@ def test_fixed_point_has_powers_of_two_for_all_scales_and_computes_in_integers(m
     assert off(model, found, data.test) < 0.02
 
 
-def test_a_weight_is_snapped_along_its_channels():
+def test_a_weight_is_rounded_along_its_channels():
     weight = Weight("w", np.array([[0.9, 4.0], [0.4, -90.0]], np.float32), 1)
     assert weight.rows.tolist() == [[pytest.approx(0.9), pytest.approx(0.4)], [4, -90]]
-    assert weight.snapped(np.array([0.5, 8.0]), 3).tolist() == [[1.0, 0.0], [0.5, -24.0]]
+    assert weight.codes(np.array([0.5, 8.0]), 3).tolist() == [[2, 0], [1, -3]]
+
+
+def replace(model, name, value):
+    """Give an initializer other numbers."""
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
 
 
 def uneven(model):

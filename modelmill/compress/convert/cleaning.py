@@ -27,7 +27,12 @@ def clean(model: Any) -> dict[str, int]:
 
 def written(model: Any) -> bytes:
     """The bytes of a model: twins and what is not needed gone, names short, without words."""
+    settle(model)
+    return stripped(model)
+
+
+def settle(model: Any) -> None:
+    """Take twins and what is not needed out of a model, in place, and make its names short."""
     drop_unused(model)
     merge_twins(model)
     shorten(model)
-    return stripped(model)

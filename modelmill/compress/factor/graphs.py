@@ -83,8 +83,10 @@ def _basis(rows: Array) -> tuple[Array, Array]:
 
     From the product of the matrix with itself: a third of the memory of a decomposition of the matrix.
     """
+    from scipy.linalg import eigh
+
     exact = rows.astype(np.float64) if len(rows) <= LARGE else rows
-    squares, vectors = np.linalg.eigh(exact @ exact.T)
+    squares, vectors = eigh(exact @ exact.T, overwrite_a=True, check_finite=False, driver="evr")
     return np.maximum(squares[::-1].astype(np.float64), 0), vectors[:, ::-1]
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from modelmill.compress.prune.leaving import DAMPING, Sums, greedy
 from modelmill.compress.prune.spaces import Spaces, places
-from modelmill.compress.quantize.calibrate import runs
-from modelmill.compress.quantize.columns import inputs
+from modelmill.compress.quantize.moments import Moments, moments
 from modelmill.compress.quantize.weights import Weight, weights
 from modelmill.contracts import Array
 from modelmill.dataset import Dataset
@@ -20,10 +21,10 @@ SMALL = 4096
 """Numbers of a constant that is copied for each of its readers, so that one can be cut without the others."""
 MOST = 3000
 """Numbers that a layer reads for an output, beyond which it is cut and makes up for nothing."""
+STRIP = 256
+"""Outputs of a layer that are made up at once."""
 PLACES = 2048
 """Rows of inputs of a layer that are looked at of a batch."""
-DAMPING = 1e-4
-"""What is added to the squares of inputs, in units of their mean."""
 
 
 def unshare(model: Any) -> None:
@@ -40,97 +41,60 @@ def unshare(model: Any) -> None:
                     copied.name = node.input[place] = f"{tensor.name}_{node.name}_{place}"
 
 
-def products(model: Any, spaces: Spaces, dataset: Dataset) -> dict[str, Array]:
+def products(model: Any, spaces: Spaces, dataset: Dataset) -> AbstractContextManager[Moments]:
     """For every layer that reads channels the mean products of its inputs with each other and with 1, both axes.
 
     Layers with too many inputs have none.
     """
     given = weights(model, [reader.node.name for reader in spaces.readers])
-    layers = [reader.node for reader in spaces.readers if _width(given[reader.node.name]) <= MOST]
-    found: dict[str, Array] = {}
-    batches = 0
-    for outputs in runs(model, list(dict.fromkeys(node.input[0] for node in layers)), dataset):
-        batches += 1
-        for node in layers:
-            seen = inputs(node, outputs[node.input[0]], given[node.name])
-            seen = seen[:: max(1, len(seen) // PLACES)]
-            rows = np.concatenate([seen, np.ones((len(seen), 1), seen.dtype)], 1)
-            found[node.name] = found.get(node.name, 0) + (rows.T @ rows).astype(np.float64) / len(rows)
-    return {name: value / batches for name, value in found.items()}
+    layers = [reader.node.name for reader in spaces.readers if _width(given[reader.node.name]) <= MOST]
+    return moments(model, layers, dataset, ones=True, most=PLACES)
 
 
 def _width(weight: Weight) -> int:
-    return int(weight.rows.shape[1])
+    return int(weight.value.size // weight.value.shape[weight.axis])
 
 
-def chosen(model: Any, spaces: Spaces, seen: Mapping[str, Array], counts: Mapping[int, int]) -> dict[int, Array]:
+def chosen(model: Any, spaces: Spaces, seen: Moments, counts: Mapping[int, int]) -> dict[int, Array]:
     """The channels of every space that stay, so many; of spaces nobody can tell of, all: they are left out."""
-    given = weights(model, list(seen))
-    sums: dict[int, list[_Sum]] = {}
+    given = weights(model, [reader.node.name for reader in spaces.readers])
+    where: dict[int, list[_Part]] = {}
     for reader in spaces.readers:
-        if reader.node.name not in seen:
+        name = reader.node.name
+        if name not in seen:
             continue
-        weight = given[reader.node.name]
-        spots = _width(weight) // sum(segment.width * segment.spread for segment in reader.segments)
+        spots = _width(given[name]) // sum(segment.width * segment.spread for segment in reader.segments)
         start = 0
         for segment in reader.segments:
             size, space = segment.spread * spots, spaces.root(segment.space)
             if space in counts:
-                made = _Sum(weight.rows, seen[reader.node.name], start, segment.width, size)
-                sums.setdefault(space, []).append(made)
+                where.setdefault(space, []).append(_Part(name, start, segment.width, size))
             start += segment.width * size
-    return {space: _greedy(each, spaces.widths[space], counts[space]) for space, each in sums.items()}
+    found = {}
+    for space, parts in where.items():
+        sums = [Sums(seen.take(name), given[name].rows, start, width, size) for name, start, width, size in parts]
+        found[space] = greedy(sums, counts[space])
+        del sums  # one space at a time
+    return found
 
 
-def _greedy(sums: Sequence[_Sum], width: int, count: int) -> Array:
-    """So many channels that stay; one after the other goes that is missed least once the others have made up for it."""
-    stay = np.ones(width, bool)
-    while stay.sum() > count:
-        costs = np.sum([one.costs(stay) for one in sums], axis=0)
-        gone = int(np.where(stay, costs, np.inf).argmin())
-        stay[gone] = False
-        for one in sums:
-            one.drop(gone)
-    return np.flatnonzero(stay)
+class _Part(NamedTuple):
+    """Channels of a space among the inputs of a layer: where they begin, how many, and how many numbers each has."""
+
+    name: str
+    start: int
+    width: int
+    size: int
 
 
-class _Sum:
-    """The sums of a layer, of which channels are dropped one by one; the others make up for each.
-
-    Hassibi & Stork (1992), with a channel's inputs together.
-    """
-
-    def __init__(self, rows: Array, seen: Array, start: int, width: int, size: int) -> None:
-        square = seen + np.eye(len(seen)) * DAMPING * max(float(np.mean(np.diag(seen))), 1e-12)
-        self.inverse = np.linalg.inv(square)
-        self.rows = np.concatenate([rows, np.zeros((len(rows), 1))], 1).astype(np.float64)
-        self.unit = max(float(((self.rows @ square) * self.rows).sum()), 1e-300)
-        self.start, self.width, self.size = start, width, size
-
-    def costs(self, stay: Array) -> Array:
-        """By how much the sums would be off, squared, without each channel, in units of the sums."""
-        part = slice(self.start, self.start + self.width * self.size)
-        both = self.inverse[part, part].reshape(self.width, self.size, self.width, self.size)
-        blocks = both[np.arange(self.width), :, np.arange(self.width)]
-        blocks[~stay] = np.eye(self.size)
-        held = self.rows[:, part].reshape(-1, self.width, self.size)
-        solved = np.linalg.solve(blocks, held.transpose(1, 2, 0))
-        return np.asarray((solved * held.transpose(1, 2, 0)).sum((1, 2)) / self.unit)
-
-    def drop(self, channel: int) -> None:
-        """Let a channel go, and the others make up for it."""
-        part = slice(self.start + channel * self.size, self.start + (channel + 1) * self.size)
-        solved = np.linalg.solve(self.inverse[part, part], self.inverse[part])
-        self.rows -= self.rows[:, part] @ solved
-        self.inverse -= self.inverse[:, part] @ solved
-
-
-def cut(model: Any, spaces: Spaces, kept: Mapping[int, Array], seen: Mapping[str, Array]) -> None:
+def cut(model: Any, spaces: Spaces, kept: Mapping[int, Array], seen: Moments) -> None:
     """Keep those channels of spaces alone, in place."""
     given = weights(model, [reader.node.name for reader in spaces.readers])
     for reader in spaces.readers:
         if any(spaces.root(segment.space) in kept for segment in reader.segments):
-            _rebuild(model, reader.node, given[reader.node.name], places(reader.segments, kept, spaces), seen)
+            square = seen.take(reader.node.name) if reader.node.name in seen else None
+            _rebuild(model, reader.node, given[reader.node.name], places(reader.segments, kept, spaces), square)
+            del square  # one layer at a time
     for use in spaces.uses:
         if any(spaces.root(segment.space) in kept for segment in use.segments):
             value = _array(model, use.tensor)
@@ -143,34 +107,38 @@ def cut(model: Any, spaces: Spaces, kept: Mapping[int, Array], seen: Mapping[str
         _store(model, node.input[1], asked)
 
 
-def _rebuild(model: Any, node: Any, weight: Weight, stay: Array, seen: Mapping[str, Array]) -> None:
-    """Give a layer weights for the inputs that stay, and a bias, that make up the sums of all as well as they can."""
+def _rebuild(model: Any, node: Any, weight: Weight, stay: Array, square: Array | None) -> None:
+    """Give a layer weights for the inputs that stay, and a bias, that make up the sums of all as well as they can.
+
+    square: the mean products of its inputs, where they are known.
+    """
     rows = weight.rows
     spots = weight.value[0].size // weight.value.shape[1] if node.op_type == "Conv" else 1
     columns = (stay[:, None] * spots + np.arange(spots)).ravel()
     made, shift = rows[:, columns], np.zeros(len(rows))
-    if node.name in seen:
-        whole = seen[node.name]
-        biased = node.op_type != "MatMul"
-        index = np.append(columns, len(whole) - 1) if biased else columns
-        square = whole[np.ix_(index, index)]
-        ridge = DAMPING * max(float(np.mean(np.diag(square))), 1e-12)
-        before = np.concatenate([rows, np.zeros((len(rows), 1))], 1).astype(np.float64)
-        start = before[:, index]
-        wanted = (before - _spread(start, index, before.shape[1])) @ whole[:, index]
-        found = start + np.linalg.solve(square + ridge * np.eye(len(index)), wanted.T).T
-        made = found[:, : len(columns)]
-        shift = found[:, -1] if biased else shift
-    _store(model, weight.name, _shaped(weight, node, made, len(stay)).astype(np.float32))
+    if square is not None:
+        made, shift = _made_up(rows, columns, square, biased=node.op_type != "MatMul")
+    _store(model, weight.name, _shaped(weight, node, made, len(stay)))
     if shift.any():
         _shift(model, node, shift.astype(np.float32))
 
 
-def _spread(values: Array, index: Array, width: int) -> Array:
-    """Columns at their places among others that are zero."""
-    found = np.zeros((len(values), width))
-    found[:, index] = values
-    return found
+def _made_up(rows: Array, columns: Array, products: Array, biased: bool) -> tuple[Array, Array]:
+    """Weights of those columns, and what is added to the sums, that are nearest to all; some outputs at a time."""
+    from scipy.linalg import cho_factor, cho_solve
+
+    index = np.append(columns, len(products) - 1) if biased else columns
+    gone = np.setdiff1d(np.arange(rows.shape[1]), columns)
+    square, cross = products[np.ix_(index, index)], products[np.ix_(gone, index)]
+    square[np.diag_indices_from(square)] += DAMPING * max(float(np.mean(np.diag(square))), 1e-12)
+    factor = cho_factor(square, lower=True, overwrite_a=True, check_finite=False)
+    made, shift = rows[:, columns].astype(np.float32), np.zeros(len(rows))
+    for at in range(0, len(rows), STRIP):
+        wanted = rows[at : at + STRIP, gone].astype(np.float64) @ cross
+        more = cho_solve(factor, wanted.T, overwrite_b=True, check_finite=False).T
+        made[at : at + STRIP] += more[:, : len(columns)]
+        shift[at : at + STRIP] = more[:, -1] if biased else 0
+    return made, shift
 
 
 def _shaped(weight: Weight, node: Any, rows: Array, stay: int) -> Array:

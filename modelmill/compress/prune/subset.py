@@ -81,7 +81,7 @@ class Subset(Compressor, Cuts, Retrains):
             return
         said = ", ".join(f"{spaces.widths[space]} to {count} channels" for space, count in counts.items())
         yield Progress(0, 1, note=f"{said}{stays}")
-        seen = products(proto, spaces, sample(data, self.rows, seed))
-        stay = chosen(proto, spaces, seen, counts)
-        cut(proto, spaces, stay, seen)
+        with products(proto, spaces, sample(data, self.rows, seed)) as seen:
+            stay = chosen(proto, spaces, seen, counts)
+            cut(proto, spaces, stay, seen)
         yield outcome(model, written(proto), "prune.subset", len(stay), f"layers were cut ({said})")

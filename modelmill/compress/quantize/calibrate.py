@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,13 +18,14 @@ from modelmill.compress.convert.cleaning import clean
 from modelmill.compress.quantize.graphs import FOLLOWERS, HEAVY, followers, heavy, load, named, quiet
 from modelmill.compress.quantize.initializers import constants
 from modelmill.compress.quantize.standins import fill, light
-from modelmill.compress.quantize.tidy import DEQUANTIZE, QUANTIZE, tidy
+from modelmill.compress.quantize.tidy import DEQUANTIZE, QUANTIZE
 from modelmill.contracts import Array
 from modelmill.dataset import Dataset
 from modelmill.graph.apart import saved
 from modelmill.graph.scopes import graphs, order
 from modelmill.graph.shapes import tell
 from modelmill.runtime.calls import calls
+from modelmill.runtime.memory import give_back
 from modelmill.runtime.session import Session
 
 BATCH = 128
@@ -55,6 +57,15 @@ def chosen(model: Any, nodes: list[str]) -> list[str]:
     return [*nodes, *followers(model, nodes)]
 
 
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """A weight that was rounded before: its steps, one or one a channel, the axis of its channels, and its codes."""
+
+    steps: Array
+    axis: int
+    codes: Array
+
+
 def paired(
     model: Any,
     nodes: list[str],
@@ -62,13 +73,13 @@ def paired(
     *,
     per_channel: bool,
     reduce_range: bool,
-    steps: Mapping[str, tuple[Array, int]] | None = None,
-) -> bytes:
-    """The graph with pairs around the nodes, for ranges of the values between them.
+    rounded: Mapping[str, Rounded] | None = None,
+) -> Any:
+    """The model with pairs around the nodes, for ranges of the values between them.
 
-    steps: of weights by name, with the axis of the channels that they are of; the others' follow the largest weight.
+    rounded: weights by name; of the others the steps follow the largest number.
     """
-    given = {name: _overrides(*step) for name, step in (steps or {}).items()}
+    given = {name: _overrides(one.steps, one.axis) for name, one in (rounded or {}).items()}
     with quiet():
         quantizer = QDQQuantizer(
             light(model, nodes),
@@ -86,8 +97,8 @@ def paired(
     made = quantizer.model.model
     _let_inner_graphs_read(made)
     order(made.graph)
-    fill(made, model, nodes)
-    return tidy(made)
+    fill(made, model, nodes, {name: one.codes for name, one in (rounded or {}).items()})
+    return made
 
 
 def _let_inner_graphs_read(model: Any) -> None:
@@ -158,6 +169,12 @@ def values(model: Any, nodes: list[str]) -> list[str]:
 def runs(model: Any, names: list[str], dataset: Dataset) -> Iterator[Mapping[str, Array]]:
     """Those inner values for the rows of a data set, some rows at a time."""
     with TemporaryDirectory() as folder:
-        session = Session(saved(model, names, Path(folder)), lean=True)
-        for columns in calls(session, dataset, BATCH):
-            yield session.run(columns)
+        yield from asked(saved(model, names, Path(folder)), names, dataset)
+
+
+def asked(path: Path, names: Sequence[str], dataset: Dataset) -> Iterator[Mapping[str, Array]]:
+    """Some of the outputs of a file for the rows of a data set, some rows at a time; it is loaded while they come."""
+    give_back()
+    session = Session(path, lean=True)
+    for columns in calls(session, dataset, BATCH):
+        yield session.run(columns, names)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from modelmill.compress.quantize.blocked import Blocks, blocked
-from modelmill.compress.quantize.calibrate import runs
-from modelmill.compress.quantize.patches import patches
 from modelmill.compress.quantize.start import best
 from modelmill.compress.quantize.weights import Weight
 from modelmill.contracts import Array
-from modelmill.dataset import Dataset
 from modelmill.train.rows import tensor
 
-MOST = 4096
-"""Rows of inputs of a node that are kept of a batch."""
+LAZY = 128
+"""Columns after which those behind them are brought up to date; every block of inputs ends with one of these."""
 
 
 def steps(weight: Weight, high: int) -> Array:
@@ -28,59 +24,71 @@ def steps(weight: Weight, high: int) -> Array:
 def by_channel(rows: Array, hessian: Array, step: Array, high: int, damping: float) -> Array:
     """The codes (outputs, inputs) of weights (outputs, inputs) with one step for each output.
 
-    Frantar et al. (2023), algorithm 1 without its lazy batches
+    The Hessian is written over.
+
+    Frantar et al. (2023), algorithm 1
     """
-    rest, after = rows.astype(np.float64).copy(), _after(hessian, damping)
-    codes = np.zeros(rows.shape)
-    for i in range(rows.shape[1]):
-        codes[:, i] = np.clip(np.round(rest[:, i] / step), -high, high)
-        _make_up(rest, codes[:, i] * step, after, i)
-    return codes
+    codes = np.zeros(rows.shape[::-1], np.int8)
+
+    def rounded(i: int, rest: Array) -> Array:
+        codes[i] = np.clip(np.round(rest[i] / step), -high, high)
+        return np.asarray(codes[i] * step)
+
+    _work_through(rows.T, hessian, damping, rounded)
+    return codes.T
 
 
 def by_block(matrix: Array, hessian: Array, bits: int, block: int, damping: float) -> Blocks:
-    """The blocks of a weight (inputs, outputs); a block's scale is chosen when its first column is reached."""
-    rest, after = matrix.T.astype(np.float64).copy(), _after(hessian, damping)
-    inputs, most = len(matrix), 2 ** (bits - 1) - 1
-    codes, scales = np.zeros(matrix.shape, np.int64), []
-    for i in range(inputs):
+    """The blocks of a weight (inputs, outputs); a block's scale is chosen when its first column is reached.
+
+    The Hessian is written over.
+    """
+    most = 2 ** (bits - 1) - 1
+    codes, scales = np.zeros(matrix.shape, np.int8), list[Array]()
+
+    def rounded(i: int, rest: Array) -> Array:
         if i % block == 0:
-            scales.append(blocked(rest[:, i : i + block].T.astype(np.float32), bits, block, True).scales[0])
-        codes[i] = np.clip(np.round(rest[:, i] / scales[-1]), -most - 1, most)
-        _make_up(rest, codes[i] * scales[-1], after, i)
-    return Blocks(codes, np.array(scales, np.float32), np.zeros((len(scales), matrix.shape[1]), np.int64))
+            scales.append(blocked(rest[i : i + block].astype(np.float32), bits, block, True).scales[0])
+        codes[i] = np.clip(np.round(rest[i] / scales[-1]), -most - 1, most)
+        return np.asarray(codes[i] * scales[-1])
+
+    _work_through(matrix, hessian, damping, rounded)
+    return Blocks(codes, np.array(scales, np.float32), np.zeros((len(scales), matrix.shape[1]), np.int8))
+
+
+def _work_through(matrix: Array, hessian: Array, damping: float, rounded: Callable[[int, Array], Array]) -> None:
+    """Round the rows of a weight (inputs, outputs) one after the other; those that are left make up for each."""
+    rest, after = matrix.astype(np.float64), _after(hessian, damping)
+    for start in range(0, len(rest), LAZY):
+        end = min(start + LAZY, len(rest))
+        off = np.empty((end - start, rest.shape[1]))
+        for i in range(start, end):
+            off[i - start] = (rest[i] - rounded(i, rest)) / after[i, i]
+            rest[i + 1 : end] -= np.outer(after[i, i + 1 : end], off[i - start])
+        for at in range(end, len(rest), LAZY):
+            rest[at : at + LAZY] -= after[start:end, at : at + LAZY].T @ off
 
 
 def _after(hessian: Array, damping: float) -> Array:
-    """The upper Cholesky factor of the inverse Hessian: row i says how later columns make up for column i."""
-    damped = hessian + np.eye(len(hessian)) * max(damping * float(np.mean(np.diag(hessian))), 1e-8)
-    return np.asarray(np.linalg.cholesky(np.linalg.inv(damped)).T)
+    """The upper Cholesky factor of the inverse Hessian: row i says how later columns make up for column i.
+
+    It is the inverse of the factor that is found from the other end, in the place of the Hessian.
+    """
+    from scipy.linalg import lapack
+
+    hessian[np.diag_indices_from(hessian)] += max(damping * float(np.mean(np.diag(hessian))), 1e-8)
+    _turn(hessian)
+    factor, failed = lapack.dpotrf(hessian.T, lower=1, overwrite_a=1)
+    inverse, failed = (factor, failed) if failed else lapack.dtrtri(factor, lower=1, overwrite_c=1)
+    if failed:
+        raise np.linalg.LinAlgError("the products of a layer's inputs are no positive matrix")
+    return np.asarray(inverse)[::-1, ::-1]
 
 
-def _make_up(rest: Array, rounded: Array, after: Array, i: int) -> None:
-    off = (rest[:, i] - rounded) / after[i, i]
-    rest[:, i + 1 :] -= np.outer(off, after[i, i + 1 :])
-
-
-def hessians(model: Any, given: Mapping[str, Weight], dataset: Dataset) -> dict[str, Array]:
-    """For every node but grouped convolutions the mean product of its inputs with each other, (inputs, inputs)."""
-    nodes = [node for node in model.graph.node if node.name in given and not _grouped(node)]
-    found: dict[str, Array] = {}
-    for outputs in runs(model, list(dict.fromkeys(node.input[0] for node in nodes)), dataset):
-        for node in nodes:
-            rows = inputs(node, outputs[node.input[0]], given[node.name])
-            rows = rows[:: max(1, len(rows) // MOST)].astype(np.float64)
-            found[node.name] = found.get(node.name, 0) + rows.T @ rows / len(rows)
-    return found
-
-
-def inputs(node: Any, value: Array, weight: Weight) -> Array:
-    """What a node multiplies with each column of its weight's rows, (rows, inputs): patches of a convolution's."""
-    if node.op_type != "Conv":
-        return value.reshape(-1, value.shape[-1])
-    found, _ = patches(node, value, weight.value.shape[2:])
-    return found.reshape(-1, weight.rows.shape[1])
-
-
-def _grouped(node: Any) -> bool:
-    return any(attribute.name == "group" and attribute.i != 1 for attribute in node.attribute)
+def _turn(square: Array) -> None:
+    """Let both axes run from their other end, in place."""
+    last = len(square) - 1
+    for i in range(len(square) // 2):
+        square[i], square[last - i] = square[last - i, ::-1].copy(), square[i, ::-1].copy()
+    if len(square) % 2:
+        square[len(square) // 2] = square[len(square) // 2, ::-1].copy()

@@ -37,28 +37,24 @@ class FixedPoint(Compressor):
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Yield the quantized graph, or the graph as it is where nothing can be quantized."""
-        import numpy as np
-
-        from modelmill.compress.quantize.calibrate import chosen, opened, paired, ranges
+        from modelmill.compress.quantize.calibrate import Rounded, chosen, opened, paired, ranges
         from modelmill.compress.quantize.graphs import outcome, planned, sample, skipped
         from modelmill.compress.quantize.powers import formats, ranged, steps
-        from modelmill.compress.quantize.weights import replace, weights
+        from modelmill.compress.quantize.tidy import tidy
+        from modelmill.compress.quantize.weights import weights
 
         found = opened(model.body.value, self.smallest)
         if found is None:
             yield skipped(model, self.smallest)
             return
-        opened_model, nodes = found
+        proto, nodes = found
         yield planned(len(nodes), f"compute in 8 bits, weights in {self.weight_bits}, every scale a power of two")
         high = 2 ** (self.weight_bits - 1) - 1
         made = {}
-        for weight in weights(opened_model, nodes).values():
+        for weight in weights(proto, nodes).values():
             step = steps(weight.rows, high) if self.per_channel else steps(weight.rows.reshape(1, -1), high)[0]
-            made[weight.name] = (step, weight.axis)
-            replace(opened_model, weight.name, weight.snapped(step, high))
-        said = formats(np.concatenate([step.ravel() for step, _ in made.values()]))
-        seen = ranged(
-            ranges(opened_model, chosen(opened_model, nodes), sample(data, self.rows, seed), self.calibration)
-        )
-        graph = paired(opened_model, nodes, seen, per_channel=self.per_channel, reduce_range=False, steps=made)
-        yield outcome(model, graph, "quantize.fixed_point", len(nodes), f"compute in 8 bits, steps of weights {said}")
+            made[weight.name] = Rounded(step, weight.axis, weight.codes(step, high))
+        seen = ranged(ranges(proto, chosen(proto, nodes), sample(data, self.rows, seed), self.calibration))
+        graph = tidy(paired(proto, nodes, seen, per_channel=self.per_channel, reduce_range=False, rounded=made))
+        said = f"compute in 8 bits, steps of weights {formats([one.steps for one in made.values()])}"
+        yield outcome(model, graph, "quantize.fixed_point", len(nodes), said)

@@ -44,7 +44,8 @@ class Gptq(Compressor):
         from modelmill.compress.quantize.calibrate import opened
         from modelmill.compress.quantize.graphs import outcome, planned, sample, skipped
         from modelmill.compress.quantize.matrices import matrices
-        from modelmill.compress.quantize.weights import weights
+        from modelmill.compress.quantize.tidy import tidy
+        from modelmill.compress.quantize.weights import numbers, weights
 
         found = opened(model.body.value, self.smallest)
         nodes = [] if found is None else matrices(*found) if self.block else found[1]
@@ -52,46 +53,48 @@ class Gptq(Compressor):
             yield skipped(model, self.smallest)
             return
         proto = found[0]
+        del found  # a large model is held once
         given = weights(proto, nodes)
-        numbers = sum(weight.value.size for weight in given.values())
-        yield planned(len(nodes), f"have their {numbers} weights rounded to {self.bits} bits")
+        yield planned(len(nodes), f"have their {numbers(proto, nodes)} weights rounded to {self.bits} bits")
         rows = sample(data, self.rows, seed)
         made = self._blocks(proto, given, rows) if self.block else self._channels(proto, given, rows)
         what = "read weights in blocks" if self.block else "compute in 8 bits"
-        yield outcome(model, made, "quantize.gptq", len(nodes), f"{what}, weights rounded to {self.bits} bits")
+        yield outcome(model, tidy(made), "quantize.gptq", len(nodes), f"{what}, weights rounded to {self.bits} bits")
 
-    def _channels(self, proto: Any, given: Mapping[str, Weight], rows: Dataset) -> bytes:
-        """The graph that computes in integers. Grouped convolutions are rounded as they are."""
-        import numpy as np
+    def _channels(self, proto: Any, given: Mapping[str, Weight], rows: Dataset) -> Any:
+        """The model that computes in integers. Grouped convolutions are rounded as they are."""
+        from modelmill.compress.quantize.calibrate import Rounded, chosen, paired, ranges
+        from modelmill.compress.quantize.columns import by_channel, steps
+        from modelmill.compress.quantize.moments import moments
 
-        from modelmill.compress.quantize.calibrate import chosen, paired, ranges
-        from modelmill.compress.quantize.columns import by_channel, hessians, steps
-        from modelmill.compress.quantize.weights import replace
+        seen, high = ranges(proto, chosen(proto, list(given)), rows, "minmax"), 2 ** (self.bits - 1) - 1
+        made: dict[str, Rounded] = {}
+        with moments(proto, list(given), rows) as products:
+            for node in given:
+                square = products.take(node) if node in products else None
+                weight = given[node]
+                step = steps(weight, high)
+                if square is None:
+                    codes = weight.codes(step, high)
+                else:
+                    codes = weight.shaped(by_channel(weight.rows, square, step, high, self.damping))
+                made[weight.name] = Rounded(step, weight.axis, codes)
+                del square, weight  # one layer at a time
+        return paired(proto, list(given), seen, per_channel=True, reduce_range=False, rounded=made)
 
-        seen = ranges(proto, chosen(proto, list(given)), rows, "minmax")
-        products, high, made = hessians(proto, given, rows), 2 ** (self.bits - 1) - 1, {}
-        for node, weight in given.items():
-            step = steps(weight, high)
-            made[weight.name] = (step, weight.axis)
-            value = weight.snapped(step, high)
-            if node in products:
-                codes = by_channel(weight.rows, products[node], step, high, self.damping)
-                value = weight.shaped(codes * step[:, None])
-            replace(proto, weight.name, value.astype(np.float32))
-        return paired(proto, list(given), seen, per_channel=True, reduce_range=False, steps=made)
-
-    def _blocks(self, proto: Any, given: Mapping[str, Weight], rows: Dataset) -> bytes:
-        """The graph that reads packed weights."""
+    def _blocks(self, proto: Any, given: Mapping[str, Weight], rows: Dataset) -> Any:
+        """The model that reads packed weights."""
         from modelmill.compress.quantize.blocked import place
-        from modelmill.compress.quantize.columns import by_block, hessians
+        from modelmill.compress.quantize.columns import by_block
+        from modelmill.compress.quantize.moments import moments
         from modelmill.compress.quantize.stored import upgrade
-        from modelmill.compress.quantize.tidy import tidy
 
-        products = hessians(proto, given, rows)
-        made = {
-            node: by_block(weight.rows.T, products[node], self.bits, self.block, self.damping)
-            for node, weight in given.items()
-        }
+        with moments(proto, list(given), rows) as products:
+            made = {}
+            for node in given:
+                square = products.take(node)
+                made[node] = by_block(given[node].rows.T, square, self.bits, self.block, self.damping)
+                del square  # one layer at a time
         proto = upgrade(proto)
         place(proto, list(given), 4 if self.bits <= 4 else 8, self.block, True, made)
-        return tidy(proto)
+        return proto

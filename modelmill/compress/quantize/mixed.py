@@ -46,31 +46,35 @@ class Mixed(Compressor):
         from modelmill.compress.quantize.calibrate import chosen, opened, ranges
         from modelmill.compress.quantize.graphs import outcome, planned, sample, skipped
         from modelmill.compress.quantize.mixing import Mixer
+        from modelmill.graph.clean import stripped
 
         found = opened(model.body.value, self.smallest)
         if found is None:
             yield skipped(model, self.smallest)
             return
         proto, nodes = found
+        del found  # a large model is held once
         limit_words = f"{self.by} may be {self.ratio:.0%} of what it is"
         yield planned(len(nodes), f"be compared in floats, 8 bits and, if matrices, 4 bits; the {limit_words}")
         rows = sample(data, self.rows, seed)
-        mixer = Mixer(proto, nodes, ranges(proto, chosen(proto, nodes), rows, "minmax"), self.weight_bits == 7, rows)
+        seen = ranges(proto, chosen(proto, nodes), rows, "minmax")
+        mixer = Mixer(proto, nodes, seen, self.weight_bits == 7, rows)
         table, base, floats = mixer.table(self.by)
         limit = self.ratio * floats
-        aim, graph, words, cost = limit, b"", "", float("inf")
+        aim, best, cost = limit, dict[str, str](), float("inf")
         for _ in range(ATTEMPTS):
             picked = allot(table, aim - base)
             if picked is None:
                 picked = [min(range(len(options)), key=lambda i: options[i].cost) for options in table]
             ways = [options[number].name for options, number in zip(table, picked, strict=True)]
-            made = mixer.graph(dict(zip(nodes, ways, strict=True)))
-            now = mixer.costs([made], self.by)[0]
+            mix = dict(zip(nodes, ways, strict=True))
+            now = next(mixer.costs([mix], self.by))
             if now < cost:
-                graph, cost = made, now
-                words = ", ".join(f"{count} in {way}" for way, count in sorted(Counter(ways).items()))
+                best, cost = mix, now
             if now <= limit:
                 break
             aim -= max(now - limit, 0.01 * limit)
+        words = ", ".join(f"{count} in {way}" for way, count in sorted(Counter(best.values()).items()))
         kept = "within" if cost <= limit else "the nearest to"
+        graph = stripped(mixer.graph(best))
         yield outcome(model, graph, "quantize.mixed", len(nodes), f"are mixed ({words}), {kept} the limit")

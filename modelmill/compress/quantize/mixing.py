@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,14 @@ import onnx
 from modelmill.compress.quantize.allot import Option
 from modelmill.compress.quantize.blocked import free_inputs, place
 from modelmill.compress.quantize.calibrate import Ranges, paired
-from modelmill.compress.quantize.graphs import load
 from modelmill.compress.quantize.matrices import matrices
-from modelmill.compress.quantize.stored import upgrade
-from modelmill.compress.quantize.tidy import tidy
+from modelmill.compress.quantize.stored import FLOAT, upgrade
+from modelmill.compress.quantize.tidy import tidied
 from modelmill.contracts import Array
 from modelmill.dataset import Dataset
+from modelmill.graph.apart import saved
+from modelmill.graph.clean import size, stripped
+from modelmill.runtime.memory import give_back
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
 
@@ -47,34 +51,40 @@ class Mixer:
         plain = set(matrices(self.model, self.nodes))
         return [[FLOATS, BYTES, NIBBLES] if node in plain else [FLOATS, BYTES] for node in self.nodes]
 
-    def graph(self, mix: Mix) -> bytes:
-        """The graph with those precisions; nodes that are not named stay floats."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self.model)
+    def graph(self, mix: Mix) -> Any:
+        """The model with those precisions, tidied; nodes that are not named stay floats."""
         small = [node for node in self.nodes if mix.get(node) == NIBBLES]
+        whole = [node for node in self.nodes if mix.get(node) == BYTES]
+        if whole:
+            model = paired(self.model, whole, self.seen, per_channel=True, reduce_range=self.reduce_range)
+        else:
+            model = onnx.ModelProto()
+            model.CopyFrom(self.model)
         if small:
             model = upgrade(model)
             place(model, small, 4, BLOCK, True)
-        whole = [node for node in self.nodes if mix.get(node) == BYTES]
-        if not whole:
-            return tidy(model)
-        made = paired(model, whole, self.seen, per_channel=True, reduce_range=self.reduce_range)
-        if not small:
-            return made
-        model = load(made)
-        free_inputs(model)
-        return tidy(model)
+        tidied(model)
+        if small and whole:
+            free_inputs(model)
+            tidied(model)
+        return model
 
-    def answers(self, graph: bytes) -> dict[str, Array]:
-        """The outputs of a graph that are numbers, for the rows."""
-        found = Session(graph).run(from_dataset(self.rows))
-        return {name: value.astype(np.float64) for name, value in found.items() if value.dtype.kind == "f"}
+    def answers(self, mix: Mix) -> dict[str, Array]:
+        """The float outputs for the rows, with those precisions; large weights lie in a file."""
+        model = self.graph(mix)
+        names = [value.name for value in model.graph.output if value.type.tensor_type.elem_type == FLOAT]
+        with TemporaryDirectory() as folder:
+            path = saved(model, names, Path(folder))
+            del model
+            give_back()
+            found = Session(path).run(from_dataset(self.rows), names)
+        return {name: value.astype(np.float64) for name, value in found.items()}
 
     def losses(self) -> list[list[float]]:
         """For every node and choice how far the answers are off when that node alone has it, in their variance."""
-        wanted = self.answers(self.graph({}))
+        wanted = self.answers({})
         return [
-            [0.0 if way == FLOATS else off(wanted, self.answers(self.graph({node: way}))) for way in ways]
+            [0.0 if way == FLOATS else off(wanted, self.answers({node: way})) for way in ways]
             for node, ways in zip(self.nodes, self.choices(), strict=True)
         ]
 
@@ -83,21 +93,34 @@ class Mixer:
 
         A node's cost is measured with all others in 8 bits: alone among floats it would pay for going there and back.
         """
+        choices, losses = self.choices(), self.losses()
         whole = dict.fromkeys(self.nodes, BYTES)
         mixes: list[Mix] = [{}, whole]
-        for node, ways in zip(self.nodes, self.choices(), strict=True):
+        for node, ways in zip(self.nodes, choices, strict=True):
             mixes += [{**whole, node: way} for way in ways if way != BYTES]
-        costs = iter(self.costs([self.graph(mix) for mix in mixes], by))
+        costs = self.costs(mixes, by)
         floats, base = next(costs), next(costs)
         found = []
-        for ways, losses in zip(self.choices(), self.losses(), strict=True):
+        for ways, lost in zip(choices, losses, strict=True):
             each = [0.0 if way == BYTES else next(costs) - base for way in ways]
-            found.append([Option(*entry) for entry in zip(ways, losses, each, strict=True)])
+            found.append([Option(*entry) for entry in zip(ways, lost, each, strict=True)])
         return found, base, floats
 
-    def costs(self, graphs: Sequence[bytes], by: str) -> list[float]:
-        """The bytes of graphs, or the milliseconds of one row."""
-        return [float(len(graph)) for graph in graphs] if by == "size" else measured(graphs, self.rows)
+    def costs(self, mixes: Sequence[Mix], by: str) -> Iterator[float]:
+        """The bytes of the graphs with those precisions, or the milliseconds of one row, as many as 8 bits take."""
+        if by == "size":
+            for mix in mixes:
+                yield float(size(self.graph(mix)))
+            return
+        row = from_dataset(self.rows.take(np.arange(1)))
+        base = self._session(dict.fromkeys(self.nodes, BYTES))
+        unit = beside(base, base, row)[0]
+        for mix in mixes:
+            first, second = beside(base, self._session(mix), row)
+            yield second / first * unit
+
+    def _session(self, mix: Mix) -> Session:
+        return Session(stripped(self.graph(mix)))
 
 
 def off(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> float:
@@ -110,19 +133,16 @@ def off(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> float:
     return float(np.mean(parts)) if parts else 0.0
 
 
-def measured(graphs: Sequence[bytes], rows: Dataset) -> list[float]:
-    """Milliseconds of one row, one thread: the median of blocks in which every graph had its turn."""
-    sessions = [Session(graph) for graph in graphs]
-    row = from_dataset(rows.take(np.arange(1)))
-    for session in sessions:
-        session.run(row)
+def beside(first: Session, second: Session, row: Mapping[str, Array]) -> tuple[float, float]:
+    """Milliseconds of one row, one thread: the medians of blocks in which both had their turns."""
     blocks = []
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS + 1):
         taken = []
-        for session in sessions:
+        for session in (first, second):
             start = time.perf_counter()
-            for _ in range(CALLS):
+            for _ in range(CALLS if turn else 1):
                 session.run(row)
             taken.append((time.perf_counter() - start) / CALLS * 1e3)
         blocks.append(taken)
-    return [float(value) for value in np.median(np.array(blocks), axis=0)]
+    medians = np.median(np.array(blocks[1:]), axis=0)
+    return float(medians[0]), float(medians[1])

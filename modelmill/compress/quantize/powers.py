@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from modelmill.compress.quantize.calibrate import Ranges
@@ -37,17 +39,20 @@ def steps(rows: Array, high: int) -> Array:
     """
     wide = np.array([covering(float(np.abs(row).max()) / high) for row in rows])
     tried = np.stack([wide, wide / 2])
-    errors = [((np.clip(np.round(rows / s[:, None]), -high, high) * s[:, None] - rows) ** 2).sum(axis=1) for s in tried]
-    chosen = np.argmin(errors, axis=0)
-    return np.asarray(tried[chosen, np.arange(len(rows))], np.float32)
+    errors = [[_off(row, step, high) for row, step in zip(rows, s, strict=True)] for s in tried]
+    return np.asarray(tried[np.argmin(errors, axis=0), np.arange(len(rows))], np.float32)
 
 
-def formats(found: Array) -> str:
+def _off(row: Array, step: float, high: int) -> float:
+    return float(((np.clip(np.round(row / step), -high, high) * step - row) ** 2).sum())
+
+
+def formats(steps: Sequence[Array]) -> str:
     """The steps in words: one Qm.n has a step of 2^-n.
 
-    >>> formats(np.array([0.25, 0.5, 0.25]))
+    >>> formats([np.array([0.25, 0.5]), np.array(0.25)])
     '2^-2 to 2^-1'
     """
-    exponents = np.log2(found).round().astype(int)
+    exponents = np.concatenate([np.log2(step).round().astype(int).ravel() for step in steps])
     low, high = exponents.min(), exponents.max()
     return f"2^{low}" if low == high else f"2^{low} to 2^{high}"

@@ -43,6 +43,7 @@ class Smooth(Compressor):
         from modelmill.compress.quantize.calibrate import chosen, opened, paired, ranges
         from modelmill.compress.quantize.graphs import outcome, planned, sample, skipped
         from modelmill.compress.quantize.smoothing import links, smooth
+        from modelmill.compress.quantize.tidy import tidy
 
         found = opened(model.body.value, self.smallest)
         if found is None:
@@ -54,5 +55,5 @@ class Smooth(Compressor):
         rows = sample(data, self.rows, seed)
         proto, count = smooth(proto, nodes, rows, self.alpha)
         seen = ranges(proto, chosen(proto, nodes), rows, self.calibration)
-        graph = paired(proto, nodes, seen, per_channel=self.per_channel, reduce_range=self.weight_bits == 7)
-        yield outcome(model, graph, "quantize.smooth", len(nodes), f"compute in 8 bits, {count} values smoothed")
+        made = paired(proto, nodes, seen, per_channel=self.per_channel, reduce_range=self.weight_bits == 7)
+        yield outcome(model, tidy(made), "quantize.smooth", len(nodes), f"compute in 8 bits, {count} values smoothed")

@@ -57,7 +57,8 @@ def smooth(model: Any, nodes: list[str], dataset: Dataset, alpha: float) -> tupl
     made.graph.value_info.extend(model.graph.value_info)
     for tensor in model.graph.initializer:
         if tensor.name in factors:
-            made.graph.initializer.append(_scaled(tensor, factors[tensor.name]))
+            scaled = made.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            scaled.raw_data = _scaled(tensor, factors[tensor.name]).tobytes()
         else:
             made.graph.initializer.append(tensor)
     return made, len(found)
@@ -152,11 +153,11 @@ def _largest(model: Any, found: list[Link], dataset: Dataset) -> dict[str, Array
     return largest
 
 
-def _scaled(tensor: Any, factors: Sequence[tuple[int, Array]]) -> Any:
-    """A tensor multiplied along its axes."""
+def _scaled(tensor: Any, factors: Sequence[tuple[int, Array]]) -> Array:
+    """The numbers of a tensor multiplied along its axes."""
     from onnx import numpy_helper
 
-    value = numpy_helper.to_array(tensor)
+    value = np.array(numpy_helper.to_array(tensor), "<f4")
     for axis, by in factors:
-        value = value * by.reshape([-1 if place == axis else 1 for place in range(value.ndim)])
-    return numpy_helper.from_array(np.asarray(value, np.float32), tensor.name)
+        value *= by.reshape([-1 if place == axis else 1 for place in range(value.ndim)])
+    return value

@@ -5,25 +5,30 @@ It takes scales from the largest and the smallest number of each channel: a stan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from modelmill.compress.quantize.graphs import HEAVY
 from modelmill.compress.quantize.initializers import constants
+from modelmill.compress.quantize.stored import FLOAT
 from modelmill.compress.quantize.weights import Weight, weights
 from modelmill.contracts import Array
-from modelmill.graph.apart import rest
+from modelmill.graph.apart import is_large, rest
+from modelmill.graph.scopes import read
 
 QUANTIZED = "_quantized"
 """What the quantizer adds to a weight's name."""
 
 
 def light(model: Any, chosen: Sequence[str]) -> Any:
-    """A copy of the model in which the weights of those nodes are stand-ins; other weights are what they are."""
+    """A copy of the model with stand-ins for the weights of those nodes, and for large ones that stay floats."""
     from onnx import numpy_helper
 
     given = {weight.name: _ends(weight) for weight in weights(model, chosen).values()}
+    given |= {name: np.zeros(1, np.float32) for name in _untouched(model, chosen)}
     small = rest(model)
     small.graph.value_info.extend(model.graph.value_info)
     for tensor in model.graph.initializer:
@@ -61,8 +66,24 @@ def _ends(weight: Weight) -> Array:
     return np.ascontiguousarray((ends if weight.axis == 0 else ends.T).reshape(shape))
 
 
-def fill(quantized: Any, model: Any, chosen: Sequence[str]) -> None:
-    """Put the codes of the whole weights, in place, where a quantized model has those of stand-ins."""
+def _untouched(model: Any, chosen: Sequence[str]) -> list[str]:
+    """Large float weights that the second input of other nodes alone are: nobody asks for more than their type."""
+    known, counts = constants(model), read(model)
+    taken = {node.input[1] for node in model.graph.node if node.name in set(chosen) and len(node.input) > 1}
+    found = Counter(node.input[1] for node in model.graph.node if node.op_type in HEAVY)
+    return [
+        name
+        for name, count in found.items()
+        if name in known and is_large(known[name]) and known[name].data_type == FLOAT
+        if count == counts[name] and name not in taken
+    ]
+
+
+def fill(quantized: Any, model: Any, chosen: Sequence[str], ready: Mapping[str, Array]) -> None:
+    """Put the codes of the whole weights, in place, where a quantized model has those of stand-ins.
+
+    ready: codes by the name of the weight, where they were worked out before.
+    """
     from onnx import numpy_helper
 
     wanted = set(chosen)
@@ -75,7 +96,10 @@ def fill(quantized: Any, model: Any, chosen: Sequence[str]) -> None:
         codes = f"{name}{QUANTIZED}"
         if codes in known:
             scale = numpy_helper.to_array(known[scales[codes]])
-            known[codes].CopyFrom(numpy_helper.from_array(_codes(whole[node], scale), codes))
+            value = ready[name] if name in ready else _codes(whole[node], scale)
+            known[codes].CopyFrom(numpy_helper.from_array(value, codes))
+    for name in _untouched(model, chosen):
+        known[name].CopyFrom(constants(model)[name])
 
 
 def _codes(weight: Weight, scale: Array) -> Array:

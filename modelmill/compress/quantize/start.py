@@ -15,6 +15,8 @@ M = TypeVar("M", bound=nn.Module)
 
 SHARES = torch.linspace(0.3, 1.0, 29)
 """Ends of a grid that are tried, in units of the largest number."""
+MOST = 250_000
+"""Numbers that are rounded at once: several arrays of that size are held."""
 SAMPLE = 8192
 """Numbers of an activation that are looked at."""
 
@@ -45,6 +47,12 @@ def best(numbers: Tensor, low: int, high: int) -> Tensor:
     """
     largest = torch.maximum(numbers.amax(1) / max(high, 1), -numbers.amin(1) / max(-low, 1))
     largest = largest.clamp_min(largest.max() * 1e-4).clamp_min(1e-8)
+    rows = max(1, MOST // numbers.shape[1])
+    return torch.cat([_best(*part, low, high) for part in zip(numbers.split(rows), largest.split(rows), strict=True)])
+
+
+def _best(numbers: Tensor, largest: Tensor, low: int, high: int) -> Tensor:
+    """The same for some of the rows, whose largest steps are known."""
     steps, errors = [], []
     for share in SHARES:
         step = largest * share

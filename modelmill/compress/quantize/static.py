@@ -39,6 +39,7 @@ class Static(Compressor):
         """Yield the quantized graph, or the graph as it is where nothing can be quantized."""
         from modelmill.compress.quantize.calibrate import chosen, opened, paired, ranges
         from modelmill.compress.quantize.graphs import outcome, planned, sample, skipped
+        from modelmill.compress.quantize.tidy import tidy
 
         found = opened(model.body.value, self.smallest, self.preprocess)
         if found is None:
@@ -47,5 +48,5 @@ class Static(Compressor):
         proto, nodes = found
         yield planned(len(nodes), f"compute in 8 bits, weights in {self.weight_bits}")
         seen = ranges(proto, chosen(proto, nodes), sample(data, self.rows, seed), self.calibration)
-        graph = paired(proto, nodes, seen, per_channel=self.per_channel, reduce_range=self.weight_bits == 7)
-        yield outcome(model, graph, "quantize.static", len(nodes))
+        made = paired(proto, nodes, seen, per_channel=self.per_channel, reduce_range=self.weight_bits == 7)
+        yield outcome(model, tidy(made), "quantize.static", len(nodes))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelmill.compress.convert.cleaning import written
+from modelmill.compress.convert.cleaning import settle
 from modelmill.compress.quantize.initializers import constants
+from modelmill.graph.clean import stripped
 from modelmill.graph.scopes import rename
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
@@ -13,9 +14,15 @@ QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
 def tidy(model: Any) -> bytes:
     """The bytes of the model: last sums unrounded, needless zero points and twins gone, names short."""
+    tidied(model)
+    return stripped(model)
+
+
+def tidied(model: Any) -> None:
+    """The same, in place."""
     _free_outputs(model)
     _drop_zero_points(model)
-    return written(model)
+    settle(model)
 
 
 def _free_outputs(model: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,10 +25,13 @@ class Weight(NamedTuple):
         """A row of numbers for every channel, (channels, numbers)."""
         return np.moveaxis(self.value, self.axis, 0).reshape(self.value.shape[self.axis], -1)
 
-    def snapped(self, steps: Array, high: int) -> Array:
-        """The weight on whole multiples of the steps, one for all or one a channel, up to `high` of them."""
-        step = steps.reshape(-1, 1)
-        return self.shaped(np.clip(np.round(self.rows / step), -high, high) * step)
+    def codes(self, steps: Array, high: int) -> Array:
+        """The weight in whole multiples of the steps, one for all or one a channel, up to `high` of them."""
+        shape = [1] * self.value.ndim
+        shape[self.axis] = -1
+        found = np.divide(self.value, steps.reshape(shape), dtype=np.float32)
+        np.rint(found, out=found)
+        return np.clip(found, -high, high, out=found).astype(np.int8)
 
     def shaped(self, rows: Array) -> Array:
         """Rows as `rows` gives them, in the shape of the weight."""
@@ -38,6 +42,12 @@ class Weight(NamedTuple):
 def weights(model: Any, chosen: Sequence[str]) -> Mapping[str, Weight]:
     """The weights of those nodes, by the name of the node; one is an array only while it is looked at."""
     return _Weights(model, frozenset(chosen))
+
+
+def numbers(model: Any, chosen: Sequence[str]) -> int:
+    """How many numbers the weights of those nodes have."""
+    known, names = constants(model), frozenset(chosen)
+    return sum(math.prod(known[node.input[1]].dims) for node in nodes(model) if node.name in names)
 
 
 class _Weights(Mapping[str, Weight]):
@@ -66,11 +76,3 @@ def _axis(node: Any, value: Array) -> int:
         return value.ndim - 1
     turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
     return 0 if turned else 1
-
-
-def replace(model: Any, name: str, value: Array) -> None:
-    """Give an initializer other numbers."""
-    from onnx import numpy_helper
-
-    tensor = constants(model)[name]
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
