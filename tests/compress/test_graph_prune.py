@@ -11,6 +11,7 @@ from outside import applied, differ, model_of, normal, proto, rows, types
 from torch import nn
 
 from modelmill.compress.prune.follow import follow
+from modelmill.compress.prune.leaving import DAMPING, Sums, greedy
 from modelmill.compress.prune.subset import Subset
 from modelmill.compress.quantize.graphs import load
 from modelmill.graph.foreign import trace
@@ -167,3 +168,28 @@ def test_a_grouped_convolution_holds_what_it_reads():
     spaces = follow(load(made.SerializeToString()))
     assert spaces.free() == []
     assert "Conv reads it" in spaces.reasons()
+
+
+def test_channels_leave_as_least_squares_over_the_rest_tells_each_time():
+    rng = np.random.default_rng(0)
+    width, size, outputs = 150, 2, 4
+    count = width * size
+    inputs = rng.normal(size=(900, count)) @ rng.normal(size=(count, count)) / 9 + rng.normal(size=(900, count))
+    seen = np.concatenate([inputs, np.ones((900, 1))], 1)
+    weight, square = rng.normal(size=(outputs, count)).astype(np.float32), seen.T @ seen / 900
+    stays = greedy([Sums(square.copy(), weight, 0, width, size)], 10)
+
+    damped = square + np.eye(count + 1) * DAMPING * np.diag(square).mean()
+    rows, inverse = np.concatenate([weight, np.zeros((outputs, 1))], 1).astype(float), np.linalg.inv(damped)
+    left = list(range(width))
+    while len(left) > 10:  # the same, with whole matrices
+        costs = []
+        for channel in left:
+            own = slice(channel * size, channel * size + size)
+            costs.append(np.sum(np.linalg.solve(inverse[own, own], rows[:, own].T) * rows[:, own].T))
+        gone = left.pop(int(np.argmin(costs)))
+        own = slice(gone * size, gone * size + size)
+        solved = np.linalg.solve(inverse[own, own], inverse[own])
+        rows = rows - rows[:, own] @ solved
+        inverse = inverse - inverse[:, own] @ solved
+    assert stays.tolist() == left

@@ -41,6 +41,33 @@ def test_outputs_are_off_less_than_with_weights_rounded_each_alone():
     assert ((inputs @ (made - rows).T) ** 2).mean() < 0.5 * ((inputs @ (alone - rows).T) ** 2).mean()
 
 
+def test_columns_in_batches_are_rounded_as_one_after_the_other():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(600, 300)) @ rng.normal(size=(300, 300))
+    rows, hessian = rng.normal(size=(5, 300)), inputs.T @ inputs / 600
+    step = np.abs(rows).max(1) / 7
+    damped = hessian + np.eye(300) * 0.01 * np.diag(hessian).mean()
+    after = np.linalg.cholesky(np.linalg.inv(damped)).T
+    rest, wanted = rows.copy(), np.zeros(rows.shape)
+    for i in range(300):
+        wanted[:, i] = np.clip(np.round(rest[:, i] / step), -7, 7)
+        rest[:, i + 1 :] -= np.outer((rest[:, i] - wanted[:, i] * step) / after[i, i], after[i, i + 1 :])
+    assert np.mean(by_channel(rows, hessian.copy(), step, 7, 0.01) == wanted) > 0.999  # ties may fall either way
+
+
+def test_squares_are_worked_out_for_few_layers_at_a_time_and_again_when_they_are_asked_for_again(make, judge):
+    model, data, _ = graph(make, judge, {"method": "mlp", "width": 900, "depth": 2}, epochs=1)
+    loaded, names = opened(model.body.value, 64)
+    with moments(loaded, names, data.train, ones=True) as taken:
+        first = [taken.take(name) for name in names]
+        again = [taken.take(name) for name in reversed(names)][::-1]
+        sizes = [value.size for value in taken._held.values()]
+    assert sum(sizes) <= max(value.size for value in first)
+    for one, other in zip(first, again, strict=True):
+        assert np.array_equal(one, other)
+        assert one[-1, -1] == pytest.approx(1)
+
+
 def test_patches_of_a_convolution_give_what_it_computes(make, judge):
     model, data, _ = graph(make, judge, {"method": "cnn", "width": 4, "depth": 2}, epochs=1)
     loaded, names = opened(model.body.value, 64)
