@@ -56,6 +56,29 @@ def interval(
     return float(middle + (low - middle) * share), float(middle + (high - middle) * share)
 
 
+def doubt(
+    metric: str, pair: tuple[Outputs, Outputs], targets: Array, classes: Sequence[Any], seed: int, draws: int = 200
+) -> float:
+    """The standard error of the difference between two models' figures on the same rows; 0 where they answer alike.
+
+    Rows are drawn for both at once: what both find hard says nothing of which is better.
+
+    >>> answers = {"value": np.array([1.0, 3.0, 2.0])}
+    >>> doubt("mae", (answers, answers), np.array([1.0, 1.0, 2.0]), (), 0)
+    0.0
+    """
+    method = _metric(metric, pair[0], targets)
+    data = [coded(outputs, targets, classes) for outputs in pair]
+    rows = len(data[0][1])
+    size, rng = min(rows, DRAW_ROWS), np.random.default_rng(seed)
+    found = []
+    for _ in range(draws):
+        index = rng.integers(0, rows, size)
+        first, second = (_figure(method, *one, index) for one in data)
+        found.append(second - first)
+    return float(np.nanstd(found) * (size / rows) ** 0.5)
+
+
 def better(name: str) -> str:
     """Which way is better: "higher" or "lower".
 

@@ -12,7 +12,7 @@ from sklearn import metrics as oracle
 from modelmill.errors import SpecError, UnknownName
 from modelmill.method import find, names
 from modelmill.metrics import auroc
-from modelmill.metrics.score import better, interval, score
+from modelmill.metrics.score import better, doubt, interval, score
 
 RNG = np.random.default_rng(3)
 CLASSES = ("ant", "bee", "cat")
@@ -195,3 +195,13 @@ def test_a_metric_of_another_task_or_of_no_name_is_refused() -> None:
         score(["accuracy"], outputs, true, ())
     with pytest.raises(UnknownName, match="accuracy"):
         better("acuracy")
+
+
+def test_the_doubt_of_a_difference_counts_rows_on_which_two_models_part_and_no_others():
+    truth = np.zeros(400, np.int64)
+    first = (np.arange(400) < 40).astype(np.int64)  # a tenth is wrong
+    second = (np.arange(400) < 44).astype(np.int64)  # four rows more
+    outputs = [{"label": labels, "probabilities": np.eye(2)[labels]} for labels in (first, second)]
+    assert doubt("accuracy", (outputs[0], outputs[0]), truth, (0, 1), seed=0) == 0
+    found = doubt("accuracy", (outputs[0], outputs[1]), truth, (0, 1), seed=0)
+    assert found == pytest.approx((0.01 * 0.99 / 400) ** 0.5, rel=0.15)
