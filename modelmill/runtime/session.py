@@ -56,16 +56,24 @@ class Session:
 
     source: the bytes of an ONNX file, or its path. threads: of one call. spinning: whether idle threads burn a core
     while they wait for the next call. lean: weights stay as they are and where they are, in a file beside the source
-    for one; that saves memory, and costs time.
+    for one; that saves memory and the time to load, and costs time in every run. made: the graph is an optimised one,
+    and its weights may lie packed beside it. chosen: options in place of these.
     """
 
     def __init__(
-        self, source: bytes | str | Path, threads: int = 1, spinning: bool = False, lean: bool = False
+        self,
+        source: bytes | str | Path,
+        threads: int = 1,
+        spinning: bool = False,
+        lean: bool = False,
+        made: bool = False,
+        chosen: onnxruntime.SessionOptions | None = None,
     ) -> None:
         model = source if isinstance(source, bytes) else str(source)
-        chosen = options(threads, spinning)
-        if lean:
+        chosen = options(threads, spinning) if chosen is None else chosen
+        if lean or made:
             chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if lean:
             chosen.add_session_config_entry("session.disable_prepacking", "1")
         try:
             self._session = onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
@@ -22,7 +23,9 @@ from modelmill.errors import (
     UnknownModel,
     UsageError,
 )
-from modelmill.serve.models.endpoint import Endpoint, Record, load
+from modelmill.runtime.session import Session
+from modelmill.serve.models.endpoint import UNKNOWN, Endpoint, Record, example, load, of, timed
+from modelmill.serve.models.forms import Form, Forms
 from modelmill.serve.models.known import Known
 from modelmill.serve.models.loader import Loader
 from modelmill.serve.models.residents import Budget, Key, Residents, resident_bytes
@@ -35,6 +38,9 @@ FILE = "model.onnx"
 
 GROWTH = 2.2
 """A session takes so many times the bytes of its file: the weights, and once more as the kernels want them."""
+
+MAPPED = 1.3
+"""So many times, where the weights are mapped from a form."""
 
 LEAST_BYTES = 600_000
 """What the smallest session takes."""
@@ -58,6 +64,10 @@ class Keeping:
     """So many models, or fewer, are loaded before the service is ready; of more, none: each when it is asked for."""
     threads: int = 2
     """Loads at a time."""
+    forms: Path | None = None
+    """Where this node keeps the forms in which models load in milliseconds; None for none."""
+    form_bytes: int = 1_000_000
+    """Smaller models have no form: they load in milliseconds anyhow."""
 
 
 DEFAULT = Keeping()
@@ -77,6 +87,9 @@ class Catalogue:
         self.known = Known(shelf, references)
         self.residents = Residents(keeping.budget)
         self.loader: Loader[Endpoint] = Loader(keeping.threads)
+        self.forms = None if keeping.forms is None else Forms(keeping.forms)
+        self.quickener = ThreadPoolExecutor(1, thread_name_prefix="modelmill-quicken")
+        self.former = ThreadPoolExecutor(1, thread_name_prefix="modelmill-form")
         self.served = self.residents.named
         """What NAME alone reaches and is in memory."""
         self.withheld: dict[str, int] = {}
@@ -137,6 +150,10 @@ class Catalogue:
         """Load nothing more."""
         self.closed = True
         self.loader.close()
+        if self.forms is not None:
+            self.forms.close()
+        for pool in (self.quickener, self.former):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def refresh(self) -> bool:
         """Follow the registry if it changed; a version that cannot be loaded leaves the one before in place."""
@@ -247,9 +264,10 @@ class Catalogue:
         except UnknownModel as error:
             raise NotServed("model", error.message, error.hint) from None
         size = int(LEAST_BYTES + GROWTH * version.sizes[FILE])
+        form = self._form(version)
         self._reserve(key, size, eager)
         try:
-            endpoint = load(version, self.shelf.file(version, FILE), self.record)
+            endpoint = self._opened(version, form)
         except BaseException:
             with self.lock:
                 self.residents.release(key)
@@ -258,7 +276,59 @@ class Catalogue:
             self.residents.add(key, endpoint, size)
             self._name(key, endpoint)
             self._fit()
+        if form is not None:
+            self.quickener.submit(self._quicken, key, form)
+        elif self._is_formed(version) and self.forms is not None and self.forms.may_be_made(version.files[FILE]):
+            self.former.submit(self._make_form, key)
         return endpoint
+
+    def _opened(self, version: Version, form: Form | None) -> Endpoint:
+        """An endpoint that answers: where there is a form, at once, and not yet at full speed."""
+        if form is not None:
+            try:
+                return of(version, Session(form.graph, lean=True), UNKNOWN, self.record)
+            except ModelError:  # it went away this moment, or we may not open more files
+                pass
+        return load(version, self.shelf.file(version, FILE), self.record)
+
+    def _is_formed(self, version: Version) -> bool:
+        """Whether a form is worth its while: a small model loads in milliseconds anyhow."""
+        return self.forms is not None and version.sizes[FILE] >= self.keeping.form_bytes
+
+    def _form(self, version: Version) -> Form | None:
+        return self.forms.find(version.files[FILE]) if self.forms is not None and self._is_formed(version) else None
+
+    def _make_form(self, key: Key) -> None:
+        """Make the form of a version that was loaded without one, and go over to it: its weights are then mapped."""
+        endpoint = self.residents.held.get(key)
+        if endpoint is None or self.closed or self.forms is None:
+            return
+        version = endpoint.version
+        del endpoint
+        try:
+            columns = example(version.signature)
+            form = self.forms.make(version.files[FILE], lambda: self.shelf.file(version, FILE), columns)
+        except MillError:
+            return
+        if form is not None:
+            self._quicken(key, form)
+
+    def _quicken(self, key: Key, form: Form) -> None:
+        """Go over to the session of full speed, warm and timed; who runs on the one before ends with that."""
+        endpoint = self.residents.held.get(key)
+        if endpoint is None or self.closed:
+            return
+        try:
+            session = Session(form.graph, made=True)
+            pace = timed(session, endpoint.signature)
+        except ModelError:
+            return
+        endpoint.lane.pace = pace
+        endpoint.lane.session = session
+        with self.lock:
+            self.residents.resize(key, int(LEAST_BYTES + MAPPED * endpoint.version.sizes[FILE]))
+            self._fit()
+            self.residents.trim()
 
     def _reserve(self, key: Key, size: int, eager: bool) -> None:
         """Make room; for what is in use we wait a little. Raises Unavailable, Overloaded."""

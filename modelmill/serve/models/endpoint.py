@@ -69,25 +69,38 @@ Record = Callable[[str, str], Meter]
 """Where the figures of the runs of a model's version go; asked on the loop."""
 
 
+UNKNOWN = Pace(math.inf, 0.0)
+"""How long a run takes of which nothing is known."""
+
+
 def load(version: Version, onnx: bytes, record: Record) -> Endpoint:
     """A version with its session, run on an example and timed. Raises ModelError if it does not run."""
     session = Session(onnx)
+    return of(version, session, timed(session, version.signature), record)
+
+
+def of(version: Version, session: Session, pace: Pace, record: Record) -> Endpoint:
+    """The endpoint of a version with a session that has a pace."""
     signature = version.signature
-    apart = all(field.axis == 0 and field.rows < 0 for field in (*signature.inputs, *signature.outputs))
-    batches = apart and not signature.series
-    pace = _pace(session, signature, batches)
     is_open = any(-1 in field.row for field in signature.inputs)
-    return Endpoint(version, Lane(session, pace, batches, partial(record, version.name, str(version.number)), is_open))
+    metered = partial(record, version.name, str(version.number))
+    return Endpoint(version, Lane(session, pace, batches(signature), metered, is_open))
 
 
-def _pace(session: Session, signature: Signature, batches: bool) -> Pace:
+def batches(signature: Signature) -> bool:
+    """Whether rows of several requests may share a run: the rows' axis is variable everywhere, and they are apart."""
+    apart = all(field.axis == 0 and field.rows < 0 for field in (*signature.inputs, *signature.outputs))
+    return apart and not signature.series
+
+
+def timed(session: Session, signature: Signature) -> Pace:
     """How long a run takes; forever, as far as we know, where no row is known that the model takes."""
     try:
-        return measure(session, example(signature), batches)
+        return measure(session, example(signature), batches(signature))
     except ModelError:
         if signature.example or not any(-1 in field.row for field in signature.inputs):
             raise
-        return Pace(math.inf, 0.0)
+        return UNKNOWN
 
 
 def example(signature: Signature) -> Mapping[str, Array]:
