@@ -200,7 +200,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Load, serve, end."""
-        self.loop = asyncio.get_running_loop()
+        self.loop = self.catalogue.loop = asyncio.get_running_loop()
         self.listeners = tuple(sockets or ())
         try:
             await asyncio.to_thread(self.catalogue.start)

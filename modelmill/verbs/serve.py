@@ -49,6 +49,9 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let anyone in from other machines while there are no keys.")
     ] = False,
+    memory_budget: Annotated[
+        str, typer.Option(help="What models may take in memory: 500MB, 4GB; half of the machine's by default.")
+    ] = "",
     quiet: Quiet = False,
 ) -> None:
     """Serve models over HTTP and gRPC: Open Inference Protocol, plain JSON, metrics, and pages for people."""
@@ -57,9 +60,12 @@ def serve(
     from modelmill.serve import server
     from modelmill.serve.access.access import Access
     from modelmill.serve.access.tls import files_of
+    from modelmill.serve.models.catalogue import Keeping
+    from modelmill.serve.models.residents import Budget, bytes_of
     from modelmill.serve.signals.signals import Telling
     from modelmill.serve.signals.status import objective as parse
 
+    keeping = Keeping(Budget(bytes_of(memory_budget)), forms=home().path / "cache")
     telling = Telling(log, log_ratio, trace_ratio, dict(map(parse, objective)))
     shelf, place = registry(), home()
     access = Access(place.database, place.path, files_of(tls_cert, tls_key, tls_client_ca), insecure)
@@ -77,7 +83,7 @@ def serve(
         port,
         ready=ready,
         pages=Pages(shelf, place.database),
-        limits=server.Limits(lead_seconds=lead, reuse_port=reuse_port),
+        limits=server.Limits(keeping=keeping, lead_seconds=lead, reuse_port=reuse_port),
         telling=telling,
         grpc_port=grpc_port if grpc else None,
         grpc_ready=lambda address: say(f"gRPC: {address}"),

@@ -24,6 +24,7 @@ from modelmill.errors import (
     UsageError,
 )
 from modelmill.runtime.session import Session
+from modelmill.serve.engine.pace import Pace
 from modelmill.serve.models.endpoint import UNKNOWN, Endpoint, Record, example, load, of, timed
 from modelmill.serve.models.forms import Form, Forms
 from modelmill.serve.models.known import Known
@@ -99,6 +100,8 @@ class Catalogue:
         self.before_bytes = 0
         self.lock = threading.RLock()
         self.closed = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """Where requests are run; None where nobody serves."""
 
     @property
     def loaded(self) -> int:
@@ -323,12 +326,23 @@ class Catalogue:
             pace = timed(session, endpoint.signature)
         except ModelError:
             return
-        endpoint.lane.pace = pace
-        endpoint.lane.session = session
+        self._swap(endpoint, session, pace)
         with self.lock:
             self.residents.resize(key, int(LEAST_BYTES + MAPPED * endpoint.version.sizes[FILE]))
             self._fit()
             self.residents.trim()
+
+    def _swap(self, endpoint: Endpoint, session: Session, pace: Pace) -> None:
+        """Run on another session from now on; on the loop, as everything of a lane is."""
+
+        def swap() -> None:
+            endpoint.lane.pace = pace
+            endpoint.lane.session = session
+
+        if self.loop is None or self.loop.is_closed():
+            swap()
+        else:
+            self.loop.call_soon_threadsafe(swap)
 
     def _reserve(self, key: Key, size: int, eager: bool) -> None:
         """Make room; for what is in use we wait a little. Raises Unavailable, Overloaded."""
