@@ -34,7 +34,9 @@ PATIENCE_S = 1.0
 FRESH_S = 5.0
 """How long a model's pace is held against requests: what was slow an hour ago is tried again."""
 SLOW_NS = 600_000
-"""A run on the loop that took longer is learned from; to learn from every one would cost more than it brings."""
+SLOW_RUNS = 5
+"""Runs on the loop that took longer than that are learned from, once so many came one after the other: to learn from
+every run would cost more than it brings, and one that was held up says nothing of the model."""
 AGAIN = "Try again later, as Retry-After says, or allow more time."
 FEWEST_MS = 1.0
 """Waits shorter than this are not worth a timer."""
@@ -102,7 +104,11 @@ class Engine:
         if meter is not None:
             meter.rows.add(rows)
             meter.compute.add(ns / 1e9)
-        if ns > SLOW_NS:
+        if ns <= SLOW_NS:
+            lane.slow = 0
+            return answer
+        lane.slow += 1
+        if lane.slow >= SLOW_RUNS:
             lane.learn(lane.bucket(columns), rows, ns / 1e6, self.ns() / 1e9)
         return answer
 

@@ -168,7 +168,19 @@ class Lane:
     that they began with.
     """
 
-    __slots__ = ("_meter", "_metered", "_pace", "batches", "buckets", "inline_rows", "open", "session", "tally", "wide")
+    __slots__ = (
+        "_meter",
+        "_metered",
+        "_pace",
+        "batches",
+        "buckets",
+        "inline_rows",
+        "open",
+        "session",
+        "slow",
+        "tally",
+        "wide",
+    )
 
     def __init__(
         self,
@@ -189,6 +201,8 @@ class Lane:
         self.tally = Tally()
         self.inline_rows = 0
         """The most rows that are run on the loop, whatever their shape."""
+        self.slow = 0
+        """Runs on the loop that took too long, since the last that did not."""
         self.pace = pace
 
     @property

@@ -318,6 +318,35 @@ def test_a_lane_that_was_thought_dear_moves_to_the_loop_and_back(play):
     play(scene)
 
 
+def test_a_run_on_the_loop_that_was_held_up_says_nothing_of_the_model(play):
+    """A busy machine holds up a run now and then; only several in a row move a model to the threads."""
+
+    class Held:
+        def __init__(self, loop):
+            self.loop, self.ms = loop, 0.05
+
+        def run(self, columns, outputs=None, stop=None):
+            self.loop.now_ns += round(self.ms * 1e6)
+            return {"y": columns["x"]}
+
+    async def scene(stage):
+        model = Held(stage.loop)
+        lane, x = Lane(model, Pace(0.05, 0.0), True), {"x": np.zeros((1, 1))}
+
+        def run(ms):
+            model.ms = ms
+            stage.engine.run_inline(lane, x, 1, ("y",))
+
+        for n in range(300):
+            run(20.0 if n % 3 else 0.05)
+        assert stage.engine.fits_inline(lane, 1)
+        for _ in range(60):
+            run(2.0)
+        assert not stage.engine.fits_inline(lane, 1)
+
+    play(scene)
+
+
 def test_statistics_are_exact(play):
     async def scene(stage):
         lane = stage.lane(start_ms=10.0, row_ms=1.0)
