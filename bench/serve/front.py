@@ -92,8 +92,13 @@ def url_of(name: str, port: int) -> str:
 
 
 @contextmanager
-def serving(name: str, model: Path, folder: Path) -> Iterator[tuple[psutil.Process, str]]:
-    """A server that answers: its process and its URL; its whole process group ends with the block."""
+def serving(
+    name: str, model: Path, folder: Path, command: list[str] | None = None
+) -> Iterator[tuple[psutil.Process, str]]:
+    """A server that answers: its process and its URL; its whole process group ends with the block.
+
+    command: of modelmill, where it is not the usual one; the ports are put behind it.
+    """
     port, grpc = free_port(), free_port()
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     if name == "modelmill":
@@ -101,7 +106,8 @@ def serving(name: str, model: Path, folder: Path) -> Iterator[tuple[psutil.Proce
         if not (folder / "home").exists():
             imported = [sys.executable, "-m", "modelmill.cli", "import", str(model), "--name", "m"]
             subprocess.run(imported, env=env, check=True, capture_output=True)
-        command = [sys.executable, "-m", "modelmill.cli", "serve", "m", "--port", str(port), "--grpc-port", str(grpc)]
+        command = command or [sys.executable, "-m", "modelmill.cli", "serve", "m"]
+        command = [*command, "--port", str(port), "--grpc-port", str(grpc)]
     else:
         script = HERE / "peers" / f"{name}_server.py"
         command = [str(environment(name)), str(script), str(model), str(port), str(grpc)]

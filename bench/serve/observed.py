@@ -1,0 +1,117 @@
+"""What it costs that the service tells of itself: with everything told, and with nothing.
+
+    python bench/serve/observed.py [--quick] [--rounds 10] [--seconds 4] [--show]
+
+`all`: figures by phase, and one in a hundred requests in the access log and traced. `none`: the
+same service, in which this script has replaced what tells by nothing. Both answer the tiny model over JSON at 64
+connections, in turns. Asked: 3 % of the requests a second at most. Rows: results/observed.jsonl, one a service and
+round; those that are there are not run again. Needs `wrk`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import front
+import numpy as np
+import psutil
+
+RESULTS = Path(__file__).with_name("results") / "observed.jsonl"
+MODEL = "tiny"
+
+NOTHING = """
+import sys
+from modelmill.cli import main
+from modelmill.serve.signals import figures, signals
+
+class Silent:
+    def add(self, value):
+        pass
+
+served = figures.Served.__init__
+def quiet(self, *given):
+    served(self, *given)
+    self.duration = self.rows = self.queue = self.batch = self.compute = self.encode = Silent()
+figures.Served.__init__ = quiet
+figures.Served.answered = signals.Signals.answered = lambda self, *given, **named: None
+main()
+"""
+
+Row = dict[str, Any]
+
+
+@contextmanager
+def serving(arm: str, folder: Path) -> Iterator[tuple[psutil.Process, str]]:
+    """The service as it is, telling all; or one that tells nothing."""
+    log = folder / "access.jsonl"
+    told = ["--log", str(log), "--log-ratio", "0.01", "--trace-ratio", "0.01"] if arm == "all" else []
+    program = ["-m", "modelmill.cli"] if arm == "all" else ["-c", NOTHING]
+    command = [sys.executable, *program, "serve", "m", *told]
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_PYTHON_LOG_LEVEL": "critical"}
+    with patch.dict(os.environ, environment), front.serving("modelmill", folder / "model.onnx", folder, command) as at:
+        yield at
+    log.unlink(missing_ok=True)
+
+
+def cell(arm: str, seconds: float, folder: Path) -> Row:
+    sent, length = front.body_of(MODEL, "json")
+    body = folder / "body"
+    body.write_bytes(sent)
+    with serving(arm, folder) as (process, url):
+        front.answered(url, MODEL)
+        front.loaded(url, body, length, 64, 1.0)
+        before = front.cpu_s(process)
+        row = front.loaded(url, body, length, 64, seconds)
+        spent = front.cpu_s(process) - before
+    cpu_us, rps = 1e6 * spent / row["requests"], 1e6 * row["requests"] / row["micros"]
+    return {"arm": arm, "cpu_us": round(cpu_us, 1), "rps": round(rps, 1), **row, "at": time.strftime("%Y-%m-%d %H:%M")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two rounds of two seconds")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--show", action="store_true", help="run nothing")
+    arguments = parser.parse_args()
+    rounds, seconds = (2, 2.0) if arguments.quick else (arguments.rounds, arguments.seconds)
+    path = RESULTS.with_stem("observed_quick") if arguments.quick else RESULTS
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    known = {(row["arm"], row["round"]) for row in rows}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        front.models.write(MODEL, folder / "model.onnx")
+        for number in () if arguments.show else range(rounds):
+            for arm in ("all", "none") if number % 2 == 0 else ("none", "all"):
+                if (arm, number) in known:
+                    continue
+                row = {**cell(arm, seconds, folder), "round": number}
+                rows.append(row)
+                with path.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(f"{arm:<5} {row['cpu_us']} us {row['rps']} /s", flush=True)
+    by = {(row["arm"], row["round"]): row for row in rows}
+    shared = [number for number in range(rounds) if ("all", number) in by and ("none", number) in by]
+    for key in ("rps", "cpu_us"):
+        ratios = np.array([by["all", number][key] / by["none", number][key] for number in shared])
+        if len(ratios):
+            draw = np.random.default_rng(0).integers(0, len(ratios), (2000, len(ratios)))
+            low, high = np.quantile(np.median(ratios[draw], axis=1), [0.025, 0.975])
+            told = f"{np.median(ratios):.3f} ({low:.3f} to {high:.3f}), {len(ratios)} rounds"
+            print(f"{key}: all told over nothing told {told}")
+
+
+if __name__ == "__main__":
+    main()
