@@ -142,6 +142,6 @@ def _made(field: Field, axis: int | None, rows: int, size: int, example: Mapping
     if math.prod(sizes) > MOST:
         raise ModelError(field.name, f"a row of {field.name!r} has the shape {list(sizes)}, which is too large", "")
     if field.datatype == "BYTES":
-        return np.full(sizes, "text", object)
+        return np.full(sizes, "0", object)  # a text that a graph may also read as a number
     rate = axis is None and RATE.match(field.name) and field.datatype.startswith(("INT", "UINT", "FP"))
     return np.full(sizes, RATE_HZ if rate else 0, field.dtype)

@@ -98,7 +98,8 @@ class Plane:
         except ModelError as error:
             self._count(ask, endpoint, Copy(columns, rows, wanted), None)
             if endpoint.is_open:
-                raise RequestError("inputs", error.message, "Check the sizes that the model leaves open.") from None
+                hint = "Check the sizes that the model leaves open, and the texts."
+                raise RequestError("inputs", error.message, hint) from None
             raise
         if self.traffic.watches:
             self._count(ask, endpoint, Copy(columns, rows, wanted), outputs)

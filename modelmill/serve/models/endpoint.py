@@ -61,8 +61,8 @@ class Endpoint:
 
     @property
     def is_open(self) -> bool:
-        """Whether sizes beside the rows are left to the client, so that a failure may be the request's."""
-        return any(-1 in field.row for field in self.signature.inputs)
+        """Whether sizes beside the rows, or texts, are left to the client, so that a failure may be the request's."""
+        return any(-1 in field.row or field.datatype == "BYTES" for field in self.signature.inputs)
 
 
 Record = Callable[[str, str], Meter]
