@@ -6,21 +6,34 @@ import http.client
 import json
 import math
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from modelmill.errors import DeadlineExceeded, NotServed, Overloaded, RequestError, TooLarge, WorkError
+from modelmill.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    NotServed,
+    Overloaded,
+    RequestError,
+    TooLarge,
+    Unidentified,
+    WorkError,
+)
 from modelmill.signature import DTYPES
 
 Array = np.ndarray[Any, Any]
 
 REFUSALS: dict[int, type[RequestError]] = {
+    401: Unidentified,
+    403: Forbidden,
     404: NotServed,
     413: TooLarge,
     429: Overloaded,
@@ -33,16 +46,21 @@ JSON = {"Content-Type": "application/json"}
 class Client:
     """A service at a URL; it keeps one connection a thread open.
 
+    key: what `modelmill keys create` gave, where the service needs one. ca_file: whose certificates are trusted, where
+    that is not one of the system's.
+
     >>> Client("http://127.0.0.1:8080/").url
     'http://127.0.0.1:8080'
     """
 
-    def __init__(self, url: str, timeout_s: float = 60.0) -> None:
+    def __init__(self, url: str, timeout_s: float = 60.0, key: str = "", ca_file: str | Path | None = None) -> None:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise RequestError(url, "is not the URL of a service", "Try http://127.0.0.1:8080.")
         self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
         self.timeout_s = timeout_s
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._ca_file = ca_file
         self._parts = parts
         self._local = threading.local()
         self._metadata: dict[str, dict[str, Any]] = {}
@@ -157,13 +175,16 @@ class Client:
         if getattr(self._local, "connection", None) is None:
             self._local.connection = self._connect()
         connection: http.client.HTTPConnection = self._local.connection
-        connection.request(method, self._parts.path.rstrip("/") + path, body, dict(headers))
+        connection.request(method, self._parts.path.rstrip("/") + path, body, {**self._headers, **headers})
         response = connection.getresponse()
         return response.status, {key.lower(): value for key, value in response.getheaders()}, response.read()
 
     def _connect(self) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(self._parts.hostname or "", self._parts.port, timeout=self.timeout_s)
+        host, port = self._parts.hostname or "", self._parts.port
+        connection = http.client.HTTPConnection(host, port, timeout=self.timeout_s)
+        if self._parts.scheme == "https":
+            context = ssl.create_default_context(cafile=self._ca_file)
+            connection = http.client.HTTPSConnection(host, port, timeout=self.timeout_s, context=context)
         connection.connect()
         self._connections.append(connection)
         # Headers and body go in two writes: without this the second waits for the first to be acknowledged.

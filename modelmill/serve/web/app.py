@@ -17,6 +17,7 @@ from modelmill.runtime import rows
 from modelmill.serve import documents
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import check, check_sight, discreet
+from modelmill.serve.access.needs import ANY_KEY, STUDY, Need, of_page
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Plane, reference_of
 from modelmill.serve.request import flag, kind
@@ -44,7 +45,6 @@ from modelmill.serve.web.http import (
     send_reply,
     wrong_method,
 )
-from modelmill.serve.web.needs import ANY_KEY, STUDY, Need, of_page
 from modelmill.serve.web.wire import parameters
 
 Array = np.ndarray[Any, Any]

@@ -24,7 +24,7 @@ from modelmill.errors import (
     Unidentified,
 )
 from modelmill.serve.access.caller import ANYONE, Caller
-from modelmill.serve.web.needs import Need, need
+from modelmill.serve.access.needs import Need, need
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

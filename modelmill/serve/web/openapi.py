@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import modelmill
-from modelmill.serve.web.needs import need
+from modelmill.serve.access.needs import need
 from modelmill.signature import Field, Signature
 from modelmill.version import Version
 

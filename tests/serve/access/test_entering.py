@@ -12,13 +12,13 @@ from modelmill.errors import WorkError
 from modelmill.serve.access.access import Access
 from modelmill.serve.access.caller import EVERY_ROLE
 from modelmill.serve.access.door import Door
+from modelmill.serve.access.needs import NEEDS, OPEN
 from modelmill.serve.engine.engine import DEFAULT, Engine
 from modelmill.serve.plane import Plane, State
 from modelmill.serve.server import Service, run
 from modelmill.serve.signals.signals import Signals, Telling
 from modelmill.serve.web import openapi
 from modelmill.serve.web.app import App
-from modelmill.serve.web.needs import NEEDS, OPEN
 
 ROWS = [[3, 1]]
 TENSORS = {
@@ -155,7 +155,7 @@ def test_every_path_has_a_stated_need_and_is_closed_without_a_key(start, keys, a
     app = App(Plane(None, Engine(DEFAULT), State(), None), Signals(Telling()), 1)
     for path, handlers in app.table().items():
         for method in handlers:
-            assert (method, path) in NEEDS, f"{method} {path} has no need in web/needs.py"
+            assert (method, path) in NEEDS, f"{method} {path} has no need in access/needs.py"
             real = path.replace("{name}", "flowers").replace("{version}", "1").replace("{id}", "1")
             code = ask(service, method, f"/{real}", b"" if method == "POST" else None).code
             if NEEDS[method, path] is OPEN:

@@ -1,0 +1,236 @@
+"""TLS and mutual TLS: who is let in, and how certificates change while the service runs."""
+
+from __future__ import annotations
+
+import datetime
+import http.client
+import ipaddress
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from modelmill.client import Client
+from modelmill.errors import UsageError, WorkError
+from modelmill.serve.access.tls import Tls, TlsFiles, files_of
+
+DAY = datetime.timedelta(days=1)
+
+
+class Authority:
+    """Signs certificates, and writes them as PEM."""
+
+    def __init__(self, folder, name):
+        self.folder = folder
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.path = folder / f"{name}.pem"
+        made = self._builder(self.name, self.key).add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+        signed = made.add_extension(usage, True).sign(self.key, hashes.SHA256())
+        self.path.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+
+    def _builder(self, subject, key, days=2):
+        now = datetime.datetime.now(datetime.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self.name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - 3 * DAY)
+            .not_valid_after(now + (days - 1) * DAY)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False)
+        )
+
+    def sign(self, name, days=2):
+        """The paths of a certificate for this machine, and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = x509.SubjectAlternativeName(
+            [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        )
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        signed = self._builder(subject, key, days).add_extension(names, False).sign(self.key, hashes.SHA256())
+        cert, private = self.folder / f"{name}.pem", self.folder / f"{name}.key"
+        cert.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        private.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return cert, private
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path, "authority")
+
+
+@pytest.fixture
+def files(authority):
+    return TlsFiles(*authority.sign("service"))
+
+
+def call(service, context, path="/v2/health/live"):
+    """The answer to a request over a new connection, and the subject of the certificate that the service showed."""
+    parts = urlsplit(service.url)
+    connection = http.client.HTTPSConnection("127.0.0.1", parts.port, context=context, timeout=20)
+    try:
+        connection.request("GET", path)
+        shown = dict(part[0] for part in connection.sock.getpeercert()["subject"])["commonName"]
+        return json.loads(connection.getresponse().read()), shown
+    finally:
+        connection.close()
+
+
+def trusting(authority, *client):
+    context = ssl.create_default_context(cafile=authority.path)
+    if client:
+        context.load_cert_chain(*client)
+    return context
+
+
+def test_connections_are_encrypted_and_the_url_says_so(start, files, authority, tmp_path):
+    service = start(access={"tls": files})
+    assert service.url.startswith("https://127.0.0.1:")
+    assert call(service, trusting(authority)) == ({"live": True}, "service")
+    other = Authority(tmp_path, "other")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        call(service, trusting(other))
+    with Client(service.url, ca_file=authority.path) as client:
+        assert client.predict("flowers", [[3, 1]])["label"].tolist() == ["long"]
+
+
+def test_old_versions_of_the_protocol_are_refused(start, files, authority):
+    service = start(access={"tls": files})
+    for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+        context = trusting(authority)
+        with pytest.warns(DeprecationWarning, match="TLSv1"):
+            context.minimum_version = version
+        with pytest.warns(DeprecationWarning, match="TLSv1"):
+            context.maximum_version = version
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        with pytest.raises(ssl.SSLError):
+            call(service, context)
+
+
+def test_plain_http_on_the_port_is_no_answer_and_no_end(start, files, authority):
+    service = start(access={"tls": files})
+    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(service.url).port, timeout=20)
+    connection.request("GET", "/v2")
+    with pytest.raises((http.client.HTTPException, OSError)):
+        connection.getresponse()
+    connection.close()
+    assert call(service, trusting(authority))[0] == {"live": True}
+
+
+def test_clients_show_a_certificate_of_their_authority(start, authority, tmp_path):
+    clients = Authority(tmp_path, "clients")
+    strangers = Authority(tmp_path, "strangers")
+    service = start(host="0.0.0.0", access={"tls": TlsFiles(*authority.sign("service"), clients.path)})
+    assert call(service, trusting(authority, *clients.sign("alice")))[0] == {"live": True}
+    assert call(service, trusting(authority, *clients.sign("again")), "/v2")[0]["name"] == "modelmill"  # without a key
+    for wrong in ((), strangers.sign("mallory"), clients.sign("late", days=0)):
+        with pytest.raises((ssl.SSLError, OSError, http.client.HTTPException)):
+            call(service, trusting(authority, *wrong))
+
+
+def test_certificates_are_read_anew_and_bad_ones_change_nothing(start, authority, files, tmp_path, capsys):
+    clients, others = Authority(tmp_path, "clients"), Authority(tmp_path, "others")
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(clients.path.read_bytes())
+    service = start(access={"tls": TlsFiles(files.cert, files.key, ca)})
+    alice = trusting(authority, *clients.sign("alice"))
+    bob = trusting(authority, *others.sign("bob"))
+    parts = urlsplit(service.url)
+    kept = http.client.HTTPSConnection("127.0.0.1", parts.port, context=alice, timeout=20)
+    kept.request("GET", "/v2/health/live")
+    assert kept.getresponse().read()
+    cert, key = authority.sign("renewed")
+    files.cert.write_bytes(cert.read_bytes())
+    service.server.reload()  # the key is still the old one's
+    assert "stay as they were" in capsys.readouterr().err
+    assert call(service, alice)[1] == "service"
+    files.key.write_bytes(key.read_bytes())
+    ca.write_bytes(others.path.read_bytes())
+    service.server.reload()
+    assert call(service, bob)[1] == "renewed"
+    with pytest.raises((ssl.SSLError, OSError, http.client.HTTPException)):
+        call(service, alice)
+    kept.request("GET", "/v2/health/live")  # what is open stays open
+    assert kept.getresponse().status == 200
+    kept.close()
+    files.cert.unlink()
+    service.server.reload()
+    assert "cannot be read" in capsys.readouterr().err
+    assert call(service, bob)[1] == "renewed"
+
+
+@pytest.mark.parametrize("broken", ["missing", "empty", "text", "swapped", "foreign"])
+def test_files_that_cannot_be_used_are_refused_in_words(files, authority, broken):
+    if broken == "missing":
+        files.cert.unlink()
+    elif broken == "foreign":
+        files.key.write_bytes(authority.sign("another")[1].read_bytes())
+    elif broken == "swapped":
+        files = TlsFiles(files.key, files.cert)
+    else:
+        files.cert.write_bytes(b"" if broken == "empty" else b"no certificate")
+    with pytest.raises(WorkError, match="cannot be"):
+        Tls(files)
+
+
+def test_a_key_with_a_password_is_refused_without_asking_anyone(files, authority):
+    key = serialization.load_pem_private_key(files.key.read_bytes(), None)
+    files.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    with pytest.raises(WorkError, match="without a password"):
+        Tls(files)
+
+
+def test_one_file_without_the_others_is_a_wrong_command():
+    for given in (("a", None, None), (None, "a", None), (None, None, "a")):
+        with pytest.raises(UsageError, match="--tls-"):
+            files_of(*given)
+    assert files_of(None, None, None) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_sighup_reads_the_certificates_of_a_process(shelf, place, authority, files, eventually):
+    command = ["serve", "flowers", "--port", "0", "--no-grpc", "--tls-cert", files.cert, "--tls-key", files.key]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "modelmill.cli", *map(str, command)],
+        env={**os.environ, "MODELMILL_HOME": str(place.path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        line = process.stderr.readline()
+        assert "https://127.0.0.1:" in line
+        service = type("At", (), {"url": line.split()[2]})
+        assert call(service, trusting(authority))[1] == "service"
+        cert, key = authority.sign("renewed")
+        files.cert.write_bytes(cert.read_bytes())
+        files.key.write_bytes(key.read_bytes())
+        process.send_signal(signal.SIGHUP)
+        assert eventually(lambda: call(service, trusting(authority))[1] == "renewed")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
