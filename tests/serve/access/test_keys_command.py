@@ -1,0 +1,91 @@
+"""The verbs of `keys`, from the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from modelmill.cli import run
+
+
+@pytest.fixture
+def keys_command(tmp_path, monkeypatch, capsys):
+    """Runs `modelmill keys ...` over a home of its own: exit code, JSON or text, and what was said beside it."""
+    monkeypatch.setenv("MODELMILL_HOME", str(tmp_path))
+
+    def call(*arguments):
+        code = run(["keys", *arguments])
+        out, err = capsys.readouterr()
+        return code, json.loads(out) if "--json" in arguments else out, err
+
+    return call
+
+
+def test_a_key_is_shown_once_and_never_again(keys_command, tmp_path):
+    code, made, _ = keys_command("create", "web", "--role", "infer", "--role", "read", "--expires", "30d", "--json")
+    assert (code, made["state"], made["roles"]) == (0, "valid", ["infer", "read"])
+    assert made["expires_ms"] - made["created_ms"] == pytest.approx(30 * 86_400_000, abs=60_000)
+    secret = made["key"]
+    assert secret.startswith(f"mm_{made['id']}_")
+    _, listed, _ = keys_command("list", "--json")
+    assert [key["id"] for key in listed] == [made["id"]]
+    kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    tail = secret.rpartition("_")[2].encode()
+    assert all(secret.encode() not in data and tail not in data for data in kept)
+    for verb in ("list", "tenants", "audit"):
+        assert secret not in keys_command(verb)[1]
+
+
+def test_a_key_lives_rotates_and_ends(keys_command):
+    made = keys_command("create", "web", "--json")[1]
+    rotated = keys_command("rotate", made["id"], "--grace", "1h", "--json")[1]
+    assert rotated["key"] != made["key"]
+    assert rotated["old_until_ms"] > rotated["created_ms"]
+    code, _, said = keys_command("delete", made["id"])
+    assert (code, "Revoke it first" in said) == (1, True)
+    assert keys_command("revoke", made["id"], "--json")[1]["state"] == "revoked"
+    assert keys_command("rotate", made["id"])[0] == 1
+    assert keys_command("delete", made["id"], "--json")[1] == {"deleted": made["id"]}
+    deeds = keys_command("audit", "--json")[1]
+    assert [deed["verb"] for deed in deeds] == ["keys.create", "keys.rotate", "keys.revoke", "keys.delete"]
+    assert all(deed["subject"] == made["id"] for deed in deeds)
+    head = keys_command("audit", "--verify", "--json")[1]
+    assert head == {"problems": [], "head": deeds[-1]["digest"]}
+    assert keys_command("audit", "--verify", "--head", deeds[1]["digest"])[0] == 0
+    assert keys_command("audit", "--verify", "--head", "0" * 64)[0] == 1
+
+
+def test_a_tenant_is_made_and_changed_by_what_is_given(keys_command):
+    first = keys_command("tenant", "acme", "--tier", "basic", "--model", "acme-*", "--quota", "100/s", "--json")[1]
+    assert (first["tier"], first["models"], first["limits"]["batch_rows"]) == ("basic", ["acme-*"], 256)
+    second = keys_command("tenant", "acme", "--tier", "advanced", "--json")[1]
+    assert (second["tier"], second["models"], second["quota"]["requests_per_s"]) == ("advanced", ["acme-*"], 100)
+    third = keys_command("tenant", "acme", "--no-quota", "--no-models", "--json")[1]
+    assert (third["models"], third["quota"]["requests_per_s"]) == ([], 0)
+    assert [tenant["name"] for tenant in keys_command("tenants", "--json")[1]] == ["acme", "default"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["create", "a b"], 2, "is not a name"),
+        (["create", "web", "--role", "boss"], 2, "no role named"),
+        (["create", "web", "--expires", "soon"], 2, "neither a time span nor a date"),
+        (["create", "web", "--expires", "1999-01-01"], 2, "in the past"),
+        (["create", "web", "--quota", "many"], 2, "expected requests in a time"),
+        (["create", "web", "--burst", "3"], 2, "is wanted with a rate"),
+        (["create", "web", "--rows", "5/s"], 2, "expected rows a day"),
+        (["create", "web", "--model", "a/../b"], 2, "is no name of a model"),
+        (["create", "web", "--tenant", "nobody"], 1, "keys tenant nobody"),
+        (["tenant", "acme", "--tier", "gold"], 2, "no tier named"),
+        (["tenant", "nobody"], 1, "there is no tenant nobody"),
+        (["revoke", "nothere"], 1, "there is no key nothere"),
+        (["rotate", "nothere", "--grace", "x"], 2, "is not a time span"),
+        ([], 2, ""),
+    ],
+)
+def test_what_cannot_be_done_is_said(keys_command, arguments, code, words):
+    found, _, said = keys_command(*arguments)
+    assert found == code
+    assert words in said
