@@ -227,7 +227,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             return
         front = Front(Methods(self.plane, self.signals), self.state, self.limits.body_bytes)
         with listening(self.gate.host, self.gate.port, self.limits.reuse_port, "--grpc-port") as listener:
-            await front.start(listener)
+            tls = self.door.tls
+            await front.start(listener, tls.offering("h2") if tls is not None else None)
             self.listeners += (listener,)
             self.front = front
             self.gate.url = address_of(self.gate.host, listener.getsockname()[1])
@@ -241,7 +242,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
         if self.door.tls is not None:
-            self.config.ssl = self.door.tls.context
+            self.config.ssl = self.door.tls.offering("http/1.1")
             self._reload_at_hangup()
         await super().startup(sockets)
         self.state.ready = True

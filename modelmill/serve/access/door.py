@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from modelmill.errors import Forbidden, MillError, NotServed, OverQuota, RequestError, TooLarge, Unidentified
-from modelmill.serve.access.caller import ANYONE, Caller
+from modelmill.serve.access.caller import ANYONE, INFER, Caller
 from modelmill.serve.access.keyring import Keyring
 from modelmill.serve.access.sessions import in_cookies
 from modelmill.serve.access.tls import Tls
@@ -115,6 +115,16 @@ class Door:
             return self._signed_in(found, changes)
         return self._holder(self.keyring, found)
 
+    def known_by(self, metadata: Mapping[str, str]) -> Caller | None:
+        """Who a call over gRPC is from, if that takes no more than a look-up; `caller_of` knows the rest."""
+        keyring = self.keyring
+        if keyring is None or not keyring.keys:
+            return ANYONE if self.trusting else None
+        bearer, key = metadata.get("authorization"), metadata.get("x-api-key")
+        if bearer is not None and key is None:
+            return keyring.bearers.get(_bytes(bearer))
+        return keyring.holders.get(_bytes(key)) if key is not None and bearer is None else None
+
     def caller_of(self, metadata: Iterable[tuple[str, str | bytes]] | Mapping[str, str | bytes]) -> Caller:
         """Who a call over gRPC is from, by its metadata. Raises Unidentified."""
         pairs = metadata.items() if isinstance(metadata, Mapping) else metadata
@@ -166,16 +176,26 @@ class Door:
 
 def check(caller: Caller, roles: frozenset[str]) -> None:
     """Count a request that needs any of the roles. Raises Forbidden, OverQuota."""
+    check_role(caller, roles)
+    if caller.gate is not None:
+        wait = caller.gate.admit(time.monotonic_ns())
+        if wait:
+            raise OverQuota("quota", "is used up for now", "Send fewer requests a second.", wait / 1e9)
+
+
+def check_role(caller: Caller, roles: frozenset[str]) -> None:
+    """Refuse whoever has none of the roles. Raises Forbidden."""
     if roles.isdisjoint(caller.roles):
         wanted = " or ".join(sorted(roles))
         if caller.tier.infers_only:
             raise Forbidden("key", f"is of tier {caller.tier.name}, whose keys infer and do nothing else", "")
         has = ", ".join(sorted(caller.roles)) or "none"
         raise Forbidden("key", f"has the roles {has}, and {wanted} is wanted", "Ask for a key with that role.")
-    if caller.gate is not None:
-        wait = caller.gate.admit(time.monotonic_ns())
-        if wait:
-            raise OverQuota("quota", "is used up for now", "Send fewer requests a second.", wait / 1e9)
+
+
+def is_plain(caller: Caller, name: str) -> bool:
+    """Whether the caller infers with that model, and nothing has to be counted for it."""
+    return caller.gate is None and INFER in caller.roles and caller.sees(name)
 
 
 def check_sight(caller: Caller, reference: str) -> None:

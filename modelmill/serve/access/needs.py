@@ -69,6 +69,34 @@ def need(method: str, pattern: str) -> Need:
     return NEEDS.get((method, pattern), ONLY_ADMIN)
 
 
+CALLS: dict[str, Need] = {
+    "ServerLive": OPEN,
+    "ServerReady": OPEN,
+    "Check": OPEN,
+    "Watch": OPEN,
+    "ServerMetadata": ANY_KEY,
+    "ModelReady": LOOK,
+    "ModelMetadata": LOOK,
+    "ModelConfig": LOOK,
+    "ModelStatistics": LOOK,
+    "ModelInfer": USE,
+    "ModelStreamInfer": USE,
+    "RepositoryIndex": LOOK,
+    "RepositoryModelLoad": CHANGE,
+    "RepositoryModelUnload": CHANGE,
+}
+"""The methods over gRPC, by the end of their path."""
+
+
+def called(path: str) -> Need:
+    """What a method over gRPC needs.
+
+    >>> sorted(called("/inference.GRPCInferenceService/ModelInfer"))
+    ['infer']
+    """
+    return CALLS.get(path.rpartition("/")[2], ONLY_ADMIN)
+
+
 def of_page(parts: list[str]) -> Need:
     """What a page for people needs: searches the role that reads them, models any that sees models."""
     if parts[0] == "static":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from modelmill.errors import MissingExtra, UsageError, WorkError
+from modelmill.errors import UsageError, WorkError
 
 
 @dataclass(frozen=True)
@@ -39,49 +40,32 @@ class Tls:
 
     def __init__(self, files: TlsFiles) -> None:
         self.files = files
-        self.newest, self.content = _read(files)
-        self.context, _ = _read(files)
-        self.context.sni_callback = self._hand_on
+        self.newest: dict[str, ssl.SSLContext] = {}
+        _read(files, "")
 
-    def _hand_on(self, connection: Any, name: str | None, context: ssl.SSLContext) -> None:
-        connection.context = self.newest
+    def offering(self, protocol: str) -> ssl.SSLContext:
+        """A context to listen with, which offers a protocol (ALPN) to clients."""
+        self.newest[protocol] = _read(self.files, protocol)
+        context = _read(self.files, protocol)
+        context.sni_callback = partial(self._hand_on, protocol)
+        return context
+
+    def _hand_on(self, protocol: str, connection: Any, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = self.newest[protocol]
 
     def reload(self) -> None:
         """Read the files anew. Raises WorkError, and leaves everything as it is, where they cannot be used."""
-        self.newest, self.content = _read(self.files)
-
-    def grpc_credentials(self) -> Any:
-        """What a gRPC port is opened with; each new connection gets the newest certificates."""
-        try:
-            import grpc  # type: ignore[import-untyped,unused-ignore]
-        except ModuleNotFoundError:
-            raise MissingExtra.of("--grpc-port", "grpcio", "grpc") from None
-        given: list[Any] = [None]
-
-        def newest() -> Any:
-            if given[0] is not self.content:
-                given[0] = self.content
-                key, cert, client_ca = self.content
-                return grpc.ssl_server_certificate_configuration([(key, cert)], client_ca)
-            return None
-
-        return grpc.dynamic_ssl_server_credentials(newest(), newest, require_client_authentication=self.needs_client)
-
-    @property
-    def needs_client(self) -> bool:
-        """Whether clients must show a certificate."""
-        return self.files.client_ca is not None
+        self.newest = {protocol: _read(self.files, protocol) for protocol in self.newest}
 
 
-Content = tuple[bytes, bytes, bytes | None]
-"""Key, certificates, and the clients' authority, as PEM."""
-
-
-def _read(files: TlsFiles) -> tuple[ssl.SSLContext, Content]:
-    """A context with the files as they are now, and their content."""
-    content = (_bytes(files.key), _bytes(files.cert), _bytes(files.client_ca) if files.client_ca else None)
+def _read(files: TlsFiles, protocol: str) -> ssl.SSLContext:
+    """A context with the files as they are now."""
+    for path in (files.cert, files.key, *((files.client_ca,) if files.client_ca else ())):
+        _check_readable(path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if protocol:
+        context.set_alpn_protocols([protocol])
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     try:
         context.load_cert_chain(files.cert, files.key, password="")
@@ -95,12 +79,14 @@ def _read(files: TlsFiles) -> tuple[ssl.SSLContext, Content]:
             hint = "Give the certificate of the authority as PEM."
             raise WorkError(str(files.client_ca), f"cannot be used: {_reason(error)}", hint) from None
         context.verify_mode = ssl.CERT_REQUIRED
-    return context, content
+    return context
 
 
-def _bytes(path: Path) -> bytes:
+def _check_readable(path: Path) -> None:
+    """Say which file cannot be read: OpenSSL would not."""
     try:
-        return path.read_bytes()
+        with path.open("rb"):
+            return
     except OSError as error:
         raise WorkError(str(path), f"cannot be read: {error.strerror}", "Check its name and who may read it.") from None
 

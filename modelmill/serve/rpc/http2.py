@@ -22,8 +22,8 @@ from modelmill.serve.rpc.methods import (
     DEADLINE_EXCEEDED,
     INTERNAL,
     UNIMPLEMENTED,
-    Caller,
     Methods,
+    Peer,
     Status,
     Unimplemented,
     status,
@@ -179,6 +179,7 @@ class Connection(asyncio.Protocol):
         self.out: list[bytes] = []
         self.watch: asyncio.TimerHandle | None = None
         self.since = 0.0
+        self.address = ""
         self.handlers: dict[int, Callable[[int, int, bytes], None]] = {
             DATA: self._data,
             HEADERS: self._headers,
@@ -197,6 +198,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Say what is taken."""
         self.transport = transport
+        self.address = (transport.get_extra_info("peername") or ("",))[0]
         self.front.connections.add(self)
         settings = ((STREAMS, STREAMS_MOST), (INITIAL_WINDOW, STREAM_WINDOW), (HEADERS_MOST, hpack.LIST_BYTES))
         self._put(SETTINGS, 0, 0, b"".join(SETTING.pack(*pair) for pair in settings))
@@ -527,9 +529,9 @@ class Connection(asyncio.Protocol):
         if stream.ended:
             messages.put_nowait(None)
 
-    def _caller(self, call: Call) -> Caller:
+    def _peer(self, call: Call) -> Peer:
         deadline = self.loop.time() + call.timeout_s if call.timeout_s != math.inf else math.inf
-        return Caller(deadline, call.metadata)
+        return Peer(deadline, call.metadata, self.address)
 
     async def _run(self, stream: Stream, message: bytes) -> None:
         """Answer a call of one message, which takes its time."""
@@ -541,7 +543,7 @@ class Connection(asyncio.Protocol):
             method = methods.unary.get(path)
             if method is None:
                 raise methods.unknown(path)
-            caller = self._caller(stream.call)
+            caller = self._peer(stream.call)
             async with asyncio.timeout_at(None if caller.deadline == math.inf else caller.deadline):
                 answer = await method(message, caller)
             self._answer(stream, answer)
@@ -560,7 +562,7 @@ class Connection(asyncio.Protocol):
         """Answer a call of many messages."""
         method = self.front.methods.streaming[stream.call.path]
         try:
-            async for answer in method(self._messages(stream), self._caller(stream.call)):
+            async for answer in method(self._messages(stream), self._peer(stream.call)):
                 self._begin(stream)
                 stream.pending += _framed(answer)
                 self._send(stream)

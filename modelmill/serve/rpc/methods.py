@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 from modelmill.errors import (
     DeadlineExceeded,
     Draining,
+    Forbidden,
     MillError,
     ModelError,
     NotServed,
@@ -23,10 +24,14 @@ from modelmill.errors import (
     RequestError,
     TooLarge,
     Unavailable,
+    Unidentified,
 )
 from modelmill.protocol.schema import Value, schema, tagged, varint
 from modelmill.serve import documents
-from modelmill.serve.engine.terms import Terms
+from modelmill.serve.access.caller import ANYONE, Caller
+from modelmill.serve.access.caller import INFER as INFERS
+from modelmill.serve.access.door import check, check_role, check_sight, discreet, is_plain
+from modelmill.serve.access.needs import called
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Outputs, Plane, reference_of
 from modelmill.serve.rpc import tensors
@@ -41,8 +46,11 @@ HEALTH = "/grpc.health.v1.Health/"
 SERVICES = ("", "inference.GRPCInferenceService", "inference.model_repository.ModelRepositoryService")
 """What grpc.health.v1 may be asked for."""
 
-ORDINARY = frozenset({"authorization", "x-api-key", "traceparent"})
+ORDINARY = frozenset({"traceparent"})
 """Metadata that ask for more than the short way has."""
+
+CHANGES = ("RepositoryModelLoad", "RepositoryModelUnload")
+"""Ends of the paths of methods whose calls are in the audit log."""
 
 WATCH_SECONDS = 0.2
 """How often a watched health is looked at."""
@@ -57,11 +65,12 @@ ABSENT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls. deadline: on the loop's clock in seconds, as the client's grpc-timeout says."""
+class Peer:
+    """The other end of a call. deadline: on the loop's clock in seconds, as the client's grpc-timeout says."""
 
     deadline: float = math.inf
     metadata: Mapping[str, str] = field(default_factory=dict)
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +82,12 @@ class Status:
     trailers: tuple[tuple[str, str | bytes], ...] = ()
 
 
-INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND, RESOURCE_EXHAUSTED = 3, 4, 5, 8
-UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 12, 13, 14
+INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED = 3, 4, 5, 7, 8
+UNIMPLEMENTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 12, 13, 14, 16
 
 CODES: tuple[tuple[type[MillError], int], ...] = (
+    (Unidentified, UNAUTHENTICATED),
+    (Forbidden, PERMISSION_DENIED),
     (NotServed, NOT_FOUND),
     (TooLarge, RESOURCE_EXHAUSTED),
     (Draining, UNAVAILABLE),
@@ -89,6 +100,8 @@ CODES: tuple[tuple[type[MillError], int], ...] = (
 
 
 AS_HTTP = {
+    UNAUTHENTICATED: 401,
+    PERMISSION_DENIED: 403,
     INVALID_ARGUMENT: 400,
     NOT_FOUND: 404,
     UNIMPLEMENTED: 404,
@@ -131,8 +144,8 @@ def _number(number: int, value: int) -> bytes:
     return varint(number << 3) + varint(value)
 
 
-Unary = Callable[[bytes, Caller], Awaitable[bytes]]
-Streaming = Callable[[AsyncIterable[bytes], Caller], AsyncIterator[bytes]]
+Unary = Callable[[bytes, Peer], Awaitable[bytes]]
+Streaming = Callable[[AsyncIterable[bytes], Peer], AsyncIterator[bytes]]
 
 
 class Methods:
@@ -169,15 +182,35 @@ class Methods:
             f"{HEALTH}Watch": self.watch,
         }
 
-    def _plain(self, path: str, method: Callable[[Value], Awaitable[Value]]) -> Unary:
+    def _plain(self, path: str, method: Callable[[Value, Caller], Awaitable[Value]]) -> Unary:
         """A method on plain values as one on bytes."""
         described = schema().methods[path]
 
-        async def call(message: bytes, caller: Caller) -> bytes:
-            answer = await method(schema().decode(described.request, message))
+        async def call(message: bytes, peer: Peer) -> bytes:
+            caller = self._enter(path, peer, len(message))
+            request = schema().decode(described.request, message)
+            try:
+                answer = await method(request, caller)
+            except NotServed as error:
+                raise discreet(error, caller) from None
+            if path.endswith(CHANGES):
+                verb = f"serve.{'unload' if path.endswith('Unload') else 'load'}"
+                await asyncio.to_thread(self.plane.door.note, caller.actor(peer.address), verb, self._model(request))
             return schema().encode(described.response, answer)
 
         return call
+
+    def _enter(self, path: str, peer: Peer, message_bytes: int) -> Caller:
+        """Who calls, if they may. Raises Unidentified, Forbidden, OverQuota, TooLarge."""
+        need = called(path)
+        if need is None:
+            return ANYONE
+        caller = self.plane.door.caller_of(peer.metadata)
+        check(caller, need)
+        if message_bytes > caller.tier.payload_bytes:
+            most = f"tier {caller.tier.name} takes {caller.tier.payload_bytes}"
+            raise TooLarge("message", f"has {message_bytes} bytes, and {most}", "Send fewer rows at a time.")
+        return caller
 
     def unknown(self, path: str) -> Unimplemented:
         """The error for a method that is not here."""
@@ -186,21 +219,23 @@ class Methods:
         words = f"{about} is not offered" if about else f"there is no method {path[:200]!r}"
         return Unimplemented("method", words, "")
 
-    async def infer(self, message: bytes, caller: Caller) -> bytes:
+    async def infer(self, message: bytes, peer: Peer) -> bytes:
         """Answer a ModelInferRequest."""
         started = time.perf_counter()
-        which, code, identity = ("", ""), 200, b""
+        which, code, identity, caller = ("", ""), 200, b"", ANYONE
         try:
+            caller = self._enter(INFER, peer, len(message))
             envelope = tensors.opened(message)
             identity = envelope.id
             reference = reference_of(envelope.name, envelope.version)
-            ask = Ask(reference, Terms(caller.deadline), caller.metadata.get)
+            terms = replace(caller.terms, deadline=peer.deadline)
+            ask = Ask(reference, terms, peer.metadata.get, caller)
             endpoint = await self.plane.begin(ask)
             which = (endpoint.name, endpoint.label)
             return await self._answer(ask, endpoint, envelope)
         except MillError as error:
             code = AS_HTTP[status(error).code]
-            raise
+            raise discreet(error, caller) from None
         except asyncio.CancelledError:
             code = 499
             raise
@@ -209,7 +244,7 @@ class Methods:
             raise
         finally:
             seconds = time.perf_counter() - started
-            traced = parent(caller.metadata.get("traceparent")) if self.signals.tracer is not None else None
+            traced = parent(peer.metadata.get("traceparent")) if self.signals.tracer is not None else None
             self.signals.answered("grpc", *which, code, seconds, identity.decode() or None, traced, len(message))
 
     def is_quick(self, path: str) -> bool:
@@ -222,7 +257,8 @@ class Methods:
         None, and nothing done, for whatever is not plain success: `infer` begins anew, and has the words for errors.
         """
         plane = self.plane
-        if plane.state.refusing or not ORDINARY.isdisjoint(metadata):
+        caller = plane.door.known_by(metadata)
+        if caller is None or plane.state.refusing or not ORDINARY.isdisjoint(metadata):
             return None
         started = time.perf_counter()
         try:
@@ -231,12 +267,14 @@ class Methods:
             endpoint = plane.catalogue.served.get(name)
             if endpoint is None or envelope.version or name in plane.traffic.watches:
                 return None
+            if not is_plain(caller, name) or len(message) > caller.tier.payload_bytes:
+                return None
             if not plane.engine.fits_inline(endpoint.lane, 1):
                 return None
             plan = self._plan(endpoint, envelope)
             expected = endpoint.expected
             request = tensors.request(envelope, plan, expected)
-            if not plane.engine.fits_inline(endpoint.lane, request.rows):
+            if not plane.engine.fits_inline(endpoint.lane, request.rows) or request.rows > caller.tier.batch_rows:
                 return None
             outputs = plane.engine.run_inline(endpoint.lane, request.columns, request.rows, plan.names)
             ran = time.perf_counter()
@@ -275,11 +313,15 @@ class Methods:
             plans[envelope.head] = plan
         return plan
 
-    async def stream_infer(self, messages: AsyncIterable[bytes], caller: Caller) -> AsyncIterator[bytes]:
-        """Answer ModelInferRequests one by one, in their order; a refusal is an answer, and the stream goes on."""
+    async def stream_infer(self, messages: AsyncIterable[bytes], peer: Peer) -> AsyncIterator[bytes]:
+        """Answer ModelInferRequests one by one, in their order; a refusal is an answer, and the stream goes on.
+
+        Whoever may not infer has no stream at all.
+        """
+        check_role(self.plane.door.caller_of(peer.metadata), frozenset({INFERS}))
         async for message in messages:
             try:
-                yield tagged(2, await self.infer(message, caller))
+                yield tagged(2, await self.infer(message, peer))
             except MillError as error:
                 yield self._refused(message, error)
 
@@ -294,60 +336,62 @@ class Methods:
             document["infer_response"] = {"id": identity}
         return schema().encode("inference.ModelStreamInferResponse", document)
 
-    async def server_live(self, request: Value) -> Value:
+    async def server_live(self, request: Value, caller: Caller) -> Value:
         """Whether the process answers."""
         return {"live": True}
 
-    async def server_ready(self, request: Value) -> Value:
+    async def server_ready(self, request: Value, caller: Caller) -> Value:
         """Whether requests should be sent here."""
         return {"ready": self.plane.state.takes}
 
-    async def model_ready(self, request: Value) -> Value:
+    async def model_ready(self, request: Value, caller: Caller) -> Value:
         """Whether a model answers; one that is not served does not."""
         try:
-            await self._endpoint(request)
+            await self._endpoint(request, caller)
         except (NotServed, Unavailable):
             return {"ready": False}
         return {"ready": not self.plane.state.draining}
 
-    async def server_metadata(self, request: Value) -> Value:
+    async def server_metadata(self, request: Value, caller: Caller) -> Value:
         """Who answers, and which extensions."""
         return documents.server()
 
-    async def model_metadata(self, request: Value) -> Value:
+    async def model_metadata(self, request: Value, caller: Caller) -> Value:
         """What a version takes and gives."""
-        endpoint = await self._endpoint(request)
+        endpoint = await self._endpoint(request, caller)
         return documents.metadata(endpoint, await asyncio.to_thread(self.catalogue.numbers, endpoint.name))
 
-    async def model_config(self, request: Value) -> Value:
+    async def model_config(self, request: Value, caller: Caller) -> Value:
         """A version as Triton's configuration describes it."""
-        endpoint = await self._endpoint(request)
+        endpoint = await self._endpoint(request, caller)
         return {"config": documents.config(endpoint, self.plane.engine.capacity.batch_rows)}
 
-    async def model_statistics(self, request: Value) -> Value:
+    async def model_statistics(self, request: Value, caller: Caller) -> Value:
         """What versions have done since they were loaded: one of them, or all that are served."""
         series = await asyncio.to_thread(self.signals.figures.series)
         if request.get("name"):
-            return documents.statistics([await self._endpoint(request)], series)
+            return documents.statistics([await self._endpoint(request, caller)], series)
         if request.get("version"):
             raise RequestError("version", "is given without a name", "Give both, or neither.")
-        return documents.statistics(self.catalogue.endpoints(), series)
+        return documents.statistics([at for at in self.catalogue.endpoints() if caller.sees(at.name)], series)
 
-    async def repository_index(self, request: Value) -> Value:
+    async def repository_index(self, request: Value, caller: Caller) -> Value:
         """The models that are served, and those that were unloaded."""
-        return {"models": documents.index(self.catalogue, request.get("ready", False))}
+        return {"models": documents.index(self.catalogue, request.get("ready", False), caller)}
 
-    async def load(self, request: Value) -> Value:
+    async def load(self, request: Value, caller: Caller) -> Value:
         """Serve a model again, or its newest live version now."""
         name = self._model(request)
         documents.check_load(_plain(request))
+        check_sight(caller, name)
         await asyncio.to_thread(self.catalogue.load, name)
         return {"model_name": name, "isLoaded": True}
 
-    async def unload(self, request: Value) -> Value:
+    async def unload(self, request: Value, caller: Caller) -> Value:
         """Serve a model no longer, until it is loaded."""
         name = self._model(request)
         dependents = documents.check_unload(_plain(request))
+        check_sight(caller, name)
         await asyncio.to_thread(self.catalogue.unload, name, dependents)
         return {"model_name": name, "isUnloaded": True}
 
@@ -356,7 +400,7 @@ class Methods:
         name: str = request.get("model_name") or request.get("repository_name") or ""
         return name
 
-    async def check(self, request: Value) -> Value:
+    async def check(self, request: Value, caller: Caller) -> Value:
         """Whether a service takes requests, for grpc.health.v1."""
         service = request.get("service", "")
         if service not in SERVICES:
@@ -366,7 +410,7 @@ class Methods:
     def _health(self) -> Value:
         return {"status": "SERVING" if self.plane.state.takes else "NOT_SERVING"}
 
-    async def watch(self, messages: AsyncIterable[bytes], caller: Caller) -> AsyncIterator[bytes]:
+    async def watch(self, messages: AsyncIterable[bytes], peer: Peer) -> AsyncIterator[bytes]:
         """The health of a service now, and whenever it changes, until the client leaves."""
         service = ""
         async for message in messages:
@@ -381,8 +425,8 @@ class Methods:
                 return
             await asyncio.sleep(WATCH_SECONDS)
 
-    async def _endpoint(self, request: Value) -> Endpoint:
-        return await self.plane.endpoint(reference_of(request.get("name", ""), request.get("version")))
+    async def _endpoint(self, request: Value, caller: Caller) -> Endpoint:
+        return await self.plane.endpoint(reference_of(request.get("name", ""), request.get("version")), caller)
 
 
 async def _awaited(work: asyncio.Future[Outputs]) -> Outputs:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from modelmill.errors import MillError
-from modelmill.serve.access.caller import INFER, Caller
+from modelmill.serve.access.door import is_plain
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Plane
 from modelmill.serve.signals.signals import Signals
@@ -48,7 +48,7 @@ class Express:
         """The whole answer; None where the request is not plain."""
         started = time.perf_counter()
         caller = self.door.known(headers)
-        if caller is None or not self._is_plain(caller, endpoint):
+        if caller is None or not is_plain(caller, endpoint.name):
             return None
         length: str | None = None
         for name, value in headers:
@@ -77,8 +77,3 @@ class Express:
             return head(200, JSON, len(answer.body), (reference,)) + answer.body
         part = (LENGTH.decode(), str(answer.json_bytes))
         return head(200, "application/octet-stream", len(answer.body), (reference, part)) + answer.body
-
-    @staticmethod
-    def _is_plain(caller: Caller, endpoint: Endpoint) -> bool:
-        """Whether nothing has to be counted or refused for the caller. Bodies here are below every tier's limit."""
-        return caller.gate is None and INFER in caller.roles and caller.sees(endpoint.name)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import datetime
 import http.client
+import ipaddress
 import json
 import time
 from urllib.parse import urlsplit
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from modelmill.registry.registry import Registry
 from modelmill.serve.access.access import Access
 from modelmill.serve.access.keys import Keys
+from modelmill.serve.access.tls import TlsFiles
 from modelmill.serve.server import Limits, Service
 from modelmill.store.home import Home
 
@@ -98,3 +105,68 @@ def eventually():
         return False
 
     return call
+
+
+DAY = datetime.timedelta(days=1)
+
+
+class Authority:
+    """Signs certificates, and writes them as PEM."""
+
+    def __init__(self, folder, name):
+        self.folder = folder
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.path = folder / f"{name}.pem"
+        made = self._builder(self.name, self.key).add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+        signed = made.add_extension(usage, True).sign(self.key, hashes.SHA256())
+        self.path.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+
+    def _builder(self, subject, key, days=2):
+        now = datetime.datetime.now(datetime.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self.name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - 3 * DAY)
+            .not_valid_after(now + (days - 1) * DAY)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False)
+        )
+
+    def sign(self, name, days=2):
+        """The paths of a certificate for this machine, and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = x509.SubjectAlternativeName(
+            [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        )
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        signed = self._builder(subject, key, days).add_extension(names, False).sign(self.key, hashes.SHA256())
+        cert, private = self.folder / f"{name}.pem", self.folder / f"{name}.key"
+        cert.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        private.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return cert, private
+
+
+@pytest.fixture
+def make_authority(tmp_path):
+    """Makes an authority of a name, which signs certificates."""
+    return lambda name: Authority(tmp_path, name)
+
+
+@pytest.fixture
+def authority(make_authority):
+    return make_authority("authority")
+
+
+@pytest.fixture
+def files(authority):
+    """The certificate of the service, and its key."""
+    return TlsFiles(*authority.sign("service"))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import http.client
-import ipaddress
 import json
 import os
 import signal
@@ -14,71 +12,11 @@ import sys
 from urllib.parse import urlsplit
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import serialization
 
 from modelmill.client import Client
 from modelmill.errors import UsageError, WorkError
 from modelmill.serve.access.tls import Tls, TlsFiles, files_of
-
-DAY = datetime.timedelta(days=1)
-
-
-class Authority:
-    """Signs certificates, and writes them as PEM."""
-
-    def __init__(self, folder, name):
-        self.folder = folder
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.path = folder / f"{name}.pem"
-        made = self._builder(self.name, self.key).add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-        signed = made.add_extension(usage, True).sign(self.key, hashes.SHA256())
-        self.path.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-
-    def _builder(self, subject, key, days=2):
-        now = datetime.datetime.now(datetime.UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self.name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - 3 * DAY)
-            .not_valid_after(now + (days - 1) * DAY)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False)
-        )
-
-    def sign(self, name, days=2):
-        """The paths of a certificate for this machine, and of its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName(
-            [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        )
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        signed = self._builder(subject, key, days).add_extension(names, False).sign(self.key, hashes.SHA256())
-        cert, private = self.folder / f"{name}.pem", self.folder / f"{name}.key"
-        cert.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-        private.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return cert, private
-
-
-@pytest.fixture
-def authority(tmp_path):
-    return Authority(tmp_path, "authority")
-
-
-@pytest.fixture
-def files(authority):
-    return TlsFiles(*authority.sign("service"))
 
 
 def call(service, context, path="/v2/health/live"):
@@ -100,11 +38,11 @@ def trusting(authority, *client):
     return context
 
 
-def test_connections_are_encrypted_and_the_url_says_so(start, files, authority, tmp_path):
+def test_connections_are_encrypted_and_the_url_says_so(start, files, authority, make_authority):
     service = start(access={"tls": files})
     assert service.url.startswith("https://127.0.0.1:")
     assert call(service, trusting(authority)) == ({"live": True}, "service")
-    other = Authority(tmp_path, "other")
+    other = make_authority("other")
     with pytest.raises(ssl.SSLCertVerificationError):
         call(service, trusting(other))
     with Client(service.url, ca_file=authority.path) as client:
@@ -134,9 +72,9 @@ def test_plain_http_on_the_port_is_no_answer_and_no_end(start, files, authority)
     assert call(service, trusting(authority))[0] == {"live": True}
 
 
-def test_clients_show_a_certificate_of_their_authority(start, authority, tmp_path):
-    clients = Authority(tmp_path, "clients")
-    strangers = Authority(tmp_path, "strangers")
+def test_clients_show_a_certificate_of_their_authority(start, authority, make_authority):
+    clients = make_authority("clients")
+    strangers = make_authority("strangers")
     service = start(host="0.0.0.0", access={"tls": TlsFiles(*authority.sign("service"), clients.path)})
     assert call(service, trusting(authority, *clients.sign("alice")))[0] == {"live": True}
     assert call(service, trusting(authority, *clients.sign("again")), "/v2")[0]["name"] == "modelmill"  # without a key
@@ -145,8 +83,10 @@ def test_clients_show_a_certificate_of_their_authority(start, authority, tmp_pat
             call(service, trusting(authority, *wrong))
 
 
-def test_certificates_are_read_anew_and_bad_ones_change_nothing(start, authority, files, tmp_path, capsys):
-    clients, others = Authority(tmp_path, "clients"), Authority(tmp_path, "others")
+def test_certificates_are_read_anew_and_bad_ones_change_nothing(
+    start, authority, files, tmp_path, capsys, make_authority
+):
+    clients, others = make_authority("clients"), make_authority("others")
     ca = tmp_path / "ca.pem"
     ca.write_bytes(clients.path.read_bytes())
     service = start(access={"tls": TlsFiles(files.cert, files.key, ca)})

@@ -1,0 +1,139 @@
+"""Keys, tenants, quotas and TLS over gRPC: the same as over HTTP."""
+
+from __future__ import annotations
+
+import struct
+
+import grpc
+import pytest
+
+from modelmill.protocol.schema import schema
+from modelmill.serve.access.needs import CALLS, OPEN
+from modelmill.serve.access.quota import Quota
+from modelmill.serve.access.tls import TlsFiles
+
+PACKAGE = "/inference.GRPCInferenceService/"
+INFER = f"{PACKAGE}ModelInfer"
+
+
+def flower(rows=1, model="flowers"):
+    inputs = [{"name": name, "datatype": "FP32", "shape": [rows]} for name in ("length", "width")]
+    raw = [struct.pack(f"<{rows}f", *[value] * rows) for value in (3, 1)]
+    return {"model_name": model, "inputs": inputs, "raw_input_contents": raw}
+
+
+@pytest.fixture
+def rpc(start):
+    """Calls a method of a service that is started for the test: the answer, or the name of the refusal."""
+    channels = []
+
+    def connect(service, credentials=None):
+        channel = (
+            grpc.secure_channel(service.grpc_url, credentials)
+            if credentials
+            else grpc.insecure_channel(service.grpc_url)
+        )
+        channels.append(channel)
+
+        def call(path, key=None, header="authorization", **request):
+            method = schema().methods[path]
+            value = f"Bearer {key}" if header == "authorization" else key
+            metadata = ((header, value),) if key is not None else ()
+            message = schema().encode(method.request, request)
+            try:
+                answer = channel.unary_unary(path)(message, timeout=20, metadata=metadata)
+            except grpc.RpcError as error:
+                return f"{error.code().name}: {error.details()}"
+            return schema().decode(method.response, answer)
+
+        call.channel = channel
+        return call
+
+    yield connect
+    for channel in channels:
+        channel.close()
+
+
+def test_a_key_is_wanted_as_soon_as_there_is_one(start, rpc, keys, eventually):
+    call = rpc(start(grpc_port=0))
+    assert call(INFER, **flower())["model_name"] == "flowers"
+    secret, key = keys.create("web")
+    assert eventually(lambda: str(call(INFER, **flower())).startswith("UNAUTHENTICATED"))
+    for header in ("authorization", "x-api-key"):
+        for _ in range(2):  # the second time by the look-up
+            assert call(INFER, secret, header, **flower())["model_name"] == "flowers"
+    assert call(INFER, secret + "a", **flower()).startswith("UNAUTHENTICATED")
+    assert call(f"{PACKAGE}ServerLive") == {"live": True}
+    assert call("/grpc.health.v1.Health/Check") == {"status": 1}
+    keys.revoke(key.id)
+    assert eventually(lambda: str(call(INFER, secret, **flower())).startswith("UNAUTHENTICATED"))
+
+
+def test_every_method_has_a_stated_need_and_is_closed_without_a_key(start, rpc, keys):
+    keys.create("web")
+    service = start(grpc_port=0)
+    call = rpc(service)
+    from modelmill.serve.rpc.methods import Methods
+
+    methods = Methods(service.server.plane, service.server.signals)
+    for path in methods.unary:
+        need = CALLS[path.rpartition("/")[2]]
+        refused = str(call(path)).startswith("UNAUTHENTICATED")
+        assert refused == (need is not OPEN), path
+    assert {path.rpartition("/")[2] for path in (*methods.unary, *methods.streaming)} == set(CALLS)
+    stream = call.channel.stream_stream(f"{PACKAGE}ModelStreamInfer")(iter([b""]), timeout=20)
+    with pytest.raises(grpc.RpcError) as error:
+        list(stream)
+    assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_roles_tenants_and_tiers_hold(start, rpc, keys):
+    keys.tenant("acme", models=["acme-*"])
+    keys.tenant("blue", "basic", models=["blue-*"])
+    acme = keys.create("a", ["infer", "operate"], "acme")[0]
+    blue = keys.create("b", ["infer"], "blue")[0]
+    call = rpc(start(grpc_port=0))
+    unload = "/inference.GRPCInferenceService/RepositoryModelUnload"
+    assert call(INFER, acme, **flower(model="acme-risk"))["model_name"] == "acme-risk"
+    assert call(INFER, blue, **flower(model="acme-risk")) == "NOT_FOUND: model: 'acme-risk' is not served"
+    assert call(INFER, blue, **flower(model="nobody")) == "NOT_FOUND: model: 'nobody' is not served"
+    assert call(f"{PACKAGE}ModelReady", blue, name="acme-risk") == {"ready": False}
+    for method in ("ModelMetadata", "ModelConfig", "ModelStatistics"):
+        assert call(f"{PACKAGE}{method}", blue, name="acme-risk").startswith("NOT_FOUND")
+    index = call("/inference.GRPCInferenceService/RepositoryIndex", blue)["models"]
+    assert {model["name"] for model in index} == {"blue-risk", "flowers"}
+    assert {s["name"] for s in call(f"{PACKAGE}ModelStatistics", blue)["model_stats"]} == {"blue-risk", "flowers"}
+    assert call(unload, blue, model_name="blue-risk").startswith("PERMISSION_DENIED")
+    assert call(unload, acme, model_name="blue-risk").startswith("NOT_FOUND")
+    assert call(unload, acme, model_name="acme-risk")["isUnloaded"]
+    assert [deed.verb for deed in keys.audit()][-1] == "serve.unload"
+    assert keys.audit()[-1].origin == "127.0.0.1"
+    assert call(INFER, blue, **flower(257)).startswith("RESOURCE_EXHAUSTED: rows")
+    assert call(INFER, blue, **flower(256))["model_name"] == "flowers"
+    assert call(INFER, blue, **flower(130_000)).startswith("RESOURCE_EXHAUSTED: message")
+
+
+def test_a_quota_is_told_with_the_time_to_wait(start, rpc, keys):
+    secret, _ = keys.create("slow", quota=Quota(requests_per_s=0.01))
+    call = rpc(start(grpc_port=0))
+    assert call(INFER, secret, **flower())["model_name"] == "flowers"
+    assert call(INFER, secret, **flower()).startswith("RESOURCE_EXHAUSTED: quota")
+
+
+def test_calls_are_encrypted_and_clients_show_certificates(start, rpc, authority, make_authority):
+    clients = make_authority("clients")
+    cert, key = clients.sign("alice")
+    service = start(grpc_port=0, access={"tls": TlsFiles(*authority.sign("service"), clients.path)})
+    root = authority.path.read_bytes()
+    known = grpc.ssl_channel_credentials(root, key.read_bytes(), cert.read_bytes())
+    assert rpc(service, known)(f"{PACKAGE}ServerLive") == {"live": True}
+    renewed, private = authority.sign("renewed")
+    tls = service.server.door.tls
+    tls.files.cert.write_bytes(renewed.read_bytes())
+    tls.files.key.write_bytes(private.read_bytes())
+    service.server.reload()
+    assert rpc(service, known)(INFER, **flower())["model_name"] == "flowers"
+    strange_cert, strange_key = make_authority("strangers").sign("mallory")
+    stranger = grpc.ssl_channel_credentials(root, strange_key.read_bytes(), strange_cert.read_bytes())
+    for credentials in (stranger, grpc.ssl_channel_credentials(root), None):
+        assert rpc(service, credentials)(f"{PACKAGE}ServerLive").startswith("UNAVAILABLE")
