@@ -10,15 +10,25 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from modelmill.api import build, compress_model, import_model, load
+    from modelmill.api import build, compress_model, import_model, load, publish_pipeline
     from modelmill.client import Client
     from modelmill.errors import MillError
     from modelmill.loaded import Loaded
 
-__all__ = ["Client", "Loaded", "MillError", "__version__", "build", "compress_model", "import_model", "load"]
+__all__ = [
+    "Client",
+    "Loaded",
+    "MillError",
+    "__version__",
+    "build",
+    "compress_model",
+    "import_model",
+    "load",
+    "publish_pipeline",
+]
 
 _HOMES = {
-    **dict.fromkeys(("build", "compress_model", "import_model", "load"), "api"),
+    **dict.fromkeys(("build", "compress_model", "import_model", "load", "publish_pipeline"), "api"),
     "Loaded": "loaded",
     "Client": "client",
     "MillError": "errors",

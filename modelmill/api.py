@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelmill import pipeline
 from modelmill.errors import ContentError, UsageError
 from modelmill.loaded import Loaded
 from modelmill.report import Report
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from modelmill.serve.access.keys import Keys
     from modelmill.serve.traffic.rollout import Rollout
     from modelmill.store.home import Home
+    from modelmill.version import Version
 
 Source = str | Path | Spec | Mapping[str, Any]
 
@@ -300,6 +302,26 @@ def changes(name: str, place: Home | None = None) -> list[dict[str, Any]]:
     return found
 
 
+def publish_pipeline(
+    name: str,
+    steps: str | Path | Mapping[str, Any],
+    *,
+    promote: bool = False,
+    place: Home | None = None,
+) -> Version:
+    """Publish models that answer together as one version; their versions stay those that the names stand for now.
+
+    steps: a TOML file, or the same as a mapping: `steps`, each with `model`, `inputs` and `outputs`; and `outputs`, the
+    tensors that are the answer. Raises SpecError where they do not fit each other, UnknownModel for a model that is not
+    there.
+    """
+    from modelmill.recipe.joined import publish
+    from modelmill.registry.registry import Registry
+
+    place = place or home()
+    return publish(name, steps, Registry(place.database, place.blobs), promote)
+
+
 def load(name: str, place: Home | None = None) -> Loaded:
     """The version that a reference names: `NAME`, `NAME@3` or `NAME@alias`.
 
@@ -310,4 +332,6 @@ def load(name: str, place: Home | None = None) -> Loaded:
     place = place or home()
     shelf = Registry(place.database, place.blobs)
     version = shelf.find(name)
+    if pipeline.FILE in version.files:
+        raise UsageError(version.reference, "is a pipeline, which a service runs", f"Try: modelmill serve {name}")
     return Loaded(version, shelf.file(version, "model.onnx"), shelf)

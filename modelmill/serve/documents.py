@@ -30,6 +30,8 @@ EXTENSIONS = (
 """What is offered beyond the core of the Open Inference Protocol."""
 
 PLATFORM = "onnxruntime_onnx"
+ENSEMBLE = "ensemble"
+"""What the protocol calls a pipeline."""
 FILE = "model.onnx"
 
 
@@ -44,7 +46,7 @@ def metadata(endpoint: Endpoint, numbers: Sequence[int]) -> Document:
     return {
         "name": endpoint.name,
         "versions": [str(number) for number in numbers],
-        "platform": PLATFORM,
+        "platform": ENSEMBLE if endpoint.steps else PLATFORM,
         **{
             side: [{"name": f.name, "datatype": f.datatype, "shape": list(f.shape)} for f in fields]
             for side, fields in sides
@@ -54,6 +56,8 @@ def metadata(endpoint: Endpoint, numbers: Sequence[int]) -> Document:
 
 def config(endpoint: Endpoint, batch_rows: int) -> Document:
     """A version as Triton's configuration describes it: sizes leave the rows out where requests are joined."""
+    if endpoint.steps:
+        return _ensemble(endpoint)
     batches = endpoint.lane.batches
     document: Document = {
         "name": endpoint.name,
@@ -67,6 +71,23 @@ def config(endpoint: Endpoint, batch_rows: int) -> Document:
     if batches:
         document["dynamic_batching"] = {"max_queue_delay_microseconds": 0}
     return document
+
+
+def _ensemble(endpoint: Endpoint) -> Document:
+    """A pipeline as Triton's configuration describes it."""
+    steps: list[Document] = []
+    for step in endpoint.steps:
+        name, _, number = step.model.rpartition("@")
+        pinned = {"model_name": name, "model_version": int(number)}
+        steps.append({**pinned, "input_map": step.inputs, "output_map": step.outputs})
+    return {
+        "name": endpoint.name,
+        "platform": ENSEMBLE,
+        "max_batch_size": 0,
+        "input": [_tensor(field, False) for field in endpoint.signature.inputs],
+        "output": [_tensor(field, False) for field in endpoint.signature.outputs],
+        "ensemble_scheduling": {"step": steps},
+    }
 
 
 def _tensor(field: Field, batches: bool) -> Document:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,9 @@ class Plane:
         if ask.caller.key_id:
             check_rows(ask.caller, rows)
         try:
-            if self.engine.fits_inline(endpoint.lane, rows, columns):
+            if endpoint.steps:
+                outputs = await self._through(ask, endpoint, columns, rows, wanted, wait)
+            elif self.engine.fits_inline(endpoint.lane, rows, columns):
                 outputs = self.engine.run_inline(endpoint.lane, columns, rows, wanted)
             else:
                 with queued(endpoint, ask.caller):
@@ -104,6 +107,33 @@ class Plane:
         if self.traffic.watches:
             self._count(ask, endpoint, Copy(columns, rows, wanted), outputs)
         return outputs
+
+    async def _through(
+        self, ask: Ask, whole: Endpoint, columns: Mapping[str, Array], rows: int, names: Sequence[str], wait: Wait
+    ) -> Outputs:
+        """The outputs of a pipeline: every step runs in its model's own lane, on the tensors of those before it."""
+        tensors = dict(columns)
+        began = perf_counter()
+        with queued(whole, ask.caller):
+            for step in whole.steps:
+                at = await self.catalogue.pinned(step.model)
+                given = {name: tensors[tensor] for name, tensor in step.inputs.items()}
+                count = at.expected.rows(given)
+                wanted = tuple(step.outputs)
+                if self.engine.fits_inline(at.lane, count, given):
+                    outputs = self.engine.run_inline(at.lane, given, count, wanted)
+                else:
+                    at.in_flight += 1
+                    try:
+                        outputs = await wait(self.engine.submit(at.lane, given, count, wanted, ask.terms))
+                    finally:
+                        at.in_flight -= 1
+                tensors.update({tensor: outputs[name] for name, tensor in step.outputs.items()})
+        meter = whole.lane.meter
+        if meter is not None:
+            meter.rows.add(rows)
+            meter.compute.add(perf_counter() - began)
+        return {name: tensors[name] for name in names}
 
     def _count(self, ask: Ask, endpoint: Endpoint, copy: Copy, outputs: Outputs | None) -> None:
         """Tell traffic what came of a request for NAME alone, where it is watched."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from modelmill.signature import Field
 from modelmill.verbs import traffic
 from modelmill.verbs.options import Json, Name
 from modelmill.verbs.say import print_json, tell
@@ -18,6 +21,25 @@ models.command("rollout")(traffic.rollout)
 models.command("rollouts")(traffic.rollouts)
 models.command("route")(traffic.route)
 models.command("changes")(traffic.changes)
+
+
+@models.command("pipeline")
+def models_pipeline(
+    name: Annotated[str, typer.Argument(help="The pipeline's name.")],
+    steps: Annotated[Path, typer.Argument(help="A TOML file with [[steps]].", metavar="FILE.toml")],
+    promote: Annotated[bool, typer.Option("--promote", help="Make it live whatever was live before.")] = False,
+    json: Json = False,
+) -> None:
+    """Publish models that answer together, the outputs of one being inputs of the next."""
+    from modelmill.api import publish_pipeline
+
+    version = publish_pipeline(name, steps, promote=promote)
+    live = " (live)" if "live" in version.aliases else ""
+    tell(version, json, f"{version.reference}{live} takes {_names(version.signature.inputs)}")
+
+
+def _names(fields: Sequence[Field]) -> str:
+    return ", ".join(field.name for field in fields)
 
 
 @models.command("list")

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from modelmill import pipeline
 from modelmill.errors import (
     MillError,
     ModelError,
@@ -25,7 +26,7 @@ from modelmill.errors import (
 )
 from modelmill.runtime.session import Session
 from modelmill.serve.engine.pace import Pace
-from modelmill.serve.models.endpoint import UNKNOWN, Endpoint, Record, example, load, of, timed
+from modelmill.serve.models.endpoint import UNKNOWN, Endpoint, Record, example, joined, load, of, timed
 from modelmill.serve.models.forms import Form, Forms
 from modelmill.serve.models.known import Known
 from modelmill.serve.models.loader import Loader
@@ -42,6 +43,9 @@ GROWTH = 2.2
 
 MAPPED = 1.3
 """So many times, where the weights are mapped from a form."""
+
+PIPELINE_BYTES = 20_000
+"""What a pipeline takes beside its steps."""
 
 LEAST_BYTES = 600_000
 """What the smallest session takes."""
@@ -205,6 +209,24 @@ class Catalogue:
             key = await asyncio.to_thread(self._look_up, reference)
         return await asyncio.shield(asyncio.wrap_future(self._submit(key)))
 
+    async def pinned(self, reference: str) -> Endpoint:
+        """The endpoint of NAME@NUMBER, a step of a pipeline, which need not be served by itself; loaded if need be.
+
+        Raises Unavailable where it was unloaded, or cannot be loaded; Overloaded where it cannot be now.
+        """
+        name, _, number = reference.rpartition("@")
+        if name in self.withheld:
+            raise Unavailable(reference, "is unloaded, and the pipeline needs it", f"Load {name}.")
+        key = (name, int(number))
+        found = self.residents.held.get(key)
+        if found is not None:
+            found.used = monotonic()
+            return found
+        try:
+            return await asyncio.shield(asyncio.wrap_future(self._submit(key)))
+        except NotServed as error:
+            raise Unavailable(reference, f"is gone, and the pipeline needs it: {error.message}", "") from None
+
     def find(self, reference: str) -> Endpoint:
         """As `endpoint`, for threads."""
         found = self.present(reference)
@@ -266,11 +288,12 @@ class Catalogue:
             version = self.shelf.find(f"{key[0]}@{key[1]}")
         except UnknownModel as error:
             raise NotServed("model", error.message, error.hint) from None
-        size = int(LEAST_BYTES + GROWTH * version.sizes[FILE])
-        form = self._form(version)
+        whole = pipeline.FILE in version.files
+        size = PIPELINE_BYTES if whole else int(LEAST_BYTES + GROWTH * version.sizes[FILE])
+        form = None if whole else self._form(version)
         self._reserve(key, size, eager)
         try:
-            endpoint = self._opened(version, form)
+            endpoint = self._joined(version) if whole else self._opened(version, form)
         except BaseException:
             with self.lock:
                 self.residents.release(key)
@@ -281,9 +304,18 @@ class Catalogue:
             self._fit()
         if form is not None:
             self.quickener.submit(self._quicken, key, form)
-        elif self._is_formed(version) and self.forms is not None and self.forms.may_be_made(version.files[FILE]):
+        elif (
+            not whole
+            and self._is_formed(version)
+            and self.forms is not None
+            and self.forms.may_be_made(version.files[FILE])
+        ):
             self.former.submit(self._make_form, key)
         return endpoint
+
+    def _joined(self, version: Version) -> Endpoint:
+        """The endpoint of a pipeline; its steps come when they are asked for."""
+        return joined(version, pipeline.read(self.shelf.file(version, pipeline.FILE)).steps, self.record)
 
     def _opened(self, version: Version, form: Form | None) -> Endpoint:
         """An endpoint that answers: where there is a form, at once, and not yet at full speed."""
@@ -396,6 +428,14 @@ class Catalogue:
         number = self.known.numbers.get(name)
         if number is None:
             raise self._unknown(name)
+        if dependents:
+            version = self.shelf.find(f"{name}@{number}")
+            steps = (
+                pipeline.read(self.shelf.file(version, pipeline.FILE)).steps if pipeline.FILE in version.files else ()
+            )
+            for part in sorted({step.model.rpartition("@")[0] for step in steps}):
+                if part in self.known.numbers:
+                    self.unload(part)
         with self.lock:
             self.withheld[name] = number
             self.served.pop(name, None)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from modelmill.errors import ModelError
+from modelmill.pipeline import Step
 from modelmill.runtime import rows
-from modelmill.runtime.session import Session
+from modelmill.runtime.session import Session, Stop
 from modelmill.serve.engine.line import Lane, Meter
 from modelmill.serve.engine.pace import Pace, measure
 from modelmill.serve.request import Expected
@@ -33,6 +34,8 @@ class Endpoint:
     """When it was last asked for, on the clock of this process."""
     in_flight: int = 0
     """Requests that wait for it or run on it; what runs at once on the loop is not counted."""
+    steps: tuple[Step, ...] = ()
+    """Of a pipeline, whose lane runs nothing itself."""
 
     @property
     def name(self) -> str:
@@ -91,6 +94,22 @@ def batches(signature: Signature) -> bool:
     """Whether rows of several requests may share a run: the rows' axis is variable everywhere, and they are apart."""
     apart = all(field.axis == 0 and field.rows < 0 for field in (*signature.inputs, *signature.outputs))
     return apart and not signature.series
+
+
+class Nothing:
+    """The session of a pipeline: its steps have their own."""
+
+    def run(
+        self, columns: Mapping[str, Array], outputs: tuple[str, ...] | None = None, stop: Stop | None = None
+    ) -> dict[str, Array]:
+        """Never asked."""
+        raise ModelError("the pipeline", "is run step by step", "")
+
+
+def joined(version: Version, steps: tuple[Step, ...], record: Record) -> Endpoint:
+    """A pipeline: it is run by the lanes of its steps, and counted by its own."""
+    lane = Lane(Nothing(), Pace(math.inf, 0.0), False, partial(record, version.name, str(version.number)))
+    return Endpoint(version, lane, steps=steps)
 
 
 def timed(session: Session, signature: Signature) -> Pace:

@@ -1,0 +1,169 @@
+"""Pipelines served: one request through several models, over every wire."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import struct
+from urllib.parse import urlsplit
+
+import grpc
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import modelmill
+from modelmill.cli import app
+from modelmill.errors import SpecError, UnknownModel, UsageError
+from modelmill.fragment import Writer
+from modelmill.graph.build import to_onnx
+from modelmill.protocol.schema import schema
+from modelmill.registry.registry import Registry
+from modelmill.serve.request import encode
+from modelmill.serve.server import Service
+from modelmill.signature import Field, Signature
+from modelmill.store.home import Home
+
+STEPS = """
+outputs = ["label", "scaled"]
+
+[[steps]]
+model = "flowers"
+inputs = { length = "scaled", width = "width" }
+outputs = { label = "label", probabilities = "unused" }
+
+[[steps]]
+model = "scale@1"
+inputs = { x = "length" }
+outputs = { y = "scaled" }
+"""
+
+
+def scale(factor):
+    """A model that multiplies its one input."""
+    writer = Writer()
+    writer.rename(writer.op("Mul", ["x", writer.constant(np.array(factor, np.float32))]), "y")
+    inputs, outputs = (Field("x", "FP32"),), (Field("y", "FP32"),)
+    return to_onnx(writer.fragment(), inputs, outputs), Signature("compute", inputs, outputs)
+
+
+@pytest.fixture
+def place(tmp_path, publish_flowers):
+    place = Home(tmp_path)
+    registry = Registry(place.database, place.blobs)
+    for factor in (-1, 2):
+        onnx, signature = scale(factor)
+        registry.publish("scale", {"model.onnx": onnx}, signature, promote=True)
+    publish_flowers(registry)
+    return place
+
+
+@pytest.fixture
+def registry(place):
+    return Registry(place.database, place.blobs)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "steps.toml"
+    path.write_text(STEPS)
+    return path
+
+
+def test_a_pipeline_answers_as_its_steps_would_over_every_wire(place, registry, file):
+    version = modelmill.publish_pipeline("joined", file, place=place)
+    assert [field.name for field in version.signature.inputs] == ["length", "width"]
+    registry.rollback("scale")  # what was pinned stays: it was scale@1 from the start
+    with Service(registry, ["joined"], grpc_port=0) as service:
+        connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=20)
+
+        def ask(method, path, body=None):
+            connection.request(method, path, None if body is None else json.dumps(body))
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+
+        rows = [[3, 1], [-3, 1]]
+        found = ask("POST", "/predict/joined", rows)[1]["predictions"]
+        assert found == [{"label": "wide", "scaled": -3.0}, {"label": "long", "scaled": 3.0}]
+        inputs = [
+            {"name": name, "datatype": "FP32", "shape": [2], "data": [row[place] for row in rows]}
+            for place, name in enumerate(("length", "width"))
+        ]
+        answer = ask("POST", "/v2/models/joined/infer", {"inputs": inputs, "outputs": [{"name": "scaled"}]})[1]
+        assert [(output["name"], output["data"]) for output in answer["outputs"]] == [("scaled", [-3.0, 3.0])]
+        assert ask("POST", "/predict/joined", [["x", 1]])[0] == 400
+        assert ask("GET", "/v2/models/joined")[1]["platform"] == "ensemble"
+        steps = ask("GET", "/v2/models/joined/config")[1]["ensemble_scheduling"]["step"]
+        assert [(step["model_name"], step["model_version"]) for step in steps] == [("scale", 1), ("flowers", 1)]
+        assert steps[1]["input_map"] == {"length": "scaled", "width": "width"}
+        stats = ask("GET", "/v2/models/joined/stats")[1]["model_stats"][0]
+        assert stats["inference_count"] == 4
+        assert stats["execution_count"] == 2
+        assert ask("POST", "/predict/flowers", rows)[0] == 404  # a step is not served by itself
+        connection.close()
+
+        request = {
+            "model_name": "joined",
+            "inputs": [{"name": name, "datatype": "FP32", "shape": [2]} for name in ("length", "width")],
+            "raw_input_contents": [struct.pack("<2f", 3, -3), struct.pack("<2f", 1, 1)],
+        }
+        with grpc.insecure_channel(service.grpc_url) as channel:
+            data = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(
+                schema().encode("inference.ModelInferRequest", request), timeout=20
+            )
+            raw = schema().decode("inference.ModelInferResponse", data)["raw_output_contents"]
+            assert raw[0] == encode(np.array(["wide", "long"], object))
+            config = channel.unary_unary("/inference.GRPCInferenceService/ModelConfig")(
+                schema().encode("inference.ModelConfigRequest", {"name": "joined"}), timeout=20
+            )
+            config = schema().decode("inference.ModelConfigResponse", config)["config"]
+            assert config["ensemble_scheduling"]["step"][0]["input_map"] == {"x": "length"}
+
+
+def test_a_step_that_was_unloaded_makes_its_pipelines_unavailable(place, registry, file):
+    modelmill.publish_pipeline("joined", file, place=place)
+    with Service(registry) as service:
+        connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=20)
+
+        def post(path, body):
+            connection.request("POST", path, json.dumps(body))
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+
+        assert post("/predict/joined", [[3, 1]])[0] == 200
+        assert post("/v2/repository/models/scale/unload", {})[0] == 200
+        code, words = post("/predict/joined", [[3, 1]])
+        assert code == 503
+        assert "scale@1: is unloaded, and the pipeline needs it" in words
+        assert post("/v2/repository/models/scale/load", {})[0] == 200
+        assert post("/predict/joined", [[3, 1]])[0] == 200
+        gone = {"parameters": {"unload_dependents": True}}
+        assert post("/v2/repository/models/joined/unload", gone)[0] == 200
+        assert [post(f"/predict/{name}", [[3, 1]])[0] for name in ("joined", "flowers", "scale")] == [404, 404, 404]
+        connection.close()
+
+
+def test_what_cannot_be_joined_is_refused(place, file, tmp_path):
+    modelmill.publish_pipeline("joined", file, place=place)
+    one = {"inputs": {"x": "a"}, "outputs": {"y": "b"}}
+    with pytest.raises(UnknownModel, match="nobody"):
+        modelmill.publish_pipeline("p", {"steps": [{"model": "nobody", **one}]}, place=place)
+    with pytest.raises(SpecError, match="is a pipeline itself"):
+        modelmill.publish_pipeline("p", {"steps": [{"model": "joined", **one}]}, place=place)
+    with pytest.raises(SpecError, match="unknown field"):
+        modelmill.publish_pipeline("p", {"steps": [], "step": []}, place=place)
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[[steps")
+    with pytest.raises(SpecError, match="is not TOML"):
+        modelmill.publish_pipeline("p", broken, place=place)
+    with pytest.raises(UsageError, match="is a pipeline, which a service runs"):
+        modelmill.load("joined", place=place)
+
+
+def test_a_pipeline_is_published_and_shown_on_the_command_line(place, file, monkeypatch):
+    monkeypatch.setenv("MODELMILL_HOME", str(place.path))
+    done = CliRunner().invoke(app, ["models", "pipeline", "joined", str(file)])
+    assert (done.exit_code, done.output) == (0, "joined@1 (live) takes length, width\n")
+    shown = CliRunner().invoke(app, ["models", "show", "joined"])
+    assert shown.exit_code == 0
+    assert "a pipeline of scale@1, flowers@1" in " ".join(shown.output.split())
