@@ -1,6 +1,6 @@
 """Requests that fail while servers are restarted and versions promoted, under 500 requests a second.
 
-    python bench/serve/changes.py [--quick] [--show]
+    python bench/serve/changes.py [--quick] [--rate 500] [--show]
 
 A home has two versions of a small model that answer the other way round. `modelmill serve --reuse-port` is a process of
 its own, and so is the load: requests at random times (Poisson), 500 a second, whether or not answers come; half of them
@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "changes.jsonl"
-RATE = 500.0
 ROOT = Path(__file__).parents[2]
 LABELS = {"flowers@1": "long", "flowers@2": "wide"}
 PARTS = 4
@@ -74,7 +73,8 @@ def publish(home: Path) -> Any:
 class Load:
     """Requests without pause, and what came of them."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, rate: float) -> None:
+        self.rate = rate
         self.port = port
         self.idle: deque[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = deque()
         """When it was used last, and the connection; the one that was used last is used first."""
@@ -90,7 +90,7 @@ class Load:
         ended = loop.run_in_executor(None, sys.stdin.read)
         started, due, tasks = loop.time(), 0.0, set[asyncio.Task[None]]()
         while not ended.done():
-            due += self.random.expovariate(RATE)
+            due += self.random.expovariate(self.rate)
             await asyncio.sleep(max(0.0, started + due - loop.time()))
             task = asyncio.create_task(self.one())
             tasks.add(task)
@@ -102,6 +102,7 @@ class Load:
             "failed": sum(self.failed.values()),
             "reasons": dict(self.failed),
             "versions": dict(self.versions),
+            "rate": self.rate,
             "connections": self.opened,
             "p50_ms": round(times[len(times) // 2] * 1000, 2),
             "p99_ms": round(times[len(times) * 99 // 100] * 1000, 2),
@@ -191,7 +192,7 @@ def serve(home: Path, port: int) -> subprocess.Popen[str]:
     raise SystemExit("the server did not start")
 
 
-def part(number: int, restarts: int, promotions: int) -> Row:
+def part(number: int, restarts: int, promotions: int, rate: float) -> Row:
     """Some restarts and promotions under load."""
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -199,7 +200,7 @@ def part(number: int, restarts: int, promotions: int) -> Row:
         home = Path(folder)
         registry = publish(home)
         server = serve(home, port)
-        command = [sys.executable, __file__, "--load", str(port)]
+        command = [sys.executable, __file__, "--load", str(port), "--rate", str(rate)]
         load = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         time.sleep(2)
         promoted, codes = 0, []
@@ -238,20 +239,21 @@ def show() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one restart and three promotions, not kept")
+    parser.add_argument("--rate", type=float, default=500.0, help="requests a second")
     parser.add_argument("--show", action="store_true", help="only print what is there")
     parser.add_argument("--load", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.load:
-        print(json.dumps(asyncio.run(Load(given.load).run())))
+        print(json.dumps(asyncio.run(Load(given.load, given.rate).run())))
         return
     if given.quick:
-        print(json.dumps(part(0, 1, 3), indent=1))
+        print(json.dumps(part(0, 1, 3, given.rate), indent=1))
         return
     RESULTS.parent.mkdir(exist_ok=True)
     done = {row["part"] for row in rows()}
     for number in range(0 if given.show else PARTS):
         if number not in done:
-            row = part(number, RESTARTS, PROMOTIONS)
+            row = part(number, RESTARTS, PROMOTIONS, given.rate)
             with RESULTS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
     show()

@@ -80,6 +80,7 @@ class Plane:
             raise Draining("service", "is shutting down", "Send the request to another instance.")
         watch = self.traffic.watches.get(ask.reference)
         if watch is not None:
+            check_sight(ask.caller, ask.reference)
             return await self.endpoint(self.traffic.pick(watch, ask.header, ask.terms.payer), ask.caller)
         return await self.endpoint(ask.reference, ask.caller)
 

@@ -57,6 +57,8 @@ def test_a_step_waits_for_requests_for_time_and_while_bets_stand_high():
     plan = {"pairs": 0, "requests": 3, "steps": (5, 100), "shadow": False}
     assert advance(begun(**plan), Counts(), Counts(candidate=2)).waits == "2 of 3 requests to the candidate"
     assert advance(begun(**plan, seconds=9), Counts(), Counts(candidate=3)).waits == "0 of 9 seconds"
+    unseen = begun(**{**plan, "pairs": 2})
+    assert advance(unseen, Counts(), Counts(candidate=3, pairs=1)).waits == "1 of 2 mirrored requests"
     doubtful = advance(begun(**plan), Counts(differ=Tally(4, 0, 5)), Counts(candidate=3))
     assert doubtful.waits == "more evidence on differ"
     assert doubtful.rollout.step == 0

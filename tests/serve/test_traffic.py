@@ -12,6 +12,7 @@ import threading
 import time
 from urllib.parse import urlsplit
 
+import grpc
 import numpy as np
 import pytest
 
@@ -19,6 +20,7 @@ from modelmill.client import Client
 from modelmill.errors import NotServed, RegistryError
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
+from modelmill.protocol.schema import schema
 from modelmill.serve.handover import can_share
 from modelmill.serve.server import Limits, Service
 from modelmill.serve.traffic.book import Book, flush, key_of
@@ -29,6 +31,7 @@ from modelmill.serve.traffic.verdict import Tolerances
 from modelmill.signature import Field, Signature
 
 QUICK = Limits(watch_seconds=0.02)
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 ROWS = [[3, 1], [1, 3], [2, 1]]
 LOOSE = Tolerances(slower=900, tail=900)
 """Nothing here is about time: the machine that tests run on does other things."""
@@ -444,3 +447,42 @@ def test_a_port_is_handed_to_the_next_process_without_a_failed_request(flowers, 
     old.stdout.close()
     assert kept.failed == fresh.failed == []
     assert kept.reopened >= 2
+
+
+class Grpc(Asking):
+    """Asks by gRPC; every answer's labels must be those of the version that it names."""
+
+    def _run(self):
+        method = schema().methods[INFER]
+        inputs = [{"name": name, "datatype": "FP32", "shape": [50]} for name in ("length", "width")]
+        raw = [np.full(50, value, "<f4").tobytes() for value in (3, 1)]
+        asked = {"model_name": "flowers", "inputs": inputs, "outputs": [{"name": "label"}], "raw_input_contents": raw}
+        message = schema().encode(method.request, asked)
+        labels = {"1": b"\x04\0\0\0long" * 50, "3": b"\x04\0\0\0wide" * 50}
+        with grpc.insecure_channel(self.url) as channel:
+            call = channel.unary_unary(INFER)
+            while not self.stop.is_set():
+                try:
+                    found = schema().decode(method.response, call(message, timeout=20))
+                except grpc.RpcError as error:
+                    self.failed.append(f"{error.code()} {error.details()}")
+                    continue
+                self.versions.append(found["model_version"])
+                self.mixed += found["raw_output_contents"][0] != labels[found["model_version"]]
+
+
+def test_grpc_is_promoted_routed_and_rolled_out_like_http(flowers):
+    with Service(flowers, limits=QUICK, grpc_port=0) as service, Grpc(service.grpc_url) as asking:
+        for turn in range(10):
+            wanted = 3 if turn % 2 == 0 else 1
+            flowers.promote("flowers", wanted)
+            assert eventually(lambda wanted=wanted: asking.versions[-1:] == [str(wanted)])
+        route(flowers, "flowers", {"method": "blue_green", "blue": "3", "green": "2"})
+        assert eventually(lambda: asking.versions[-1:] == ["3"])
+        Book(flowers.database).clear_route("flowers")
+        start(flowers, "flowers@3", SHORT)
+        assert ended(flowers)
+        assert eventually(lambda: asking.versions[-1:] == ["1"])
+    assert "answers differ" in Book(flowers.database).latest()[0].reason
+    assert asking.failed == []
+    assert asking.mixed == 0

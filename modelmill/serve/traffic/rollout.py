@@ -29,7 +29,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pairs: Annotated[int, Meta(ge=0)] = 2000
     """Requests that both versions must have run before the shadow ends."""
     requests: Annotated[int, Meta(ge=0)] = 100
-    """Requests that the candidate must have answered in each further step."""
+    """Requests that the candidate must have answered in each further step, and as many that were mirrored."""
     seconds: Annotated[float, Meta(ge=0)] = 10.0
     """How long a step takes at least."""
     by: Annotated[str, Meta(pattern=r"^(|tenant|key|header:[A-Za-z0-9-]{1,60}|cookie:[A-Za-z0-9_.-]{1,60})$")] = ""
@@ -142,6 +142,8 @@ def _waits(rollout: Rollout, step: Counts, findings: Mapping[str, Finding]) -> s
         return f"{step.pairs} of {plan.pairs} mirrored requests"
     if rollout.share > 0 and step.candidate < plan.requests:
         return f"{step.candidate} of {plan.requests} requests to the candidate"
+    if rollout.share > 0 and step.pairs < min(plan.requests, plan.pairs):
+        return f"{step.pairs} of {min(plan.requests, plan.pairs)} mirrored requests"
     if rollout.seconds < plan.seconds:
         return f"{rollout.seconds:.0f} of {plan.seconds:g} seconds"
     doubts = [name for name, finding in findings.items() if finding.log10_e >= HOLD_LOG10]
