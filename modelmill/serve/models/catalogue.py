@@ -227,6 +227,12 @@ class Catalogue:
         except NotServed as error:
             raise Unavailable(reference, f"is gone, and the pipeline needs it: {error.message}", "") from None
 
+    def held(self, reference: str) -> Endpoint:
+        """As `pinned`, for threads. Raises MillError."""
+        name, _, number = reference.rpartition("@")
+        key = (name, int(number))
+        return self.residents.held.get(key) or self._submit(key).result()
+
     def find(self, reference: str) -> Endpoint:
         """As `endpoint`, for threads."""
         found = self.present(reference)
@@ -321,7 +327,9 @@ class Catalogue:
         """An endpoint that answers: where there is a form, at once, and not yet at full speed."""
         if form is not None:
             try:
-                return of(version, Session(form.graph, lean=True), UNKNOWN, self.record)
+                endpoint = of(version, Session(form.graph, lean=True), UNKNOWN, self.record)
+                endpoint.warming = True
+                return endpoint
             except ModelError:  # it went away this moment, or we may not open more files
                 pass
         return load(version, self.shelf.file(version, FILE), self.record)
@@ -357,6 +365,7 @@ class Catalogue:
             session = Session(form.graph, made=True)
             pace = timed(session, endpoint.signature)
         except ModelError:
+            endpoint.warming = False
             return
         self._swap(endpoint, session, pace)
         with self.lock:
@@ -370,6 +379,7 @@ class Catalogue:
         def swap() -> None:
             endpoint.lane.pace = pace
             endpoint.lane.session = session
+            endpoint.warming = False
 
         if self.loop is None or self.loop.is_closed():
             swap()

@@ -36,6 +36,8 @@ class Endpoint:
     """Requests that wait for it or run on it; what runs at once on the loop is not counted."""
     steps: tuple[Step, ...] = ()
     """Of a pipeline, whose lane runs nothing itself."""
+    warming: bool = False
+    """Whether the session of full speed is still to come: how long it takes now says nothing of the version."""
 
     @property
     def name(self) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 
 from modelmill.contracts import Labels, Router
 from modelmill.errors import MillError, Overloaded, RegistryError
-from modelmill.serve.engine.engine import Engine
+from modelmill.serve.engine.engine import Engine, Runs
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.routers.canary import Canary
 from modelmill.serve.routers.sticky import Sticky
@@ -32,6 +32,7 @@ from modelmill.serve.traffic.meter import Meter
 from modelmill.serve.traffic.mirror import Copy, Mirror
 from modelmill.serve.traffic.pair import Pair, is_valid
 from modelmill.serve.traffic.rollout import Next, Rollout, advance
+from modelmill.serve.traffic.through import Through
 from modelmill.serve.traffic.verdict import Tolerances, evidence
 from modelmill.store.engine import Connection
 from modelmill.version import Version
@@ -67,6 +68,9 @@ class Loads(Protocol):
 
     def find(self, reference: str) -> Endpoint:
         """The endpoint of a reference, loaded if need be."""
+
+    def held(self, reference: str) -> Endpoint:
+        """The endpoint of a step of a pipeline, loaded if need be."""
 
 
 @dataclass(eq=False)
@@ -134,7 +138,7 @@ class Traffic:
         if not by_candidate and endpoint.number != live.number:
             return
         wanted = self._is_mirrored(watch)
-        taken = wanted and self.mirror.has_time()
+        taken = wanted and not (live.warming or candidate.warming) and self.mirror.has_time()
         if wanted and not taken:
             meter.dropped()
         meter.served(by_candidate, failed, taken)
@@ -148,7 +152,11 @@ class Traffic:
                 candidate.in_flight -= 1
                 meter.mirrored(_with(pair, *fault))
 
-            self.mirror.take(copy, live.lane.session, candidate.lane.session, watch.tolerances.near, done)
+            self.mirror.take(copy, self._runs(live), self._runs(candidate), watch.tolerances.near, done)
+
+    def _runs(self, endpoint: Endpoint) -> Runs:
+        """What runs a version: its session, or the sessions of a pipeline's steps."""
+        return Through(endpoint.steps, self.catalogue.held) if endpoint.steps else endpoint.lane.session
 
     def _is_mirrored(self, watch: Watch) -> bool:
         if watch.rollout is not None:
