@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import struct
+import time
 from urllib.parse import urlsplit
 
 import grpc
@@ -20,7 +21,10 @@ from modelmill.graph.build import to_onnx
 from modelmill.protocol.schema import schema
 from modelmill.registry.registry import Registry
 from modelmill.serve.request import encode
-from modelmill.serve.server import Service
+from modelmill.serve.server import Limits, Service
+from modelmill.serve.traffic.book import Book
+from modelmill.serve.traffic.rollout import Plan
+from modelmill.serve.traffic.start import start
 from modelmill.signature import Field, Signature
 from modelmill.store.home import Home
 
@@ -167,3 +171,16 @@ def test_a_pipeline_is_published_and_shown_on_the_command_line(place, file, monk
     shown = CliRunner().invoke(app, ["models", "show", "joined"])
     assert shown.exit_code == 0
     assert "a pipeline of scale@1, flowers@1" in " ".join(shown.output.split())
+
+
+def test_a_pipeline_is_rolled_out_like_any_model(place, registry, file):
+    modelmill.publish_pipeline("joined", file, place=place)
+    file.write_text(STEPS.replace("scale@1", "scale@2"))
+    modelmill.publish_pipeline("joined", file, place=place)
+    start(registry, "joined@2", Plan())
+    with Service(registry, limits=Limits(watch_seconds=0.02)) as service:
+        client = modelmill.Client(service.url)
+        book, end = Book(place.database), time.monotonic() + 60
+        while book.running() and time.monotonic() < end:
+            assert client.predict("joined", [[3, 1], [1, 3]])["scaled"].tolist() == [-3, -1]
+    assert "answers differ" in book.latest()[0].reason

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from modelmill.errors import MillError
-from modelmill.serve.engine.engine import Runs
 from modelmill.serve.traffic.pair import Pair, Run, compare
 
 Array = np.ndarray[Any, Any]
@@ -47,6 +46,13 @@ class Purse:
     def spend(self, seconds: float) -> None:
         """Take out what a copy took, even where that was more than there was."""
         self.saved_s -= seconds
+
+
+class Answers(Protocol):
+    """A version that can be asked on the mirror's thread."""
+
+    def run(self, columns: Mapping[str, Array], outputs: tuple[str, ...] | None = None) -> dict[str, Array]:
+        """The outputs for the columns."""
 
 
 class Load(Protocol):
@@ -93,7 +99,7 @@ class Mirror:
         idle = self.load.running < self.load.threads and not self.load.waiting and self.busy < BUSY
         return self.purse.has(now) and idle and self.waiting < WAITING
 
-    def take(self, copy: Copy, live: Runs, candidate: Runs, near: float, done: Callable[[Pair], None]) -> None:
+    def take(self, copy: Copy, live: Answers, candidate: Answers, near: float, done: Callable[[Pair], None]) -> None:
         """Run a copy on both versions, soon, and hand what they say to `done` on this loop."""
         if self.pool is None:
             self.pool = ThreadPoolExecutor(1, thread_name_prefix="modelmill-mirror")
@@ -124,7 +130,7 @@ class Mirror:
             self.looked = (now, spent)
 
 
-def both(copy: Copy, live: Runs, candidate: Runs, first_is_live: bool, near: float) -> Pair:
+def both(copy: Copy, live: Answers, candidate: Answers, first_is_live: bool, near: float) -> Pair:
     """What both versions make of a copy, run in the given order."""
     order = (live, candidate) if first_is_live else (candidate, live)
     runs = [run(session, copy) for session in order]
@@ -133,7 +139,7 @@ def both(copy: Copy, live: Runs, candidate: Runs, first_is_live: bool, near: flo
     return compare(runs[0], runs[1], copy.rows, near)
 
 
-def run(session: Runs, copy: Copy) -> Run:
+def run(session: Answers, copy: Copy) -> Run:
     """What a version gives for a copy, and how long it takes."""
     started = time.perf_counter()
     try:

@@ -20,7 +20,7 @@ class Through:
         self.steps = steps
         self.held = held
 
-    def run(self, columns: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+    def run(self, columns: Mapping[str, Array], outputs: tuple[str, ...] | None = None) -> dict[str, Array]:
         """The outputs of the whole. Raises MillError where a step cannot be had, or fails."""
         tensors = dict(columns)
         for step in self.steps:

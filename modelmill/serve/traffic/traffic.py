@@ -20,7 +20,7 @@ import numpy as np
 
 from modelmill.contracts import Labels, Router
 from modelmill.errors import MillError, Overloaded, RegistryError
-from modelmill.serve.engine.engine import Engine, Runs
+from modelmill.serve.engine.engine import Engine
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.routers.canary import Canary
 from modelmill.serve.routers.sticky import Sticky
@@ -29,7 +29,7 @@ from modelmill.serve.traffic.book import Book, Mover, Route, key_of
 from modelmill.serve.traffic.counts import Counts, total
 from modelmill.serve.traffic.lease import Lease, Seen, claim, see
 from modelmill.serve.traffic.meter import Meter
-from modelmill.serve.traffic.mirror import Copy, Mirror
+from modelmill.serve.traffic.mirror import Answers, Copy, Mirror
 from modelmill.serve.traffic.pair import Pair, is_valid
 from modelmill.serve.traffic.rollout import Next, Rollout, advance
 from modelmill.serve.traffic.through import Through
@@ -154,7 +154,7 @@ class Traffic:
 
             self.mirror.take(copy, self._runs(live), self._runs(candidate), watch.tolerances.near, done)
 
-    def _runs(self, endpoint: Endpoint) -> Runs:
+    def _runs(self, endpoint: Endpoint) -> Answers:
         """What runs a version: its session, or the sessions of a pipeline's steps."""
         return Through(endpoint.steps, self.catalogue.held) if endpoint.steps else endpoint.lane.session
 
