@@ -86,7 +86,7 @@ def run(
     """
     with listening(host, port, limits.reuse_port) as listener:
         gate = None if grpc_port is None else Gate(host, grpc_port, grpc_ready)
-        door = access.door(host, port)
+        door = access.door(host, listener.getsockname()[1])
         Server(registry, names, listener, ready, pages, limits, telling, gate, door).run([listener])
 
 

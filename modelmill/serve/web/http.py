@@ -34,7 +34,10 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON = "application/json"
 BODY_SECONDS = 30.0
-"""How long a client may take between two pieces of a body."""
+"""How long a client may take for a body, beside what its size allows."""
+
+BODY_BYTES_S = 10_000
+"""As slowly as this a body may come: whoever sends a byte a minute would hold on to what has come for ever."""
 
 
 class ClientLeft(Exception):
@@ -111,8 +114,9 @@ class Call:
         parts: list[bytes] = []
         size = 0
         more = True
+        began = asyncio.get_running_loop().time()
         while more:
-            message = await self._next()
+            message = await self._next(began + BODY_SECONDS + size / BODY_BYTES_S)
             part = message.get("body", b"")
             size += len(part)
             if size > self.body_limit:
@@ -123,12 +127,13 @@ class Call:
         self.bytes_in = size
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _next(self) -> Message:
+    async def _next(self, deadline: float) -> Message:
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout_at(deadline):
                 message = await self.receive()
         except TimeoutError:
-            raise SlowBody("body", f"nothing came for {BODY_SECONDS:g} seconds", "") from None
+            slowest = f"{BODY_SECONDS:g} seconds, and {BODY_BYTES_S / 1000:g} kB a second after that"
+            raise SlowBody("body", f"does not come in time, which is {slowest}", "") from None
         if message["type"] == "http.disconnect":
             raise ClientLeft
         return message

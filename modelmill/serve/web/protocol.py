@@ -48,6 +48,11 @@ def _opening(status: int, content_type: str, headers: tuple[tuple[str, str], ...
 
 REFUSED = b'{"error":"the request is not HTTP that can be read"}'
 
+HEAD_SECONDS = 15.0
+"""How often it is looked whether the headers of a request are still on their way; the second time is too late."""
+
+SLOW = b'{"error":"the headers did not come in time"}'
+
 
 def protocol(express: Express | None) -> Any:
     """The class of connections, for uvicorn; its own slower one where the fast parser is not installed."""
@@ -60,9 +65,37 @@ def protocol(express: Express | None) -> Any:
         """One connection: what came of the request that is being read."""
 
         header_bytes = 0
+        in_head = False
+        """Whether a request has begun whose headers have not all come."""
+        looked_at: Any = None
+        """The headers that were being read when `_look` last looked."""
+        look: Any = None
         found: Any = None
         """What answers the present request on the short way; None on the ordinary one."""
         body = b""
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.headers: list[tuple[bytes, bytes]] = []
+            self.in_head = True
+            self._look()
+
+        def _look(self) -> None:
+            """End a connection whose headers have not come for two looks; what it costs, it costs idle connections."""
+            if self.transport.is_closing():
+                return
+            if self.in_head and self.headers is self.looked_at:
+                if self.header_bytes:
+                    self.transport.write(head(408, "application/json", len(SLOW), (("connection", "close"),)) + SLOW)
+                self.transport.close()
+                return
+            self.looked_at = self.headers
+            self.look = self.loop.call_later(HEAD_SECONDS, self._look)
+
+        def connection_lost(self, error: Exception | None) -> None:
+            if self.look is not None:
+                self.look.cancel()
+            super().connection_lost(error)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -70,8 +103,9 @@ def protocol(express: Express | None) -> Any:
                 self._ordinary()
 
         def on_message_begin(self) -> None:
+            self.in_head = True
             self.url = b""
-            self.headers: list[tuple[bytes, bytes]] = []
+            self.headers = []
             self.expect_100_continue = False
             self.header_bytes = 0
 
@@ -84,6 +118,7 @@ def protocol(express: Express | None) -> Any:
             super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
+            self.in_head = False
             if express is not None and self.parser.get_method() == b"POST" and self._is_alone():
                 self.found = express.knows(self.url)
             if self.found is None:
