@@ -15,7 +15,7 @@ from modelmill.errors import MillError, ModelError
 from modelmill.runtime.session import Stop
 
 if TYPE_CHECKING:
-    from modelmill.serve.engine.line import Bucket, Line
+    from modelmill.serve.engine.line import Bucket, Lane, Line
     from modelmill.serve.engine.pace import Runs
     from modelmill.serve.engine.shares import Payer
 
@@ -33,6 +33,7 @@ class Job:
     outputs: tuple[str, ...]
     future: asyncio.Future[Outputs]
     payer: Payer
+    lane: Lane
     bucket: Bucket
     deadline: float = math.inf
     level: float = math.inf
@@ -43,6 +44,8 @@ class Job:
     """How many came before."""
     arrived_ns: int = 0
     pieces: list[Piece] = field(default_factory=list)
+    parts: int = 1
+    """How many pieces it was cut to."""
     answers: list[Outputs | None] = field(default_factory=list)
     runs: set[Run] = field(default_factory=set)
     """The runs under way that hold a piece of it."""
@@ -53,6 +56,14 @@ class Job:
     timer: asyncio.TimerHandle | None = None
     ended: bool = False
     """Whether it was taken out without an answer."""
+
+    def let_go(self) -> None:
+        """Forget what it was made of: nothing keeps the arrays of a job that has ended."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        self.pieces = []
+        self.runs.clear()
 
     @property
     def is_done(self) -> bool:
@@ -148,13 +159,14 @@ class Run:
 def cut(job: Job, most_rows: int) -> None:
     """Give a job its pieces, of `most_rows` at most and as equal as can be.
 
-    >>> job = Job({"x": np.arange(7)}, 7, ("y",), None, None, None)
+    >>> job = Job({"x": np.arange(7)}, 7, ("y",), None, None, None, None)
     >>> cut(job, 3)
     >>> [piece.columns["x"].tolist() for piece in job.pieces]
     [[0, 1, 2], [3, 4], [5, 6]]
     """
     count = -(-job.rows // most_rows) if job.rows else 1
     job.answers = [None] * count
+    job.parts = count
     if count == 1:
         job.pieces = [Piece(job, 0, job.rows, job.columns)]
         return
@@ -186,7 +198,7 @@ def split(outputs: Mapping[str, Array], pieces: Sequence[Piece]) -> list[Outputs
 
     Raises ModelError where the outputs have not a row for every row of input; the whole of one job needs none.
     """
-    if len(pieces) == 1 and len(pieces[0].job.pieces) == 1:
+    if len(pieces) == 1 and pieces[0].job.parts == 1:
         return [dict(outputs)]
     rows = sum(piece.rows for piece in pieces)
     for name, array in outputs.items():

@@ -130,7 +130,7 @@ class Engine:
         payer = self.shares.payer(terms.payer, terms.share)
         bucket = lane.bucket(columns)
         level = terms.priority or math.inf
-        job = Job(columns, rows, outputs, loop.create_future(), payer, bucket, terms.deadline, level)
+        job = Job(columns, rows, outputs, loop.create_future(), payer, lane, bucket, terms.deadline, level)
         job.due = min(terms.deadline, now + PATIENCE_S)
         job.number = self.number = self.number + 1
         job.arrived_ns = self.ns()
@@ -215,7 +215,7 @@ class Engine:
     def _gather(self, first: Piece, bucket: Bucket, now: float) -> tuple[list[Piece], int]:
         """A batch around `first`: more of its bucket, payers in turn, while a larger one pays and all are in time."""
         chosen, rows = [first], first.rows
-        most = min(bucket.most, self.capacity.batch_rows) if bucket.lane.batches else 0
+        most = min(bucket.most, self.capacity.batch_rows) if bucket.batches else 0
         if rows >= most:
             return chosen, rows
         fit = bucket.fit
@@ -260,7 +260,7 @@ class Engine:
         fit = bucket.fit
         start_ms = fit.start_ms + HOP_MS
         gap_ms = max(bucket.gap_ms(now), FEWEST_MS)
-        if not (bucket.lane.batches and start_ms > fit.row_ms * rows + gap_ms * (rows + 1)):
+        if not (bucket.batches and start_ms > fit.row_ms * rows + gap_ms * (rows + 1)):
             return False
         if not fit.is_known or self.running + 1 < self.threads or len(chosen) != self.waiting or rows >= bucket.most:
             return False
@@ -279,7 +279,7 @@ class Engine:
         self._dispatch()
 
     def _start(self, bucket: Bucket, chosen: list[Piece], rows: int, payer: Payer, now: float) -> None:
-        lane = bucket.lane
+        lane = chosen[0].job.lane
         expected_ms = bucket.fit.of(rows) + HOP_MS
         alone = lane.wide is not None and not self.runs and self.waiting == len(chosen) == 1
         session = lane.wide if alone and lane.wide is not None else lane.session
@@ -320,11 +320,12 @@ class Engine:
                 job.spent_ns[at] += ns
             if all(part is not None for part in job.answers):
                 self._answer(job, now)
+        run.answers = []
         self._dispatch()
 
     def _count(self, run: Run, bucket: Bucket, now: float) -> None:
         """Count a run, learn from it, and correct what its rows were charged."""
-        lane = bucket.lane
+        lane = run.pieces[0].job.lane
         lane.tally.ran(run.rows, *run.phases_ns)
         input_ns, infer_ns, output_ns = run.phases_ns
         took_ms = sum(run.phases_ns) / 1e6
@@ -343,13 +344,12 @@ class Engine:
         if now > job.deadline:
             self._end(job, late("has passed"))
             return
-        lane = job.bucket.lane
+        lane = job.lane
         lane.tally.answered(self.ns() - job.arrived_ns, job.queued_ns, *job.spent_ns)
         meter = lane.meter
         if meter is not None:
             meter.queue.add(job.queued_ns / 1e9)
-        if job.timer is not None:
-            job.timer.cancel()
+        job.let_go()
         job.future.set_result(batch.whole(job.answers))
 
     def _expire(self, job: Job) -> None:
@@ -369,10 +369,8 @@ class Engine:
         if job.ended:
             return
         job.ended = True
-        tally = job.bucket.lane.tally
+        tally = job.lane.tally
         tally.failed.add(self.ns() - job.arrived_ns)
-        if job.timer is not None:
-            job.timer.cancel()
         if job.is_waiting:
             self.waiting -= 1
             for piece in job.pieces:
@@ -381,7 +379,7 @@ class Engine:
             run.jobs.discard(job)
             if not run.jobs:
                 run.stop.now()
-        job.runs.clear()
+        job.let_go()
         tally.expired += isinstance(error, DeadlineExceeded)
         tally.cancelled += error is None
         if error is not None and not job.is_done:

@@ -41,7 +41,7 @@ def forecast(job: Job, shares: Shares, runs: Iterable[Run], threads: int, now: f
     fit = bucket.fit
     rows = job.rows
     rounds = 1
-    if bucket.lane.batches:
+    if bucket.batches:
         rows = min(bucket.most, rows + riders)
         rounds = math.ceil(job.rows / bucket.most / threads) or 1
     own_ms = (fit.of(rows) + HOP_MS) * rounds * (1 + fit.spread)
@@ -60,7 +60,7 @@ def _before(payer: Payer, key: Key, bucket: Bucket) -> tuple[float, int]:
     riders = 0
     for line in payer.lines.values():
         rows, pieces = line.before(key)
-        if line.bucket is bucket and bucket.lane.batches and pieces:
+        if line.bucket is bucket and bucket.batches and pieces:
             riders = rows % bucket.most
             pieces = max(1, pieces * (rows - riders) // rows) if rows > riders else 0
             rows -= riders

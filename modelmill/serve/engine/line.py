@@ -83,13 +83,17 @@ class Line:
 
 
 class Bucket:
-    """Requests of one model whose rows have one shape: they may share runs, and have a pace of their own."""
+    """Requests of one model whose rows have one shape: they may share runs, and have a pace of their own.
 
-    __slots__ = ("arrivals", "fit", "inline_rows", "lane", "lines", "most", "shapes")
+    It knows nothing of its lane, so that a model that is let go of is gone at once.
+    """
 
-    def __init__(self, lane: Lane, shapes: Shapes, fit: Fit) -> None:
-        self.lane = lane
+    __slots__ = ("arrivals", "batches", "fit", "inline_rows", "lines", "most", "open", "shapes")
+
+    def __init__(self, shapes: Shapes, fit: Fit, batches: bool, open: bool) -> None:
         self.shapes = shapes
+        self.batches = batches
+        self.open = open
         self.fit = fit
         self.lines: dict[Payer, Line] = {}
         """The lines in which somebody waits."""
@@ -103,13 +107,13 @@ class Bucket:
 
     def settle(self) -> None:
         """Work out anew what follows from the pace."""
-        fit, lane = self.fit, self.lane
+        fit = self.fit
         if not fit.is_known:
             self.most = UNKNOWN_ROWS
             return
         saving = min(fit.enough(HOP_MS), fit.within(LONGEST_MS))
         self.most = int(max(1, saving, min(fit.within(QUANTUM_MS), MOST_ROWS)))
-        if lane.batches and (not lane.open or fit.seen_at > -math.inf):
+        if self.batches and (not self.open or fit.seen_at > -math.inf):
             self.inline_rows = inline_rows(fit.start_ms, fit.row_ms)
 
     def gap_ms(self, now: float) -> float:
@@ -128,7 +132,7 @@ class Bucket:
         fit = self.fit
         if not pieces or not fit.is_known:
             return 0.0
-        runs = max(1.0, rows / self.most) if self.lane.batches else pieces
+        runs = max(1.0, rows / self.most) if self.batches else pieces
         return fit.row_ms * rows + (fit.start_ms + HOP_MS) * min(runs, pieces)
 
 
@@ -253,7 +257,7 @@ class Lane:
         if self.open and last is not None and last.fit.is_known:
             ratio = max(1, elements(shapes)) / max(1, elements(last.shapes))
             fit = Fit(Pace(last.fit.start_ms * ratio, last.fit.row_ms * ratio))
-        bucket = self.buckets[shapes] = Bucket(self, shapes, fit)
+        bucket = self.buckets[shapes] = Bucket(shapes, fit, self.batches, self.open)
         return bucket
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -560,3 +562,23 @@ def test_closing_refuses_what_waits_and_stops_what_runs():
         assert not engine.pool.threads
 
     asyncio.run(main())
+
+
+def test_a_model_that_is_let_go_of_is_gone_at_once(play):
+    """Without the collector: what a request held, and the model it ran on."""
+
+    async def scene(stage):
+        lane = stage.lane(start_ms=10.0, row_ms=1.0)
+        futures = [stage.ask(lane, n, within=1.0) for n in range(3)]
+        futures[2].cancel()
+        await stage.work()
+        model = weakref.ref(lane.session)
+        stage.models.clear()
+        del lane
+        await stage.until(lambda: model() is None)
+
+    gc.disable()
+    try:
+        play(scene)
+    finally:
+        gc.enable()
