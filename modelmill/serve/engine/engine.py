@@ -37,6 +37,8 @@ SLOW_NS = 600_000
 SLOW_RUNS = 5
 """Runs on the loop that took longer than that are learned from, once so many came one after the other: to learn from
 every run would cost more than it brings, and one that was held up says nothing of the model."""
+LITTLE = 0.8
+"""A batch brings little if its rows a millisecond are below this part of a large one's."""
 AGAIN = "Try again later, as Retry-After says, or allow more time."
 FEWEST_MS = 1.0
 """Waits shorter than this are not worth a timer."""
@@ -198,6 +200,9 @@ class Engine:
                 self._end(piece.job, late("leaves too little for the run"))
                 continue
             chosen, rows = self._gather(piece, bucket, now)
+            if self._must_give_way(chosen, rows, bucket, now):
+                self._end(piece.job, late("leaves no room for the others that wait"))
+                continue
             if self._should_wait(chosen, rows, bucket, now):
                 return
             self._start(bucket, chosen, rows, payer, now)
@@ -246,6 +251,28 @@ class Engine:
             soonest = sooner
             clocks[line] += fit.row_ms * piece.rows / line.payer.weight
         return chosen, rows
+
+    def _must_give_way(self, chosen: list[Piece], rows: int, bucket: Bucket, now: float) -> bool:
+        """Whether a request that leaves time for a small batch only is given up, as it would make all others late.
+
+        That is so where the small batch wastes much of what a large one brings, and whoever is next would then be in
+        the same need: from there on every batch would be as small, and most requests lost.
+
+        Early drop of Shen et al. (2019), Nexus, https://doi.org/10.1145/3341301.3359658
+        """
+        first = chosen[0]
+        if first.job.deadline == math.inf or rows >= bucket.most or not bucket.batches:
+            return False
+        fit = bucket.fit
+        rest = sum(line.rows for line in bucket.lines.values()) - rows
+        wanted = min(rest + rows, bucket.most, self.capacity.batch_rows)
+        if wanted <= rows or rows * (fit.of(wanted) + HOP_MS) > LITTLE * wanted * (fit.of(rows) + HOP_MS):
+            return False
+        taken = set(map(id, chosen))
+        others = (next((p for p in line.pieces if id(p) not in taken), None) for line in bucket.lines.values())
+        soonest = min((piece.job.deadline for piece in others if piece is not None), default=math.inf)
+        then_ms = fit.of(rows) + fit.of(min(rest, wanted)) * (1 + fit.spread) + 2 * HOP_MS
+        return now + then_ms / 1000 > soonest
 
     def _should_wait(self, chosen: list[Piece], rows: int, bucket: Bucket, now: float) -> bool:
         """Whether to wait for the next request, on the last free thread, when it is expected soon.
