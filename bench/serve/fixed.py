@@ -25,7 +25,9 @@ from modelmill.serve.engine.threads import Threads
 class FixedWindow:
     """Runs lanes by a fixed size and window; it holds the threads and who waits."""
 
-    def __init__(self, size: int, window_ms: float, threads: int = 0, ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self, size: int, window_ms: float, threads: int = 0, ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
         self.capacity = Capacity(threads, size)
         self.size = size
         self.window_ms = window_ms
@@ -40,15 +42,15 @@ class FixedWindow:
         """How many requests wait."""
         return sum(len(queue) for queue in self.queues.values())
 
-    def fits_inline(self, lane, rows: int, columns=None) -> bool:  # noqa: ANN001
+    def fits_inline(self, lane, rows: int, columns=None) -> bool:
         """Whether it is run on the loop."""
         return self.window_ms == 0 and rows <= lane.inline_rows
 
-    def run_inline(self, lane, columns, rows: int, outputs):  # noqa: ANN001, ANN201
+    def run_inline(self, lane, columns, rows: int, outputs):
         """The outputs, at once."""
         return lane.session.run(columns, outputs)
 
-    def submit(self, lane, columns, rows: int, outputs, terms: Terms = DEFAULT_TERMS) -> asyncio.Future:  # noqa: ANN001
+    def submit(self, lane, columns, rows: int, outputs, terms: Terms = DEFAULT_TERMS) -> asyncio.Future:
         """A future with the outputs."""
         loop = asyncio.get_running_loop()
         job = Job(columns, rows, outputs, loop.create_future(), None, lane, lane.bucket(columns), terms.deadline)
@@ -79,7 +81,7 @@ class FixedWindow:
                     break
                 self._start(lane, queue)
 
-    def _start(self, lane, queue: deque[Job]) -> None:  # noqa: ANN001
+    def _start(self, lane, queue: deque[Job]) -> None:
         chosen, rows = [queue.popleft()], 0
         rows = chosen[0].rows
         while queue and rows + queue[0].rows <= self.size:

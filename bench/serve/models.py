@@ -1,7 +1,8 @@
 """The ONNX files that servers are compared on, the same bytes for all, with random weights.
 
 tiny: an MLP 4-64-3. small: a CNN on 32 x 32 pixels that takes a millisecond or two. medium: as large as a ResNet-50, on
-224 x 224 pixels. Each has one input `x` and one output `y`, both FP32 with the rows first.
+224 x 224 pixels. wide: an MLP of large matrices, where batches pay. Each has one input `x` and one output `y`, both
+FP32 with the rows first.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper, save
 
-SHAPES: dict[str, tuple[int, ...]] = {"tiny": (4,), "small": (3, 32, 32), "medium": (3, 224, 224)}
+SHAPES: dict[str, tuple[int, ...]] = {"tiny": (4,), "small": (3, 32, 32), "medium": (3, 224, 224), "wide": (768,)}
 
 
 class Graph:
@@ -70,10 +71,18 @@ def medium(g: Graph) -> tuple[str, int]:
     return g.op("Softmax", [g.dense(x, inner, 1000)], axis=1), 1000
 
 
+def wide(g: Graph) -> tuple[str, int]:
+    """An MLP of 12 layers of 1024: one row reads as many weights as sixty-four do, so that batches save much."""
+    x, inner = "x", 768
+    for _ in range(12):
+        x, inner = g.op("Relu", [g.dense(x, inner, 1024)]), 1024
+    return g.op("Softmax", [g.dense(x, inner, 10)], axis=1), 10
+
+
 def write(name: str, path: Path) -> None:
     """Write a model's file."""
     g = Graph(0)
-    last, classes = {"tiny": tiny, "small": small, "medium": medium}[name](g)
+    last, classes = {"tiny": tiny, "small": small, "medium": medium, "wide": wide}[name](g)
     g.nodes.append(helper.make_node("Identity", [last], ["y"]))
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", *SHAPES[name]])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", classes])
