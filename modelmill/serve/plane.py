@@ -19,6 +19,7 @@ from modelmill.serve.engine.terms import DEFAULT_TERMS, Terms
 from modelmill.serve.models.catalogue import Catalogue
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.models.known import is_number
+from modelmill.serve.process.crew import Board
 from modelmill.serve.traffic.mirror import Copy
 from modelmill.serve.traffic.traffic import Header, Traffic
 
@@ -51,11 +52,13 @@ class State:
     refusing: bool = False
     """Draining, and past the time in which new requests are still taken."""
     in_flight: int = 0
+    board: Board | None = None
+    """Where the workers of one port say that they are ready; None for a process that is alone."""
 
     @property
     def takes(self) -> bool:
-        """Whether requests should be sent here."""
-        return self.ready and not self.draining
+        """Whether requests should be sent here: not while a worker is missing, since its share would wait."""
+        return self.ready and not self.draining and (self.board is None or self.board.is_whole)
 
 
 class Plane:

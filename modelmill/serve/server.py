@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 import uvicorn
 
-from modelmill.errors import MillError, WorkError
+from modelmill.errors import MillError
 from modelmill.serve.access.access import LOOPBACK, Access
 from modelmill.serve.access.door import OPEN, Door
 from modelmill.serve.engine.engine import DEFAULT, Capacity, Engine
-from modelmill.serve.handover import can_share, give_way, has_data, share
+from modelmill.serve.handover import give_way, has_data
 from modelmill.serve.models import catalogue
 from modelmill.serve.models.catalogue import Catalogue, Keeping
 from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.plane import Plane, State
+from modelmill.serve.ports import address_of, listening, url_of
+from modelmill.serve.process.crew import Board, Worker
 from modelmill.serve.rpc.http2 import Front
 from modelmill.serve.rpc.methods import Methods
 from modelmill.serve.signals.signals import QUIET, Signals, Telling
@@ -37,8 +38,6 @@ from modelmill.serve.web.express import Express
 from modelmill.serve.web.http import Asgi
 from modelmill.serve.web.protocol import protocol
 from modelmill.store.audit import SERVICE
-
-BACKLOG = 1024
 
 ACCEPTING_SECONDS = 1.0
 """How long connections are still taken from the port's queue at the end, where nobody else takes new ones meanwhile."""
@@ -77,17 +76,21 @@ def run(
     grpc_port: int | None = None,
     grpc_ready: Callable[[str], None] | None = None,
     access: Access = LOOPBACK,
+    worker: Worker | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is told the URL once requests are answered.
 
     With `grpc_port`, gRPC is served too, 0 being a free port; `grpc_ready` is told its address, before `ready`.
-    Without names every model with a live version is served. Raises WorkError if the port is taken, or if anyone could
-    enter from another machine; UnknownModel for a name that the registry does not have.
+    Without names every model with a live version is served. A `worker` is one of several processes on its ports.
+    Raises WorkError if the port is taken, or if anyone could enter from another machine; UnknownModel for a name that
+    the registry does not have.
     """
-    with listening(host, port, limits.reuse_port) as listener:
+    if worker is not None:
+        port, grpc_port = worker.port, None if grpc_port is None else worker.grpc_port
+    with listening(host, port, limits.reuse_port or worker is not None) as listener:
         gate = None if grpc_port is None else Gate(host, grpc_port, grpc_ready)
         door = access.door(host, listener.getsockname()[1])
-        Server(registry, names, listener, ready, pages, limits, telling, gate, door).run([listener])
+        Server(registry, names, listener, ready, pages, limits, telling, gate, door, worker).run([listener])
 
 
 @dataclass
@@ -178,14 +181,16 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         telling: Telling = QUIET,
         gate: Gate | None = None,
         door: Door = OPEN,
+        worker: Worker | None = None,
     ) -> None:
+        self.worker = worker
         self.door = door
         self.url = url_of(listener, door.host, door.is_encrypted)
         self.gate = gate
         self.ready = ready
         self.limits = limits
-        self.state = State()
-        self.signals = Signals(telling)
+        self.state = State() if worker is None else State(board=Board(worker.folder, worker.count))
+        self.signals = Signals(telling) if worker is None else Signals(telling, worker.folder, worker.index)
         self.catalogue = Catalogue(registry, names, self.signals.figures.of, limits.keeping)
         self.engine = Engine(limits.capacity)
         book, patience_s = Book(registry.database, SERVICE), PATIENCE_TURNS * limits.watch_seconds
@@ -226,7 +231,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             yield
             return
         front = Front(Methods(self.plane, self.signals), self.state, self.limits.body_bytes)
-        with listening(self.gate.host, self.gate.port, self.limits.reuse_port, "--grpc-port") as listener:
+        shared = self.limits.reuse_port or self.worker is not None
+        with listening(self.gate.host, self.gate.port, shared, "--grpc-port") as listener:
             tls = self.door.tls
             await front.start(listener, tls.offering("h2") if tls is not None else None)
             self.listeners += (listener,)
@@ -246,6 +252,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             self._reload_at_hangup()
         await super().startup(sockets)
         self.state.ready = True
+        self._mark(True)
         if self.state.draining:
             self.should_exit = True
         if self.ready is not None:
@@ -303,8 +310,14 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             return
         if not self.state.draining:
             self.state.draining = True
+            self._mark(False)
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._keep, self._end)
+
+    def _mark(self, ready: bool) -> None:
+        """Let the other workers know."""
+        if self.worker is not None and self.state.board is not None:
+            self.state.board.mark(self.worker.index, ready)
 
     def _keep(self, work: Callable[[], Any]) -> None:
         task = asyncio.ensure_future(work())
@@ -373,52 +386,3 @@ def _config(app: Any, express: Express, limits: Limits) -> uvicorn.Config:
         timeout_keep_alive=60,
         timeout_graceful_shutdown=max(1, round(limits.drain_seconds)),
     )
-
-
-@contextlib.contextmanager
-def listening(host: str, port: int, shared: bool = False, flag: str = "--port") -> Iterator[socket.socket]:
-    """A listening socket; raises WorkError, with a way out, if the port cannot be had.
-
-    A shared one listens only once the service is ready: until then new connections are the other process's.
-    """
-    where = f"{host}:{port}"
-    if shared and not can_share():
-        raise WorkError(where, "this system lets one process listen on a port", "Leave --reuse-port out.")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError) as error:
-        raise WorkError(where, f"cannot be listened on: {error}", f"Try --host 127.0.0.1 {flag} 8080.") from None
-    with listener:
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shared:
-                share(listener)
-            listener.bind(address)
-            if not shared:
-                listener.listen(BACKLOG)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                hint = f"Another service may run; stop it, or try {flag} {port + 1 if port < 65535 else 8080}."
-                raise WorkError(where, "the port is taken", hint) from None
-            raise WorkError(
-                where, f"cannot be listened on: {error.strerror}", f"Try another --host or {flag}."
-            ) from None
-        yield listener
-
-
-def url_of(listener: socket.socket, host: str, encrypted: bool = False) -> str:
-    """Where people and clients find the service.
-
-    A service on all addresses is named by this machine's own.
-    """
-    return f"{'https' if encrypted else 'http'}://{address_of(host, listener.getsockname()[1])}"
-
-
-def address_of(host: str, port: int) -> str:
-    """HOST:PORT as clients reach it from this machine."""
-    if host in ("", "0.0.0.0", "::"):
-        host = "127.0.0.1"
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

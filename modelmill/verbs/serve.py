@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from modelmill.serve.process.crew import VARIABLE, worker_of
 from modelmill.verbs.options import Quiet
 
 
@@ -52,25 +54,40 @@ def serve(
     memory_budget: Annotated[
         str, typer.Option(help="What models may take in memory: 500MB, 4GB; half of the machine's by default.")
     ] = "",
+    workers: Annotated[int, typer.Option(help="Processes that serve the port together (Linux).", min=1, max=256)] = 1,
     quiet: Quiet = False,
 ) -> None:
     """Serve models over HTTP and gRPC: Open Inference Protocol, plain JSON, metrics, and pages for people."""
+    worker = worker_of(os.environ.get(VARIABLE, ""))
+    if workers > 1 and worker is None:
+        ports = (port, grpc_port if grpc else None)
+        raise typer.Exit(supervise(workers, host, ports, lead, quiet, tls_cert is not None, reuse_port))
     from modelmill.api import home, registry
     from modelmill.console.pages import Pages
     from modelmill.serve import server
     from modelmill.serve.access.access import Access
     from modelmill.serve.access.tls import files_of
+    from modelmill.serve.engine.engine import Capacity, cores
     from modelmill.serve.models.catalogue import Keeping
     from modelmill.serve.models.residents import Budget, bytes_of
+    from modelmill.serve.process.crew import follow
     from modelmill.serve.signals.signals import Telling
     from modelmill.serve.signals.status import objective as parse
 
-    keeping = Keeping(Budget(bytes_of(memory_budget)), forms=home().path / "cache")
+    budget = Budget(bytes_of(memory_budget))
+    capacity = Capacity()
+    if worker is not None:
+        budget = Budget(budget.bytes // worker.count)
+        capacity = Capacity(threads=max(1, cores() // worker.count))
+    keeping = Keeping(budget, forms=home().path / "cache")
     telling = Telling(log, log_ratio, trace_ratio, dict(map(parse, objective)))
     shelf, place = registry(), home()
     access = Access(place.database, place.path, files_of(tls_cert, tls_key, tls_client_ca), insecure)
+    if worker is not None:
+        follow(worker.supervisor)
     say: Callable[[str], None] = (
-        (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))
+        # Of several workers the supervisor says it, once.
+        (lambda text: None) if quiet or worker is not None else (lambda text: print(text, file=sys.stderr, flush=True))
     )
 
     def ready(url: str) -> None:
@@ -83,9 +100,37 @@ def serve(
         port,
         ready=ready,
         pages=Pages(shelf, place.database),
-        limits=server.Limits(keeping=keeping, lead_seconds=lead, reuse_port=reuse_port),
+        limits=server.Limits(capacity, keeping, lead_seconds=lead, reuse_port=reuse_port),
         telling=telling,
         grpc_port=grpc_port if grpc else None,
         grpc_ready=lambda address: say(f"gRPC: {address}"),
         access=access,
+        worker=worker,
     )
+
+
+def supervise(
+    workers: int, host: str, ports: tuple[int, int | None], lead: float, quiet: bool, encrypted: bool, shared: bool
+) -> int:
+    """Start the same command so many times, on the same ports, and look after the processes; the exit code."""
+    from modelmill.api import home
+    from modelmill.serve.ports import address_of, reserved
+    from modelmill.serve.process.supervisor import DRAIN_SECONDS, Supervisor, crew
+
+    port, grpc_port = ports
+    command = [sys.executable, "-c", "from modelmill.cli import main; main()", *sys.argv[1:]]
+    with (
+        reserved(host, port, "--port", shared) as held,
+        reserved(host, grpc_port or 0, "--grpc-port", shared) as grpc_held,
+        crew(home().path / "run", workers, held, grpc_held) as found,
+    ):
+
+        def ready() -> None:
+            where = f"{'https' if encrypted else 'http'}://{address_of(host, held)}"
+            if quiet:
+                return
+            if grpc_port is not None:
+                print(f"gRPC: {address_of(host, grpc_held)}", file=sys.stderr)
+            print(f"modelmill serves {where} with {workers} workers (Ctrl-C stops it)", file=sys.stderr, flush=True)
+
+        return Supervisor(command, found, DRAIN_SECONDS + lead).run(ready)

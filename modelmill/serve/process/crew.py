@@ -1,0 +1,75 @@
+"""What the processes of one service know of each other: how many they are, and which of them are ready."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+VARIABLE = "MODELMILL_WORKER"
+"""Tells a process that it is a worker: its index, how many there are, their ports, the supervisor, and their folder."""
+
+BOARD = "ready"
+"""The file with a byte a worker: 1 while it is ready."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One of several processes that serve the same port.
+
+    index: from 0; the one that takes the place of a dead one has the same. folder: for files that they share.
+    """
+
+    index: int
+    count: int
+    port: int
+    grpc_port: int
+    supervisor: int
+    folder: Path
+
+    def told(self) -> str:
+        """The worker as a process is told that it is one."""
+        return f"{self.index}:{self.count}:{self.port}:{self.grpc_port}:{self.supervisor}:{self.folder}"
+
+
+def worker_of(text: str) -> Worker | None:
+    """The worker that a process is; None for one that is told nothing.
+
+    >>> worker_of("1:4:8080:8081:7:/run/it").index
+    1
+    """
+    if not text:
+        return None
+    index, count, port, grpc_port, supervisor, folder = text.split(":", 5)
+    return Worker(int(index), int(count), int(port), int(grpc_port), int(supervisor), Path(folder))
+
+
+class Board:
+    """Which workers are ready, in memory that all of them map."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        with (folder / BOARD).open("a+b") as file:
+            file.truncate(count)
+            self._bytes = mmap.mmap(file.fileno(), count)
+
+    def mark(self, index: int, ready: bool) -> None:
+        """A worker is ready, or no longer."""
+        self._bytes[index] = int(ready)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all are ready."""
+        return self._bytes.find(b"\0") < 0
+
+
+def follow(supervisor: int) -> None:
+    """End as SIGTERM does when the supervisor dies: nobody would look after this process, or end it."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if os.getppid() != supervisor:  # it died before we asked
+        os.kill(os.getpid(), signal.SIGTERM)

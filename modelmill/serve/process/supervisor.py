@@ -1,0 +1,162 @@
+"""Looks after the workers of a service: starts them, replaces one that died, passes signals on, ends with them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from modelmill.errors import WorkError
+from modelmill.serve.handover import can_share
+from modelmill.serve.process.crew import VARIABLE, Board, Worker
+from modelmill.store.disk import make_folder
+
+SOON_S = 5.0
+"""A worker that dies so soon after its start is waited with, longer every time."""
+LONGEST_S = 10.0
+"""The longest such wait."""
+TURN_S = 0.05
+"""How often it is looked whether all are ready, and who is to be started again."""
+DRAIN_SECONDS = 30.0
+"""How long requests in flight may take at the end."""
+KILL_S = 15.0
+"""So long after the workers should have ended they are killed."""
+
+
+class Supervisor:
+    """Holds the workers' processes. One thread, its signals as bytes in a pipe."""
+
+    def __init__(self, command: Sequence[str], workers: Sequence[Worker], drain_seconds: float) -> None:
+        self.command = list(command)
+        self.workers = workers
+        self.board = Board(workers[0].folder, len(workers))
+        self.drain_seconds = drain_seconds
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self.started: dict[int, float] = {}
+        self.deaths: dict[int, int] = {}
+        self.due: dict[int, float] = {worker.index: 0.0 for worker in workers}
+        """When whom to start."""
+        self.said_ready = False
+
+    def run(self, ready: Callable[[], None]) -> int:
+        """Look after the workers until SIGTERM or SIGINT; the exit code. `ready` is called once all of them are."""
+        with _signals() as pipe:
+            while True:
+                self._start_due()
+                for number in _heard(pipe):
+                    if number in (signal.SIGTERM, signal.SIGINT):
+                        return self._end(pipe)
+                    if number != signal.SIGCHLD:
+                        self._tell(number)
+                code = self._bury()
+                if code is not None:
+                    self._tell(signal.SIGTERM)
+                    self._end(pipe)
+                    return code
+                if not self.said_ready and self.board.is_whole:
+                    self.said_ready = True
+                    ready()
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for index in [index for index, at in self.due.items() if at <= now]:
+            del self.due[index]
+            environment = {**os.environ, VARIABLE: self.workers[index].told()}
+            # A session of its own: Ctrl-C in the terminal is for the supervisor to pass on, once.
+            self.processes[index] = subprocess.Popen(self.command, env=environment, start_new_session=True)
+            self.started[index] = now
+
+    def _bury(self) -> int | None:
+        """Have who died replaced. The exit code of one that could not even start, while none ever was ready."""
+        for index, process in list(self.processes.items()):
+            code = process.poll()
+            if code is None:
+                continue
+            self.board.mark(index, ready=False)
+            del self.processes[index]
+            if code > 0 and not self.said_ready:
+                return code
+            now = time.monotonic()
+            soon = now - self.started[index] < SOON_S
+            self.deaths[index] = self.deaths.get(index, 0) + 1 if soon else 0
+            wait = min(LONGEST_S, 0.1 * 2 ** self.deaths[index]) if soon else 0.0
+            self.due[index] = now + wait
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+            print(f"modelmill serve: worker {index} {how}; another one takes its place", file=sys.stderr, flush=True)
+        return None
+
+    def _tell(self, number: int) -> None:
+        for process in self.processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    def _end(self, pipe: int) -> int:
+        """Let all drain; at a second signal they end at once."""
+        for worker in self.workers:
+            self.board.mark(worker.index, ready=False)
+        self._tell(signal.SIGTERM)
+        deadline = time.monotonic() + self.drain_seconds + KILL_S
+        while any(process.poll() is None for process in self.processes.values()):
+            if time.monotonic() > deadline:
+                self._tell(signal.SIGKILL)
+            for number in _heard(pipe):
+                if number in (signal.SIGTERM, signal.SIGINT):
+                    self._tell(signal.SIGINT)
+        return 0
+
+
+@contextlib.contextmanager
+def crew(folder: Path, count: int, port: int, grpc_port: int) -> Iterator[list[Worker]]:
+    """The workers of a service, with a folder that they share below this one; it is removed at the end.
+
+    Raises WorkError where one port cannot be shared.
+    """
+    if not can_share() or sys.platform != "linux":
+        raise WorkError("--workers", "processes share a port on Linux alone", "Leave --workers out.")
+    make_folder(folder)
+    shared = Path(tempfile.mkdtemp(prefix="serve-", dir=folder))
+    try:
+        yield [Worker(index, count, port, grpc_port, os.getpid(), shared) for index in range(count)]
+    finally:
+        shutil.rmtree(shared, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[int]:
+    """A pipe in which every signal to this process is a byte."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+    before = {number: signal.signal(number, _nothing) for number in wanted}
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield reading
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reading)
+        os.close(writing)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """The byte in the pipe is all that is wanted."""
+
+
+def _heard(pipe: int) -> bytes:
+    """The signals that came, waiting a turn for the first."""
+    if not select.select([pipe], [], [], TURN_S)[0]:
+        return b""
+    with contextlib.suppress(BlockingIOError):
+        return os.read(pipe, 1024)
+    return b""

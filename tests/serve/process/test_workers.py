@@ -1,0 +1,162 @@
+"""Several processes on one port: all answer, a dead one is replaced, all end together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from modelmill.client import Client
+from modelmill.errors import WorkError
+from modelmill.registry.registry import Registry
+from modelmill.serve.ports import listening, reserved
+from modelmill.serve.process.crew import Board, Worker, worker_of
+from modelmill.store.home import Home
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes share a port on Linux alone")
+
+
+def eventually(check, seconds=120.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if check():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_worker_reads_what_it_is_told():
+    worker = Worker(2, 4, 8080, 8081, 7, Path("/run/of: it"))
+    assert worker_of(worker.told()) == worker
+    assert worker_of("") is None
+
+
+def test_the_board_is_whole_when_all_are_ready(tmp_path):
+    board, other = Board(tmp_path, 2), Board(tmp_path, 2)
+    assert not board.is_whole
+    board.mark(0, ready=True)
+    other.mark(1, ready=True)
+    assert board.is_whole
+    assert other.is_whole
+    board.mark(1, ready=False)
+    assert not other.is_whole
+
+
+def test_a_reserved_port_is_for_workers_and_not_had_where_another_has_it():
+    with reserved("127.0.0.1", 0, "--port") as port:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+        with listening("127.0.0.1", port, shared=True) as worker:
+            worker.listen()
+            socket.create_connection(("127.0.0.1", port)).close()
+    with (
+        listening("127.0.0.1", 0) as taken,
+        pytest.raises(WorkError, match="taken"),
+        reserved("127.0.0.1", taken.getsockname()[1], "--port"),
+    ):
+        pass
+
+
+@contextlib.contextmanager
+def served(home, *arguments):
+    """The command `serve` with workers, as people run it: the process and its URL."""
+    command = [sys.executable, "-c", "from modelmill.cli import main; main()", "serve", "--port", "0", *arguments]
+    environment = {**os.environ, "MODELMILL_HOME": str(home)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        said = ""
+        while not (found := re.search(r"http://\S+", said)):
+            said = process.stderr.readline()
+            assert said, "the service ended"
+        yield process, found[0]
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=60)
+        process.kill()
+
+
+@pytest.fixture
+def home(tmp_path, publish_flowers):
+    place = Home(tmp_path)
+    publish_flowers(Registry(place.database, place.blobs))
+    place.database.close()
+    return tmp_path
+
+
+def workers(process):
+    return [child for child in psutil.Process(process.pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def label(url):
+    with Client(url) as client:
+        return client.predict("flowers", [[3, 1]])["label"][0]
+
+
+def is_ready(url):
+    with Client(url) as client:
+        return client.ready()
+
+
+def test_workers_share_a_port_and_a_dead_one_is_replaced(home):
+    with served(home, "--workers", "2", "--no-grpc", "--lead", "0") as (process, url):
+        assert is_ready(url)
+        before = {child.pid for child in workers(process)}
+        assert len(before) == 2
+        ports = {
+            c.laddr.port for child in workers(process) for c in child.net_connections("tcp") if c.status == "LISTEN"
+        }
+        assert ports == {int(url.rpartition(":")[2])}
+        victim = min(before)
+        os.kill(victim, signal.SIGKILL)
+        assert eventually(lambda: victim not in {child.pid for child in workers(process)})
+        assert label(url) == "long"
+        assert eventually(lambda: len(workers(process)) == 2 and is_ready(url))
+        assert {child.pid for child in workers(process)} & before == before - {victim}
+        after = workers(process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert not psutil.wait_procs(after, timeout=10)[1]
+    assert not list((home / "run").iterdir())
+
+
+def test_the_service_is_not_ready_while_a_worker_is_missing(home):
+    with served(home, "--workers", "2", "--no-grpc", "--lead", "0") as (_, url):
+        board = Board(next((home / "run").iterdir()), 2)
+        board.mark(1, ready=False)
+        assert not is_ready(url)
+        assert label(url) == "long"
+        board.mark(1, ready=True)
+        assert is_ready(url)
+
+
+def test_workers_end_when_their_supervisor_is_killed(home):
+    with served(home, "--workers", "2", "--no-grpc", "--lead", "0") as (process, _):
+        left = workers(process)
+        process.kill()
+        assert not psutil.wait_procs(left, timeout=60)[1]
+
+
+def test_what_keeps_a_worker_from_starting_ends_the_service(home):
+    with pytest.raises(AssertionError, match="the service ended"), served(home, "nobody", "--workers", "2"):
+        pass
+
+
+def test_figures_are_those_of_all_workers(home):
+    with served(home, "--workers", "2", "--no-grpc", "--lead", "0") as (_, url):
+        for _ in range(20):
+            assert label(url) == "long"
+        with urllib.request.urlopen(f"{url}/metrics") as answer:
+            text = answer.read().decode()
+    counted = re.search(r'modelmill_requests_total\{model="flowers"[^}]*code="200"\} ([0-9.]+)', text)
+    assert float(counted[1]) == 20
