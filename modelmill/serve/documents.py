@@ -8,6 +8,7 @@ from typing import Any
 import modelmill
 from modelmill.errors import RequestError
 from modelmill.serve.access.caller import ANYONE, Caller
+from modelmill.serve.engine.tally import Tally
 from modelmill.serve.models.catalogue import Catalogue
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.request import flag
@@ -123,5 +124,23 @@ def check_unload(parameters: Mapping[str, Any]) -> bool:
 
 def statistics(endpoints: Iterable[Endpoint], series: Series) -> Document:
     """What versions have done since the service started."""
-    told = [{"name": at.name, "version": at.label, **done(series, at.name, at.label)} for at in endpoints]
-    return {"model_stats": told}
+    return {
+        "model_stats": [
+            {"name": at.name, "version": at.label, **done(series, at.name, at.label), **_runs(at.lane.tally)}
+            for at in endpoints
+        ]
+    }
+
+
+def _runs(tally: Tally) -> Document:
+    """When a version last ran in this process, and its runs by their rows: the time that each phase took together."""
+    sizes = [
+        {
+            "batch_size": rows,
+            "compute_input": {"count": size.count, "ns": size.input_ns},
+            "compute_infer": {"count": size.count, "ns": size.infer_ns},
+            "compute_output": {"count": size.count, "ns": size.output_ns},
+        }
+        for rows, size in sorted(tally.batches.items())
+    ]
+    return {"last_inference": tally.last_ms, "batch_stats": sizes}

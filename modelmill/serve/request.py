@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ ELEMENTS: dict[str, frozenset[type]] = {
     "O": frozenset({str}),
 }
 """Kind of numpy dtype: the Python types that may stand for it."""
+
+LITTLE = sys.byteorder == "little"
 
 SMALL = 4096
 """Elements up to which bytes are searched more quickly than an array."""
@@ -357,7 +360,7 @@ def encode(array: Array) -> bytes:
     b'\\x02\\x00\\x00\\x00ab\\x00\\x00\\x00\\x00'
     """
     if array.dtype != object:
-        return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+        return array.tobytes() if LITTLE else array.astype(array.dtype.newbyteorder("<")).tobytes()
     texts = [str(value).encode() for value in array.reshape(-1).tolist()]
     return b"".join(struct.pack("<I", len(text)) + text for text in texts)
 

@@ -105,3 +105,19 @@ def test_extensions_are_what_is_offered(ask):
     extensions = ask("GET", "/v2")[1]["extensions"]
     assert {"binary_tensor_data", "classification", "statistics", "model_configuration"} <= set(extensions)
     assert not any("shared_memory" in name or name == "sequence" for name in extensions)
+
+
+def test_statistics_count_requests_rows_and_runs(ask):
+    for _ in range(3):
+        assert ask("POST", "/v2/models/flowers/infer", FLOWER)[0] == 200
+    assert ask("POST", "/v2/models/flowers/infer", {"inputs": []})[0] == 400
+    stats = ask("GET", "/v2/models/flowers/stats")[1]["model_stats"][0]
+    assert (stats["name"], stats["version"]) == ("flowers", "1")
+    assert (stats["inference_count"], stats["execution_count"]) == (6, 3)
+    assert stats["inference_stats"]["success"]["count"] == 3
+    assert stats["inference_stats"]["fail"]["count"] == 1
+    assert stats["inference_stats"]["compute_infer"]["ns"] > 0
+    assert [(size["batch_size"], size["compute_infer"]["count"]) for size in stats["batch_stats"]] == [(2, 3)]
+    assert stats["last_inference"] > 1_700_000_000_000
+    names = [model["name"] for model in ask("GET", "/v2/models/stats")[1]["model_stats"]]
+    assert names == ["flowers", "mixed", "pictures"]

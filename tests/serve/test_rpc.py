@@ -7,6 +7,8 @@ import struct
 import grpc
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from modelmill.protocol.schema import schema
 from modelmill.serve.request import encode
@@ -260,3 +262,58 @@ def test_health_is_checked_and_watched(rpc):
     answers = call(schema().encode(method.request, {}), timeout=20)
     assert schema().decode(method.response, next(answers)) == {"status": 1}
     answers.cancel()
+
+
+GOOD = {
+    "model_name": "mixed",
+    "id": "1",
+    "parameters": {"priority": {"int64_param": 1}},
+    "inputs": EVERY,
+    "outputs": [{"name": "name_out"}, {"name": "vector_out", "parameters": {"classification": {"int64_param": 1}}}],
+}
+ODD = {
+    "string": st.text(max_size=8),
+    "bytes": st.binary(max_size=8),
+    "bool": st.booleans(),
+    "int32": st.integers(-(2**31), 2**31 - 1),
+    "int64": st.integers(-(2**63), 2**63 - 1),
+    "uint32": st.integers(0, 2**32 - 1),
+    "uint64": st.integers(0, 2**64 - 1),
+    "float": st.floats(width=32),
+    "double": st.floats(),
+}
+
+
+@st.composite
+def mutated(draw, name, value):
+    """A message with some of its fields replaced, left out, or given twice, at any depth."""
+    found = dict(value)
+    for entry in schema().messages[name]:
+        what = draw(st.sampled_from(["keep"] * 12 + ["drop", "odd", "inside"]))
+        if what == "drop":
+            found.pop(entry.name, None)
+        elif what == "odd" and entry.type in ODD and not entry.key:
+            odd = ODD[entry.type]
+            found[entry.name] = draw(st.lists(odd, max_size=6)) if entry.repeated else draw(odd)
+        elif what == "inside" and entry.type in schema().messages and entry.name in found:
+            inner = found[entry.name]
+            if entry.key:
+                found[entry.name] = {**inner, draw(st.text(max_size=6)): draw(mutated(entry.type, {}))}
+            elif entry.repeated and inner:
+                place = draw(st.integers(0, len(inner) - 1))
+                changed = draw(mutated(entry.type, inner[place]))
+                found[entry.name] = [*inner[:place], changed, *inner[place + draw(st.integers(0, 1)) :]]
+            elif not entry.repeated:
+                found[entry.name] = draw(mutated(entry.type, inner))
+    return found
+
+
+CLIENTS_OWN = ("OK", "INVALID_ARGUMENT", "NOT_FOUND", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(request=mutated("inference.ModelInferRequest", GOOD))
+def test_a_mutated_request_is_never_our_fault(rpc, request):
+    message = schema().encode("inference.ModelInferRequest", request)
+    call = rpc.channel.unary_unary(f"{PACKAGE}ModelInfer").future(message, timeout=20)
+    assert call.code().name in CLIENTS_OWN, call.details()
