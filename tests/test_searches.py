@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelmill.errors import SpecError
+from modelmill.errors import SpecError, UnknownName
 from modelmill.mill import build
 from modelmill.search.ledger.studies import studies
 from modelmill.store.home import Home
@@ -41,6 +41,24 @@ def test_what_cannot_be_differentiated_is_refused_before_the_first_trial(home):
     arch = {"method": "mlp", "width": {"low": 4, "high": 8}}
     with pytest.raises(SpecError, match=r"arch\.mlp\.width.*gradient"):
         wine(home, arch=arch, train={"method": "adam", "epochs": 2}, search={"sampler": {"method": "gradient"}})
+
+
+def test_a_spec_for_derivatives_gets_no_steps_that_it_would_have_to_turn_off():
+    from modelmill.recipe.look import look
+    from modelmill.spec import read
+
+    def steps(sampler):
+        asked = {
+            "data": {"method": "builtin", "name": "wine"},
+            "arch": {"method": "mlp"},
+            "search": {"sampler": sampler},
+        }
+        return look(read(asked)).job.spec.compress
+
+    assert steps({"method": "gradient"}) == ()
+    assert steps({"method": "tpe"})
+    with pytest.raises(UnknownName, match=r"search\.sampler.*gradiant"):
+        steps({"method": "gradiant"})
 
 
 @pytest.mark.parametrize("generator", ["wirings", "controller", "graphs"])

@@ -8,6 +8,7 @@ import msgspec
 
 from modelmill.contracts import Arch
 from modelmill.dataset import Dataset
+from modelmill.errors import UsageError
 from modelmill.method import find
 from modelmill.model import Body, Kind, Model
 from modelmill.signature import Signature
@@ -24,18 +25,32 @@ SMALL = 4000
 
 
 def complete(spec: Spec, data: Dataset, kind: str, task: str, prepare: list[Table], live: Body | None) -> Spec:
-    """The spec with every table that was not given filled in for this data."""
+    """The spec with every table that was not given filled in for this data.
+
+    A sampler that follows derivatives gets no steps that may be taken or left: nothing tells them apart but a trial.
+    """
     arch = spec.arch if live else spec.arch or bodies(data, kind, task)
     train = spec.train or _unasked(train_images(data) if kind == "image" else train_tables(data), arch)
+    how = {**search(data, kind, len(spec.goal.objectives)), **spec.search}
+    wanted = () if _differentiates(how["sampler"]) else steps(kind)
     return msgspec.structs.replace(
         spec,
         task=spec.task or {"method": task},
         prepare=spec.prepare or tuple(prepare),
         arch=arch,
         train=train,
-        compress=fitting(steps(kind), arch, train, live) if spec.compress is None else spec.compress,
-        search={**search(data, kind, len(spec.goal.objectives)), **spec.search},
+        compress=fitting(wanted, arch, train, live) if spec.compress is None else spec.compress,
+        search=how,
     )
+
+
+def _differentiates(sampler: Any) -> bool:
+    """Whether a sampler follows derivatives; a table that is none is refused later, in words."""
+    method = sampler.get("method") if isinstance(sampler, dict) else None
+    try:
+        return isinstance(method, str) and bool(find("sampler", method).gradients)
+    except UsageError:
+        return False
 
 
 def _unasked(train: Table, arch: Table) -> Table:
