@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from modelmill.client import Client
-from modelmill.errors import NotServed, RegistryError
+from modelmill.errors import NotServed, RegistryError, UnknownModel, UsageError
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
 from modelmill.protocol.schema import schema
@@ -271,6 +271,21 @@ def test_a_substitute_takes_the_same_rows(flowers, registry):
         start(flowers, "flowers@4", Plan())
     with pytest.raises(RegistryError, match="is live already"):
         start(flowers, "flowers@1", Plan())
+    with pytest.raises(RegistryError, match="no substitute for flowers@1"):
+        route(flowers, "flowers", {"method": "canary", "candidate": "4"})
+    with pytest.raises(UnknownModel, match="no version named '9'"):
+        route(flowers, "flowers", {"method": "blue_green", "blue": "1", "green": "9"})
+    with pytest.raises(UsageError, match="not for one of its versions"):
+        route(flowers, "flowers@2", {"method": "header"})
+
+
+def test_a_route_by_a_router_that_is_not_installed_stops_nothing(flowers):
+    route(flowers, "flowers", {"method": "header"})
+    with flowers.database.writing() as connection:
+        connection.execute("UPDATE routes SET router = :router", {"router": '{"method": "elsewhere:wise"}'})
+    with Service(flowers, limits=QUICK) as service:
+        assert service.server.traffic.watches == {}
+        assert versions_of(service.url, 1) == ["flowers@1"]
 
 
 def versions_of(url, count=40, **headers):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from modelmill.contracts import Router
-from modelmill.errors import RegistryError
+from modelmill.errors import MissingExtra, RegistryError, UsageError
 from modelmill.method import decode
 from modelmill.serve.traffic.counts import Counts, total
 from modelmill.serve.traffic.lease import Lease
@@ -159,9 +160,12 @@ class Book:
 
 
 def routes(connection: Connection) -> list[Route]:
-    """All routes."""
-    rows = connection.rows("SELECT name, at_ms, router FROM routes ORDER BY name")
-    return [Route(name, at_ms, decode("router", msgspec.json.decode(table))) for name, at_ms, table in rows]
+    """All routes, but those by a router that is not installed here: they are not this server's to follow."""
+    found: list[Route] = []
+    for name, at_ms, table in connection.rows("SELECT name, at_ms, router FROM routes ORDER BY name"):
+        with suppress(UsageError, MissingExtra):
+            found.append(Route(name, at_ms, decode("router", msgspec.json.decode(table))))
+    return found
 
 
 def rollouts(connection: Connection, where: str, parameters: Mapping[str, Any]) -> list[Rollout]:

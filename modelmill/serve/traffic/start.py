@@ -43,17 +43,30 @@ def start(shelf: Finds, reference: str, plan: Plan) -> Rollout:
     if candidate.number == live.number:
         hint = f"Name another version, such as {candidate.name}@NUMBER."
         raise RegistryError(reference, f"{candidate.reference} is live already", hint)
-    lacks = misfit(live, candidate)
-    if lacks:
-        hint = f"Clients of {live.name} could not be answered; promote it, or publish it under another name."
-        raise RegistryError(candidate.reference, f"it is no substitute for {live.reference}: {lacks}", hint)
+    check_substitute(live, candidate)
     return Book(shelf.database, shelf.actor).begin(candidate.name, candidate.number, live.number, plan)
 
 
 def route(shelf: Finds, name: str, table: Mapping[str, Any]) -> Route:
-    """A router set for a model, from the table that describes it. Raises UnknownModel, UsageError."""
-    shelf.find(name)
-    return Book(shelf.database, shelf.actor).set_route(name, decode("router", table, "route"))
+    """A router set for a model, from the table that describes it.
+
+    Raises UsageError, UnknownModel; RegistryError where a version that it names cannot stand in for the live one.
+    """
+    live = shelf.find(name)
+    if live.name != name:
+        raise UsageError(name[:80], "a route is for a model, not for one of its versions", f"Use {live.name}.")
+    router = decode("router", table, "route")
+    for label in router.keeps:
+        check_substitute(live, shelf.find(f"{name}@{label}"))
+    return Book(shelf.database, shelf.actor).set_route(name, router)
+
+
+def check_substitute(live: Version, candidate: Version) -> None:
+    """Refuse a candidate that cannot answer what the live version answers. Raises RegistryError."""
+    lacks = misfit(live, candidate)
+    if lacks:
+        hint = f"Clients of {live.name} could not be answered; promote it, or publish it under another name."
+        raise RegistryError(candidate.reference, f"it is no substitute for {live.reference}: {lacks}", hint)
 
 
 def misfit(live: Version, candidate: Version) -> str:
