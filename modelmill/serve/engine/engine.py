@@ -308,9 +308,7 @@ class Engine:
     def _start(self, bucket: Bucket, chosen: list[Piece], rows: int, payer: Payer, now: float) -> None:
         lane = chosen[0].job.lane
         expected_ms = bucket.fit.of(rows) + HOP_MS
-        alone = lane.wide is not None and not self.runs and self.waiting == len(chosen) == 1
-        session = lane.wide if alone and lane.wide is not None else lane.session
-        run = Run(session, chosen, Stop(), rows, expected_ms, now, {piece.job for piece in chosen}, self.ns)
+        run = Run(lane.session, chosen, Stop(), rows, expected_ms, now, {piece.job for piece in chosen}, self.ns)
         started_ns = self.ns()
         run.latest = max(job.deadline for job in run.jobs)
         self.shares.now_ms = payer.clock_ms
@@ -361,7 +359,7 @@ class Engine:
             meter.rows.add(run.rows)
             meter.batch.add((input_ns + output_ns) / 1e9)
             meter.compute.add(infer_ns / 1e9)
-        if run.session is not lane.wide:
+        if run.session is lane.session:
             lane.learn(bucket, run.rows, took_ms, now)
         off_ms = took_ms + HOP_MS - run.expected_ms
         for piece in run.pieces:

@@ -183,7 +183,6 @@ class Lane:
         "session",
         "slow",
         "tally",
-        "wide",
     )
 
     def __init__(
@@ -195,8 +194,6 @@ class Lane:
         open: bool = False,
     ) -> None:
         self.session = session
-        self.wide: Runs | None = None
-        """The same model with all cores in one run, for a request that is alone."""
         self.batches = batches
         self._metered = metered
         self._meter: Meter | None = None

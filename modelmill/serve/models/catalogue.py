@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -25,6 +26,8 @@ from modelmill.errors import (
     UsageError,
 )
 from modelmill.runtime.session import Session
+from modelmill.serve.engine import width
+from modelmill.serve.engine.engine import cores
 from modelmill.serve.engine.pace import Pace
 from modelmill.serve.models.endpoint import UNKNOWN, Endpoint, Record, example, joined, load, of, timed
 from modelmill.serve.models.forms import Form, Forms
@@ -362,8 +365,12 @@ class Catalogue:
         if endpoint is None or self.closed:
             return
         try:
-            session = Session(form.graph, made=True)
+            session = _made(form, 1)
             pace = timed(session, endpoint.signature)
+            columns = example(endpoint.signature)
+            wide = width.chosen(session, partial(_made, form), columns, pace.of(1), cores())
+            if wide is not session:
+                session, pace = wide, timed(wide, endpoint.signature)
         except ModelError:
             endpoint.warming = False
             return
@@ -500,6 +507,11 @@ class Catalogue:
         if "report.html" not in version.files:
             raise NotServed("report", f"{version.reference} has no report", "")
         return self.shelf.file(version, "report.html")
+
+
+def _made(form: Form, threads: int) -> Session:
+    """The session of full speed, with so many threads a run."""
+    return Session(form.graph, threads, made=True)
 
 
 def _why(key: Key, error: MillError) -> MillError:
