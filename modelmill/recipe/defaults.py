@@ -184,11 +184,13 @@ def recipe(model: Model, signature: Signature) -> tuple[Table, ...]:
     numbers += [] if image else [{"method": "quantize.dynamic"}, {"method": "quantize.blocks", "bits": {"any": [4, 8]}}]
     numbers += [{"method": "quantize.codebook", "bits": {"any": [4, 8]}}, {"method": "quantize.float16"}]
     fewer: Table = {"optional": True, "any": numbers}
+    clean: Table = {"method": "convert.clean", "optional": True}
     if body.kind != "network":
-        return ({"method": "convert.clean", "optional": True}, fewer)
+        return (clean, fewer)
     method = str(body.arch.get("method", ""))
     pruning = CUT.get(method, "prune.taylor" if image else "prune.magnitude")
-    return ({"method": pruning, "optional": True, "ratio": dict(SHARES)}, fewer) if pruning else (fewer,)
+    cut: tuple[Table, ...] = ({"method": pruning, "optional": True, "ratio": dict(SHARES)},) if pruning else ()
+    return (*cut, clean, fewer)
 
 
 def trees(graph: bytes) -> bool:

@@ -148,3 +148,40 @@ def test_words_and_metadata_are_not_counted_as_content():
     made.graph.node[0].doc_string = "a stack trace with paths" * 50
     before, last = cleaned(made)
     assert len(last.result.body.value) < 0.2 * len(before)
+
+
+@pytest.mark.parametrize("kind", ["Mul", "Div"])
+def test_one_factor_before_a_layer_goes_into_its_weight_and_a_reshape_before_a_flatten_goes(kind):
+    constants = {
+        "s": np.array([[[0.25]]], np.float32),
+        "f": np.array([-1, 1, 4, 4]),
+        "w": normal(5, 16),
+        "b": normal(5),
+    }
+    nodes = [
+        ("Reshape", ["x", "f"], ["r"], {}),
+        (kind, ["r", "s"], ["m"], {}),
+        ("Flatten", ["m"], ["l"], {}),
+        ("Gemm", ["l", "w", "b"], ["y"], {"transB": 1}),
+    ]
+    before, last = cleaned(proto(nodes, {"x": ["n", 4, 4]}, {"y": ["n", 5]}, constants))
+    assert types(last.result.body.value) == ["Flatten", "Gemm"]
+    assert differ(before, last.result.body.value, {"x": normal(3, 4, 4, seed=5)}) < 1e-6
+    assert "factors taken into layers: 1" in last.note
+
+
+@pytest.mark.parametrize("other", ["output", "reader", "column", "axes"])
+def test_a_factor_that_others_read_or_that_does_more_than_multiply_stays(other):
+    constants = {"s": np.array(0.5, np.float32), "w": normal(4, 3)}
+    constants |= {"column": {"s": normal(4)}, "axes": {"s": np.array([[[0.5]]], np.float32)}}.get(other, {})
+    nodes = [("Mul", ["x", "s"], ["m"], {}), ("MatMul", ["m", "w"], ["y"], {})]
+    outputs = {"y": [1, "n", 3] if other == "axes" else ["n", 3]}
+    if other == "reader":
+        nodes.append(("Relu", ["m"], ["z"], {}))
+        outputs["z"] = ["n", 4]
+    if other == "output":
+        outputs["m"] = ["n", 4]
+    before, last = cleaned(proto(nodes, {"x": ["n", 4]}, outputs, constants))
+    after = last.result.body.value
+    assert "Mul" in types(after)
+    assert differ(before, after, {"x": normal(3, 4, seed=5)}) == 0

@@ -130,7 +130,7 @@ def test_a_weight_that_half_precision_cannot_hold_stays(make, judge):
     model, data, task = graph(make, judge, MLP, epochs=1)
     loaded, names = opened(model.body.value, 64)
     first, *_ = weights(loaded, names).values()
-    replace(loaded, first.name, first.value * 1e6)
+    replace(loaded, first.name, first.value * 1e8)
     model = model.with_body(loaded.SerializeToString(), "graph", "")
     made = last(Float16()(model, data, task, judge, 0)).result
     kinds = sorted(value.dtype.name for value in arrays(made).values() if value.ndim == 2)

@@ -14,9 +14,10 @@ from modelmill.trial import Progress
 class Clean(Compressor):
     """Say a graph in fewer operations and bytes: constants worked out, batch norms fused, what does nothing dropped.
 
-    Branches whose way is known from the shapes are taken, dropout and what no output needs goes, constants that come
-    twice are kept once. An operation whose result would be larger than what it is made of is left to the runtime. Other
-    steps on graphs clean as much as they need to see by themselves.
+    A factor goes into the weights of the layer behind it, and a reshape before a Flatten goes. Branches whose way is
+    known from the shapes are taken, dropout and what no output needs goes, constants that come twice are kept once. An
+    operation whose result would be larger than what it is made of is left to the runtime. Other steps on graphs clean
+    as much as they need to see by themselves.
     """
 
     takes: ClassVar[frozenset[Kind]] = frozenset({"graph"})

@@ -7,6 +7,7 @@ from typing import Any
 from modelmill.compress.convert.fold import fold
 from modelmill.compress.convert.norms import fuse
 from modelmill.compress.convert.same import drop_idle, drop_unused, merge_twins
+from modelmill.compress.convert.scales import absorb, flatten
 from modelmill.graph.clean import stripped
 from modelmill.graph.scopes import hoist, shorten
 
@@ -19,6 +20,8 @@ def clean(model: Any) -> dict[str, int]:
         "operations worked out": folded,
         "idle operations dropped": drop_idle(model),
         "batch norms fused": fuse(model),
+        "factors taken into layers": absorb(model),
+        "reshapes before a Flatten": flatten(model),
         "operations that no output needs": drop_unused(model),
         "constants that came twice": merge_twins(model),
     }
