@@ -62,7 +62,7 @@ def test_a_smaller_limit_gives_a_smaller_mix_and_one_that_nothing_keeps_the_near
 def test_neighbours_of_8_and_4_bits_both_compute_on_integers(make, judge):
     model, data, _ = graph(make, judge, MLP)
     loaded, names = opened(model.body.value, 64)
-    mixer = Mixer(loaded, names, ranges(loaded, chosen(loaded, names), data.train, "minmax"), True, data.train)
+    mixer = Mixer(loaded, names, ranges(loaded, chosen(loaded, names), data.train, "minmax"), Mixed(), data.train)
     for ways in (("8 bits", "4 bits", "8 bits"), ("4 bits", "8 bits", "4 bits")):
         ran = executed(stripped(mixer.graph(dict(zip(names, ways, strict=True)))))
         assert ran.count("MatMulNBits") == ways.count("4 bits")

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
+from modelmill.compress.quantize.calibrates import Calibrates
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
@@ -17,7 +18,7 @@ ATTEMPTS = 6
 """Mixes that are built at most: what a whole costs is not quite the sum of its parts."""
 
 
-class Mixed(Compressor):
+class Mixed(Compressor, Calibrates):
     """Give each node floats, 8 bits or (for matrices, weights alone) 4: what loses least below a limit on the cost.
 
     The loss of a precision is how far answers are off when one node alone has it; its cost is measured with all others
@@ -33,18 +34,14 @@ class Mixed(Compressor):
     """What is limited: bytes of the file, or milliseconds of one row on one thread of this machine."""
     ratio: Annotated[float, Meta(gt=0, le=1)] = 0.4
     """The limit, as a share of what the graph costs as it came."""
-    weight_bits: Literal[7, 8] = 7
-    """What 8 bits are for weights: 7 keep sums exact on processors without 8-bit dot products."""
     rows: Annotated[int, Meta(ge=1)] = 256
     """Training rows to calibrate and to compare answers on, at most."""
-    smallest: Annotated[int, Meta(ge=1)] = 64
-    """Weights with fewer numbers than this stay floats."""
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Yield the graph of the best mix that keeps the limit, or of the nearest where none does."""
         from modelmill.compress.quantize.allot import allot
-        from modelmill.compress.quantize.calibrate import chosen, opened, ranges
-        from modelmill.compress.quantize.graphs import outcome, planned, sample, skipped
+        from modelmill.compress.quantize.calibrate import opened
+        from modelmill.compress.quantize.graphs import outcome, planned, skipped
         from modelmill.compress.quantize.mixing import Mixer
         from modelmill.graph.clean import stripped
 
@@ -56,9 +53,8 @@ class Mixed(Compressor):
         del found  # a large model is held once
         limit_words = f"{self.by} may be {self.ratio:.0%} of what it is"
         yield planned(len(nodes), f"be compared in floats, 8 bits and, if matrices, 4 bits; the {limit_words}")
-        rows = sample(data, self.rows, seed)
-        seen = ranges(proto, chosen(proto, nodes), rows, "minmax")
-        mixer = Mixer(proto, nodes, seen, self.weight_bits == 7, rows)
+        rows = self.sampled(data, seed)
+        mixer = Mixer(proto, nodes, self.seen(proto, nodes, rows), self, rows)
         table, base, floats = mixer.table(self.by)
         limit = self.ratio * floats
         aim, best, cost = limit, dict[str, str](), float("inf")

@@ -14,7 +14,8 @@ import onnx
 
 from modelmill.compress.quantize.allot import Option
 from modelmill.compress.quantize.blocked import free_inputs, place
-from modelmill.compress.quantize.calibrate import Ranges, paired
+from modelmill.compress.quantize.calibrate import Ranges
+from modelmill.compress.quantize.calibrates import Calibrates
 from modelmill.compress.quantize.matrices import matrices
 from modelmill.compress.quantize.stored import FLOAT, upgrade
 from modelmill.compress.quantize.tidy import tidied
@@ -41,9 +42,9 @@ class Mixer:
     """A model that is ready to be quantized, its nodes, the ranges between them, and rows to try it on."""
 
     model: Any
-    nodes: Sequence[str]
+    nodes: list[str]
     seen: Ranges
-    reduce_range: bool
+    how: Calibrates
     rows: Dataset
 
     def choices(self) -> list[list[str]]:
@@ -56,7 +57,7 @@ class Mixer:
         small = [node for node in self.nodes if mix.get(node) == NIBBLES]
         whole = [node for node in self.nodes if mix.get(node) == BYTES]
         if whole:
-            model = paired(self.model, whole, self.seen, per_channel=True, reduce_range=self.reduce_range)
+            model = self.how.paired(self.model, whole, self.seen)
         else:
             model = onnx.ModelProto()
             model.CopyFrom(self.model)
