@@ -79,7 +79,7 @@ def serve(
     if worker is not None:
         budget = Budget(budget.bytes // worker.count)
         capacity = Capacity(threads=max(1, cores() // worker.count))
-    keeping = Keeping(budget, forms=home().path / "cache")
+    keeping = Keeping(budget, forms=home().path / "cache", cores=capacity.threads)
     telling = Telling(log, log_ratio, trace_ratio, dict(map(parse, objective)))
     shelf, place = registry(), home()
     access = Access(place.database, place.path, files_of(tls_cert, tls_key, tls_client_ca), insecure)

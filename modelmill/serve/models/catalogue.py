@@ -74,6 +74,8 @@ class Keeping:
     """Loads at a time."""
     forms: Path | None = None
     """Where this node keeps the forms in which models load in milliseconds; None for none."""
+    cores: int = 0
+    """How many cores the runs may use; 0 is all."""
     form_bytes: int = 1_000_000
     """Smaller models have no form: they load in milliseconds anyhow."""
 
@@ -96,6 +98,7 @@ class Catalogue:
         self.residents = Residents(keeping.budget)
         self.loader: Loader[Endpoint] = Loader(keeping.threads)
         self.forms = None if keeping.forms is None else Forms(keeping.forms)
+        self.cores = keeping.cores or cores()
         self.quickener = ThreadPoolExecutor(1, thread_name_prefix="modelmill-quicken")
         self.former = ThreadPoolExecutor(1, thread_name_prefix="modelmill-form")
         self.served = self.residents.named
@@ -364,21 +367,28 @@ class Catalogue:
         endpoint = self.residents.held.get(key)
         if endpoint is None or self.closed:
             return
+        threads = form.threads(self.cores)
         try:
-            session = _made(form, 1)
+            session = _made(form, threads or 1)
             pace = timed(session, endpoint.signature)
-            columns = example(endpoint.signature)
-            wide = width.chosen(session, partial(_made, form), columns, pace.of(1), cores())
-            if wide is not session:
-                session, pace = wide, timed(wide, endpoint.signature)
+            self._swap(endpoint, session, pace)
+            if not threads:  # known to this node from now on, so that no later start is disturbed by measuring it
+                self._widen(endpoint, session, pace, form)
         except ModelError:
             endpoint.warming = False
             return
-        self._swap(endpoint, session, pace)
         with self.lock:
             self.residents.resize(key, int(LEAST_BYTES + MAPPED * endpoint.version.sizes[FILE]))
             self._fit()
             self.residents.trim()
+
+    def _widen(self, endpoint: Endpoint, session: Session, pace: Pace, form: Form) -> None:
+        """Measure whether a run is to have all cores, write it down, and go over to that."""
+        columns = example(endpoint.signature)
+        chosen = width.chosen(session, partial(_made, form), columns, pace.of(1), self.cores)
+        form.keep_threads(self.cores, 1 if chosen is session else self.cores)
+        if chosen is not session:
+            self._swap(endpoint, chosen, timed(chosen, endpoint.signature))
 
     def _swap(self, endpoint: Endpoint, session: Session, pace: Pace) -> None:
         """Run on another session from now on; on the loop, as everything of a lane is."""

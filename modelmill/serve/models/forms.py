@@ -51,6 +51,19 @@ class Form(NamedTuple):
     graph: Path
     size: int
 
+    def threads(self, cores: int) -> int:
+        """How many threads a run is to have where there are so many cores; 0 where that was not measured yet."""
+        try:
+            text = self.graph.with_name(f"threads-{cores}").read_text("ascii").strip()
+        except (OSError, ValueError):
+            return 0
+        return int(text) if text.isdigit() and 0 < int(text) <= cores else 0
+
+    def keep_threads(self, cores: int, threads: int) -> None:
+        """Write down what was measured; where that cannot be written, it is measured again."""
+        with contextlib.suppress(StorageError):
+            write_file(self.graph.with_name(f"threads-{cores}"), str(threads).encode())
+
 
 class Manifest(msgspec.Struct, frozen=True):
     """What a form is, and its files as they were when they were digested; `check` is the digest of both."""

@@ -274,6 +274,23 @@ def test_a_model_answers_from_its_form_at_once_and_then_at_full_speed(shelf, tmp
     second.close()
 
 
+def test_how_many_threads_a_run_has_is_measured_once_on_a_node(shelf, made, tmp_path, monkeypatch):
+    subprocess.run(["cp", "-a", f"{made}/.", str(tmp_path / "forms")], check=True)
+    first = catalogue(shelf, tmp_path / "forms")
+    first.find("wide")
+    form = first.forms.find(DIGEST)
+    assert eventually(lambda: form.threads(first.cores))
+    first.close()
+    monkeypatch.setattr("modelmill.serve.engine.width.chosen", lambda *_: never())
+    second = catalogue(shelf, tmp_path / "forms")
+    endpoint = second.find("wide")
+    assert eventually(lambda: np.isfinite(endpoint.lane.pace.of(1)))
+    second.close()
+    assert form.threads(77) == 0
+    form.graph.with_name("threads-77").write_text("99")
+    assert form.threads(77) == 0
+
+
 def test_a_damaged_form_never_answers(shelf, made, tmp_path):
     subprocess.run(["cp", "-a", f"{made}/.", str(tmp_path / "forms")], check=True)
     damage(Forms(tmp_path / "forms").place(DIGEST) / WEIGHTS, flipped)
