@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -46,8 +47,9 @@ def environment(name: str) -> Path:
 
 
 @contextmanager
-def serving(port: int = 8000, grpc: int = 8001) -> Iterator[Running]:
+def serving() -> Iterator[Running]:
     """`modelmill serve` with the example models, each taken in by `modelmill import`; it ends with the block."""
+    port, grpc = free_port(), free_port()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         env = {**os.environ, "MODELMILL_HOME": str(folder / "home")}
@@ -68,6 +70,13 @@ def serving(port: int = 8000, grpc: int = 8001) -> Iterator[Running]:
             said = (folder / "log").read_text()
             if "Traceback" in said:
                 print(f"the service's log has a traceback:\n{said[-4000:]}", file=sys.stderr)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def await_ready(url: str, process: subprocess.Popen[bytes]) -> None:
