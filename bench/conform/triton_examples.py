@@ -45,11 +45,7 @@ def main() -> int:
     parser.add_argument("--only", default="")
     chosen = parser.parse_args()
     found = [*chosen.examples.glob("simple_*.py"), *chosen.examples.glob("grpc_explicit_*.py")]
-    found += [
-        path
-        for name in ("grpc_client.py", "reuse_infer_objects_client.py")
-        if (path := chosen.examples / name).exists()
-    ]
+    found += [path for name in OTHERS if (path := chosen.examples / name).exists()]
     scripts = sorted(path for path in found if chosen.only in path.name)
     if not scripts:
         raise SystemExit(f"no examples in {chosen.examples}")
@@ -57,17 +53,14 @@ def main() -> int:
     rows = []
     with serving() as service, tempfile.TemporaryDirectory() as folder:
         for script in scripts:
-            rows.append(run(python, script, service.grpc if "grpc" in script.name else service.http, Path(folder)))
-            mark = "ok" if rows[-1]["as_expected"] else "!!"
-            print(
-                f"{mark} {script.name}: {rows[-1]['code']} {rows[-1]['absent']} {rows[-1]['said'][-120:]}", flush=True
-            )
+            row = run(python, script, service.grpc if "grpc" in script.name else service.http, Path(folder))
+            mark = "ok" if row["as_expected"] else "!!"
+            print(f"{mark} {row['script']}: {row['code']} {row['absent']} {row['said'][-120:]}", flush=True)
+            rows.append(row)
     if not chosen.only:
         record("triton_examples", rows)
-    good = [row for row in rows if row["code"] == 0]
-    print(
-        f"{len(good)} of {len(rows)} ended with 0; {sum(bool(row['absent']) for row in rows)} need what is not offered"
-    )
+    good = sum(row["code"] == 0 for row in rows)
+    print(f"{good} of {len(rows)} ended with 0; {sum(bool(row['absent']) for row in rows)} need what is not offered")
     return 0 if all(row["as_expected"] for row in rows) else 1
 
 
@@ -79,7 +72,7 @@ def run(python: Path, script: Path, url: str, folder: Path) -> dict:
         text = text.replace(word, WORDS[word])
     copy = folder / script.name
     copy.write_text(text)
-    command = [str(python), str(copy), *([] if script.name == "reuse_infer_objects_client.py" else ["-u", url])]
+    command = [str(python), str(copy), "-u", url]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         code, said = done.returncode, (done.stdout + done.stderr).strip().rpartition("\n")[2]
