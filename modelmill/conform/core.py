@@ -60,6 +60,8 @@ def model_metadata(subject: Subject) -> None:
     wanted(found.get("name") == subject.model, f"name is {shown(found.get('name'))}")
     wanted(isinstance(found.get("platform"), str), f"platform is {shown(found.get('platform'))}")
     check_metadata(found)
+    for side in ("inputs", "outputs"):
+        wanted(bool(found[side]), f"no {side}")
 
 
 def versions(subject: Subject) -> None:

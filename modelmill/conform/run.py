@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from modelmill.conform import core, extensions, robustness, rpc
@@ -19,15 +19,17 @@ def examine(
     model: str = "",
     headers: Mapping[str, str] | None = None,
     timeout_s: float = 10.0,
+    inputs: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[Subject, Iterator[Outcome]]:
     """The server at a URL with the model that it is asked, and the outcomes of the checks as they come.
 
     model: by default the first that its repository lists. headers: go with every request. timeout_s: of every request.
+    inputs: name, datatype and shape of the inputs of a model whose metadata have none.
     Raises WorkError where nothing listens, or no model can be found.
     """
     http = at(url, headers or {}, timeout_s)
     http.reach()
-    subject = Subject(http, model or choose_model(http), grpc)
+    subject = Subject(http, model or choose_model(http), grpc, tuple(map(dict, inputs)))
     return subject, _outcomes(subject)
 
 

@@ -25,6 +25,8 @@ class Subject:
     http: Http
     model: str
     grpc: str = ""
+    stated: tuple[Document, ...] = ()
+    """The inputs of a model whose metadata name none."""
 
     @cached_property
     def server(self) -> Document:
@@ -52,14 +54,26 @@ class Subject:
 
     @property
     def inputs(self) -> list[Document]:
-        """The inputs, by the metadata."""
-        found: list[Document] = self.metadata["inputs"]
+        """The inputs, by the metadata, or as they were stated. Raises LeftOut where nobody says them."""
+        found: list[Document] = self.metadata["inputs"] or list(self.stated)
+        if not found:
+            raise LeftOut("the metadata name no inputs; state them: --input NAME:DATATYPE:SHAPE")
         return found
 
-    @property
+    @cached_property
     def outputs(self) -> dict[str, Document]:
-        """The outputs by name, by the metadata."""
-        return {tensor["name"]: tensor for tensor in self.metadata["outputs"]}
+        """The outputs by name, by the metadata; where those name none, as a plain request is answered."""
+        listed = self.metadata["outputs"] or self._came()
+        return {tensor["name"]: tensor for tensor in listed}
+
+    def _came(self) -> list[Document]:
+        """The outputs of a plain answer, any number of rows where the inputs have it."""
+        try:
+            listed = self.infer(self.request()).object()["outputs"]
+            any_rows = [-1] if self.batches else []
+            return [{**t, "shape": [*any_rows, *t["shape"][len(any_rows) :]]} for t in listed]
+        except (Deviation, KeyError, TypeError) as error:
+            raise LeftOut(f"a plain request is not answered: {error}") from None
 
     @property
     def batches(self) -> bool:

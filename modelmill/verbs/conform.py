@@ -16,6 +16,9 @@ Url = Annotated[str, typer.Argument(help="Where the server answers, such as http
 Grpc = Annotated[str, typer.Option("--grpc", help="Where it speaks gRPC.", metavar="HOST:PORT")]
 Model = Annotated[str, typer.Option(help="The model to ask; by default one that the server lists.", metavar="NAME")]
 Header = Annotated[list[str], typer.Option("--header", help="Goes with every request.", metavar="NAME:VALUE")]
+Inputs = Annotated[
+    list[str], typer.Option("--input", help="An input that the metadata leave out.", metavar="NAME:DATATYPE:SHAPE")
+]
 Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.", metavar="SECONDS")]
 
 MARKS = {"holds": "ok", "left out": "-"}
@@ -26,6 +29,7 @@ def conform(
     url: Url,
     grpc: Grpc = "",
     model: Model = "",
+    input: Inputs = [],
     header: Header = [],
     timeout: Timeout = 10.0,
     json: Json = False,
@@ -33,7 +37,7 @@ def conform(
     """Check any server against the Open Inference Protocol: 0 where its core conforms, else 1."""
     from modelmill.conform.run import examine, report
 
-    subject, outcomes = examine(url, grpc, model, dict(map(_header, header)), timeout)
+    subject, outcomes = examine(url, grpc, model, dict(map(_header, header)), timeout, list(map(_input, input)))
     seen: list[Outcome] = []
     group = ""
     if not json:
@@ -75,3 +79,15 @@ def _header(text: str) -> tuple[str, str]:
     if not (name.strip() and sign):
         raise OutOfBounds(f"--header {text}", "expected NAME:VALUE", "Write --header 'authorization: Bearer KEY'.")
     return name.strip().lower(), value.strip()
+
+
+def _input(text: str) -> dict[str, object]:
+    """An input as it is stated: `x:FP32:-1,4`."""
+    from modelmill.conform.tensors import DATATYPES
+    from modelmill.errors import OutOfBounds
+
+    name, datatype, shape = ["", "", *text.split(":")][-3:]
+    sizes = shape.split(",")
+    if not name or datatype not in DATATYPES or not all(size.lstrip("-").isdigit() for size in sizes):
+        raise OutOfBounds(f"--input {text}", "expected NAME:DATATYPE:SHAPE", "Write --input x:FP32:-1,4.")
+    return {"name": name, "datatype": datatype, "shape": [int(size) for size in sizes]}
