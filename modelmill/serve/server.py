@@ -326,7 +326,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
 
     async def _end(self) -> None:
         if self.limits.reuse_port:
-            for listener in self.listeners:
+            # Among many workers the second socket of the port is anybody's.
+            for listener in self.listeners if self.worker is None else ():
                 give_way(listener)
             if self.front is not None:
                 self.front.warn()
