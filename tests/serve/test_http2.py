@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from modelmill.protocol.schema import schema
 from modelmill.serve.engine.engine import Capacity
+from modelmill.serve.handover import can_share
 from modelmill.serve.rpc import hpack
 from modelmill.serve.rpc.http2 import (
     CALM,
@@ -420,3 +421,37 @@ def test_a_packed_bomb_is_refused(registry):
             channel.unary_unary(INFER)(bytes(50_000_000), timeout=20, compression=grpc.Compression.Gzip)
         assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert channel.unary_unary(LIVE)(b"", timeout=20) == b"\x08\x01"
+
+
+@pytest.mark.skipif(not can_share(), reason="the system lets one process listen on a port")
+def test_a_port_is_handed_on_without_a_failed_call(registry):
+    limits = Limits(reuse_port=True)
+    failed, done = [], [0]
+    stop = threading.Event()
+    first = Service(registry, ["flowers"], limits=limits, grpc_port=0).__enter__()
+
+    def ask():
+        with grpc.insecure_channel(first.grpc_url) as channel:
+            call = channel.unary_unary(INFER)
+            while not stop.is_set():
+                try:
+                    assert is_right(call(FLOWER, timeout=20))
+                    done[0] += 1
+                except grpc.RpcError as error:
+                    failed.append(f"{error.code().name} {error.details()}")
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        assert eventually(lambda: done[0] > 5)
+        with Service(registry, ["flowers"], limits=limits, grpc_port=int(first.grpc_url.rpartition(":")[2])):
+            first.close()
+            before = done[0]
+            assert eventually(lambda: done[0] > before + 20)
+            stop.set()
+            thread.join(20)
+        assert failed == []
+    finally:
+        stop.set()
+        thread.join(20)
+        first.close()
