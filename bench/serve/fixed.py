@@ -46,7 +46,7 @@ class FixedWindow:
         """Whether it is run on the loop."""
         return self.window_ms == 0 and rows <= lane.inline_rows
 
-    def run_inline(self, lane, columns, rows: int, outputs):
+    def run_inline(self, lane, columns, rows: int, outputs, terms: Terms = DEFAULT_TERMS):
         """The outputs, at once."""
         return lane.session.run(columns, outputs)
 
@@ -57,8 +57,6 @@ class FixedWindow:
         job.arrived_ns = self.ns()
         batch.cut(job, max(1, rows))
         self.queues.setdefault(lane, deque()).append(job)
-        if self.window_ms and rows < self.size:
-            loop.call_later(self.window_ms / 1000, self._dispatch)
         self._dispatch()
         return job.future
 
@@ -77,7 +75,9 @@ class FixedWindow:
                 if not queue:
                     break
                 full = sum(job.rows for job in queue) >= self.size if len(queue) < self.size else True
-                if not full and now_ns - queue[0].arrived_ns < self.window_ms * 1e6 - 1e4:
+                left_ms = self.window_ms - (now_ns - queue[0].arrived_ns) / 1e6
+                if not full and left_ms > 0:
+                    asyncio.get_running_loop().call_later(max(left_ms, 0.1) / 1000, self._dispatch)
                     break
                 self._start(lane, queue)
 

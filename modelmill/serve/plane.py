@@ -98,7 +98,7 @@ class Plane:
             if endpoint.steps:
                 outputs = await self._through(ask, endpoint, columns, rows, wanted, wait)
             elif self.engine.fits_inline(endpoint.lane, rows, columns):
-                outputs = self.engine.run_inline(endpoint.lane, columns, rows, wanted)
+                outputs = self.engine.run_inline(endpoint.lane, columns, rows, wanted, ask.terms)
             else:
                 with queued(endpoint, ask.caller):
                     outputs = await wait(self.engine.submit(endpoint.lane, columns, rows, wanted, ask.terms))
@@ -125,7 +125,7 @@ class Plane:
                 count = at.expected.rows(given)
                 wanted = tuple(step.outputs)
                 if self.engine.fits_inline(at.lane, count, given):
-                    outputs = self.engine.run_inline(at.lane, given, count, wanted)
+                    outputs = self.engine.run_inline(at.lane, given, count, wanted, ask.terms)
                 else:
                     at.in_flight += 1
                     try:

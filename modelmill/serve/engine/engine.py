@@ -39,6 +39,7 @@ SLOW_RUNS = 5
 every run would cost more than it brings, and one that was held up says nothing of the model."""
 LITTLE = 0.8
 """A batch brings little if its rows a millisecond are below this part of a large one's."""
+PASSED = "had passed before the run"
 AGAIN = "Try again later, as Retry-After says, or allow more time."
 FEWEST_MS = 1.0
 """Waits shorter than this are not worth a timer."""
@@ -91,8 +92,18 @@ class Engine:
             return columns is not None and lane.fits_inline(columns, rows)
         return rows <= lane.inline_rows
 
-    def run_inline(self, lane: Lane, columns: Mapping[str, Array], rows: int, outputs: tuple[str, ...]) -> Outputs:
-        """The outputs, at once."""
+    def run_inline(
+        self,
+        lane: Lane,
+        columns: Mapping[str, Array],
+        rows: int,
+        outputs: tuple[str, ...],
+        terms: Terms = DEFAULT_TERMS,
+    ) -> Outputs:
+        """The outputs, at once. Raises DeadlineExceeded where they are of no use any more, ModelError."""
+        if terms is not DEFAULT_TERMS and terms.deadline <= self.ns() / 1e9:
+            lane.tally.refused += 1
+            raise late(PASSED)
         tally = lane.tally
         began = self.ns()
         try:
@@ -163,7 +174,7 @@ class Engine:
     def _admit(self, job: Job, now: float) -> None:
         """Refuse on arrival what cannot be met; what a free thread can take at once is always tried."""
         if job.deadline <= now:
-            raise late("had passed when the request came")
+            raise late(PASSED)
         if self.running < self.threads and not self.waiting:
             return
         waiting = job.payer.waiting

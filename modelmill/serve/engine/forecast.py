@@ -31,7 +31,8 @@ def forecast(job: Job, shares: Shares, runs: Iterable[Run], threads: int, now: f
 
     Of what waits, the payer's own work of the same or higher urgency goes before, at the payer's part of the machine;
     but never more than everything. Rows that would share the job's run are not waited for. Work spreads over the
-    threads: one of them is free at the latest after the mean of what is before.
+    threads: one of them is free at the latest after the mean of what is before. The usual error of a run counts the
+    more, the more waits: where little does, to refuse what might still be in time would bring nobody anything.
     """
     payer, bucket = job.payer, job.bucket
     under_way = sum(run.left_ms(now) for run in runs)
@@ -44,7 +45,8 @@ def forecast(job: Job, shares: Shares, runs: Iterable[Run], threads: int, now: f
     if bucket.batches:
         rows = min(bucket.most, rows + riders)
         rounds = math.ceil(job.rows / bucket.most / threads) or 1
-    own_ms = (fit.of(rows) + HOP_MS) * rounds * (1 + fit.spread)
+    own_ms = (fit.of(rows) + HOP_MS) * rounds
+    own_ms *= 1 + fit.spread * min(1.0, waits / max(own_ms, 1e-9))
     sure_ms = fit.of(min(job.rows, rows)) * quick(bucket)
     return Forecast((under_way + waits) / threads, own_ms, sure_ms)
 

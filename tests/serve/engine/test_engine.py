@@ -15,6 +15,7 @@ from modelmill.errors import DeadlineExceeded, ModelError, Overloaded
 from modelmill.serve.engine.engine import Engine
 from modelmill.serve.engine.line import HOP_MS, Lane
 from modelmill.serve.engine.pace import Pace
+from modelmill.serve.engine.terms import Terms
 
 BAD = -13
 
@@ -210,6 +211,20 @@ def test_what_is_late_already_is_never_run(play):
             stage.ask(lane, 0, within=0.0)
         assert lane.session.runs == []
         assert lane.tally.refused == 1
+
+    play(scene)
+
+
+def test_what_is_late_is_not_run_on_the_loop_either(play):
+    async def scene(stage):
+        lane = stage.lane(0.05, 0.01)
+        columns = {"x": np.zeros((1, 1))}
+        with pytest.raises(DeadlineExceeded):
+            stage.engine.run_inline(lane, columns, 1, ("y",), Terms(stage.now))
+        assert lane.session.runs == []
+        lane.session.gated = False
+        stage.engine.run_inline(lane, columns, 1, ("y",), Terms(stage.now + 1))
+        assert lane.session.runs == [[0]]
 
     play(scene)
 
@@ -523,6 +538,9 @@ def test_what_is_taken_is_met_and_what_is_refused_could_not_be(play, arrivals):
         """Let time pass; runs end when they are due."""
         while stage.engine.runs:
             (run,) = stage.engine.runs
+            if not run.jobs:
+                await stage.until(lambda run=run: run not in stage.engine.runs)
+                continue
             end = run.began + run.rows * row_ms / 1000
             soonest = min(job.deadline for job in run.jobs)
             if min(end, soonest) > target:
