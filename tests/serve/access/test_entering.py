@@ -307,3 +307,34 @@ def test_the_audit_log_is_for_administrators_and_says_who(start, keys, ask):
     first = ask(service, "GET", "/api/audit?since=0&limit=1", key=secret).json["deeds"]
     assert [deed["id"] for deed in first] == [1]
     assert ask(service, "GET", "/api/audit?since=x", key=secret).code == 400
+
+
+def test_changes_over_http_are_in_the_log_by_key_and_address(start, keys, shelf, publish_flowers, ask):
+    publish_flowers(shelf, "acme-risk")
+    keys.tenant("acme", models=["acme-*"])
+    secret, key = keys.create("ops", ["operate"], "acme")
+    other, _ = keys.create("ops", ["operate"])
+    service = start()
+    sent = {"Content-Type": "application/json"}
+    canary = {"method": "canary", "candidate": "2", "percent": 50}
+    for path, method, body in (
+        ("/api/models/acme-risk/route", "PUT", canary),
+        ("/api/models/acme-risk/route", "DELETE", None),
+        ("/api/models/acme-risk/rollout", "POST", {"version": 2}),
+        ("/api/models/acme-risk/rollout", "DELETE", None),
+        ("/v2/repository/models/acme-risk/unload", "POST", {}),
+        ("/v2/repository/models/acme-risk/load", "POST", {}),
+    ):
+        assert ask(service, method, path, body, other, sent).code == 404, (method, path)
+        assert ask(service, method, path, body, secret, sent).code in (200, 201), (method, path)
+    told = [deed for deed in keys.audit() if deed.who == f"key:{key.id}"]
+    assert {(deed.tenant, deed.origin) for deed in told} == {("acme", "127.0.0.1")}
+    assert [deed.verb for deed in told] == [
+        "routes.set",
+        "routes.clear",
+        "rollouts.running",
+        "rollouts.aborted",
+        "serve.unload",
+        "serve.load",
+    ]
+    assert keys.verify() == ([], keys.audit()[-1].digest)
