@@ -87,9 +87,10 @@ def run(
     """
     if worker is not None:
         port, grpc_port = worker.port, None if grpc_port is None else worker.grpc_port
-    with listening(host, port, limits.reuse_port or worker is not None) as listener:
+    shared = limits.reuse_port or worker is not None
+    with listening(host, port, shared) as listener:
         gate = None if grpc_port is None else Gate(host, grpc_port, grpc_ready)
-        door = access.door(host, listener.getsockname()[1])
+        door = access.door(host, listener.getsockname()[1], shared)
         Server(registry, names, listener, ready, pages, limits, telling, gate, door, worker).run([listener])
 
 
@@ -249,6 +250,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         """Listen, and say so."""
         if self.door.tls is not None:
             self.config.ssl = self.door.tls.offering("http/1.1")
+        if self.door.tls is not None or self.worker is not None:
             self._reload_at_hangup()
         await super().startup(sockets)
         self.state.ready = True
@@ -281,7 +283,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         await super().shutdown(sockets)
 
     def _reload_at_hangup(self) -> None:
-        """Read certificates anew at SIGHUP; a service in a thread, or on Windows, has no such signal."""
+        """Read certificates anew at SIGHUP, which would end a worker; a service in a thread has no such signal."""
         with contextlib.suppress(ValueError, RuntimeError, AttributeError, NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
 
