@@ -9,6 +9,7 @@ from onnx import helper, numpy_helper
 from outside import FLOAT, applied, differ, model_of, normal, proto, rows, types
 
 from modelmill.compress.convert.clean import Clean
+from modelmill.graph.clean import size, stripped
 from modelmill.runtime.session import Session
 
 CONV = {"w": normal(8, 3, 3, 3), "b": normal(8), "s": normal(8) + 1, "t": normal(8), "m": normal(8)}
@@ -185,3 +186,14 @@ def test_a_factor_that_others_read_or_that_does_more_than_multiply_stays(other):
     after = last.result.body.value
     assert "Mul" in types(after)
     assert differ(before, after, {"x": normal(3, 4, seed=5)}) == 0
+
+
+def test_the_size_of_a_model_is_told_without_writing_it():
+    made = proto(
+        [("Gemm", ["x", "w", "b"], ["y"], {})],
+        {"x": ["n", 40]},
+        {"y": ["n", 90]},
+        {"w": normal(40, 90), "b": normal(90)},
+    )
+    model = onnx.load_from_string(model_of(made).body.value)
+    assert size(model) == len(stripped(model))
