@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx import numpy_helper
-from quantized import answers, arrays, graph, last, off, proto
+from quantized import answers, arrays, graph, last, off, proto, replace
 
 from modelmill.compress.quantize.blocks import Blocks
 from modelmill.compress.quantize.calibrate import opened
@@ -64,12 +64,6 @@ def test_a_weight_is_rounded_along_its_channels():
     weight = Weight("w", np.array([[0.9, 4.0], [0.4, -90.0]], np.float32), 1)
     assert weight.rows.tolist() == [[pytest.approx(0.9), pytest.approx(0.4)], [4, -90]]
     assert weight.codes(np.array([0.5, 8.0]), 3).tolist() == [[2, 0], [1, -3]]
-
-
-def replace(model, name, value):
-    """Give an initializer other numbers."""
-    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
 
 
 def uneven(model):

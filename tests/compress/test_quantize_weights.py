@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from quantized import answers, arrays, graph, last, off, proto
+from quantized import answers, arrays, graph, last, off, proto, replace
 
 from modelmill.compress.quantize.blocked import blocked
 from modelmill.compress.quantize.blocks import Blocks
@@ -15,7 +15,7 @@ from modelmill.compress.quantize.codebook import Codebook
 from modelmill.compress.quantize.executed import executed
 from modelmill.compress.quantize.sharing import clustered, shared
 from modelmill.compress.quantize.stored import upgrade
-from modelmill.compress.quantize.weights import replace, weights
+from modelmill.compress.quantize.weights import weights
 from modelmill.errors import ModelError
 from modelmill.graph.export import export
 from modelmill.store.packing.packed import pack
