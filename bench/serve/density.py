@@ -3,8 +3,8 @@
     python bench/serve/density.py [--quick] [--seconds 60]
 
 `zipf`: eight connections ask models drawn by Zipf's law (exponent 1). `over_ratio` is the most that resident memory
-grew since before the first load, by the budget. `cycles`: one model after another is asked and unloaded, 200 times, each
-time another one; `growth_ratio` is the resident memory after them by that after the first 20. Rows:
+grew since before the first load, by the budget. `cycles`: one model after another is asked and unloaded, 200 times,
+each time another one; `growth_ratio` is the resident memory after them by that after the first 20. Rows:
 results/density.jsonl.
 """
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -149,11 +150,13 @@ def main() -> None:
     with contextlib.suppress(OSError):
         os.nice(5)  # requests come first
     onnxruntime.set_default_logger_severity(4)
-    wanted = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Request)
+    wanted, folder = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Request), Path(sys.argv[1])
     try:
-        found = form(wanted, Path(sys.argv[1]))
+        found = form(wanted, folder)
     except ModelError:
         found = Formed(False)
+    if not found.fit and shutil.disk_usage(folder).free < len(wanted.model):
+        sys.exit("the disk is full")  # that says nothing of the model
     sys.stdout.buffer.write(msgspec.json.encode(found))
 
 
