@@ -276,11 +276,15 @@ class Running:
 
     def __init__(self, policy: str, env: dict[str, str]) -> None:
         command = [sys.executable, str(Path(__file__).resolve()), "--serve", policy]
-        self.process = subprocess.Popen(
-            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+        log = Path(env["MODELMILL_HOME"]) / f"{policy}.log"
+        with log.open("w") as errors:
+            self.process = subprocess.Popen(
+                command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
+        if not self.url:
+            raise SystemExit(f"the service of {policy} did not start: {log.read_text()[-2000:]}")
 
     def __enter__(self) -> Running:
         return self

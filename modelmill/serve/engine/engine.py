@@ -343,6 +343,12 @@ class Engine:
         failed = run.repeated or any(isinstance(answer, BaseException) for answer in run.answers)
         if not failed:
             self._count(run, bucket, now)
+        elif run.stop.said:
+            # It would have taken longer still. Were that not learned, no run of a machine that has become slow would
+            # ever be finished: each would be begun too late, and stopped.
+            took_ms = (now - run.began) * 1000 - HOP_MS
+            if took_ms > bucket.fit.of(run.rows) and run.session is run.pieces[0].job.lane.session:
+                run.pieces[0].job.lane.learn(bucket, run.rows, took_ms, now)
         for piece, answer in zip(run.pieces, run.answers, strict=True):
             job = piece.job
             job.runs.discard(run)

@@ -215,6 +215,25 @@ def test_what_is_late_already_is_never_run(play):
     play(scene)
 
 
+def test_runs_that_were_stopped_teach_how_slow_the_machine_has_become(play):
+    """A model that was thought to take 5 ms takes more than its requests allow: they are refused before long."""
+
+    async def scene(stage):
+        lane = stage.lane(5.0, 0.1, batches=False)
+        refused = 0
+        for n in range(30):
+            try:
+                stage.ask(lane, n, within=0.050)
+                stage.ask(lane, n, within=0.060)
+            except (DeadlineExceeded, Overloaded):
+                refused += 1
+            await stage.move(51)
+            await stage.until(lambda: not any(run.stop.said for run in stage.engine.runs))
+        assert refused > 15
+
+    play(scene)
+
+
 def test_what_is_late_is_not_run_on_the_loop_either(play):
     async def scene(stage):
         lane = stage.lane(0.05, 0.01)
