@@ -113,9 +113,11 @@ def test_with_eight_bits_this_processor_answers_as_one_of_the_two_that_are_simul
     graph = list(method(weight_bits=8)(model, data, task, judge, 0))[-1].result.body.value
     rows = from_dataset(data.test)
     found = Session(graph).run(rows)["probabilities"]
-    cut, exact = (np.abs(answers(graph, rows, way)["probabilities"] - found).max() for way in (True, False))
-    assert max(cut, exact) > 1e-3
-    assert min(cut, exact) < 1e-5
+    cut, exact = (np.abs(answers(graph, rows, way)["probabilities"] - found).max(axis=1) for way in (True, False))
+    near, far = sorted((cut, exact), key=np.max)
+    assert far.max() > 1e-3
+    assert np.mean(near < 1e-5) > 0.9  # a number in the middle between two steps may be rounded either way
+    assert near.max() < far.max() / 20
 
 
 def test_a_graph_without_integers_answers_as_it_does(make, judge, models):
