@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from modelmill.errors import MillError, UsageError
 from modelmill.serve.process.crew import VARIABLE, worker_of
 from modelmill.verbs.options import Quiet
 
@@ -58,10 +60,11 @@ def serve(
     quiet: Quiet = False,
 ) -> None:
     """Serve models over HTTP and gRPC: Open Inference Protocol, plain JSON, metrics, and pages for people."""
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in locals().items()}
     worker = worker_of(os.environ.get(VARIABLE, ""))
     if workers > 1 and worker is None:
         ports = (port, grpc_port if grpc else None)
-        raise typer.Exit(supervise(workers, host, ports, lead, quiet, tls_cert is not None, reuse_port))
+        raise typer.Exit(supervise(options, workers, host, ports, lead, quiet, tls_cert is not None, reuse_port))
     from modelmill.api import home, registry
     from modelmill.console.pages import Pages
     from modelmill.serve import server
@@ -109,16 +112,41 @@ def serve(
     )
 
 
+OPTIONS = "MODELMILL_SERVE"
+"""Tells a worker what the command line said."""
+
+PATHS = ("log", "tls_cert", "tls_key", "tls_client_ca")
+
+
+def work() -> None:
+    """Serve as one of several workers; the command line was read before, which costs more than serving a tiny model."""
+    options = json.loads(os.environ[OPTIONS])
+    for name in PATHS:
+        options[name] = Path(options[name]) if options[name] else None
+    try:
+        serve(**options)
+    except MillError as error:
+        print(f"modelmill: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+
+
 def supervise(
-    workers: int, host: str, ports: tuple[int, int | None], lead: float, quiet: bool, encrypted: bool, shared: bool
+    options: dict[str, Any],
+    workers: int,
+    host: str,
+    ports: tuple[int, int | None],
+    lead: float,
+    quiet: bool,
+    encrypted: bool,
+    shared: bool,
 ) -> int:
-    """Start the same command so many times, on the same ports, and look after the processes; the exit code."""
+    """Start so many processes on the same ports, and look after them; the exit code."""
     from modelmill.api import home
     from modelmill.serve.ports import address_of, reserved
     from modelmill.serve.process.supervisor import DRAIN_SECONDS, Supervisor, crew
 
     port, grpc_port = ports
-    command = [sys.executable, "-c", "from modelmill.cli import main; main()", *sys.argv[1:]]
+    command = [sys.executable, "-c", "from modelmill.verbs.serve import work; work()"]
     with (
         reserved(host, port, "--port", shared) as held,
         reserved(host, grpc_port or 0, "--grpc-port", shared) as grpc_held,
@@ -133,4 +161,4 @@ def supervise(
                 print(f"gRPC: {address_of(host, grpc_held)}", file=sys.stderr)
             print(f"modelmill serves {where} with {workers} workers (Ctrl-C stops it)", file=sys.stderr, flush=True)
 
-        return Supervisor(command, found, DRAIN_SECONDS + lead).run(ready)
+        return Supervisor(command, {OPTIONS: json.dumps(options)}, found, DRAIN_SECONDS + lead).run(ready)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -35,8 +35,11 @@ KILL_S = 15.0
 class Supervisor:
     """Holds the workers' processes. One thread, its signals as bytes in a pipe."""
 
-    def __init__(self, command: Sequence[str], workers: Sequence[Worker], drain_seconds: float) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], workers: Sequence[Worker], drain_seconds: float
+    ) -> None:
         self.command = list(command)
+        self.environment = {**os.environ, **environment}
         self.workers = workers
         self.board = Board(workers[0].folder, len(workers))
         self.drain_seconds = drain_seconds
@@ -70,7 +73,7 @@ class Supervisor:
         now = time.monotonic()
         for index in [index for index, at in self.due.items() if at <= now]:
             del self.due[index]
-            environment = {**os.environ, VARIABLE: self.workers[index].told()}
+            environment = {**self.environment, VARIABLE: self.workers[index].told()}
             # A session of its own: Ctrl-C in the terminal is for the supervisor to pass on, once.
             self.processes[index] = subprocess.Popen(self.command, env=environment, start_new_session=True)
             self.started[index] = now
