@@ -30,19 +30,31 @@ def to_column(field: Field, values: Sequence[Any]) -> Array:
     flat = _flat(field, values) if field.row else values
     column = None if flat is None else _at_once(field, flat)
     if column is None:
-        flat = []
-        for number, value in enumerate(values):
-            _into(flat, field, value, field.row, f"rows[{number}].{field.name}")
-        column = _array(field, flat)
-    if not field.row:
-        return column
-    inner = [size if size >= 0 else _length(values[0], axis) for axis, size in enumerate(field.row)]
-    return column.reshape(len(values), *inner)
+        column = _array(field, _one_by_one(field, values))
+    return column.reshape(len(values), *_sizes(field, values[0])) if field.row else column
+
+
+def _one_by_one(field: Field, values: Sequence[Any]) -> list[Any]:
+    """The elements of all values, row after row; what the first row's open sizes are, those of the others must be."""
+    flat: list[Any] = []
+    shape = field.row
+    for number, value in enumerate(values):
+        where = f"rows[{number}].{field.name}"
+        if number == 0 and -1 in shape:
+            _into([], field, value, shape, where)
+            shape = _sizes(field, value)
+        _into(flat, field, value, shape, where)
+    return flat
+
+
+def _sizes(field: Field, value: Any) -> tuple[int, ...]:
+    """The shape of a row's value, where the field leaves sizes open."""
+    return tuple(size if size >= 0 else _length(value, axis) for axis, size in enumerate(field.row))
 
 
 def _length(value: Any, axis: int) -> int:
     for _ in range(axis):
-        value = value[0]
+        value = value[0] if len(value) else ()
     return len(value)
 
 

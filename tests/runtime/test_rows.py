@@ -187,6 +187,28 @@ def test_an_offset_is_taken_off() -> None:
     assert milliseconds("2024-05-31") == milliseconds("2024-05-31T00:00:00")
 
 
+OPEN = Signature("compute", (Field("x", "BYTES", (-1, -1), "array"), Field("y", "FP32", (-1, -1, -1), "array")), ())
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([[["a", "b"], [[1]]], [["c"] * 5, [[1]]]], r"rows\[1\].x: came a list of 5, expected a list of 2"),
+        ([[["a"], [[1, 2], [3]]]], r"rows\[0\].y\[1\]: came a list of 1, expected a list of 2"),
+        ([[["a"], [[1]]], [["a"], [[]]]], r"rows\[1\].y\[0\]: came a list of 0, expected a list of 1"),
+        ([["a", [[1]]]], r'rows\[0\].x: came "a", expected a list'),
+    ],
+)
+def test_sizes_that_are_left_open_are_those_of_the_first_row(rows: Any, words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        to_columns(rows, OPEN)
+
+
+def test_a_row_may_be_empty_where_its_size_is_left_open() -> None:
+    columns = to_columns([[[], []], [[], []]], OPEN)
+    assert (columns["x"].shape, columns["y"].shape) == ((2, 0), (2, 0, 0))
+
+
 def test_outputs_become_objects_with_names() -> None:
     signature = Signature("classify", (), (), (3, 4))
     outputs = {"label": np.array([4]), "probabilities": np.array([[0.25, 0.75]], np.float32)}
