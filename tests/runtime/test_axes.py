@@ -11,6 +11,7 @@ from modelmill.graph.decode import axes_of
 from modelmill.runtime.calls import answers, calls
 from modelmill.runtime.rows import by_row, check, count, from_dataset, to_columns
 from modelmill.runtime.session import Session
+from modelmill.serve.request import Expected
 from modelmill.serve.web import wire
 from modelmill.signature import Field, Signature
 
@@ -141,7 +142,7 @@ def request(shapes, signature=RECURRENT):
     ]
     import orjson
 
-    return wire.read(orjson.dumps({"inputs": inputs}), None, signature)
+    return wire.read(orjson.dumps({"inputs": inputs}), None, Expected(signature))
 
 
 @pytest.mark.parametrize("scalar", [[], [1]])
