@@ -21,6 +21,7 @@ def test_the_public_names_are_these_and_no_others():
         "compress_model",
         "import_model",
         "load",
+        "publish_pipeline",
     ]
     for name in modelmill.__all__:
         assert getattr(modelmill, name) is not None

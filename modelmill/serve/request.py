@@ -102,6 +102,8 @@ class Input:
     """What may stand for an element in JSON."""
     code: str = member(init=False)
     """The element in the words of Python's `array`; empty where `plain` takes none."""
+    largest: float = member(init=False)
+    """The largest number that a float holds; 0 for what is no float."""
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -109,6 +111,7 @@ class Input:
         put(self, "dtype", dtype)
         put(self, "wire", dtype.newbyteorder("<"))
         put(self, "elements", ELEMENTS[dtype.kind])
+        put(self, "largest", float(np.finfo(dtype).max) if dtype.kind == "f" else 0.0)
         put(self, "code", dtype.char if dtype.char in CODES and self.field.kind != "date" else "")
 
     def plain(self, tensor: Mapping[str, Any]) -> Array | None:
@@ -126,13 +129,12 @@ class Input:
             count *= came
         if len(data) != count or not self.elements.issuperset(map(type, data)):
             return None
+        if self.largest and not (-self.largest <= min(data) and max(data) <= self.largest):
+            return None
         try:
-            flat = np.frombuffer(array(self.code, data), self.dtype)
+            return np.frombuffer(array(self.code, data), self.dtype).reshape(shape)
         except OverflowError:
             return None
-        if self.dtype.kind == "f" and not np.dot(flat, flat) < math.inf:  # squares do not cancel
-            return None
-        return flat.reshape(shape)
 
     def datatype(self, where: str, came: Any) -> None:
         """Refuse another datatype."""

@@ -205,7 +205,7 @@ def test_a_disk_that_fills_ends_the_search_in_words_and_it_goes_on_when_there_is
     whole, url = f"sqlite:///{tmp_path}/whole.db", f"sqlite:///{tmp_path}/full.db"
     run(whole)
     full = subprocess.run(
-        [sys.executable, str(CHILD), url, "150000"], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, str(CHILD), url, "300000"], capture_output=True, text=True, timeout=120, check=False
     )
     assert full.returncode == 1
     assert "Free some space on the disk" in full.stderr
