@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -252,6 +253,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             self.config.ssl = self.door.tls.offering("http/1.1")
         if self.door.tls is not None or self.worker is not None:
             self._reload_at_hangup()
+        gc.collect()
+        gc.freeze()  # what is there now stays: looking through it again and again would hold requests up
         await super().startup(sockets)
         self.state.ready = True
         self._mark(True)
