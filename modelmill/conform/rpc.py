@@ -11,6 +11,7 @@ from modelmill.conform.check import GRPC, Check, Deviation, LeftOut, shown, want
 from modelmill.conform.core import NOBODY
 from modelmill.conform.subject import Subject
 from modelmill.errors import MissingExtra
+from modelmill.protocol.contents import CONTENTS
 from modelmill.protocol.schema import schema
 
 PACKAGE = "/inference.GRPCInferenceService/"
@@ -74,12 +75,12 @@ def infer_request(subject: Subject, raw: bool, **rest: Any) -> Document:
         entry: Document = {"name": tensor["name"], "datatype": tensor["datatype"], "shape": tensors.sizes(tensor, 1)}
         if raw:
             pieces.append(tensors.in_bytes(tensor))
-        elif tensor["datatype"] not in tensors.CONTENTS:
+        elif tensor["datatype"] not in CONTENTS:
             raise LeftOut(f"{tensor['name']} is {tensor['datatype']}, which has no typed contents")
         else:
             values = tensors.values(tensor, 1)
             texts = [value.encode() for value in values] if tensor["datatype"] == "BYTES" else values
-            entry["contents"] = {tensors.CONTENTS[tensor["datatype"]]: texts}
+            entry["contents"] = {CONTENTS[tensor["datatype"]]: texts}
         inputs.append(entry)
     return {"model_name": subject.model, "inputs": inputs, **({"raw_input_contents": pieces} if raw else {}), **rest}
 
@@ -96,7 +97,7 @@ def elements(subject: Subject, answer: Document) -> dict[str, list[Any]]:
             wanted(not output.get("contents"), f"{tensor['name']} with raw and with typed contents")
             found[tensor["name"]] = tensors.read_bytes(tensor, raw[place])
         else:
-            typed = list((output.get("contents") or {}).get(tensors.CONTENTS.get(tensor["datatype"], ""), []))
+            typed = list((output.get("contents") or {}).get(CONTENTS.get(tensor["datatype"], ""), []))
             texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in typed]
             found[tensor["name"]] = tensors.flat({**tensor, "data": [_plain(value) for value in texts]})
     return found

@@ -23,22 +23,6 @@ DATATYPES = ("BYTES", *SIZES)
 IN_JSON: dict[str, tuple[type, ...]] = {"BYTES": (str,), "BOOL": (bool,)}
 """The JSON types of an element; of all others numbers."""
 
-CONTENTS = {
-    "BOOL": "bool_contents",
-    "INT8": "int_contents",
-    "INT16": "int_contents",
-    "INT32": "int_contents",
-    "INT64": "int64_contents",
-    "UINT8": "uint_contents",
-    "UINT16": "uint_contents",
-    "UINT32": "uint_contents",
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-    "BYTES": "bytes_contents",
-}
-"""The field of InferTensorContents that holds a datatype."""
-
 
 def sizes(tensor: Mapping[str, Any], rows: int) -> list[int]:
     """A shape that fits a tensor's metadata: `rows` where its first size is any, 1 where another is.

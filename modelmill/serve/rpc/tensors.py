@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from modelmill.errors import RequestError
+from modelmill.protocol.contents import CONTENTS
 from modelmill.protocol.schema import (
     FIXED32,
     FIXED64,
@@ -50,22 +51,6 @@ KEPT_BYTES = 8192
 """Heads up to so many bytes are kept."""
 KEPT = 256
 """Heads kept for a version, and shapes of answers kept for a head."""
-
-CONTENTS = {
-    "BOOL": "bool_contents",
-    "INT8": "int_contents",
-    "INT16": "int_contents",
-    "INT32": "int_contents",
-    "INT64": "int64_contents",
-    "UINT8": "uint_contents",
-    "UINT16": "uint_contents",
-    "UINT32": "uint_contents",
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-    "BYTES": "bytes_contents",
-}
-"""Where the typed elements of a tensor lie; FP16 has no such place."""
 
 
 @dataclass(slots=True)
