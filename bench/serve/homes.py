@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import psutil
-from models import Graph
+from models import Graph, resnet
 from onnx import TensorProto, helper
 
 from modelmill.registry.registry import Registry
@@ -53,17 +53,7 @@ def mlp(seed: int, width: int, layers: int) -> tuple[bytes, Signature]:
 def cnn(seed: int) -> tuple[bytes, Signature]:
     """A ResNet-101 without norms: 178 MB."""
     g = Graph(seed)
-    x = g.op("MaxPool", [g.conv("x", 3, 64, 7, 2)], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
-    inner = 64
-    for blocks, width, stride in ((3, 64, 1), (4, 128, 2), (23, 256, 2), (3, 512, 2)):
-        for block in range(blocks):
-            step = stride if block == 0 else 1
-            left = g.conv(g.conv(x, inner, width, 1), width, width, 3, step)
-            left = g.conv(left, width, 4 * width, 1, relu=False)
-            past = g.conv(x, inner, 4 * width, 1, step, relu=False) if block == 0 else x
-            x, inner = g.op("Relu", [g.op("Add", [left, past])]), 4 * width
-    x = g.op("Flatten", [g.op("GlobalAveragePool", [x])])
-    return file(g, (3, 224, 224), g.dense(x, inner, 1000), 1000)
+    return file(g, (3, 224, 224), resnet(g, 3, 4, 23, 3), 1000)
 
 
 def publish(home: Path, name: str, made: tuple[bytes, Signature]) -> None:

@@ -56,19 +56,24 @@ def small(g: Graph) -> tuple[str, int]:
     return g.op("Softmax", [g.dense(x, inner, 10)], axis=1), 10
 
 
-def medium(g: Graph) -> tuple[str, int]:
-    """ResNet-50: stages of (3, 4, 6, 3) bottlenecks (He et al., 2015), without norms, which are folded when served."""
+def resnet(g: Graph, *blocks: int) -> str:
+    """Stages of so many bottlenecks (He et al., 2015), without norms, which are folded when served: 1,000 scores."""
     x = g.op("MaxPool", [g.conv("x", 3, 64, 7, 2)], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
     inner = 64
-    for blocks, width, stride in ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2)):
-        for block in range(blocks):
-            step = stride if block == 0 else 1
+    for stage, count in enumerate(blocks):
+        width = 64 * 2**stage
+        for block in range(count):
+            step = 2 if stage and block == 0 else 1
             left = g.conv(g.conv(x, inner, width, 1), width, width, 3, step)
             left = g.conv(left, width, 4 * width, 1, relu=False)
             past = g.conv(x, inner, 4 * width, 1, step, relu=False) if block == 0 else x
             x, inner = g.op("Relu", [g.op("Add", [left, past])]), 4 * width
-    x = g.op("Flatten", [g.op("GlobalAveragePool", [x])])
-    return g.op("Softmax", [g.dense(x, inner, 1000)], axis=1), 1000
+    return g.dense(g.op("Flatten", [g.op("GlobalAveragePool", [x])]), inner, 1000)
+
+
+def medium(g: Graph) -> tuple[str, int]:
+    """ResNet-50."""
+    return g.op("Softmax", [resnet(g, 3, 4, 6, 3)], axis=1), 1000
 
 
 def wide(g: Graph) -> tuple[str, int]:
