@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from modelmill.serve.server import Service
+from modelmill.serve.web import protocol
 from modelmill.serve.web.express import Express
 
 BODY = json.dumps(
@@ -56,6 +57,13 @@ def wire(service):
     yield wire
     wire.file.close()
     wire.socket.close()
+
+
+@pytest.fixture
+def own(registry):
+    """A service that a test may change."""
+    with Service(registry) as service:
+        yield service
 
 
 @pytest.fixture
@@ -110,6 +118,108 @@ def test_a_request_that_comes_in_pieces_is_answered(wire, shorts):
     wire.send(whole)
     assert wire.answer()[0] == 200
     assert shorts[-1]
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """The heads that were parsed for the short way, and not known by their bytes."""
+    found = []
+    opened = Express.opened
+
+    def watched(self, url, headers):
+        found.append(url)
+        return opened(self, url, headers)
+
+    monkeypatch.setattr(Express, "opened", watched)
+    return found
+
+
+def test_a_head_is_parsed_once_on_all_connections(service, shorts, parsed):
+    name = {"x_client": "parsed-once"}
+    answers = []
+    for _ in range(2):
+        wire = Wire(service.url)
+        for body in (BODY, BODY.replace(b"[3, 1]", b"[1, 3]")):
+            wire.send(request(body, **name))
+            answers.append(wire.answer())
+        wire.file.close()
+        wire.socket.close()
+    assert [json.loads(body)["outputs"][0]["data"] for *_, body in answers] == [["long", "wide"], ["long", "long"]] * 2
+    assert shorts == [True] * 4
+    assert parsed == [PATH.encode()]
+
+
+def test_a_known_head_before_anything_but_one_whole_request_is_parsed_anew(wire, shorts):
+    """Half a body, two requests in one piece, a wrong body: what is known of the head decides nothing."""
+    whole = request(x_client="known")
+    wire.send(whole)
+    wire.send(whole + whole)
+    wire.send(whole[:-20])
+    assert [wire.answer()[0] for _ in range(3)] == [200] * 3
+    wire.send(whole[-20:] + whole)
+    assert [wire.answer()[0] for _ in range(2)] == [200] * 2
+    wire.send(whole.replace(b"FP32", b"FP64"))
+    assert wire.answer()[0] == 400
+    wire.send(whole)
+    assert wire.answer()[0] == 200
+    assert shorts[-2:] == [False, True]
+
+
+def test_two_blank_lines_in_a_body_end_no_head(wire, shorts):
+    whole = request(BODY + b"\r\n\r\n")
+    for _ in range(2):
+        wire.send(whole)
+        assert wire.answer()[0] == 200
+    bare = request(BODY + b"\r\n\r\n", x_client="bare").replace(b"\r\n", b"\n", 5)
+    wire.send(bare)
+    assert wire.answer()[0] == 400
+    assert shorts == [True] * 2
+
+
+def test_a_model_that_is_no_longer_served_is_not_answered_for_its_known_head(own):
+    wire = Wire(own.url)
+    for _ in range(2):
+        wire.send(request(x_client="unloaded"))
+        assert wire.answer()[0] == 200
+    wire.send(b"POST /v2/repository/models/flowers/unload HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")
+    assert wire.answer()[0] == 200
+    wire.send(request(x_client="unloaded"))
+    assert wire.answer()[0] == 404
+    wire.file.close()
+    wire.socket.close()
+
+
+def test_heads_are_remembered_within_bounds(wire, monkeypatch):
+    monkeypatch.setattr(protocol, "KNOWN_MOST", 3)
+    for number in (*range(9), 7, 8):
+        wire.send(request(x_client=f"number {number}"))
+        assert wire.answer()[0] == 200
+    wire.send(request(x_client="y" * protocol.KNOWN_BYTES))
+    assert wire.answer()[0] == 200
+
+
+def test_an_idle_connection_is_closed_after_some_looks_and_a_busy_one_is_not(registry, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    with Service(registry, ["flowers"]) as service:
+        idle, busy = Wire(service.url), Wire(service.url)
+        idle.send(request())
+        assert idle.answer()[0] == 200
+        idle.socket.settimeout(0.05)
+        for _ in range(200):
+            busy.send(request())
+            assert busy.answer()[0] == 200
+            try:
+                assert idle.socket.recv(1) == b""
+                break
+            except TimeoutError:
+                pass
+        else:
+            raise AssertionError("the idle connection is open still")
+        busy.send(request())
+        assert busy.answer()[0] == 200
+        for wire in (idle, busy):
+            wire.file.close()
+            wire.socket.close()
 
 
 def test_answers_keep_the_order_of_requests(wire):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from modelmill.errors import MillError
-from modelmill.serve.access.door import is_plain
+from modelmill.serve.access.door import LOOKED_AT, is_plain
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Plane
 from modelmill.serve.signals.signals import Signals
@@ -25,6 +26,19 @@ ORDINARY = frozenset({b"content-encoding", b"transfer-encoding"})
 """Headers that ask for more than the short way has."""
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the line and the headers of a request ask for; it holds nothing that changes, and so may be kept.
+
+    json_bytes: as the header of the binary tensor data extension says it.
+    """
+
+    name: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    """Those that say who asks."""
+    json_bytes: str | None
+
+
 class Express:
     """Answers inference requests of the protocol for models that are loaded and cheap."""
 
@@ -33,39 +47,49 @@ class Express:
         self.door = plane.door
         self.signals = signals
 
-    def knows(self, url: bytes) -> Endpoint | None:
-        """The endpoint of a URL, if its model is cheap and requests are taken."""
-        if url[:11] != BEFORE or url[-6:] != AFTER or self.plane.state.draining:
+    def opened(self, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Opening | None:
+        """What the head of a POST asks for, if the short way has it and its model is cheap now."""
+        if url[:11] != BEFORE or url[-6:] != AFTER:
             return None
         name = url[11:-6].decode("latin-1")
-        endpoint = self.plane.catalogue.served.get(name) if name not in self.plane.traffic.watches else None
-        if endpoint is None or not self.plane.engine.fits_inline(endpoint.lane, 1):
-            return None
-        endpoint.used = time.monotonic()
-        return endpoint
-
-    def answer(self, endpoint: Endpoint, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes | None:
-        """The whole answer; None where the request is not plain."""
-        started = time.perf_counter()
-        caller = self.door.known(headers)
-        if caller is None or not is_plain(caller, endpoint.name):
+        if self._endpoint(name) is None:
             return None
         length: str | None = None
-        for name, value in headers:
-            if name in ORDINARY or (name == LENGTH and length is not None):
+        for key, value in headers:
+            if key in ORDINARY or (key == LENGTH and length is not None):
                 return None
-            if name == b"traceparent" and self.signals.tracer is not None:
+            if key == b"traceparent" and self.signals.tracer is not None:
                 return None
-            if name == LENGTH:
+            if key == LENGTH:
                 length = value.decode("latin-1").strip()
+        return Opening(name, tuple(pair for pair in headers if pair[0] in LOOKED_AT), length)
+
+    def _endpoint(self, name: str) -> Endpoint | None:
+        """The endpoint of a name, if its model is cheap and requests are taken."""
+        if self.plane.state.draining or name in self.plane.traffic.watches:
+            return None
+        endpoint = self.plane.catalogue.served.get(name)
+        if endpoint is None or not self.plane.engine.fits_inline(endpoint.lane, 1):
+            return None
+        return endpoint
+
+    def answer(self, opening: Opening, body: bytes) -> bytes | None:
+        """The whole answer; None where the request is not plain."""
+        started = time.perf_counter()
+        endpoint = self._endpoint(opening.name)
+        caller = self.door.known(opening.headers)
+        if endpoint is None or caller is None or not is_plain(caller, endpoint.name):
+            return None
+        endpoint.used = time.monotonic()
+        expected = endpoint.expected
         try:
-            request = wire.read(body, length, endpoint.expected)
+            request = wire.read(body, opening.json_bytes, expected)
             if not self.plane.engine.fits_inline(endpoint.lane, request.rows) or request.rows > caller.tier.batch_rows:
                 return None
-            names = tuple(asked.name for asked in request.outputs)
+            names = tuple([asked.name for asked in request.outputs])
             outputs = self.plane.engine.run_inline(endpoint.lane, request.columns, request.rows, names)
             ran = time.perf_counter()
-            answer = wire.write(request, outputs, endpoint.expected, endpoint.name, endpoint.number)
+            answer = wire.write(request, outputs, expected, endpoint.name, endpoint.number)
         except MillError:
             return None
         ended = time.perf_counter()

@@ -1,7 +1,9 @@
 """The bytes of a connection: uvicorn's fast HTTP parser, with our refusals, and a short way for small requests.
 
 The short way: a request that came whole, and that `Express` can answer at once, is answered where it was parsed, with
-no task, scope or event. Anything else goes uvicorn's ordinary way, so that there is one place for what is unusual.
+no task, scope or event. Clients say the same head over and over: one whose bytes were parsed before, for a request
+that was answered so, is not parsed again. Anything else goes uvicorn's ordinary way, so that there is one place for
+what is unusual.
 """
 
 from __future__ import annotations
@@ -20,14 +22,43 @@ BODY_MOST = 262_144
 Headers = Sequence[tuple[bytes, bytes]]
 
 
+KNOWN_MOST = 1024
+"""Heads that are remembered."""
+KNOWN_BYTES = 2048
+"""The longest of them; more are the exception."""
+
+
 class Express(Protocol):
     """What can answer some requests at once."""
 
-    def knows(self, url: bytes) -> Any:
-        """What answers the POST of a URL, to be handed to `answer`; None where it goes the ordinary way."""
+    def opened(self, url: bytes, headers: Headers) -> Any:
+        """What the URL and headers of a POST ask for, to be handed to `answer`; None where it goes the ordinary way."""
 
-    def answer(self, found: Any, headers: Headers, body: bytes) -> bytes | None:
+    def answer(self, opening: Any, body: bytes) -> bytes | None:
         """The whole answer with its head; None, and nothing done, where the request goes the ordinary way."""
+
+
+class Known:
+    """Heads of requests that were answered on the short way: what each asks for, and how long its body is."""
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, tuple[Any, int]] = {}
+
+    def of(self, data: bytes) -> tuple[Any, bytes] | None:
+        """What the head of one whole request asks for, and the body; None for a head that was not met."""
+        end = data.find(b"\r\n\r\n") + 4
+        found = self._heads.get(data[:end])
+        if found is None or len(data) != end + found[1]:
+            return None
+        return found[0], data[end:]
+
+    def add(self, data: bytes, opening: Any, size: int) -> None:
+        """Remember the head of one whole request, whose body has `size` bytes, where the two plainly meet there."""
+        end = data.find(b"\r\n\r\n") + 4
+        if len(data) == end + size and end <= KNOWN_BYTES:
+            if len(self._heads) >= KNOWN_MOST:
+                self._heads.clear()
+            self._heads[data[:end]] = opening, size
 
 
 def head(status: int, content_type: str, length: int, headers: tuple[tuple[str, str], ...] = ()) -> bytes:
@@ -53,6 +84,9 @@ HEAD_SECONDS = 15.0
 
 SLOW = b'{"error":"the headers did not come in time"}'
 
+IDLE_LOOKS = 4
+"""After so many looks at which nothing had come a connection is closed."""
+
 
 def protocol(express: Express | None) -> Any:
     """The class of connections, for uvicorn; its own slower one where the fast parser is not installed."""
@@ -60,6 +94,7 @@ def protocol(express: Express | None) -> Any:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:
         return "h11"
+    known = Known()
 
     class Connection(HttpToolsProtocol):  # type: ignore[misc]
         """One connection: what came of the request that is being read."""
@@ -69,10 +104,18 @@ def protocol(express: Express | None) -> Any:
         """Whether a request has begun whose headers have not all come."""
         looked_at: Any = None
         """The headers that were being read when `_look` last looked."""
+        looks = 0
+        """How often `_look` has looked since anything came."""
         look: Any = None
-        found: Any = None
-        """What answers the present request on the short way; None on the ordinary one."""
+        opening: Any = None
+        """What the present request asks of the short way; None on the ordinary one."""
         body = b""
+        at_rest = True
+        """Whether the next byte begins a request."""
+        data = b""
+        """What just came, while it is parsed, if a request began with it."""
+        refused = False
+        """Whether the short way did not have what just came, which it knows by the head."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -81,14 +124,19 @@ def protocol(express: Express | None) -> Any:
             self._look()
 
         def _look(self) -> None:
-            """End a connection whose headers have not come for two looks; what it costs, it costs idle connections."""
+            """End a connection whose headers have not come for two looks, or that has been idle for some more.
+
+            What that costs, it costs idle connections: the short way sets no timer.
+            """
             if self.transport.is_closing():
                 return
-            if self.in_head and self.headers is self.looked_at:
-                if self.header_bytes:
-                    self.transport.write(head(408, "application/json", len(SLOW), (("connection", "close"),)) + SLOW)
+            late = self.in_head and self.headers is self.looked_at
+            if late and self.header_bytes:
+                self.transport.write(head(408, "application/json", len(SLOW), (("connection", "close"),)) + SLOW)
+            if late or (self.looks >= IDLE_LOOKS and self.at_rest and self._is_answered()):
                 self.transport.close()
                 return
+            self.looks += 1
             self.looked_at = self.headers
             self.look = self.loop.call_later(HEAD_SECONDS, self._look)
 
@@ -98,12 +146,34 @@ def protocol(express: Express | None) -> Any:
             super().connection_lost(error)
 
         def data_received(self, data: bytes) -> None:
+            self.looks = 0
+            if self.at_rest:
+                if self._answered_at_once(data):
+                    return
+                self.data = data
             super().data_received(data)
-            if self.found is not None:  # only a part came: whoever waits for the rest has a time limit
+            self.data, self.refused = b"", False
+            if self.opening is not None:  # only a part came: whoever waits for the rest has a time limit
                 self._ordinary()
+
+        def _answered_at_once(self, data: bytes) -> bool:
+            """Whether what came was one whole request with a head that is known, and is answered."""
+            found = known.of(data)
+            if found is None or express is None or not self._can_write():
+                return False
+            answer = express.answer(*found)
+            if answer is None:
+                self.refused = True
+                return False
+            self.in_head = False
+            self._unset_keepalive_if_required()
+            self.transport.write(answer)
+            self.server_state.total_requests += 1
+            return True
 
         def on_message_begin(self) -> None:
             self.in_head = True
+            self.at_rest = False
             self.url = b""
             self.headers = []
             self.expect_100_continue = False
@@ -120,14 +190,14 @@ def protocol(express: Express | None) -> Any:
         def on_headers_complete(self) -> None:
             self.in_head = False
             if express is not None and self.parser.get_method() == b"POST" and self._is_alone():
-                self.found = express.knows(self.url)
-            if self.found is None:
+                self.opening = express.opened(self.url, self.headers)
+            if self.opening is None:
                 self._begin()
             else:
                 self.body = b""
 
         def on_body(self, body: bytes) -> None:
-            if self.found is None:
+            if self.opening is None:
                 super().on_body(body)
                 return
             self.body = self.body + body if self.body else body
@@ -135,10 +205,13 @@ def protocol(express: Express | None) -> Any:
                 self._ordinary()
 
         def on_message_complete(self) -> None:
-            if self.found is not None:
-                answer = express.answer(self.found, self.headers, self.body) if express else None
+            self.at_rest = True
+            data, self.data = self.data, b""
+            if self.opening is not None:
+                answer = express.answer(self.opening, self.body) if express else None
                 if answer is not None:
-                    self.found = None
+                    known.add(data, self.opening, len(self.body))
+                    self.opening = None
                     self.body = b""
                     self.transport.write(answer)
                     self.on_response_complete()
@@ -147,16 +220,23 @@ def protocol(express: Express | None) -> Any:
             super().on_message_complete()
 
         def _is_alone(self) -> bool:
-            """Whether nothing waits before the present request, and its connection goes on after it."""
+            """Whether the present request may go the short way: nothing waits before it, and its connection goes on."""
             return (
-                (self.cycle is None or self.cycle.response_complete)
+                not self.refused
+                and self._can_write()
                 and self.parser.should_keep_alive()
                 and self.parser.get_http_version() == "1.1"
                 and not self.parser.should_upgrade()
                 and not self.expect_100_continue
-                and not self.flow.write_paused
-                and not self.transport.is_closing()
             )
+
+        def _is_answered(self) -> bool:
+            """Whether no request waits for its answer."""
+            return self.cycle is None or self.cycle.response_complete
+
+        def _can_write(self) -> bool:
+            """Whether an answer may be written now."""
+            return self._is_answered() and not self.flow.write_paused and not self.transport.is_closing()
 
         def _begin(self) -> None:
             """Begin the present request on uvicorn's way: with a scope, which the short way does without."""
@@ -168,7 +248,7 @@ def protocol(express: Express | None) -> Any:
 
         def _ordinary(self) -> None:
             """Leave the short way, with as much of the present request's body as came."""
-            self.found = None
+            self.opening = None
             body, self.body = self.body, b""
             self._begin()
             if body:
@@ -180,7 +260,7 @@ def protocol(express: Express | None) -> Any:
                 raise ValueError("the headers are larger than 64 KiB")
 
         def send_400_response(self, msg: str) -> None:
-            self.found = None
+            self.opening = None
             self.transport.write(head(400, "application/json", len(REFUSED), (("connection", "close"),)) + REFUSED)
             self.transport.close()
 

@@ -39,6 +39,10 @@ def read(body: bytes, header: str | None, expected: Expected) -> Request:
 
     Raises RequestError saying which tensor, what came and what was wanted.
     """
+    if header is None:
+        plain = _read_plain(body, expected)
+        if plain is not None:
+            return plain
     view = memoryview(body)
     length = len(view) if header is None else _header_length(header, len(view))
     if length == 0 and header is not None:
@@ -131,6 +135,31 @@ def _read_envelope(envelope: dict[str, Any], tail: _Tail, expected: Expected) ->
     return Request(identity, columns, rows, _read_outputs(envelope.get("outputs"), wanted.binary, expected), wanted)
 
 
+def _read_plain(body: bytes, expected: Expected) -> Request | None:
+    """A request of tensors in JSON, in which all is as it should be; None, quickly, where it is not plainly so."""
+    try:
+        envelope = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if type(envelope) is not dict or not PLAIN.issuperset(envelope):
+        return None
+    inputs, identity = envelope.get("inputs"), envelope.get("id")
+    if type(inputs) is not list or len(inputs) != len(expected.inputs) or not isinstance(identity, str | None):
+        return None
+    columns: dict[str, Array] = {}
+    for tensor in inputs:
+        name = tensor.get("name") if type(tensor) is dict else None
+        taken = expected.inputs.get(name) if type(name) is str and name not in columns else None
+        column = taken.plain(tensor) if taken is not None else None
+        if column is None:
+            return None
+        columns[str(name)] = column
+    return Request(identity, columns, expected.rows(columns), expected.plain)
+
+
+PLAIN = frozenset({"id", "inputs"})
+"""What the envelope of a request holds that asks for all outputs as JSON."""
+
 NONE: dict[str, Any] = {}
 
 
@@ -171,9 +200,6 @@ def _read_inputs(inputs: Any, tail: _Tail, expected: Expected) -> dict[str, Arra
 
 
 def _read_tensor(where: str, tensor: dict[str, Any], taken: Input, tail: _Tail) -> Array:
-    plain = taken.plain(tensor)
-    if plain is not None:
-        return plain
     where = f"{where} ({taken.field.name})"
     taken.datatype(where, tensor.get("datatype"))
     shape = taken.shape(where, tensor.get("shape"))
