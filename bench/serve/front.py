@@ -1,16 +1,18 @@
 """modelmill's service beside its peers: processor time a request of the whole server, requests a second, latency.
 
-    python bench/serve/front.py [--quick] [--models tiny,small] [--wires json,binary] [--connections 64,1]
+    python bench/serve/front.py [--quick] [--models tiny,small] [--wires json,binary,grpc] [--connections 64,1]
                                 [--only modelmill,fastapi] [--rounds 5] [--show]
 
-Every server answers the same requests for the same ONNX file, with one thread a run: `modelmill` as it comes (with
-validation, batching and figures), `bare` (a callable on uvicorn that does nothing else), and the peers as their
-documentation has them, each in an environment of its own (`peers/NAME.txt`), which is made where it is missing.
-`limit` is no server: the most rows a second that ONNX Runtime runs here in a loop, of any batch and any threads. Before
-it is timed, a server's answer is compared with ONNX Runtime's own. Servers take turns in every round, so that what the
-machine does meanwhile hits all of them. Load is wrk's, in a closed loop, on the same cores. A cell (server, model,
-wire, connections, round) is a line of results/front.jsonl; one that is there is not run again. Needs `wrk`, and Java
-for TorchServe.
+Every server answers the same requests for the same ONNX file, with one thread a run. `modelmill` is as it comes (with
+validation, batching and figures) and wants a key; `bare` is a callable on uvicorn that does nothing else, `grpcaio` a
+plain servicer of `grpc.aio`; the peers are as their documentation has them, each in an environment of its own
+(`peers/NAME.txt`), which is made where it is missing. `pytriton` is Triton's server with the model as a function in
+Python, since its ONNX backend is no package. `limit` is no server: the most rows a second that ONNX Runtime runs here
+in a loop, of any batch and any threads. Before it is timed, a server's answer is compared with ONNX Runtime's own.
+Servers take turns in every round, so that what the machine does meanwhile hits all of them. Load is wrk's, over gRPC
+h2load's with 8 streams on a connection, in a closed loop, on the same cores. A cell (server, model, wire, connections,
+round) is a line of results/front.jsonl; one that is there is not run again. Needs `wrk` and `h2load`, and Java for
+TorchServe.
 """
 
 from __future__ import annotations
@@ -19,120 +21,26 @@ import argparse
 import itertools
 import json
 import os
-import re
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import models
 import numpy as np
-import psutil
+from load import answered, body_of, check, cpu_s, loaded
+from servers import HERE, serving
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 RESULTS = HERE / "results" / "front.jsonl"
-ENVIRONMENTS = ROOT / ".venv-peers"
-SERVERS = ("limit", "modelmill", "bare", "fastapi", "mlserver", "kserve", "litserve", "torchserve")
-OWN = ("modelmill", "bare")
-BINARY = ("limit", "modelmill", "kserve")
-"""Servers that take tensors as bytes over HTTP."""
-LENGTH = "Inference-Header-Content-Length"
-START_S = 120.0
-
-SCRIPT = """
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-if os.getenv("LENGTH") then wrk.headers["Inference-Header-Content-Length"] = os.getenv("LENGTH") end
-local file = io.open(os.getenv("BODY"), "rb")
-wrk.body = file:read("*all")
-done = function(summary, latency)
-  local errors = summary.errors
-  io.write(string.format('{"requests": %d, "micros": %d, "p50_ms": %g, "p99_ms": %g, "errors": %d}\\n',
-    summary.requests, summary.duration, latency:percentile(50) / 1000, latency:percentile(99) / 1000,
-    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
-end
-"""
+TAKES = {
+    "json": ("limit", "modelmill", "bare", "fastapi", "mlserver", "kserve", "litserve", "torchserve"),
+    "binary": ("limit", "modelmill", "kserve", "pytriton"),
+    "grpc": ("limit", "modelmill", "grpcaio", "mlserver", "kserve", "pytriton"),
+}
+"""The servers that are asked over a wire."""
 
 Row = dict[str, Any]
-
-
-def environment(name: str) -> Path:
-    """The interpreter of a server, in an environment that is made where it is missing."""
-    if name in OWN:
-        return Path(sys.executable)
-    python = ENVIRONMENTS / f"serve-{name}" / "bin" / "python"
-    if not python.exists():
-        print(f"making the environment of {name}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
-        asked = [str(python), "-m", "pip", "install", "-q", "-r", str(HERE / "peers" / f"{name}.txt")]
-        subprocess.run(asked, check=True)
-    return python
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def url_of(name: str, port: int) -> str:
-    path = "/predictions/m" if name == "torchserve" else "/v2/models/m/infer"
-    return f"http://127.0.0.1:{port}{path}"
-
-
-@contextmanager
-def serving(
-    name: str, model: Path, folder: Path, command: list[str] | None = None
-) -> Iterator[tuple[psutil.Process, str]]:
-    """A server that answers: its process and its URL; its whole process group ends with the block.
-
-    command: of modelmill, where it is not the usual one; the ports are put behind it.
-    """
-    port, grpc = free_port(), free_port()
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if name == "modelmill":
-        env["MODELMILL_HOME"] = str(folder / "home")
-        if not (folder / "home").exists():
-            imported = [sys.executable, "-m", "modelmill.cli", "import", str(model), "--name", "m"]
-            subprocess.run(imported, env=env, check=True, capture_output=True)
-        command = command or [sys.executable, "-m", "modelmill.cli", "serve", "m"]
-        command = [*command, "--port", str(port), "--grpc-port", str(grpc)]
-    else:
-        script = HERE / "peers" / f"{name}_server.py"
-        command = [str(environment(name)), str(script), str(model), str(port), str(grpc)]
-    with (folder / f"{name}.log").open("ab") as log:
-        process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True, cwd=folder)
-    try:
-        yield psutil.Process(process.pid), url_of(name, port)
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def body_of(name: str, wire: str) -> tuple[bytes, int | None]:
-    """The request, as every one of them is sent; and the length of its JSON part where bytes follow."""
-    x = models.sample(name)
-    tensor: Row = {"name": "x", "shape": list(x.shape), "datatype": "FP32"}
-    if wire == "json":
-        return json.dumps({"inputs": [{**tensor, "data": x.ravel().tolist()}]}).encode(), None
-    tensor["parameters"] = {"binary_data_size": x.nbytes}
-    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    return head + x.tobytes(), len(head)
 
 
 def limit(path: Path, model: str, seconds: float) -> Row:
@@ -167,48 +75,6 @@ def _runs(session: Any, x: np.ndarray, ends: float) -> int:
     return count
 
 
-def answered(url: str, model: str) -> np.ndarray:
-    """The output of one request, over JSON; waits for the server to answer at all."""
-    body, _ = body_of(model, "json")
-    ends = time.monotonic() + START_S
-    while True:
-        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                document = json.load(answer)
-            return np.array(document["outputs"][0]["data"] if "outputs" in document else document, np.float32).ravel()
-        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-            if time.monotonic() > ends:
-                raise SystemExit(f"{url} does not answer: {error}") from None
-            time.sleep(0.1)
-
-
-def cpu_s(process: psutil.Process) -> float:
-    """User and system seconds of a process and all below it."""
-    total = 0.0
-    for one in [process, *process.children(recursive=True)]:
-        try:
-            times = one.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system
-    return total
-
-
-def loaded(url: str, body: Path, length: int | None, connections: int, seconds: float) -> Row:
-    """What wrk saw."""
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(SCRIPT)
-        script.flush()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", script.name, url]
-        env = {**os.environ, "BODY": str(body), **({} if length is None else {"LENGTH": str(length)})}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    found = re.search(r"^\{.*\}$", done.stdout, re.MULTILINE)
-    assert found, done.stdout
-    row: Row = json.loads(found[0])
-    return row
-
-
 def cell(name: str, model: str, wire: str, connections: int, seconds: float, folder: Path) -> Row:
     """One server under load."""
     import onnxruntime
@@ -225,15 +91,15 @@ def cell(name: str, model: str, wire: str, connections: int, seconds: float, fol
     body.write_bytes(sent)
     wanted = onnxruntime.InferenceSession(str(path)).run(["y"], {"x": models.sample(model)})[0].ravel()
     started = time.monotonic()
-    with serving(name, path, home) as (process, url):
-        found = answered(url, model)
+    with serving(name, path, home) as at:
+        found = answered(at, model, wire)
         cold_s = time.monotonic() - started
         np.testing.assert_allclose(found, wanted, atol=1e-4)
-        loaded(url, body, length, connections, min(1.0, seconds))
-        before = cpu_s(process)
-        row = loaded(url, body, length, connections, seconds)
-        spent = cpu_s(process) - before
-        memory = sum(one.memory_info().rss for one in [process, *process.children(recursive=True)])
+        loaded(at, wire, body, length, connections, min(1.0, seconds))
+        before = cpu_s(at.process)
+        row = loaded(at, wire, body, length, connections, seconds)
+        spent = cpu_s(at.process) - before
+        memory = sum(one.memory_info().rss for one in [at.process, *at.process.children(recursive=True)])
     return {
         **which,
         "cpu_us": round(1e6 * spent / max(row["requests"], 1), 1),
@@ -258,17 +124,19 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="run nothing")
     arguments = parser.parse_args()
     rounds, seconds = (1, 2.0) if arguments.quick else (arguments.rounds, arguments.seconds)
-    servers = arguments.only.split(",") if arguments.only else SERVERS[: 7 if arguments.quick else 8]
+    wires = arguments.wires.split(",")
+    servers = arguments.only.split(",") if arguments.only else list(dict.fromkeys(itertools.chain(*TAKES.values())))
+    servers = [server for server in servers if server != "torchserve" or not arguments.quick]
     path = arguments.results.with_stem("front_quick") if arguments.quick else arguments.results
     path.parent.mkdir(exist_ok=True)
     path.touch()
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     known = {(row["server"], row["model"], row["wire"], row["connections"], row["round"]) for row in rows}
-    if not arguments.show and shutil.which("wrk") is None:
-        raise SystemExit("wrk is missing; Debian's package of that name has it")
+    if not arguments.show:
+        check(wires)
     ways = (
         arguments.models.split(","),
-        arguments.wires.split(","),
+        wires,
         map(int, arguments.connections.split(",")),
         servers,
     )
@@ -276,7 +144,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number, model, wire, count, server in () if arguments.show else cells:
             asked = (server, model, wire, count)
-            if (*asked, number) in known or (wire == "binary" and server not in BINARY):
+            if (*asked, number) in known or server not in TAKES[wire]:
                 continue
             row = {**cell(*asked, seconds, Path(folder)), "round": number}
             rows.append(row)

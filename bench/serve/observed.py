@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import front
+import models
 import numpy as np
-import psutil
+from load import answered, body_of, cpu_s, loaded
+from servers import At
+from servers import serving as service
 
 RESULTS = Path(__file__).with_name("results") / "observed.jsonl"
 MODEL = "tiny"
@@ -51,28 +53,28 @@ Row = dict[str, Any]
 
 
 @contextmanager
-def serving(arm: str, folder: Path) -> Iterator[tuple[psutil.Process, str]]:
+def serving(arm: str, folder: Path) -> Iterator[At]:
     """The service as it is, telling all; or one that tells nothing."""
     log = folder / "access.jsonl"
     told = ["--log", str(log), "--log-ratio", "0.01", "--trace-ratio", "0.01"] if arm == "all" else []
     program = ["-m", "modelmill.cli"] if arm == "all" else ["-c", NOTHING]
     command = [sys.executable, *program, "serve", "m", *told]
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_PYTHON_LOG_LEVEL": "critical"}
-    with patch.dict(os.environ, environment), front.serving("modelmill", folder / "model.onnx", folder, command) as at:
+    with patch.dict(os.environ, environment), service("modelmill", folder / "model.onnx", folder, command) as at:
         yield at
     log.unlink(missing_ok=True)
 
 
 def cell(arm: str, seconds: float, folder: Path) -> Row:
-    sent, length = front.body_of(MODEL, "json")
+    sent, length = body_of(MODEL, "json")
     body = folder / "body"
     body.write_bytes(sent)
-    with serving(arm, folder) as (process, url):
-        front.answered(url, MODEL)
-        front.loaded(url, body, length, 64, 1.0)
-        before = front.cpu_s(process)
-        row = front.loaded(url, body, length, 64, seconds)
-        spent = front.cpu_s(process) - before
+    with serving(arm, folder) as at:
+        answered(at, MODEL)
+        loaded(at, "json", body, length, 64, 1.0)
+        before = cpu_s(at.process)
+        row = loaded(at, "json", body, length, 64, seconds)
+        spent = cpu_s(at.process) - before
     cpu_us, rps = 1e6 * spent / row["requests"], 1e6 * row["requests"] / row["micros"]
     return {"arm": arm, "cpu_us": round(cpu_us, 1), "rps": round(rps, 1), **row, "at": time.strftime("%Y-%m-%d %H:%M")}
 
@@ -92,7 +94,7 @@ def main() -> None:
     known = {(row["arm"], row["round"]) for row in rows}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        front.models.write(MODEL, folder / "model.onnx")
+        models.write(MODEL, folder / "model.onnx")
         for number in () if arguments.show else range(rounds):
             for arm in ("all", "none") if number % 2 == 0 else ("none", "all"):
                 if (arm, number) in known:

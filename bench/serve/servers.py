@@ -1,0 +1,101 @@
+"""The servers that are compared: each in an environment of its own, with one model, on free ports."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+ENVIRONMENTS = ROOT / ".venv-peers"
+OWN = ("modelmill", "bare")
+"""Servers that run in the environment of the project."""
+INTERPRETERS = {"pytriton": "/usr/bin/python3.11"}
+"""Where another one than this is wanted: Triton has an interpreter within, which must be of the same build."""
+
+
+@dataclass(frozen=True)
+class At:
+    """A running server: its process, where it answers, and what opens it, if it wants a key."""
+
+    process: psutil.Process
+    url: str
+    grpc: str
+    key: str = ""
+
+
+def environment(name: str) -> Path:
+    """The interpreter of a server, in an environment that is made where it is missing."""
+    if name in OWN:
+        return Path(sys.executable)
+    python = ENVIRONMENTS / f"serve-{name}" / "bin" / "python"
+    if not python.exists():
+        print(f"making the environment of {name}", flush=True)
+        base = INTERPRETERS.get(name, sys.executable)
+        subprocess.run([base, "-m", "venv", str(python.parents[1])], check=True)
+        asked = [str(python), "-m", "pip", "install", "-q", "-r", str(HERE / "peers" / f"{name}.txt")]
+        subprocess.run(asked, check=True)
+    return python
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def url_of(name: str, port: int) -> str:
+    path = "/predictions/m" if name == "torchserve" else "/v2/models/m/infer"
+    return f"http://127.0.0.1:{port}{path}"
+
+
+@contextmanager
+def serving(name: str, model: Path, folder: Path, command: list[str] | None = None) -> Iterator[At]:
+    """A server of one ONNX file; its whole process group ends with the block.
+
+    command: of modelmill, where it is not the usual one; the ports are put behind it. modelmill wants a key.
+    """
+    port, grpc = free_port(), free_port()
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    key = ""
+    if name == "modelmill":
+        env["MODELMILL_HOME"] = str(folder / "home")
+        key = keyed(model, folder, env)
+        command = command or [sys.executable, "-m", "modelmill.cli", "serve", "m"]
+        command = [*command, "--port", str(port), "--grpc-port", str(grpc)]
+    else:
+        script = HERE / "peers" / f"{name}_server.py"
+        command = [str(environment(name)), str(script), str(model), str(port), str(grpc)]
+    with (folder / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True, cwd=folder)
+    try:
+        yield At(psutil.Process(process.pid), url_of(name, port), f"127.0.0.1:{grpc}", key)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def keyed(model: Path, folder: Path, env: dict[str, str]) -> str:
+    """A key of the home in `folder`, which is made with the model where it is not there."""
+    kept = folder / "key.json"
+    if not kept.exists():
+        command = [sys.executable, "-m", "modelmill.cli"]
+        imported = [*command, "import", str(model), "--name", "m"]
+        subprocess.run(imported, env=env, check=True, capture_output=True)
+        made = [*command, "keys", "create", "bench", "--json"]
+        kept.write_bytes(subprocess.run(made, env=env, check=True, capture_output=True).stdout)
+    return str(json.loads(kept.read_bytes())["key"])
