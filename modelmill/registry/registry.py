@@ -11,7 +11,7 @@ import msgspec
 
 from modelmill.errors import RegistryError, StorageError, Tampered, UnknownModel
 from modelmill.event import Event
-from modelmill.registry import records
+from modelmill.registry import allowance, records
 from modelmill.registry.reference import check_alias, check_name, parse
 from modelmill.report import Lineage, Report
 from modelmill.signature import Signature
@@ -82,7 +82,8 @@ class Registry:
         The number is the next one; numbers of deleted versions are not given again. The report is kept as
         `report.json`, with the name, the number and whether it went live put in.
 
-        promote: None makes the first version live, and leaves a live one live.
+        promote: None makes the first version live, and leaves a live one live. Raises RegistryError where the tenant
+        that has the model for its own may store no more.
         """
         from modelmill.store.packing.packed import stored  # brings numpy, which a command that only looks does not need
 
@@ -98,6 +99,7 @@ class Registry:
             number = records.next_number(connection, name)
             live = promote if promote is not None else LIVE not in records.aliases_of(connection, name)
             kept = self._store(contents, forms, number, live)
+            allowance.check(connection, name, sum(size for _, size in kept.values()))
             fresh = Version(
                 name=name,
                 number=number,

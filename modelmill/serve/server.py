@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -193,7 +193,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.limits = limits
         self.state = State() if worker is None else State(board=Board(worker.folder, worker.count))
         self.signals = Signals(telling) if worker is None else Signals(telling, worker.folder, worker.index)
-        self.catalogue = Catalogue(registry, names, self.signals.figures.of, limits.keeping)
+        keeping = kept_by(door, limits.keeping, 1 if worker is None else worker.count)
+        self.catalogue = Catalogue(registry, names, self.signals.figures.of, keeping)
         self.engine = Engine(limits.capacity)
         book, patience_s = Book(registry.database, SERVICE), PATIENCE_TURNS * limits.watch_seconds
         self.traffic = Traffic(book, registry.by(SERVICE), self.catalogue, self.engine, patience_s)
@@ -376,6 +377,18 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             return "; ".join(self.catalogue.problems.values())
         except MillError as error:
             return str(error)
+
+
+def kept_by(door: Door, keeping: Keeping, processes: int) -> Keeping:
+    """What is kept where tenants have models of their own, each of so many processes having its part of a tenant's."""
+    keyring = door.keyring
+    if keyring is None:
+        return keeping
+
+    def owners(name: str) -> dict[str, int]:
+        return {owner: size // processes for owner, size in keyring.memory(name).items()}
+
+    return replace(keeping, budget=replace(keeping.budget, owners=owners))
 
 
 def _config(app: Any, express: Express, limits: Limits) -> uvicorn.Config:

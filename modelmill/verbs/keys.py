@@ -194,7 +194,7 @@ def _tenant(tenant: Any) -> dict[str, Any]:
 
     import msgspec
 
-    from modelmill.serve.access.tiers import tier_of
+    from modelmill.tiers import tier_of
 
     told: dict[str, Any] = msgspec.to_builtins(tenant)
     return {**told, "limits": asdict(tier_of(tenant.tier))}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
 from modelmill.serve.access.meters import Gate
-from modelmill.serve.access.tiers import ADVANCED, Tier
 from modelmill.serve.engine.terms import DEFAULT_TERMS, Terms
 from modelmill.store.audit import Actor
+from modelmill.tiers import ADVANCED, Tier, matches
 
 INFER, READ, WATCH, OPERATE, ADMIN = "infer", "read", "watch", "operate", "admin"
 
@@ -63,15 +62,6 @@ class Sight:
         if self.narrowed and not matches(name, self.narrowed):
             return False
         return matches(name, self.own) or not matches(name, self.claimed)
-
-
-def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a name is among the patterns.
-
-    >>> matches("digits", ["dig*"]), matches("digits", [])
-    (True, False)
-    """
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 ALL = Sight((), (), ())

@@ -8,13 +8,13 @@ from dataclasses import replace as replaced
 
 from modelmill.errors import Unidentified
 from modelmill.serve.access import credential, keys
-from modelmill.serve.access.caller import ADMIN, EVERY_ROLE, INFER, Caller, Sight, Tenancy, matches
+from modelmill.serve.access.caller import ADMIN, EVERY_ROLE, INFER, Caller, Sight, Tenancy
 from modelmill.serve.access.keys import Key, Tenant
 from modelmill.serve.access.meters import Gate, Meters
 from modelmill.serve.access.sessions import LASTS_S, Sessions
-from modelmill.serve.access.tiers import tier_of
 from modelmill.serve.engine.terms import Terms
 from modelmill.store.database import Database
+from modelmill.tiers import matches, tier_of
 
 REMEMBERED = 10_000
 """Spellings of keys whose holders are remembered."""
@@ -119,9 +119,10 @@ class Keyring:
         sessions = self.sessions
         return caller if any(sessions.holds(cookie, digest) for digest in current) else None
 
-    def owners(self, name: str) -> list[Tenant]:
-        """The tenants that claim a model's name: whose budgets it counts against, and who alone see it."""
-        return [tenant for tenant in self.tenants.values() if matches(name, tenant.models)]
+    def memory(self, name: str) -> dict[str, int]:
+        """The tenants that have a model for their own, and how many bytes of memory the models of each may take."""
+        owners = [tenant for tenant in self.tenants.values() if matches(name, tenant.models)]
+        return {tenant.name: tier_of(tenant.tier).memory_bytes for tenant in owners}
 
     def _arrange(self, now_ms: int) -> None:
         """Make the callers anew, and forget who was remembered."""

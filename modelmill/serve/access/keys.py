@@ -14,11 +14,11 @@ from modelmill.errors import OutOfBounds, RegistryError, UnknownName
 from modelmill.serve.access import credential
 from modelmill.serve.access.caller import INFER, ROLES
 from modelmill.serve.access.quota import NONE, Quota, words
-from modelmill.serve.access.tiers import ADVANCED, STANDARD, tier_of
 from modelmill.store import audit
 from modelmill.store.audit import Actor, Deed
 from modelmill.store.database import Database
 from modelmill.store.engine import Connection
+from modelmill.tiers import ADVANCED, STANDARD, tier_of
 
 DEFAULT_TENANT = "default"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

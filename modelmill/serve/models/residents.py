@@ -8,7 +8,7 @@ import re
 import sys
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from modelmill.errors import OutOfBounds, Overloaded, Unavailable
@@ -26,14 +26,12 @@ WORTH_BYTES = 16_000_000
 
 @dataclass(frozen=True)
 class Budget:
-    """How many bytes models may take, in all and by pool: a pool is what the models of a tier or a tenant share."""
+    """How many bytes models may take, in all and by owner."""
 
     most_bytes: int = 0
     """0 is half of the memory that this process may have."""
-    pools: Mapping[str, int] = field(default_factory=dict)
-    """Pool: bytes. A pool that is not named here is bounded by `most_bytes` alone."""
-    pool_of: Callable[[str], str] = lambda name: ""
-    """The pool of a model's name."""
+    owners: Callable[[str], Mapping[str, int]] = lambda name: {}
+    """Whose a model of that name is, and how many bytes all models of each may take; nobody's is bounded by all."""
 
     @property
     def bytes(self) -> int:
@@ -50,38 +48,42 @@ class Residents:
         self.held: dict[Key, Endpoint] = {}
         self.named: dict[str, Endpoint] = {}
         """What NAME alone reaches, as far as it is in memory."""
-        self.sizes: dict[Key, tuple[int, str]] = {}
-        self.leaving: list[tuple[weakref.ref[object], int, str]] = []
+        self.sizes: dict[Key, int] = {}
+        self.leaving: list[tuple[weakref.ref[object], Key, int]] = []
         """Let go, and still alive because a request holds it: its bytes count until it is gone."""
-        self.reserved: dict[Key, tuple[int, str]] = {}
+        self.reserved: dict[Key, int] = {}
         """Being loaded."""
         self.freed = 0
 
-    def used(self, pool: str | None = None) -> int:
-        """The bytes of what is in memory, is on its way there, or has not left yet."""
+    def used(self, owner: str | None = None) -> int:
+        """The bytes of what is in memory, is on its way there, or has not left yet: of all models, or of an owner's."""
         self.leaving = [entry for entry in self.leaving if entry[0]() is not None]
-        entries = [*self.sizes.values(), *self.reserved.values(), *((size, at) for _, size, at in self.leaving)]
-        return sum(size for size, at in entries if pool is None or at == pool)
+        leaving = [(key, size) for _, key, size in self.leaving]
+        entries = (*self.sizes.items(), *self.reserved.items(), *leaving)
+        return sum(size for key, size in entries if owner is None or owner in self.budget.owners(key[0]))
 
     def reserve(self, key: Key, size: int) -> None:
         """Make room for a version that will be loaded.
 
-        Raises Unavailable where it is larger than the budget, Overloaded where all that is in memory is in use.
+        Raises Unavailable where it is larger than a budget, Overloaded where all that fills one is in use.
         """
-        pool = self.budget.pool_of(key[0])
-        for most, within in ((self.budget.pools.get(pool), pool), (self.most, None)):
-            if most is None:
-                continue
-            if size > most:
-                message = f"takes some {size / 1e6:.0f} MB in memory, and models may take {most / 1e6:.0f} MB"
-                raise Unavailable(f"{key[0]}@{key[1]}", message, "Start the service with a larger --memory-budget.")
-            while self.used(within) + size > most:
-                victim = self._oldest(within)
-                if victim is None:
-                    message = "no memory for it: the models that fill the budget are in use"
-                    raise Overloaded(f"{key[0]}@{key[1]}", message, "Try again in a second.")
-                self.drop(victim)
-        self.reserved[key] = (size, pool)
+        larger = "Start the service with a larger --memory-budget."
+        for owner, most in self.budget.owners(key[0]).items():
+            hint = f"Give the tenant a higher tier: modelmill keys tenant {owner} --tier NAME"
+            self._make_room(key, size, most, owner, f"models of tenant {owner}", hint)
+        self._make_room(key, size, self.most, None, "models", larger)
+        self.reserved[key] = size
+
+    def _make_room(self, key: Key, size: int, most: int, owner: str | None, which: str, hint: str) -> None:
+        if size > most:
+            message = f"takes some {size / 1e6:.0f} MB in memory, and {which} may take {most / 1e6:.0f} MB"
+            raise Unavailable(f"{key[0]}@{key[1]}", message, hint)
+        while self.used(owner) + size > most:
+            victim = self._oldest(owner)
+            if victim is None:
+                message = f"no memory for it: the {which} that fill the budget are in use"
+                raise Overloaded(f"{key[0]}@{key[1]}", message, "Try again in a second.")
+            self.drop(victim)
 
     def release(self, key: Key) -> None:
         """Take back a reservation: the version could not be loaded."""
@@ -90,14 +92,14 @@ class Residents:
     def add(self, key: Key, endpoint: Endpoint, size: int) -> None:
         """A version is in memory now."""
         self.release(key)
-        self.sizes[key] = (size, self.budget.pool_of(key[0]))
+        self.sizes[key] = size
         self.held[key] = endpoint
 
     def resize(self, key: Key, size: int) -> None:
         """A version takes another number of bytes from now on."""
         if key in self.sizes:
-            self.freed += max(0, self.sizes[key][0] - size)
-            self.sizes[key] = (size, self.sizes[key][1])
+            self.freed += max(0, self.sizes[key] - size)
+            self.sizes[key] = size
 
     def drop(self, key: Key) -> None:
         """Let go of a version; a request that runs on it still holds it, and nothing fails."""
@@ -106,8 +108,8 @@ class Residents:
             return
         if self.named.get(key[0]) is endpoint:
             del self.named[key[0]]
-        size, pool = self.sizes.pop(key)
-        self.leaving.append((weakref.ref(endpoint.lane.session), size, pool))
+        size = self.sizes.pop(key)
+        self.leaving.append((weakref.ref(endpoint.lane.session), key, size))
         self.freed += size
 
     def fit(self, over: int) -> None:
@@ -116,15 +118,15 @@ class Residents:
             victim = self._oldest(None)
             if victim is None:
                 break
-            over -= self.sizes[victim][0]
+            over -= self.sizes[victim]
             self.drop(victim)
 
-    def _oldest(self, pool: str | None) -> Key | None:
+    def _oldest(self, owner: str | None) -> Key | None:
         """Whom nobody uses, and whose last use is longest ago."""
         free = [
             (endpoint.used, key)
             for key, endpoint in self.held.items()
-            if not endpoint.in_flight and (pool is None or self.sizes[key][1] == pool)
+            if not endpoint.in_flight and (owner is None or owner in self.budget.owners(key[0]))
         ]
         return min(free)[1] if free else None
 

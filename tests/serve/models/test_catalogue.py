@@ -48,8 +48,8 @@ class Counting:
         return last, aliases
 
 
-def catalogue(shelf, references=(), room=100, eager=0, pools=None, pool_of=lambda name: ""):
-    budget = Budget(room * ROOM, {} if pools is None else pools, pool_of)
+def catalogue(shelf, references=(), room=100, eager=0, owners=lambda name: {}):
+    budget = Budget(room * ROOM, owners)
     found = Catalogue(shelf, references, lambda *_: None, Keeping(budget, eager=eager))
     found.start()
     return found
@@ -140,8 +140,8 @@ def test_a_model_larger_than_the_budget_is_refused_with_a_way_out(shelf):
     assert found.residents.used() == 0
 
 
-def test_a_pool_has_its_own_budget(shelf):
-    found = catalogue(shelf, room=9, pools={"small": ROOM}, pool_of=lambda name: "small" if name < "c" else "")
+def test_an_owner_has_its_own_budget(shelf):
+    found = catalogue(shelf, room=9, owners=lambda name: {"small": ROOM} if name < "c" else {})
     for name in ("c", "d", "a", "b"):
         found.find(name)
     assert in_memory(found) == ["b", "c", "d"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from modelmill.errors import UnknownName
 
@@ -21,7 +23,7 @@ class Tier:
     memory_bytes: int
     """What the tenant's own models may take in memory together."""
     storage_bytes: int
-    """What the files of the tenant's own models may have together."""
+    """What the files of all versions of the tenant's own models may have together, expanded."""
     batch_rows: int
     """The most rows in one request."""
     queue_requests: int
@@ -53,3 +55,12 @@ def tier_of(name: str) -> Tier:
     if name not in TIERS:
         raise UnknownName.among("tier", "tier", name, TIERS)
     return TIERS[name]
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a model's name is among those that a tenant has for its own.
+
+    >>> matches("digits", ["dig*"]), matches("digits", [])
+    (True, False)
+    """
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
