@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from modelmill import pipeline
 from modelmill.errors import RegistryError, StorageError, Tampered, UnknownModel
 from modelmill.event import Event
 from modelmill.registry import allowance, records
@@ -200,7 +201,8 @@ class Registry:
     def delete(self, reference: str, force: bool = False, note: str = "") -> None:
         """Forget a version, and the bytes that nothing else needs.
 
-        Raises RegistryError where an alias stands at it, unless forced; the alias is then gone too.
+        Raises RegistryError where an alias stands at it, or a pipeline has it as a step, unless forced: then the alias
+        is gone too, and the pipeline answers no more.
         """
         wanted = parse(reference)
         with self._database.writing(durable=True) as connection:
@@ -208,11 +210,27 @@ class Registry:
             if version.aliases and not force:
                 hint = f"Promote or roll back to another version of {version.name} first, or use --force."
                 raise RegistryError(version.reference, f"it is {' and '.join(version.aliases)}", hint)
+            users = [] if force else self._pipelines(connection, version.reference)
+            if users:
+                hint = "Delete what needs it first, or use --force."
+                raise RegistryError(version.reference, f"it is a step of {' and of '.join(users)}", hint)
             key = {"name": version.name, "number": version.number}
             for table in ("aliases", "files", "versions"):
                 connection.execute(f"DELETE FROM {table} WHERE name = :name AND number = :number", key)
             self._record(connection, Event(_now_ms(), "delete", version.name, version.number, note))
         self._forget(dict(zip(version.files.values(), version.sizes.values(), strict=True)))
+
+    def _pipelines(self, connection: Connection, reference: str) -> list[str]:
+        """The pipelines of which a version is a step."""
+        rows = connection.rows(
+            "SELECT name, number, digest, size FROM files WHERE file = :file ORDER BY name, number",
+            {"file": pipeline.FILE},
+        )
+        return [
+            f"{name}@{number}"
+            for name, number, digest, size in rows
+            if any(step.model == reference for step in pipeline.read(self._blobs.get(digest, size)).steps)
+        ]
 
     def sweep(self, older_than_s: float = 86_400.0) -> int:
         """How many bytes were freed: files that no version and no unfinished search needs, and torn ones.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from modelmill.errors import OutOfBounds, RegistryError, StorageError, Tampered, UnknownModel
 from modelmill.event import Event
+from modelmill.pipeline import Pipeline, Step
 from modelmill.registry.records import before
 from modelmill.registry.registry import Registry
 from modelmill.report import Baseline, Counts, Data, Lineage, Report, Value
@@ -43,6 +44,18 @@ def report() -> Report:
         spec={"goal": {"maximize": "accuracy"}},
         lineage=Lineage(),
     )
+
+
+def test_a_step_of_a_pipeline_is_deleted_by_force_alone(registry: Registry, signature: Signature) -> None:
+    publish(registry, signature, times=3)
+    steps = tuple(Step(f"digits@{number}", {}, {}) for number in (2, 3))
+    registry.publish("reader", {"pipeline.json": msgspec.json.encode(Pipeline(steps))}, signature)
+    with pytest.raises(RegistryError, match=r"digits@2: it is a step of reader@1\. Delete what needs it first"):
+        registry.delete("digits@2")
+    registry.delete("digits@2", force=True)
+    registry.delete("reader@1", force=True)
+    registry.delete("digits@3")
+    assert [version.number for version in registry.versions("digits")] == [1]
 
 
 def test_a_version_comes_back_as_it_was_published(registry: Registry, signature: Signature) -> None:
