@@ -28,7 +28,7 @@ from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.plane import Plane, State
 from modelmill.serve.ports import address_of, listening, url_of
 from modelmill.serve.process.crew import Board, Worker
-from modelmill.serve.rpc.http2 import Front
+from modelmill.serve.rpc.front import Front
 from modelmill.serve.rpc.methods import Methods
 from modelmill.serve.signals.signals import QUIET, Signals, Telling
 from modelmill.serve.signals.status import STEP_SECONDS, counts

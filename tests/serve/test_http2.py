@@ -17,13 +17,12 @@ from modelmill.protocol.schema import schema
 from modelmill.serve.engine.engine import Capacity
 from modelmill.serve.handover import can_share
 from modelmill.serve.rpc import hpack
-from modelmill.serve.rpc.http2 import (
+from modelmill.serve.rpc.frames import (
     CALM,
     DATA,
     GOAWAY,
     HEAD,
     HEADERS,
-    NOISE_MOST,
     PING,
     PREFACE,
     PROTOCOL_ERROR,
@@ -31,6 +30,7 @@ from modelmill.serve.rpc.http2 import (
     SETTINGS,
     WINDOW,
 )
+from modelmill.serve.rpc.sender import NOISE_MOST
 from modelmill.serve.server import Limits, Service
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"

@@ -1,0 +1,106 @@
+"""A connection of HTTP/2 as a protocol of the loop: a small call is answered where it is read."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from modelmill.errors import RequestError
+from modelmill.serve.rpc import hpack
+from modelmill.serve.rpc.frames import (
+    COMPRESSION_ERROR,
+    CONNECTION_WINDOW,
+    DEFAULT_WINDOW,
+    HEADERS_MOST,
+    INITIAL_WINDOW,
+    PROTOCOL_ERROR,
+    SETTING,
+    SETTINGS,
+    STREAM_WINDOW,
+    STREAMS,
+    STREAMS_MOST,
+    WINDOW,
+    Broken,
+)
+from modelmill.serve.rpc.methods import status
+from modelmill.serve.rpc.receiver import Receiver
+from modelmill.serve.rpc.runner import Offer, Runner
+from modelmill.serve.rpc.sender import Sender
+
+GREETING_SECONDS = 10.0
+"""How long a connection may be silent before it says that it speaks HTTP/2."""
+MESSAGE_SECONDS = 30.0
+"""How long a client may take between two pieces of a message."""
+
+
+class Connection(asyncio.Protocol):
+    """One client: its frames in, ours out. It is among the open connections for as long as it lives."""
+
+    def __init__(self, offer: Offer, connections: set[Connection], loop: asyncio.AbstractEventLoop) -> None:
+        self.connections = connections
+        self.loop = loop
+        self.sender = Sender()
+        self.runner = Runner(offer, self.sender, loop)
+        self.receiver = Receiver(self.runner, self.sender, loop)
+        self.transport: Any = None
+        self.watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Say what is taken."""
+        self.transport = self.sender.transport = transport
+        self.runner.address = (transport.get_extra_info("peername") or ("",))[0]
+        self.connections.add(self)
+        settings = ((STREAMS, STREAMS_MOST), (INITIAL_WINDOW, STREAM_WINDOW), (HEADERS_MOST, hpack.LIST_BYTES))
+        self.sender.put(SETTINGS, 0, 0, b"".join(SETTING.pack(*pair) for pair in settings))
+        self.sender.put(WINDOW, 0, 0, (CONNECTION_WINDOW - DEFAULT_WINDOW).to_bytes(4, "big"))
+        self.sender.flush()
+        self.watch = self.loop.call_later(GREETING_SECONDS, self._look)
+
+    def data_received(self, data: bytes) -> None:
+        """Take the frames in what came, and answer what can be answered at once."""
+        try:
+            self.receiver.take(data)
+        except Broken as error:
+            self.sender.end(error.code, str(error))
+        except hpack.Malformed as error:
+            self.sender.end(COMPRESSION_ERROR, str(error))
+        self.sender.flush()
+
+    def pause_writing(self) -> None:
+        """Read no more from a client that does not read."""
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read on."""
+        self.transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Give up what the client will not hear."""
+        self.connections.discard(self)
+        if self.watch is not None:
+            self.watch.cancel()
+        for stream in tuple(self.sender.streams.values()):
+            stream.give_up()
+        self.sender.streams.clear()
+
+    def warn(self) -> None:
+        """Ask for no further calls, as Sender.warn does."""
+        self.sender.warn()
+
+    def abort(self) -> None:
+        """Close now."""
+        self.transport.abort()
+
+    def _look(self) -> None:
+        """Now and then: end what a client has begun and does not go on with."""
+        now = self.loop.time()
+        self.watch = self.loop.call_later(GREETING_SECONDS, self._look)
+        if not self.receiver.greeted:
+            self.sender.end(PROTOCOL_ERROR, "nothing came")
+            return
+        for stream in tuple(self.sender.streams.values()):
+            partial = stream.messages is None or stream.body
+            if partial and not stream.ended and stream.task is None and now - stream.touched > MESSAGE_SECONDS:
+                error = RequestError("message", f"nothing came for {MESSAGE_SECONDS:g} seconds", "")
+                self.sender.fail(stream, status(error))
+        self.sender.flush()

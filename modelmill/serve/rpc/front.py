@@ -1,0 +1,47 @@
+"""gRPC on our own HTTP/2, RFC 9113: only what a server needs, which is no push and no priorities."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from modelmill.serve.rpc.connection import Connection
+from modelmill.serve.rpc.methods import Methods
+from modelmill.serve.rpc.runner import Counter, Offer
+
+BACKLOG = 1024
+
+
+class Front:
+    """Serves the methods on a port of its own; it lives as long as the service."""
+
+    def __init__(self, methods: Methods, state: Counter, body_bytes: int) -> None:
+        self.offer = Offer(methods, state, body_bytes)
+        self.connections: set[Connection] = set()
+        self.server: asyncio.Server | None = None
+
+    async def start(self, listener: Any, tls: Any = None) -> None:
+        """Answer on a listening socket; `tls` is an SSL context that offers h2."""
+        loop = asyncio.get_running_loop()
+
+        def connect() -> Connection:
+            return Connection(self.offer, self.connections, loop)
+
+        self.server = await loop.create_server(connect, sock=listener, ssl=tls, backlog=BACKLOG)
+
+    def warn(self) -> None:
+        """Tell all clients to make their next calls elsewhere; those that cross the warning are still answered."""
+        for connection in tuple(self.connections):
+            connection.warn()
+
+    async def stop(self, seconds: float) -> None:
+        """Take no further calls, and end those that run for longer than so many seconds."""
+        if self.server is not None:
+            self.server.close()
+        self.warn()
+        end = asyncio.get_running_loop().time() + seconds
+        while self.connections and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.01)
+        for connection in tuple(self.connections):
+            connection.abort()
+        await asyncio.sleep(0)

@@ -1,0 +1,145 @@
+"""Runs the calls of one client: at once where they are read, in a task of their own, or message by message."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from modelmill.errors import MillError
+from modelmill.serve.rpc.call import Call, Stream
+from modelmill.serve.rpc.frames import STREAM_WINDOW
+from modelmill.serve.rpc.messages import only, opened, too_large
+from modelmill.serve.rpc.methods import DEADLINE_EXCEEDED, INTERNAL, Methods, Peer, Status, status
+from modelmill.serve.rpc.sender import Sender
+
+
+class Counter(Protocol):
+    """What is told how many calls are being answered."""
+
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What every client is offered: the methods, what counts their calls, and the most bytes of a message."""
+
+    methods: Methods
+    state: Counter
+    body_bytes: int
+
+
+class Runner:
+    """Has the calls of one client answered; it lives as long as the connection."""
+
+    def __init__(self, offer: Offer, sender: Sender, loop: asyncio.AbstractEventLoop) -> None:
+        self.methods = offer.methods
+        self.state = offer.state
+        self.body_bytes = offer.body_bytes
+        self.sender = sender
+        self.loop = loop
+        self.address = ""
+
+    def whole(self, stream: Stream, data: bytes | bytearray) -> None:
+        """Answer a call of one message, which is here."""
+        call = stream.call
+        try:
+            message = only(bytes(data), call.encoding, self.body_bytes)
+        except MillError as error:
+            self.sender.fail(stream, status(error))
+            return
+        methods = self.methods
+        if methods.is_quick(call.path):
+            answer = methods.at_once(message, call.metadata)
+            if answer is not None:
+                self.sender.answer(stream, answer)
+                return
+        stream.body = bytearray()
+        stream.task = self.loop.create_task(self._run(stream, message))
+
+    async def _run(self, stream: Stream, message: bytes) -> None:
+        """Answer a call of one message, which takes its time."""
+        state = self.state
+        state.in_flight += 1
+        methods = self.methods
+        path = stream.call.path
+        try:
+            method = methods.unary.get(path)
+            if method is None:
+                raise methods.unknown(path)
+            caller = self._peer(stream.call)
+            async with asyncio.timeout_at(None if caller.deadline == math.inf else caller.deadline):
+                answer = await method(message, caller)
+            self.sender.answer(stream, answer)
+        except MillError as error:
+            self.sender.fail(stream, status(error))
+        except TimeoutError:
+            self.sender.fail(stream, Status(DEADLINE_EXCEEDED, "the time that the request allows has passed"))
+        except Exception:
+            self._fault(stream)
+            raise
+        finally:
+            state.in_flight -= 1
+            self.sender.flush()
+
+    def begin(self, stream: Stream) -> None:
+        """Answer a call of many messages, which are still to come."""
+        stream.messages = asyncio.Queue()
+        stream.task = self.loop.create_task(self._run_stream(stream))
+
+    def feed(self, stream: Stream) -> None:
+        """Hand the whole messages of a stream to its call."""
+        messages = stream.messages
+        assert messages is not None
+        body, most_bytes = stream.body, self.body_bytes
+        while len(body) >= 5:
+            size = int.from_bytes(body[1:5], "big")
+            if size > most_bytes:
+                self.sender.fail(stream, status(too_large(size, most_bytes)))
+                return
+            if len(body) < size + 5:
+                break
+            try:
+                messages.put_nowait(opened(body[0], bytes(body[5 : size + 5]), stream.call.encoding, most_bytes))
+            except MillError as error:
+                self.sender.fail(stream, status(error))
+                return
+            del body[: size + 5]
+        if stream.ended:
+            messages.put_nowait(None)
+
+    async def _run_stream(self, stream: Stream) -> None:
+        method = self.methods.streaming[stream.call.path]
+        sender = self.sender
+        try:
+            async for answer in method(self._messages(stream), self._peer(stream.call)):
+                sender.add(stream, answer)
+                sender.flush()
+                while stream.pending:
+                    stream.sent = asyncio.Event()
+                    await stream.sent.wait()
+            sender.finish(stream)
+        except MillError as error:
+            sender.fail(stream, status(error))
+        except Exception:
+            self._fault(stream)
+            raise
+        finally:
+            sender.flush()
+
+    async def _messages(self, stream: Stream) -> AsyncIterator[bytes]:
+        assert stream.messages is not None
+        while (message := await stream.messages.get()) is not None:
+            yield message
+            if not stream.ended and stream.messages.empty() and stream.allowed < STREAM_WINDOW:
+                self.sender.credit(stream)
+                self.sender.flush()
+
+    def _peer(self, call: Call) -> Peer:
+        deadline = self.loop.time() + call.timeout_s if call.timeout_s != math.inf else math.inf
+        return Peer(deadline, call.metadata, self.address)
+
+    def _fault(self, stream: Stream) -> None:
+        self.sender.fail(stream, Status(INTERNAL, "the service failed; its log says why"))
