@@ -245,7 +245,9 @@ class Methods:
         finally:
             seconds = time.perf_counter() - started
             traced = parent(peer.metadata.get("traceparent")) if self.signals.tracer is not None else None
-            self.signals.answered("grpc", *which, code, seconds, identity.decode() or None, traced, len(message))
+            sizes = (len(message), 0)
+            told = identity.decode() or None
+            self.signals.answered("grpc", *which, code, seconds, told, traced, sizes, caller.tenant)
 
     def is_quick(self, path: str) -> bool:
         """Whether `at_once` may know the answer of a method."""
@@ -286,7 +288,7 @@ class Methods:
         signals.figures.of(name, endpoint.label).encode.add(ended - ran)
         identity = envelope.id.decode() or None
         sizes = (len(message), len(answer))
-        signals.answered("grpc", name, endpoint.label, 200, ended - started, identity, None, *sizes)
+        signals.answered("grpc", name, endpoint.label, 200, ended - started, identity, None, sizes, caller.tenant)
         return answer
 
     async def _answer(self, ask: Ask, endpoint: Endpoint, envelope: Envelope) -> bytes:

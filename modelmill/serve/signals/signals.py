@@ -50,10 +50,13 @@ class Signals:
         seconds: float,
         id: str | None = None,
         parent: Parent | None = None,
-        bytes_in: int = 0,
-        bytes_out: int = 0,
+        sizes: tuple[int, int] = (0, 0),
+        tenant: str = "",
     ) -> None:
-        """Tell of an answer. What is not wanted costs no more than the question whether it is."""
+        """Tell of an answer. What is not wanted costs no more than the question whether it is.
+
+        sizes: the bytes of the request's body and of the answer's. tenant: whose key asked.
+        """
         self.figures.of(model, version).answered(face, code, seconds)
         logged = self.journal.wants(code)
         traced = self.tracer is not None and self.tracer.wants(parent)
@@ -66,8 +69,9 @@ class Signals:
             "code": code,
             "milliseconds": round(1000 * seconds, 3),
             "id": id,
-            "bytes_in": bytes_in,
-            "bytes_out": bytes_out,
+            "tenant": tenant,
+            "bytes_in": sizes[0],
+            "bytes_out": sizes[1],
         }
         found = {name: value for name, value in told.items() if value not in ("", None)}
         now_ns = time.time_ns()

@@ -216,7 +216,8 @@ class App:
         if face == "predict" or call.path.endswith("/infer"):
             seconds = time.perf_counter() - started
             above = parent(call.header("traceparent")) if self.signals.tracer is not None or code >= 500 else None
-            self.signals.answered(face, *call.which, code, seconds, call.id, above, call.bytes_in, bytes_out)
+            sizes = (call.bytes_in, bytes_out)
+            self.signals.answered(face, *call.which, code, seconds, call.id, above, sizes, call.caller.tenant)
 
     async def _reply(self, call: Call, handlers: Guarded, known: bool) -> Reply:
         handler, need = handlers.get(call.method, (None, ANY_KEY))

@@ -95,7 +95,8 @@ class Express:
         ended = time.perf_counter()
         self.signals.figures.of(endpoint.name, endpoint.label).encode.add(ended - ran)
         sizes = (len(body), len(answer.body))
-        self.signals.answered("v2", endpoint.name, endpoint.label, 200, ended - started, request.id, None, *sizes)
+        which = ("v2", endpoint.name, endpoint.label)
+        self.signals.answered(*which, 200, ended - started, request.id, None, sizes, caller.tenant)
         reference = ("modelmill-version", endpoint.version.reference)
         if answer.json_bytes is None:
             return head(200, JSON, len(answer.body), (reference,)) + answer.body

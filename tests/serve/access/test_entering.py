@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import socket
 from urllib.parse import urlsplit
 
@@ -338,3 +339,20 @@ def test_changes_over_http_are_in_the_log_by_key_and_address(start, keys, shelf,
         "serve.load",
     ]
     assert keys.verify() == ([], keys.audit()[-1].digest)
+
+
+def test_the_access_log_names_the_tenant(start, ask, keys, tmp_path):
+    """Of the short way, the ordinary one, and of a request that failed."""
+    log = tmp_path / "access.jsonl"
+    keys.tenant("acme", "standard")
+    key, _ = keys.create("phone", tenant="acme")
+    service = start(telling=Telling(log, 1.0))
+    for path, body, code in (
+        (INFER, TENSORS, 200),
+        ("/predict/flowers", ROWS, 200),
+        (INFER, {"inputs": []}, 400),
+    ):
+        assert ask(service, "POST", path, body, key).code == code
+    service.close()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["tenant"], line["code"]) for line in lines] == [("acme", 200), ("acme", 200), ("acme", 400)]
