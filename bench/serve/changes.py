@@ -26,9 +26,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter, deque
+from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from kept import Kept, post
 
 RESULTS = Path(__file__).parent / "results" / "changes.jsonl"
 ROOT = Path(__file__).parents[2]
@@ -75,13 +77,10 @@ class Load:
 
     def __init__(self, port: int, rate: float) -> None:
         self.rate = rate
-        self.port = port
-        self.idle: deque[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = deque()
-        """When it was used last, and the connection; the one that was used last is used first."""
+        self.connections = Kept(port)
         self.versions: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.seconds: list[float] = []
-        self.opened = 0
         self.random = random.Random(1)
 
     async def run(self) -> Row:
@@ -103,7 +102,7 @@ class Load:
             "reasons": dict(self.failed),
             "versions": dict(self.versions),
             "rate": self.rate,
-            "connections": self.opened,
+            "connections": self.connections.opened,
             "p50_ms": round(times[len(times) // 2] * 1000, 2),
             "p99_ms": round(times[len(times) * 99 // 100] * 1000, 2),
             "most_ms": round(times[-1] * 1000, 1),
@@ -115,16 +114,11 @@ class Load:
         began = time.perf_counter()
         try:
             async with asyncio.timeout(60):
-                kept = self.random.random() < 0.9
-                reader, writer = await self.connection() if kept else await self.fresh()
-                status, headers, body = await self.ask(reader, writer, kept)
+                keep = self.random.random() < 0.9
+                status, headers, body = await self.connections.ask(self.request(keep), keep)
         except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError) as error:
             self.failed[f"{type(error).__name__}: {error}"[:120]] += 1
             return
-        if kept and headers.get("connection") != "close":
-            self.idle.append((time.monotonic(), reader, writer))
-        else:
-            writer.close()
         version = headers.get("modelmill-version", "")
         if status != 200 or LABELS.get(version, "?").encode() not in body:
             self.failed[f"{status} {version} {body[:80]!r}"] += 1
@@ -132,41 +126,14 @@ class Load:
         self.versions[version] += 1
         self.seconds.append(time.perf_counter() - began)
 
-    async def connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A kept connection that is still open, else a new one; what was not used for 5 seconds is closed."""
-        while self.idle and time.monotonic() - self.idle[0][0] > 5:
-            self.idle.popleft()[2].close()
-        while self.idle:
-            _, reader, writer = self.idle.pop()
-            if not reader.at_eof() and not writer.is_closing():
-                return reader, writer
-            writer.close()
-        return await self.fresh()
-
-    async def fresh(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        self.opened += 1
-        return await asyncio.open_connection("127.0.0.1", self.port)
-
-    async def ask(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: bool
-    ) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of the answer."""
+    def request(self, keep: bool) -> bytes:
+        """A request for one row."""
+        last = () if keep else ("Connection: close",)
         if self.random.random() < 0.5:
-            path, body = "/predict/flowers", b"[[3, 1]]"
-        else:
-            names = [
-                {"name": n, "datatype": "FP32", "shape": [1], "data": [v]} for n, v in (("length", 3), ("width", 1))
-            ]
-            path = "/v2/models/flowers/infer"
-            body = json.dumps({"inputs": names, "outputs": [{"name": "label"}]}).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
-        writer.write((head + ("" if kept else "Connection: close\r\n") + "\r\n").encode() + body)
-        status = int((await reader.readuntil(b"\r\n")).split()[1])
-        headers: dict[str, str] = {}
-        while (line := await reader.readuntil(b"\r\n")) != b"\r\n":
-            name, _, value = line.decode().partition(":")
-            headers[name.lower()] = value.strip()
-        return status, headers, await reader.readexactly(int(headers["content-length"]))
+            return post("/predict/flowers", b"[[3, 1]]", *last)
+        names = [{"name": n, "datatype": "FP32", "shape": [1], "data": [v]} for n, v in (("length", 3), ("width", 1))]
+        body = json.dumps({"inputs": names, "outputs": [{"name": "label"}]}).encode()
+        return post("/v2/models/flowers/infer", body, *last)
 
 
 def serve(home: Path, port: int) -> subprocess.Popen[str]:
