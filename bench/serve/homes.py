@@ -145,10 +145,10 @@ def rows(path: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def keep(path: Path, row: Row) -> None:
-    """Add a row, with how busy the machine was."""
+def keep(path: Path, row: Row, shown: str = "") -> None:
+    """Add a row, with how busy the machine was, and print it; or what is shown of it."""
     path.parent.mkdir(exist_ok=True)
     load = [round(value, 1) for value in os.getloadavg()[:1]]
     with path.open("a") as out:
         out.write(json.dumps({**row, "load": load[0]}) + "\n")
-    print(row, flush=True)
+    print(shown or row, flush=True)
