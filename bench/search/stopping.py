@@ -136,7 +136,7 @@ def job_of(task: str, seed: int) -> Job:
     return look(
         read(
             {
-                "data": source(task),
+                "data": source(task, {"path": 2000}),
                 "goal": {"minimize": ["log_loss", "size_kb"], "budget": f"{TRIALS} trials"},
                 "seed": seed,
                 "arch": ARCH,
