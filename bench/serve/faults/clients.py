@@ -14,6 +14,8 @@ from faults.target import WAIT_S, Fault, Target, heard, opened, reset, rows, sai
 
 FLOOD = 200
 """Connections at a time."""
+UNREAD_S = 20.0
+"""How long an answer is left where it is."""
 
 
 def silent(target: Target, n: int) -> Iterator[str]:
@@ -52,6 +54,17 @@ def leaves_in_the_answer(target: Target, _: int) -> Iterator[str]:
     connection.sendall(post("/openapi.json", b"", target.bearer(), method="GET"))
     yield "left" if connection.recv(1) else "closed"
     reset(connection)
+
+
+def does_not_read(target: Target, _: int) -> Iterator[str]:
+    """A client that asks for megabytes, and takes none of them for a while."""
+    tensor = {"shape": [60_000, 4], "parameters": {"binary_data_size": 960_000}}
+    with opened(target) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(infer(target, tensor, bytes(960_000)))
+        time.sleep(UNREAD_S)
+        yield heard(connection)
+        reset(connection)
 
 
 def oversized(target: Target, n: int) -> Iterator[str]:
@@ -102,6 +115,7 @@ FAULTS: dict[str, Fault] = {
     "a slow head or body": slow,
     "a client that leaves": leaves,
     "a client that leaves in the answer": leaves_in_the_answer,
+    "a client that does not read": does_not_read,
     "a body of 100 MB": oversized,
     "a body longer than it says": longer_than_it_says,
     "a flood of connections": flood,

@@ -84,7 +84,7 @@ REQUESTS: dict[str, Callable[[Target, int], bytes]] = {
     "a key without the role": lambda t, _: rows(t, b"{}", path="/v2/repository/models/guest/unload"),
     "another tenant's model": lambda t, _: rows(t, b"[[3, 1]]", path="/predict/guest", key="other"),
     "a wrong key to sign in": lambda _, n: post(
-        "/signin", b"key=mm_%d" % n, "Content-Type: application/x-www-form-urlencoded"
+        "/signin", b"key=mm_%d" % n, "Content-Type: application/x-www-form-urlencoded", "Origin: http://localhost"
     ),
     "a time that has passed": lambda t, _: infer(t, *images(8), model="small", timeout_us=1),
 }
