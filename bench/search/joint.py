@@ -60,8 +60,8 @@ PARTS: Mapping[str, Sequence[int]] = {
 }
 """Parts of Fashion-MNIST: some of the classes."""
 ROWS = {"path": 700, "test": 2000}
-"""Rows to search with, and for the test. With 2,000 of the first an arm trained three or four networks in its minute, and
-which came first decided all; with these it trains some eight. That was settled on seeds 100 and 101."""
+"""Rows to search with, and for the test. With 2,000 of the first an arm trained three or four networks in its minute,
+and which came first decided all; with these it trains some eight. That was settled on seeds 100 and 101."""
 SETS = (*BUILTIN, *PARTS)
 QUICK = ("wine", "digits")
 
