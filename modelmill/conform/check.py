@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import msgspec
 
-if TYPE_CHECKING:
-    from modelmill.conform.subject import Subject
+from modelmill.conform.subject import Subject
 
 Level = Literal["must", "should"]
 Group = Literal["core", "extensions", "robustness"]
@@ -18,14 +17,6 @@ Verdict = Literal["holds", "deviates", "left out"]
 REST = "inference_rest.md"
 GRPC = "inference_grpc.md"
 BINARY = "extension_binary_data.md"
-
-
-class Deviation(Exception):
-    """What came was not what the specification says; the words say what came."""
-
-
-class LeftOut(Exception):
-    """The check says nothing of this server or this model; the words say why."""
 
 
 @dataclass(frozen=True)
@@ -67,23 +58,3 @@ class Outcome(msgspec.Struct, frozen=True):
 def conformant(outcomes: Iterable[Outcome]) -> bool:
     """Whether all that must hold in the core does."""
     return not any(outcome.breaks for outcome in outcomes)
-
-
-def wanted(holds: bool, came: str) -> None:
-    """Raise Deviation with what came, unless it holds."""
-    if not holds:
-        raise Deviation(came)
-
-
-def shown(value: Any) -> str:
-    """A value in a few words.
-
-    >>> shown({"a": 1})
-    '{"a":1}'
-    """
-    if isinstance(value, bytes):
-        text = value[:120].decode("utf-8", "replace")
-    else:
-        text = msgspec.json.encode(value, enc_hook=str).decode()
-    text = " ".join(text.split())
-    return (text if len(text) <= 100 else text[:97] + "...") or "nothing"

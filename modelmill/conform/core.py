@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 
 from modelmill.conform import tensors
-from modelmill.conform.check import REST, Check, LeftOut, shown, wanted
+from modelmill.conform.check import REST, Check
+from modelmill.conform.deviation import LeftOut, shown, wanted
 from modelmill.conform.http import Answer
 from modelmill.conform.subject import Subject, check_metadata
 

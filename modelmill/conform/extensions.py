@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 
 from modelmill.conform import tensors
-from modelmill.conform.check import BINARY, Check, LeftOut, Level, shown, wanted
+from modelmill.conform.check import BINARY, Check, Level
 from modelmill.conform.core import NOBODY
+from modelmill.conform.deviation import LeftOut, shown, wanted
 from modelmill.conform.http import Answer
 from modelmill.conform.subject import Subject
 

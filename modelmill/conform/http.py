@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
-from modelmill.conform.check import Deviation, shown
+from modelmill.conform.deviation import Deviation, shown
 from modelmill.errors import OutOfBounds, WorkError
 
 JSON = {"content-type": "application/json"}

@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 
 from modelmill.conform import tensors
-from modelmill.conform.check import Check, Deviation, LeftOut, Level, wanted
+from modelmill.conform.check import Check, Level
 from modelmill.conform.core import NOBODY
+from modelmill.conform.deviation import Deviation, LeftOut, wanted
 from modelmill.conform.http import Answer
 from modelmill.conform.subject import Document, Subject
 

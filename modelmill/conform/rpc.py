@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelmill.conform import tensors
-from modelmill.conform.check import GRPC, Check, Deviation, LeftOut, shown, wanted
+from modelmill.conform.check import GRPC, Check
 from modelmill.conform.core import NOBODY
+from modelmill.conform.deviation import Deviation, LeftOut, shown, wanted
 from modelmill.conform.subject import Subject
 from modelmill.errors import MissingExtra
 from modelmill.protocol.contents import CONTENTS

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from modelmill.conform import core, extensions, robustness, rpc
-from modelmill.conform.check import Check, Deviation, LeftOut, Outcome, conformant
+from modelmill.conform.check import Check, Outcome, conformant
+from modelmill.conform.deviation import Deviation, LeftOut
 from modelmill.conform.http import at
 from modelmill.conform.subject import Subject, choose_model
 

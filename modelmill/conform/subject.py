@@ -11,7 +11,7 @@ from urllib.parse import quote
 import orjson
 
 from modelmill.conform import tensors
-from modelmill.conform.check import Deviation, LeftOut, shown, wanted
+from modelmill.conform.deviation import Deviation, LeftOut, shown, wanted
 from modelmill.conform.http import Answer, Http
 from modelmill.errors import WorkError
 

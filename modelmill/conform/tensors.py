@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from modelmill.conform.check import Deviation, shown, wanted
+from modelmill.conform.deviation import Deviation, shown, wanted
 from modelmill.signature import DTYPES
 
 Array = np.ndarray[Any, Any]
