@@ -57,7 +57,7 @@ def nets() -> Iterator[Any]:
     """Every distinct network of the space, in a fixed order."""
     from modelmill.arch.cell import Cell
     from modelmill.network.wiring import flags, wiring
-    from modelmill.network.wiring_order import canonical
+    from modelmill.network.wiring_repair import canonical
 
     rows = [[(1,)], *(list(itertools.product((0, 1), repeat=n)) for n in (2, 3, 4))]
     cells = {

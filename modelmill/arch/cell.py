@@ -12,7 +12,7 @@ from modelmill.contracts import Arch
 from modelmill.errors import SpecError, UnknownName
 from modelmill.model import Kind
 from modelmill.network.wiring import Wiring, flags, wiring
-from modelmill.network.wiring_order import canonical
+from modelmill.network.wiring_repair import canonical
 from modelmill.signature import Signature
 
 if TYPE_CHECKING:

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelmill.network.wiring import Wiring, repair
+from modelmill.network.wiring import Wiring
 
 Colors = tuple[int, ...]
 """For every value, and last the output, the place of its class: equal numbers could not be told apart so far."""
-
-
-def canonical(wiring: Wiring, most: int = 0) -> Wiring:
-    """The repaired wiring in its one order: equal for two wirings that are the same graph, and for no others.
-
-    >>> first = Wiring(("max", "conv3"), ((0,), (0,), (1, 2)))
-    >>> canonical(first) == canonical(Wiring(("conv3", "max"), ((0,), (0,), (1, 2))))
-    True
-    """
-    return ordered(repair(wiring, most))
 
 
 def ordered(wiring: Wiring) -> Wiring:

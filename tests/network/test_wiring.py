@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelmill.errors import SpecError
-from modelmill.network.wiring import Wiring, flags, repair, wiring
-from modelmill.network.wiring_order import canonical
+from modelmill.network.wiring import Wiring, flags, wiring
+from modelmill.network.wiring_repair import canonical, repair
 
 OPERATIONS = ["conv3", "max", "identity"]
 

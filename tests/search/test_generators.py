@@ -12,7 +12,7 @@ from modelmill.arch.cell import space as cell_space
 from modelmill.contracts import Generator
 from modelmill.errors import SpecError
 from modelmill.network.wiring import wiring
-from modelmill.network.wiring_order import canonical
+from modelmill.network.wiring_repair import canonical
 from modelmill.search.generated import cell
 from modelmill.search.generators.controller import Controller
 from modelmill.search.generators.graphs import Graphs
