@@ -47,7 +47,7 @@ def answers(model: Model, dataset: Dataset, rows: int) -> dict[str, Array]:
 
     inputs = features(model.part, model.signature, dataset)[:rows]
     if model.body.kind == "network":
-        from modelmill.train.fit import answers, forward
+        from modelmill.train.answer import answers, forward
         from modelmill.train.rows import tensor
 
         return answers(forward(model.body.value, tensor(inputs)).numpy(), model)

@@ -14,7 +14,7 @@ from modelmill.model import Model
 from modelmill.trial import Progress
 
 if TYPE_CHECKING:
-    from modelmill.train.fit import Objective, Training
+    from modelmill.train.training import Objective, Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,8 @@ class Retrains:
         warm: bool = True,
     ) -> Training:
         """The training of a changed network from its weights, not yet begun; one that was never trained is not warm."""
-        from modelmill.train.fit import Recipe, Training
+        from modelmill.train.recipe import Recipe
+        from modelmill.train.training import Training
 
         return Training(model, data, task, Recipe.of("adam", self), seed, warm=warm, objective=objective)
 

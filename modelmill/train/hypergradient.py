@@ -14,9 +14,9 @@ from torch import Tensor
 from modelmill.contracts import Task
 from modelmill.dataset import Dataset, Splits
 from modelmill.model import Model
-from modelmill.train.fit import Training
 from modelmill.train.recipe import Recipe
 from modelmill.train.rows import Rows, rows, standardized
+from modelmill.train.training import Training
 from modelmill.trial import Progress
 
 SHARE = 0.2

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import torch
@@ -14,12 +14,23 @@ from torch import Tensor
 from modelmill.train import checkpoint
 from modelmill.train.average import tensors
 from modelmill.train.schedule import Plateau
+from modelmill.train.training import Training
+from modelmill.trial import Progress
 
-if TYPE_CHECKING:
-    from modelmill.train.fit import Training
+
+def resumed(training: Training, path: Path | None) -> Iterator[Progress]:
+    """The epochs that a checkpoint leaves to be done, each kept in it; all of them where there is no path."""
+    if path is None:
+        yield from training.run()
+        return
+    key = _key(training)
+    _resume(training, path, key)
+    for progress in training.run():
+        _save(training, path, key)
+        yield progress
 
 
-def key(training: Training) -> str:
+def _key(training: Training) -> str:
     """What a checkpoint must share with the training that goes on from it."""
     body = training.model.body
     told = (training.recipe, training.tuning, training.seed, *training.digests, body.arch, _digest(body.value))
@@ -35,7 +46,7 @@ def _digest(module: torch.nn.Module) -> str:
     return total.hexdigest()
 
 
-def save(training: Training, path: Path) -> None:
+def _save(training: Training, path: Path, key: str) -> None:
     """Write the training as it stands between two epochs."""
     optimizer = training.optimizer.state_dict()["state"]
     parts: dict[str, Mapping[str, Any]] = {
@@ -47,7 +58,7 @@ def save(training: Training, path: Path) -> None:
     }
     flat = {f"{part}/{name}": value for part, found in parts.items() for name, value in found.items()}
     state = {
-        "key": training.key,
+        "key": key,
         "epoch": training.epoch,
         "rows": training.rows,
         "done": training.plan.done,
@@ -62,9 +73,9 @@ def save(training: Training, path: Path) -> None:
     checkpoint.save(path, {name: value for name, value in flat.items() if value is not None}, state)
 
 
-def resume(training: Training, path: Path) -> None:
+def _resume(training: Training, path: Path, key: str) -> None:
     """Bring a training to where its checkpoint was written; nothing happens where there is none."""
-    found = checkpoint.load(path, training.key)
+    found = checkpoint.load(path, key)
     if found is None:
         return
     flat, state = found

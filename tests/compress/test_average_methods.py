@@ -20,7 +20,7 @@ from modelmill.errors import ModelError
 from modelmill.graph.export import export
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
-from modelmill.train.fit import forward
+from modelmill.train.answer import forward
 from modelmill.train.rows import rows
 from modelmill.train.trainers.adam import Adam
 

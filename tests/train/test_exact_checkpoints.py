@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from modelmill.errors import SourceError, WorkError
-from modelmill.train.fit import Recipe, Training, fit
+from modelmill.train.fit import fit
+from modelmill.train.recipe import Recipe
+from modelmill.train.resume import resumed
 from modelmill.train.trainers.finetune import Finetune
+from modelmill.train.training import Training
 
 CNN = {"method": "cnn", "width": 4, "depth": 2, "dropout": 0.2}
 
@@ -43,7 +46,8 @@ torch.set_num_threads(1)
 loaded = importlib.util.spec_from_file_location("small", sys.argv[1])
 small = importlib.util.module_from_spec(loaded)
 loaded.loader.exec_module(small)
-from modelmill.train.fit import Recipe, fit
+from modelmill.train.fit import fit
+from modelmill.train.recipe import Recipe
 recipe = msgspec.json.decode(sys.argv[3], type=Recipe)
 model, data, task = small.build("image", msgspec.json.decode(sys.argv[4]))
 for progress in fit(model, data, task, recipe, 7, pathlib.Path(sys.argv[2])):
@@ -97,7 +101,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(make, killed, name):
 def dropped_after(epochs, make, tmp_path, recipe):
     model, data, task = make("image", CNN)
     training = Training(model, data, task, recipe, 7)
-    for progress in training.run(tmp_path / "half"):
+    for progress in resumed(training, tmp_path / "half"):
         if progress.step == epochs:
             return training
     raise AssertionError("the training was over before it could be dropped")
@@ -107,7 +111,7 @@ def test_a_checkpoint_holds_plateaus_means_and_the_best_epoch(make, tmp_path):
     before = dropped_after(5, make, tmp_path, RECIPES["sgd"])
     model, data, task = make("image", CNN)
     after = Training(model, data, task, RECIPES["sgd"], 7)
-    next(after.run(tmp_path / "half"))
+    next(resumed(after, tmp_path / "half"))
     assert before.plateau.drops > 0
     assert after.plateau.drops >= before.plateau.drops
     assert (before.mean.count, after.mean.count) == (3, 4)

@@ -14,10 +14,12 @@ from modelmill.graph.export import export
 from modelmill.model import Body, Model, Part
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
-from modelmill.train.fit import Recipe, Training, fit
+from modelmill.train.fit import fit
+from modelmill.train.recipe import Recipe
 from modelmill.train.start import knows_unit, with_head
 from modelmill.train.trainers.adam import Adam
 from modelmill.train.trainers.finetune import Finetune
+from modelmill.train.training import Training
 from modelmill.train.tuning import Tuner, Tuning, layers
 
 CNN = {"method": "cnn", "width": 4, "depth": 3}

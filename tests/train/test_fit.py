@@ -14,9 +14,11 @@ from modelmill.graph.export import export
 from modelmill.method import decode
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
-from modelmill.train.fit import Recipe, Training, fit
+from modelmill.train.fit import fit
+from modelmill.train.recipe import Recipe
 from modelmill.train.trainers.adam import Adam
 from modelmill.train.trainers.sgd import Sgd
+from modelmill.train.training import Training
 
 CNN = {"method": "cnn", "width": 4, "depth": 2, "dropout": 0.2}
 MLP = {"method": "mlp", "width": 8, "depth": 1}
@@ -86,7 +88,8 @@ torch.set_num_threads(1)
 loaded = importlib.util.spec_from_file_location("small", sys.argv[1])
 small = importlib.util.module_from_spec(loaded)
 loaded.loader.exec_module(small)
-from modelmill.train.fit import Recipe, fit
+from modelmill.train.fit import fit
+from modelmill.train.recipe import Recipe
 model, data, task = small.build("image", {"method": "cnn", "width": 4, "depth": 2, "dropout": 0.2})
 for progress in fit(model, data, task, Recipe(epochs=4, batch=32), 7, pathlib.Path(sys.argv[2])):
     if progress.step == 2:

@@ -7,8 +7,9 @@ import torch
 
 from modelmill.errors import OutOfBounds, SpecError
 from modelmill.task.classify import UNSEEN, Classify
-from modelmill.train.fit import Recipe, Training
+from modelmill.train.recipe import Recipe
 from modelmill.train.trainers.adam import Adam
+from modelmill.train.training import Training
 
 RAW = torch.tensor([[2.0, 0.0, -1.0], [0.3, 0.1, 0.2], [-4.0, 1.0, 5.0]])
 TRUE = torch.tensor([0, 2, 1])

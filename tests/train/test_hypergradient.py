@@ -9,10 +9,10 @@ import torch
 from modelmill.recipe.grow import picked_spec, untrained
 from modelmill.recipe.look import look
 from modelmill.spec import read
-from modelmill.train.fit import Training
 from modelmill.train.hypergradient import differentiated, third
 from modelmill.train.recipe import Recipe
 from modelmill.train.rows import rows, standardized
+from modelmill.train.training import Training
 
 PLAIN = Recipe(
     optimizer="sgd",

@@ -8,9 +8,11 @@ import torch
 
 from modelmill.dataset import Splits
 from modelmill.errors import SpecError, UnknownName
-from modelmill.train.fit import Recipe, Training, fit
+from modelmill.train.fit import fit
+from modelmill.train.recipe import Recipe
 from modelmill.train.trainers.adam import Adam
 from modelmill.train.trainers.sgd import Sgd
+from modelmill.train.training import Training
 
 CNN = {"method": "cnn", "width": 4, "depth": 2}
 MLP = {"method": "mlp", "width": 8, "depth": 1}

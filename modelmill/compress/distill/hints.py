@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modelmill.errors import ModelError
-from modelmill.train.fit import Objective, Training
+from modelmill.train.training import Objective, Training
 from modelmill.trial import Progress
 
 Hint = Callable[[Tensor, Tensor], Tensor]

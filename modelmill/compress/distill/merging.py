@@ -11,8 +11,8 @@ from modelmill.contracts import Array, Task
 from modelmill.dataset import Dataset
 from modelmill.errors import ModelError
 from modelmill.model import Model
-from modelmill.train.fit import Training
 from modelmill.train.rows import tensor
+from modelmill.train.training import Training
 
 
 def merged(

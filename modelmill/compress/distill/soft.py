@@ -15,7 +15,7 @@ from modelmill.model import Kind, Model
 from modelmill.trial import Progress
 
 if TYPE_CHECKING:
-    from modelmill.train.fit import Training
+    from modelmill.train.training import Training
 
 
 class Soft(Compressor, Learns, Retrains):

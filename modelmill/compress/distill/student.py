@@ -19,8 +19,8 @@ from modelmill.method import decode, find, settings
 from modelmill.model import Model
 from modelmill.network.slicing import channels
 from modelmill.runtime.features import features
-from modelmill.train.fit import Objective
 from modelmill.train.rows import head, rows, unfold, unit
+from modelmill.train.training import Objective
 
 
 def narrower(model: Model, ratio: float, train: Dataset, seed: int) -> Model:

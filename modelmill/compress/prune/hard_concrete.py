@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from modelmill.network.slicing import Channels, channels, cut, kept, largest
-from modelmill.train.fit import Training
+from modelmill.train.training import Training
 
 TEMPERATURE, LOW, HIGH = 2 / 3, -0.1, 1.1
 """Beta, gamma and zeta of the paper."""

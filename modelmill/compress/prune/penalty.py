@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
-from modelmill.train.fit import Training
+from modelmill.train.training import Training
 from modelmill.trial import Progress
 
 

@@ -16,7 +16,7 @@ from modelmill.model import Kind, Model
 from modelmill.trial import Progress
 
 if TYPE_CHECKING:
-    from modelmill.train.fit import Training
+    from modelmill.train.training import Training
 
 HONESTY = "zeros are served like other numbers: the file is smaller only in the store, which packs it, and no faster"
 

@@ -15,7 +15,7 @@ from modelmill.model import Kind, Model
 from modelmill.trial import Progress
 
 if TYPE_CHECKING:
-    from modelmill.train.fit import Objective, Training
+    from modelmill.train.training import Objective, Training
 
 
 class Clip(Compressor, Retrains):

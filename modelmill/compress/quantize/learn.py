@@ -24,8 +24,8 @@ from modelmill.network.steps import Stepped
 from modelmill.runtime.features import features
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
-from modelmill.train.fit import Objective, Training
 from modelmill.train.rows import head, tensor
+from modelmill.train.training import Objective, Training
 from modelmill.trial import Progress
 
 ALLOWED = 0.05

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from modelmill.compress.quantize.insert import Grid, grids, stepped
-from modelmill.train.fit import forward
+from modelmill.train.answer import forward
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -12,7 +12,7 @@ from torch.nn.functional import kl_div, log_softmax, mse_loss
 from modelmill.network.mixture import mixed
 from modelmill.train.chains.chain import Chain
 from modelmill.train.chains.posterior import Posterior
-from modelmill.train.fit import Objective
+from modelmill.train.training import Objective
 
 
 def spread(chain: Chain, count: int) -> list[Tensor]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -21,19 +20,18 @@ from modelmill.store.disk import write_file
 from modelmill.train.average import tensors
 from modelmill.train.chains import consensus, diagnosis
 from modelmill.train.chains.chain import Chain
+from modelmill.train.chains.draws import Draws
 from modelmill.train.chains.langevin import Stage, calmer, stage, steadier
 from modelmill.train.chains.poll import Poll, meant
 from modelmill.train.chains.posterior import Posterior, restarted
 from modelmill.train.chains.record import Record
 from modelmill.train.chains.walk import Walked, walk, walk_exactly
-from modelmill.train.fit import SEEN, SMALL, Training
 from modelmill.train.plan import Plan
 from modelmill.train.recipe import Recipe
+from modelmill.train.resume import resumed
 from modelmill.train.rows import fold, head, rows, some, standardized, unfold, unit
+from modelmill.train.training import SEEN, SMALL, Training
 from modelmill.trial import Progress
-
-if TYPE_CHECKING:
-    from modelmill.train.trainers.mcmc import Mcmc
 
 CHAIN_SHARE = 0.7
 """The part of the seconds that chains take where a network is distilled after them."""
@@ -49,7 +47,7 @@ class Sampling:
     """Chains with their state in the open; all that is random depends on the seed, the chain and the epoch's number."""
 
     def __init__(
-        self, model: Model, data: Splits, task: Task, settings: Mcmc, seed: int, folder: Path | None = None
+        self, model: Model, data: Splits, task: Task, settings: Draws, seed: int, folder: Path | None = None
     ) -> None:
         self.model, self.data, self.task, self.settings, self.seed = model, data, task, settings, seed
         self.classes = bool(model.signature.classes)
@@ -102,10 +100,11 @@ class Sampling:
     def _chain(self, folder: Path | None) -> Chain:
         """Where chunks go. Their key tells all that the chains depend on."""
         part = self.model.part
-        table = {name: value for name, value in self.settings.as_table().items() if name not in LATER}
         weights = hashlib.sha256(self.walkers[0].weights.numpy().tobytes()).hexdigest()
         body = (repr(part.body.value), part.body.arch, weights, digest(part.prepare))
         data = (self.data.train.digest, self.data.valid.digest)
+        asked = {"method": "mcmc", **asdict(self.settings)}
+        table = {name: value for name, value in asked.items() if name not in LATER}
         told = (table, self.seed, *body, *data, self.task.as_table(), self.model.signature.classes)
         key = hashlib.sha256(msgspec.json.encode(told)).hexdigest()
         if folder is None and self.settings.store:
@@ -265,7 +264,7 @@ class Sampling:
         folder = self.record.chain.folder
         # What a checkpoint belongs to says nothing of the teacher: another number of draws is another one.
         name = f"distilled-{int(values['members'])}-{self.settings.distill}.safetensors"
-        for progress in training.run(folder / name if folder else None):
+        for progress in resumed(training, folder / name if folder else None):
             yield self._after(progress)
         last = self._after(training.finish("train.mcmc.distill"))
         note = "; ".join(part for part in (note, "one network has learned their mean", last.note) if part)

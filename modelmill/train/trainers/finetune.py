@@ -70,13 +70,14 @@ class Finetune(Trainer):
         self, model: Model, data: Splits, task: Task, judge: Judge, seed: int, checkpoint: Path | None = None
     ) -> Iterator[Progress]:
         """Train a copy of the model; with a `checkpoint` path, go on from there and keep it up to date."""
-        from modelmill.train.fit import Training
+        from modelmill.train.resume import resumed
         from modelmill.train.start import knows_unit, with_head
+        from modelmill.train.training import Training
         from modelmill.train.tuning import Tuning
 
         start = with_head(model, task, self.head == "new", seed)
         tuning = Tuning(freeze=self.freeze, thaw=self.thaw, layer_rate=self.layer_rate, pull=self.pull)
         warm = knows_unit(start, data.train, task)
         training = Training(start, data, task, Recipe.of(self.optimizer, self), seed, warm=warm, tuning=tuning)
-        yield from training.run(checkpoint)
+        yield from resumed(training, checkpoint)
         yield training.finish("train.finetune")
