@@ -7,7 +7,7 @@
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from modelmill.release import __version__
 
 if TYPE_CHECKING:
     from modelmill.api import build, compress_model, import_model, load, publish_pipeline

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from modelmill import __version__
 from modelmill.errors import GoalError, MillError, UsageError
+from modelmill.release import __version__
 from modelmill.verbs.build import build
 from modelmill.verbs.check import check
 from modelmill.verbs.compress import compress

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote
 
-import modelmill
 from modelmill.errors import UnknownModel, UsageError
 from modelmill.evaluate.words import duration
+from modelmill.release import __version__
 from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.web import views
 from modelmill.serve.web.app import SAFETY
@@ -140,7 +140,7 @@ class Pages:
 
     def _render(self, template: str, status: int, **values: Any) -> Reply:
         body = self._templates.get_template(template).render(
-            mill=modelmill.__version__, with_runs=self._runs is not None, **values
+            mill=__version__, with_runs=self._runs is not None, **values
         )
         return Reply(status, body.encode(), HTML, SAFETY)
 

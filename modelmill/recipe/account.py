@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from modelmill import __version__
 from modelmill.dataset import concat
 from modelmill.evaluate.judge import REPORTED, energy_is_modelled, evaluate
 from modelmill.graph.digest import digest
@@ -19,6 +18,7 @@ from modelmill.recipe.grow import features_kind
 from modelmill.recipe.look import Look, digest_of
 from modelmill.recipe.make import Made
 from modelmill.registry.registry import Registry
+from modelmill.release import __version__
 from modelmill.report import Baseline, Counts, Data, Lineage, Report
 from modelmill.signature import Signature
 from modelmill.spec import Goal, as_table

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import modelmill
 from modelmill.errors import RequestError
+from modelmill.release import __version__
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.engine.tally import Tally
 from modelmill.serve.models.catalogue import Catalogue
@@ -38,7 +38,7 @@ FILE = "model.onnx"
 
 def server() -> Document:
     """Who answers, and which extensions."""
-    return {"name": "modelmill", "version": modelmill.__version__, "extensions": list(EXTENSIONS)}
+    return {"name": "modelmill", "version": __version__, "extensions": list(EXTENSIONS)}
 
 
 def metadata(endpoint: Endpoint, numbers: Sequence[int]) -> Document:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import modelmill
+from modelmill.release import __version__
 from modelmill.serve.access.needs import need
 from modelmill.signature import Field, Signature
 from modelmill.version import Version
@@ -58,7 +58,7 @@ def document(versions: Sequence[Version]) -> Table:
         "openapi": "3.1.0",
         "info": {
             "title": "modelmill",
-            "version": modelmill.__version__,
+            "version": __version__,
             "description": "Predictions in plain JSON, or over the Open Inference Protocol.",
         },
         "tags": [
