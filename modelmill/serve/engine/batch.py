@@ -7,17 +7,15 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelmill.errors import MillError, ModelError
 from modelmill.runtime.session import Stop
-
-if TYPE_CHECKING:
-    from modelmill.serve.engine.line import Bucket, Lane, Line
-    from modelmill.serve.engine.pace import Runs
-    from modelmill.serve.engine.shares import Payer
+from modelmill.serve.engine.lane import Bucket, Lane
+from modelmill.serve.engine.pace import Runs
+from modelmill.serve.engine.payer import Payer
 
 Array = np.ndarray[Any, Any]
 Outputs = dict[str, Array]
@@ -78,7 +76,7 @@ class Job:
     @property
     def is_waiting(self) -> bool:
         """Whether a piece of it waits for a run."""
-        return any(piece.line is not None for piece in self.pieces)
+        return any(piece.waits for piece in self.pieces)
 
 
 @dataclass(eq=False, slots=True)
@@ -89,8 +87,8 @@ class Piece:
     index: int
     rows: int
     columns: Mapping[str, Array]
-    line: Line | None = None
-    """Where it waits; nowhere once it runs."""
+    waits: bool = False
+    """Whether it waits for a run: its payer has a line in its bucket then."""
 
     @property
     def key(self) -> Key:

@@ -19,9 +19,10 @@ from modelmill.runtime.session import Stop
 from modelmill.serve.engine import batch
 from modelmill.serve.engine.batch import Job, Outputs, Piece, Run
 from modelmill.serve.engine.forecast import forecast, quick
-from modelmill.serve.engine.line import HOP_MS, Bucket, Lane
+from modelmill.serve.engine.lane import HOP_MS, Bucket, Lane
 from modelmill.serve.engine.pace import Pace, Runs, measure
-from modelmill.serve.engine.shares import Payer, Shares
+from modelmill.serve.engine.payer import Payer
+from modelmill.serve.engine.shares import Shares
 from modelmill.serve.engine.terms import DEFAULT_TERMS, Terms
 from modelmill.serve.engine.threads import Threads
 
@@ -201,9 +202,8 @@ class Engine:
             if payer is None:
                 return
             now = self.ns() / 1e9
-            piece = payer.choose()
-            assert piece.line is not None
-            bucket = piece.line.bucket
+            piece = self.shares.choose(payer)
+            bucket = piece.job.bucket
             if piece.job.is_done:
                 self._end(piece.job, None)
                 continue
@@ -236,10 +236,10 @@ class Engine:
             return chosen, rows
         fit = bucket.fit
         soonest = first.job.deadline
-        clocks = {line: line.payer.clock_ms for line in bucket.lines.values()}
+        lines = self.shares.buckets[bucket]
+        clocks = {line: line.payer.clock_ms for line in lines.values()}
         places = dict.fromkeys(clocks, 0)
-        assert first.line is not None
-        clocks[first.line] += fit.row_ms * rows / first.job.payer.weight
+        clocks[lines[first.job.payer]] += fit.row_ms * rows / first.job.payer.weight
         while clocks:
             line = min(clocks, key=clocks.__getitem__) if len(clocks) > 1 else next(iter(clocks))
             at = places[line]
@@ -275,12 +275,13 @@ class Engine:
         if first.job.deadline == math.inf or rows >= bucket.most or not bucket.batches:
             return False
         fit = bucket.fit
-        rest = sum(line.rows for line in bucket.lines.values()) - rows
+        lines = self.shares.buckets[bucket].values()
+        rest = sum(line.rows for line in lines) - rows
         wanted = min(rest + rows, bucket.most, self.capacity.batch_rows)
         if wanted <= rows or rows * (fit.of(wanted) + HOP_MS) > LITTLE * wanted * (fit.of(rows) + HOP_MS):
             return False
         taken = set(map(id, chosen))
-        others = (next((p for p in line.pieces if id(p) not in taken), None) for line in bucket.lines.values())
+        others = (next((p for p in line.pieces if id(p) not in taken), None) for line in lines)
         soonest = min((piece.job.deadline for piece in others if piece is not None), default=math.inf)
         then_ms = fit.of(rows) + fit.of(min(rest, wanted)) * (1 + fit.spread) + 2 * HOP_MS
         return now + then_ms / 1000 > soonest

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from modelmill.serve.engine.batch import Job, Key, Run
-from modelmill.serve.engine.line import HOP_MS, Bucket
-from modelmill.serve.engine.shares import Payer, Shares
+from modelmill.serve.engine.lane import HOP_MS, Bucket
+from modelmill.serve.engine.line import Line
+from modelmill.serve.engine.shares import Shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def forecast(job: Job, shares: Shares, runs: Iterable[Run], threads: int, now: f
     """
     payer, bucket = job.payer, job.bucket
     under_way = sum(run.left_ms(now) for run in runs)
-    own, riders = _before(payer, job.key, bucket)
+    own, riders = _before(shares.of(payer), job.key, bucket)
     others = sum(line.work_ms for line in shares.lines() if line.payer is not payer)
     waits = min(own / shares.part(payer), own + others) if others else own
     fit = bucket.fit
@@ -56,11 +57,11 @@ def quick(bucket: Bucket) -> float:
     return max(0.5, 1 - 2 * bucket.fit.spread)
 
 
-def _before(payer: Payer, key: Key, bucket: Bucket) -> tuple[float, int]:
-    """Milliseconds of the payer's work that runs before a piece with such a key, and rows that would run with it."""
+def _before(lines: Iterable[Line], key: Key, bucket: Bucket) -> tuple[float, int]:
+    """Milliseconds of work in some lines that runs before a piece with such a key, and rows that would run with it."""
     work = 0.0
     riders = 0
-    for line in payer.lines.values():
+    for line in lines:
         rows, pieces = line.before(key)
         if line.bucket is bucket and bucket.batches and pieces:
             riders = rows % bucket.most

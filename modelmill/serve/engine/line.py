@@ -1,44 +1,14 @@
-"""Who waits: for every shape of a model's rows a bucket, with a line a payer."""
+"""Who waits: the pieces of one payer in one bucket, in their order."""
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left, insort
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
 
 from modelmill.serve.engine.batch import Key, Piece
-from modelmill.serve.engine.pace import Fit, Pace, Runs
-from modelmill.serve.engine.tally import Tally
-
-if TYPE_CHECKING:
-    from modelmill.serve.engine.shares import Payer
-
-Array = np.ndarray[Any, Any]
-Shapes = tuple[tuple[int, ...], ...]
-
-INLINE_MS = 0.3
-"""What may run on the loop: a hop to a thread and back costs a third of this, and others wait no longer than this."""
-HOP_MS = 0.1
-"""What a run on a thread costs beside itself."""
-QUANTUM_MS = 10.0
-"""Requests are cut to runs of about this, so that they use all cores and let others in between."""
-LONGEST_MS = 50.0
-"""No batch grows beyond this, however much a larger one would save."""
-BUCKETS = 64
-"""How many shapes a lane remembers."""
-
-MOST_ROWS = 8192
-"""No run has more rows: it bounds the memory of what lies between."""
-UNKNOWN_ROWS = 64
-"""The rows of a run while nothing is known of the model's pace."""
-
-ARRIVALS = 8
-"""From so many requests it is told how often they come."""
+from modelmill.serve.engine.lane import Bucket
+from modelmill.serve.engine.payer import Payer
 
 KEY: Callable[[Piece], Key] = attrgetter("key")
 
@@ -58,7 +28,7 @@ class Line:
         """Let a piece wait."""
         insort(self.pieces, piece, key=KEY)
         self.rows += piece.rows
-        piece.line = self
+        piece.waits = True
 
     def remove(self, piece: Piece) -> None:
         """Take a piece out of the line."""
@@ -66,7 +36,7 @@ class Line:
         at = 0 if pieces[0] is piece else bisect_left(pieces, piece.key, key=KEY)
         del pieces[at]
         self.rows -= piece.rows
-        piece.line = None
+        piece.waits = False
 
     @property
     def work_ms(self) -> float:
@@ -80,205 +50,3 @@ class Line:
             return self.rows, len(pieces)
         at = bisect_left(pieces, key, key=KEY)
         return sum(piece.rows for piece in pieces[:at]), at
-
-
-class Bucket:
-    """Requests of one model whose rows have one shape: they may share runs, and have a pace of their own.
-
-    It knows nothing of its lane, so that a model that is let go of is gone at once.
-    """
-
-    __slots__ = ("arrivals", "batches", "fit", "inline_rows", "lines", "most", "open", "shapes")
-
-    def __init__(self, shapes: Shapes, fit: Fit, batches: bool, open: bool) -> None:
-        self.shapes = shapes
-        self.batches = batches
-        self.open = open
-        self.fit = fit
-        self.lines: dict[Payer, Line] = {}
-        """The lines in which somebody waits."""
-        self.arrivals: deque[float] = deque(maxlen=ARRIVALS)
-        """When the last requests came."""
-        self.most = 1
-        """The rows from which on a larger run gains nothing; a larger request is cut."""
-        self.inline_rows = 0
-        """The most rows that are run on the loop."""
-        self.settle()
-
-    def settle(self) -> None:
-        """Work out anew what follows from the pace."""
-        fit = self.fit
-        if not fit.is_known:
-            self.most = UNKNOWN_ROWS
-            return
-        saving = min(fit.enough(HOP_MS), fit.within(LONGEST_MS))
-        self.most = int(max(1, saving, min(fit.within(QUANTUM_MS), MOST_ROWS)))
-        if self.batches and (not self.open or fit.seen_at > -math.inf):
-            self.inline_rows = inline_rows(fit.start_ms, fit.row_ms)
-
-    def gap_ms(self, now: float) -> float:
-        """In how many milliseconds the next request is to be expected, from the last ones; a silence counts, too."""
-        if len(self.arrivals) < ARRIVALS:
-            return math.inf
-        return max((now - self.arrivals[0]) / ARRIVALS, now - self.arrivals[-1]) * 1000
-
-    def see(self, rows: int, ms: float, now: float) -> None:
-        """Learn from a run."""
-        self.fit.see(rows, ms, now)
-        self.settle()
-
-    def work_ms(self, rows: int, pieces: int) -> float:
-        """What so many rows of so many pieces will take on one thread, run in good batches."""
-        fit = self.fit
-        if not pieces or not fit.is_known:
-            return 0.0
-        runs = max(1.0, rows / self.most) if self.batches else pieces
-        return fit.row_ms * rows + (fit.start_ms + HOP_MS) * min(runs, pieces)
-
-
-class Histogram(Protocol):
-    """Takes values that are counted."""
-
-    def add(self, value: float) -> None:
-        """Count a value."""
-
-
-class Meter(Protocol):
-    """Where a lane's figures go: rows of runs, and seconds of the phases."""
-
-    @property
-    def rows(self) -> Histogram:
-        """The rows of every run."""
-
-    @property
-    def queue(self) -> Histogram:
-        """How long every request waited; those that ran on the loop did not."""
-
-    @property
-    def batch(self) -> Histogram:
-        """How long it took to join the columns of a run on a thread, and to take its outputs apart."""
-
-    @property
-    def compute(self) -> Histogram:
-        """How long every run took."""
-
-
-class Lane:
-    """The place of one model in the engine: its session, how fast it is, who waits for it, and what it has done.
-
-    batches: whether rows of several requests may share a run: the rows' axis is variable everywhere. open: whether
-    sizes beside the rows are left to the client, so that a run's time depends on them. metered: gives the meter, asked
-    on the loop when first something runs. The session may be replaced while runs are under way; they end with the one
-    that they began with.
-    """
-
-    __slots__ = (
-        "_meter",
-        "_metered",
-        "_pace",
-        "batches",
-        "buckets",
-        "inline_rows",
-        "open",
-        "session",
-        "slow",
-        "tally",
-    )
-
-    def __init__(
-        self,
-        session: Runs,
-        pace: Pace,
-        batches: bool,
-        metered: Callable[[], Meter] | None = None,
-        open: bool = False,
-    ) -> None:
-        self.session = session
-        self.batches = batches
-        self._metered = metered
-        self._meter: Meter | None = None
-        self.open = open
-        self.buckets: dict[Shapes, Bucket] = {}
-        self.tally = Tally()
-        self.inline_rows = 0
-        """The most rows that are run on the loop, whatever their shape."""
-        self.slow = 0
-        """Runs on the loop that took too long, since the last that did not."""
-        self.pace = pace
-
-    @property
-    def meter(self) -> Meter | None:
-        """Where its figures go."""
-        if self._meter is None and self._metered is not None:
-            self._meter = self._metered()
-        return self._meter
-
-    @property
-    def pace(self) -> Pace:
-        """How long a run takes, as measured when the model was loaded; setting it forgets what was learned since."""
-        return self._pace
-
-    @pace.setter
-    def pace(self, pace: Pace) -> None:
-        self._pace = pace
-        for bucket in self.buckets.values():
-            bucket.fit = Fit(pace)
-            bucket.settle()
-        self.inline_rows = inline_rows(pace.start_ms, pace.row_ms) if self.batches and not self.open else 0
-
-    def fits_inline(self, columns: Mapping[str, Array], rows: int) -> bool:
-        """Whether so many rows of such a shape are known to be quick."""
-        bucket = self.buckets.get(shapes_of(columns))
-        return bucket is not None and rows <= bucket.inline_rows
-
-    def bucket(self, columns: Mapping[str, Array]) -> Bucket:
-        """The bucket for rows of such shapes."""
-        shapes = shapes_of(columns)
-        found = self.buckets.get(shapes)
-        return found if found is not None else self._add(shapes)
-
-    def learn(self, bucket: Bucket, rows: int, ms: float, now: float) -> None:
-        """Take a run into account."""
-        bucket.see(rows, ms, now)
-        if not self.open:
-            self.inline_rows = bucket.inline_rows
-
-    def _add(self, shapes: Shapes) -> Bucket:
-        """A bucket whose pace is guessed from the one before, by the numbers in a row."""
-        if len(self.buckets) >= BUCKETS:
-            idle = next((key for key, bucket in self.buckets.items() if not bucket.lines), None)
-            if idle is not None:
-                del self.buckets[idle]
-        fit = Fit(self._pace)
-        last = next(reversed(self.buckets.values()), None)
-        if self.open and last is not None and last.fit.is_known:
-            ratio = max(1, elements(shapes)) / max(1, elements(last.shapes))
-            fit = Fit(Pace(last.fit.start_ms * ratio, last.fit.row_ms * ratio))
-        bucket = self.buckets[shapes] = Bucket(shapes, fit, self.batches, self.open)
-        return bucket
-
-
-def shapes_of(columns: Mapping[str, Array]) -> Shapes:
-    """The shapes of a row of the columns."""
-    return tuple([column.shape[1:] for column in columns.values()])
-
-
-def elements(shapes: Shapes) -> int:
-    """How many numbers a row has.
-
-    >>> elements(((3, 32, 32), ()))
-    3073
-    """
-    return sum(int(np.prod(shape)) for shape in shapes)
-
-
-def inline_rows(start_ms: float, row_ms: float) -> int:
-    """The most rows that a run on the loop may have.
-
-    >>> inline_rows(0.1, 0.01), inline_rows(0.5, 0.01)
-    (20, 0)
-    """
-    left = INLINE_MS - start_ms
-    if not left >= row_ms:
-        return 0
-    return min(MOST_ROWS, int(left / row_ms + 1e-9)) if row_ms > 0 else MOST_ROWS

@@ -9,10 +9,12 @@ Goyal, Vin, Cheng (1996), Start-time fair queueing: https://doi.org/10.1145/2481
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from modelmill.serve.engine.batch import Piece
-from modelmill.serve.engine.line import Bucket, Line
+from modelmill.serve.engine.lane import Bucket
+from modelmill.serve.engine.line import Line
+from modelmill.serve.engine.payer import Payer
 
 TURN = 8
 """Of so many turns of a payer, one goes to whoever has waited longest, whatever its priority."""
@@ -20,51 +22,15 @@ KEPT = 1024
 """How many idle payers are remembered before those without debt are forgotten."""
 
 
-class Payer:
-    """Somebody whose requests wait; it keeps its lines, and how far it is ahead of its share."""
-
-    __slots__ = ("clock_ms", "lines", "name", "turns", "waiting", "weight")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.weight = 1.0
-        self.clock_ms = 0.0
-        self.lines: dict[Bucket, Line] = {}
-        """The lines in which something waits."""
-        self.waiting = 0
-        """Jobs that wait, wholly or in part."""
-        self.turns = 0
-
-    def choose(self) -> Piece:
-        """The piece that is next: by priority, then by what is due first; now and then the one that came first."""
-        self.turns += 1
-        if self.turns % TURN == 0 and self._is_mixed():
-            return min((piece for line in self.lines.values() for piece in line.pieces), key=_age)
-        if len(self.lines) == 1:
-            (line,) = self.lines.values()
-            return line.pieces[0]
-        return min((line.pieces[0] for line in self.lines.values()), key=_key)
-
-    def _is_mixed(self) -> bool:
-        ends = [piece.job.level for line in self.lines.values() for piece in (line.pieces[0], line.pieces[-1])]
-        return min(ends) != max(ends)
-
-
-def _age(piece: Piece) -> tuple[int, int]:
-    return piece.job.number, piece.index
-
-
-def _key(piece: Piece) -> tuple[float, float, int, int]:
-    return piece.key
-
-
 class Shares:
-    """The payers, and the time that they share; it changes with every request and run."""
+    """The payers, their lines, and the time that they share; it changes with every request and run."""
 
     def __init__(self) -> None:
         self.payers: dict[str, Payer] = {}
-        self.active: set[Payer] = set()
-        """Those for whom something waits."""
+        self.active: dict[Payer, dict[Bucket, Line]] = {}
+        """Those for whom something waits, and the lines in which it does."""
+        self.buckets: dict[Bucket, dict[Payer, Line]] = {}
+        """The same lines by bucket."""
         self.now_ms = 0.0
         """The clock of the payer that was served last."""
         self.latest_ms = 0.0
@@ -82,30 +48,40 @@ class Shares:
 
     def add(self, payer: Payer, bucket: Bucket, pieces: list[Piece]) -> None:
         """Let a job's pieces wait."""
-        if payer not in self.active:
+        lines = self.active.get(payer)
+        if lines is None:
             if not self.active:
                 self.now_ms = self.latest_ms
-            self.active.add(payer)
+            lines = self.active[payer] = {}
             payer.clock_ms = max(payer.clock_ms, self.now_ms)
-        line = payer.lines.get(bucket)
+        line = lines.get(bucket)
         if line is None:
-            line = payer.lines[bucket] = bucket.lines[payer] = Line(bucket, payer)
+            line = lines[bucket] = self.buckets.setdefault(bucket, {})[payer] = Line(bucket, payer)
+            bucket.waiting += 1
         for piece in pieces:
             line.add(piece)
         payer.waiting += 1
 
     def remove(self, piece: Piece) -> None:
         """Take a waiting piece out."""
-        line = piece.line
-        if line is None:
+        if not piece.waits:
             return
+        payer, bucket = piece.job.payer, piece.job.bucket
+        line = self.active[payer][bucket]
         line.remove(piece)
-        payer = line.payer
         payer.waiting -= not piece.job.is_waiting
         if not line.pieces:
-            del payer.lines[line.bucket], line.bucket.lines[payer]
-            if not payer.lines:
-                self.active.discard(payer)
+            self._close(line)
+
+    def _close(self, line: Line) -> None:
+        """Forget a line in which nothing waits any more."""
+        payer, bucket = line.payer, line.bucket
+        del self.active[payer][bucket], self.buckets[bucket][payer]
+        bucket.waiting -= 1
+        if not bucket.waiting:
+            del self.buckets[bucket]
+        if not self.active[payer]:
+            del self.active[payer]
 
     def next(self) -> Payer | None:
         """The payer whose turn it is."""
@@ -113,15 +89,30 @@ class Shares:
             return next(iter(self.active), None)
         return min(self.active, key=_clock)
 
+    def choose(self, payer: Payer) -> Piece:
+        """A payer's next piece: by priority, then by what is due first; now and then the one that came first."""
+        lines = self.of(payer)
+        payer.turns += 1
+        if payer.turns % TURN == 0 and _is_mixed(lines):
+            return min((piece for line in lines for piece in line.pieces), key=_age)
+        if len(lines) == 1:
+            (line,) = lines
+            return line.pieces[0]
+        return min((line.pieces[0] for line in lines), key=_key)
+
     def charge(self, payer: Payer, cost_ms: float) -> None:
         """Let a payer's clock run on."""
         payer.clock_ms += cost_ms / payer.weight
         self.latest_ms = max(self.latest_ms, payer.clock_ms)
 
+    def of(self, payer: Payer) -> Collection[Line]:
+        """The lines in which something of a payer waits."""
+        return self.active.get(payer, {}).values()
+
     def lines(self) -> Iterator[Line]:
         """All lines in which something waits."""
-        for payer in self.active:
-            yield from payer.lines.values()
+        for lines in self.active.values():
+            yield from lines.values()
 
     def part(self, payer: Payer) -> float:
         """The part of the machine that is a payer's while those who wait now wait."""
@@ -136,3 +127,17 @@ class Shares:
 
 def _clock(payer: Payer) -> float:
     return payer.clock_ms
+
+
+def _is_mixed(lines: Collection[Line]) -> bool:
+    """Whether pieces of several priorities wait."""
+    ends = [piece.job.level for line in lines for piece in (line.pieces[0], line.pieces[-1])]
+    return min(ends) != max(ends)
+
+
+def _age(piece: Piece) -> tuple[int, int]:
+    return piece.job.number, piece.index
+
+
+def _key(piece: Piece) -> tuple[float, float, int, int]:
+    return piece.key

@@ -15,7 +15,7 @@ from modelmill.errors import ModelError
 from modelmill.pipeline import Step
 from modelmill.runtime import rows
 from modelmill.runtime.session import Session, Stop
-from modelmill.serve.engine.line import Lane, Meter
+from modelmill.serve.engine.lane import Lane, Meter
 from modelmill.serve.engine.pace import Pace, measure
 from modelmill.serve.request import Expected
 from modelmill.signature import Field, Signature

@@ -11,7 +11,7 @@ import pytest
 
 from modelmill.errors import ModelError
 from modelmill.serve.engine.engine import Capacity, Engine
-from modelmill.serve.engine.line import HOP_MS, Lane
+from modelmill.serve.engine.lane import HOP_MS, Lane
 from modelmill.serve.engine.pace import Pace
 from modelmill.serve.engine.terms import Terms
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from modelmill.errors import DeadlineExceeded, ModelError, Overloaded
 from modelmill.serve.engine.engine import Engine
-from modelmill.serve.engine.line import HOP_MS, Lane
+from modelmill.serve.engine.lane import HOP_MS, Lane
 from modelmill.serve.engine.pace import Pace
 from modelmill.serve.engine.terms import Terms
 
@@ -497,7 +497,8 @@ def test_whatever_happens_every_answer_is_its_requests_own(play, steps, threads)
         await stage.until(lambda: not stage.engine.running)
         assert stage.engine.waiting == 0
         assert not stage.engine.shares.active
-        assert not any(bucket.lines for lane in lanes for bucket in lane.buckets.values())
+        assert not stage.engine.shares.buckets
+        assert not any(bucket.waiting for lane in lanes for bucket in lane.buckets.values())
         assert all(payer.waiting == 0 for payer in stage.engine.shares.payers.values())
         for future, sent, width, within in asked:
             if future.cancelled():

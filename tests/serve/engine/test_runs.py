@@ -13,7 +13,7 @@ from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
 from modelmill.runtime.session import Session, Stop
 from modelmill.serve.engine.engine import Capacity, Engine
-from modelmill.serve.engine.line import Lane
+from modelmill.serve.engine.lane import Lane
 from modelmill.serve.engine.pace import Pace
 from modelmill.serve.engine.terms import Terms
 from modelmill.signature import Field
