@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -25,36 +23,24 @@ from modelmill.errors import (
     UnknownModel,
     UsageError,
 )
-from modelmill.runtime.session import Session
-from modelmill.serve.engine import width
 from modelmill.serve.engine.engine import cores
-from modelmill.serve.engine.pace import Pace
-from modelmill.serve.models.endpoint import UNKNOWN, Endpoint, Record, example, joined, load, of, timed
-from modelmill.serve.models.forms import Form, Forms
+from modelmill.serve.models.endpoint import FILE, Endpoint, Record, joined
+from modelmill.serve.models.forms import Forms
 from modelmill.serve.models.known import Known
 from modelmill.serve.models.loader import Loader
-from modelmill.serve.models.residents import Budget, Key, Residents, resident_bytes
+from modelmill.serve.models.quickener import Quickener
+from modelmill.serve.models.residents import (
+    GROWTH,
+    LEAST_BYTES,
+    PIPELINE_BYTES,
+    Budget,
+    Key,
+    Residents,
+    resident_bytes,
+)
 from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.web import views
 from modelmill.version import Version
-
-FILE = "model.onnx"
-"""The file of a version that is run."""
-
-GROWTH = 2.2
-"""A session takes so many times the bytes of its file: the weights, and once more as the kernels want them."""
-
-MAPPED = 1.3
-"""So many times, where the weights are mapped from a form."""
-
-PIPELINE_BYTES = 20_000
-"""What a pipeline takes beside its steps."""
-
-LEAST_BYTES = 600_000
-"""What the smallest session takes."""
-
-OWN_BYTES = 32_000_000
-"""What the service itself may come to take beside its models: bodies, answers, the allocator's own."""
 
 ROOM_S = 5.0
 """How long a load waits for room where all that is in memory is in use."""
@@ -97,19 +83,17 @@ class Catalogue:
         self.known = Known(shelf, references)
         self.residents = Residents(keeping.budget)
         self.loader: Loader[Endpoint] = Loader(keeping.threads)
-        self.forms = None if keeping.forms is None else Forms(keeping.forms)
-        self.cores = keeping.cores or cores()
-        self.quickener = ThreadPoolExecutor(1, thread_name_prefix="modelmill-quicken")
-        self.former = ThreadPoolExecutor(1, thread_name_prefix="modelmill-form")
+        forms = None if keeping.forms is None else Forms(keeping.forms)
+        self.quickener = Quickener(
+            shelf, record, self.residents, forms, keeping.form_bytes, keeping.cores or cores(), self._on_loop
+        )
         self.served = self.residents.named
         """What NAME alone reaches and is in memory."""
         self.withheld: dict[str, int] = {}
         """What was unloaded by name, and is not served until it is loaded by name."""
         self.problems: dict[str, str] = {}
         self.failures: dict[Key, tuple[float, MillError]] = {}
-        self.before_bytes = 0
-        self.lock = threading.RLock()
-        self.closed = False
+        self.lock = self.residents.lock
         self.loop: asyncio.AbstractEventLoop | None = None
         """Where requests are run; None where nobody serves."""
 
@@ -144,7 +128,7 @@ class Catalogue:
         loaded.
         """
         self.known.start()
-        self.before_bytes = resident_bytes()
+        self.residents.before_bytes = resident_bytes()
         if len(self.known.numbers) > self.keeping.eager:
             return
         keys = list(self.known.numbers.items())
@@ -161,12 +145,9 @@ class Catalogue:
 
     def close(self) -> None:
         """Load nothing more."""
-        self.closed = True
+        self.quickener.closed = True
         self.loader.close()
-        if self.forms is not None:
-            self.forms.close()
-        for pool in (self.quickener, self.former):
-            pool.shutdown(wait=True, cancel_futures=True)
+        self.quickener.close()
 
     def refresh(self) -> bool:
         """Follow the registry if it changed; a version that cannot be loaded leaves the one before in place."""
@@ -302,10 +283,10 @@ class Catalogue:
             raise NotServed("model", error.message, error.hint) from None
         whole = pipeline.FILE in version.files
         size = PIPELINE_BYTES if whole else int(LEAST_BYTES + GROWTH * version.sizes[FILE])
-        form = None if whole else self._form(version)
+        form = None if whole else self.quickener.form(version)
         self._reserve(key, size, eager)
         try:
-            endpoint = self._joined(version) if whole else self._opened(version, form)
+            endpoint = self._joined(version) if whole else self.quickener.opened(version, form)
         except BaseException:
             with self.lock:
                 self.residents.release(key)
@@ -313,95 +294,21 @@ class Catalogue:
         with self.lock:
             self.residents.add(key, endpoint, size)
             self._name(key, endpoint)
-            self._fit()
-        if form is not None:
-            self.quickener.submit(self._quicken, key, form)
-        elif (
-            not whole
-            and self._is_formed(version)
-            and self.forms is not None
-            and self.forms.may_be_made(version.files[FILE])
-        ):
-            self.former.submit(self._make_form, key)
+            self.residents.settle()
+        if not whole:
+            self.quickener.follow(key, version, form)
         return endpoint
 
     def _joined(self, version: Version) -> Endpoint:
         """The endpoint of a pipeline; its steps come when they are asked for."""
         return joined(version, pipeline.read(self.shelf.file(version, pipeline.FILE)).steps, self.record)
 
-    def _opened(self, version: Version, form: Form | None) -> Endpoint:
-        """An endpoint that answers: where there is a form, at once, and not yet at full speed."""
-        if form is not None:
-            try:
-                endpoint = of(version, Session(form.graph, lean=True), UNKNOWN, self.record)
-                endpoint.warming = True
-                return endpoint
-            except ModelError:  # it went away this moment, or we may not open more files
-                pass
-        return load(version, self.shelf.file(version, FILE), self.record)
-
-    def _is_formed(self, version: Version) -> bool:
-        """Whether a form is worth its while: a small model loads in milliseconds anyhow."""
-        return self.forms is not None and version.sizes[FILE] >= self.keeping.form_bytes
-
-    def _form(self, version: Version) -> Form | None:
-        return self.forms.find(version.files[FILE]) if self.forms is not None and self._is_formed(version) else None
-
-    def _make_form(self, key: Key) -> None:
-        """Make the form of a version that was loaded without one, and go over to it: its weights are then mapped."""
-        endpoint = self.residents.held.get(key)
-        if endpoint is None or self.closed or self.forms is None:
-            return
-        version = endpoint.version
-        del endpoint
-        try:
-            columns = example(version.signature)
-            form = self.forms.make(version.files[FILE], lambda: self.shelf.file(version, FILE), columns)
-        except MillError:
-            return
-        if form is not None:
-            self._quicken(key, form)
-
-    def _quicken(self, key: Key, form: Form) -> None:
-        """Go over to the session of full speed, warm and timed; who runs on the one before ends with that."""
-        endpoint = self.residents.held.get(key)
-        if endpoint is None or self.closed:
-            return
-        threads = form.threads(self.cores)
-        try:
-            session = _made(form, threads or 1)
-            pace = timed(session, endpoint.signature)
-            self._swap(endpoint, session, pace)
-            if not threads:  # known to this node from now on, so that no later start is disturbed by measuring it
-                self._widen(endpoint, session, pace, form)
-        except ModelError:
-            endpoint.warming = False
-            return
-        with self.lock:
-            self.residents.resize(key, int(LEAST_BYTES + MAPPED * endpoint.version.sizes[FILE]))
-            self._fit()
-            self.residents.trim()
-
-    def _widen(self, endpoint: Endpoint, session: Session, pace: Pace, form: Form) -> None:
-        """Measure whether a run is to have all cores, write it down, and go over to that."""
-        columns = example(endpoint.signature)
-        chosen = width.chosen(session, partial(_made, form), columns, pace.of(1), self.cores)
-        form.keep_threads(self.cores, 1 if chosen is session else self.cores)
-        if chosen is not session:
-            self._swap(endpoint, chosen, timed(chosen, endpoint.signature))
-
-    def _swap(self, endpoint: Endpoint, session: Session, pace: Pace) -> None:
-        """Run on another session from now on; on the loop, as everything of a lane is."""
-
-        def swap() -> None:
-            endpoint.lane.pace = pace
-            endpoint.lane.session = session
-            endpoint.warming = False
-
+    def _on_loop(self, change: Callable[[], None]) -> None:
+        """Change a lane where requests are run, as everything of a lane is."""
         if self.loop is None or self.loop.is_closed():
-            swap()
+            change()
         else:
-            self.loop.call_soon_threadsafe(swap)
+            self.loop.call_soon_threadsafe(change)
 
     def _reserve(self, key: Key, size: int, eager: bool) -> None:
         """Make room; for what is in use we wait a little. Raises Unavailable, Overloaded."""
@@ -425,13 +332,6 @@ class Catalogue:
         if self.known.numbers.get(key[0]) == key[1] and key[0] not in self.withheld:
             self.served[key[0]] = endpoint
             self.problems.pop(key[0], None)
-
-    def _fit(self) -> None:
-        """What was reckoned may be less than what is taken: see what is, and let go of more if it is too much."""
-        over = resident_bytes() - self.before_bytes - self.residents.most - OWN_BYTES
-        if self.before_bytes and over > 0:
-            self.residents.fit(over)
-            self.residents.trim()
 
     def load(self, name: str) -> None:
         """Serve a model's version as it is now, also if it was unloaded; it is in memory then. Raises NotServed."""
@@ -517,11 +417,6 @@ class Catalogue:
         if "report.html" not in version.files:
             raise NotServed("report", f"{version.reference} has no report", "")
         return self.shelf.file(version, "report.html")
-
-
-def _made(form: Form, threads: int) -> Session:
-    """The session of full speed, with so many threads a run."""
-    return Session(form.graph, threads, made=True)
 
 
 def _why(key: Key, error: MillError) -> MillError:

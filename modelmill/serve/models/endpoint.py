@@ -23,6 +23,9 @@ from modelmill.version import Version
 
 Array = np.ndarray[Any, Any]
 
+FILE = "model.onnx"
+"""The file of a version that is run."""
+
 
 @dataclass(eq=False)
 class Endpoint:

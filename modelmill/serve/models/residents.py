@@ -6,6 +6,7 @@ import ctypes
 import os
 import re
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,21 @@ Key = tuple[str, int]
 
 SHARE = 0.5
 """The part of the machine's memory that models may take unless told otherwise."""
+
+GROWTH = 2.2
+"""A session takes so many times the bytes of its file: the weights, and once more as the kernels want them."""
+
+MAPPED = 1.3
+"""So many times, where the weights are mapped from a form."""
+
+PIPELINE_BYTES = 20_000
+"""What a pipeline takes beside its steps."""
+
+LEAST_BYTES = 600_000
+"""What the smallest session takes."""
+
+OWN_BYTES = 32_000_000
+"""What the service itself may come to take beside its models: bodies, answers, the allocator's own."""
 
 WORTH_BYTES = 16_000_000
 """So much must have left before the allocator is asked to give its free pages back: that costs milliseconds."""
@@ -40,7 +56,7 @@ class Budget:
 
 
 class Residents:
-    """Who is in memory. It is changed under the catalogue's lock; requests look into `held` without it."""
+    """Who is in memory. It is changed under its lock; requests look into `held` without it."""
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
@@ -54,6 +70,9 @@ class Residents:
         self.reserved: dict[Key, int] = {}
         """Being loaded."""
         self.freed = 0
+        self.before_bytes = 0
+        """What the process took before it held any model; 0 where nobody looked."""
+        self.lock = threading.RLock()
 
     def used(self, owner: str | None = None) -> int:
         """The bytes of what is in memory, is on its way there, or has not left yet: of all models, or of an owner's."""
@@ -120,6 +139,13 @@ class Residents:
                 break
             over -= self.sizes[victim]
             self.drop(victim)
+
+    def settle(self) -> None:
+        """What was reckoned may be less than what is taken: see what is, and let go of more if it is too much."""
+        over = resident_bytes() - self.before_bytes - self.most - OWN_BYTES
+        if self.before_bytes and over > 0:
+            self.fit(over)
+            self.trim()
 
     def _oldest(self, owner: str | None) -> Key | None:
         """Whom nobody uses, and whose last use is longest ago."""

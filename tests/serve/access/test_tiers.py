@@ -8,7 +8,7 @@ import pytest
 
 from modelmill import tiers
 from modelmill.errors import RegistryError
-from modelmill.serve.models.catalogue import LEAST_BYTES
+from modelmill.serve.models.residents import LEAST_BYTES
 
 FLOWER = [{"length": 3, "width": 1}]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from modelmill.errors import NotServed, Overloaded, Unavailable, UnknownModel
-from modelmill.serve.models.catalogue import LEAST_BYTES, Catalogue, Keeping
-from modelmill.serve.models.residents import Budget
+from modelmill.serve.models.catalogue import Catalogue, Keeping
+from modelmill.serve.models.residents import LEAST_BYTES, Budget
 
 ROOM = LEAST_BYTES + 20_000
 """What one model of two columns is reckoned to take, and a little more."""

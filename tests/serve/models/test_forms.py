@@ -278,7 +278,7 @@ def test_how_many_threads_a_run_has_is_measured_once_on_a_node(shelf, made, tmp_
     subprocess.run(["cp", "-a", f"{made}/.", str(tmp_path / "forms")], check=True)
     first = catalogue(shelf, tmp_path / "forms")
     first.find("wide")
-    form = first.forms.find(DIGEST)
+    form = first.quickener.forms.find(DIGEST)
     assert eventually(lambda: form.threads(first.cores))
     first.close()
     monkeypatch.setattr("modelmill.serve.engine.width.chosen", lambda *_: never())

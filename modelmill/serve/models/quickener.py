@@ -1,0 +1,141 @@
+"""Forms at work: a large model answers at once from one, and goes over to full speed while it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from modelmill.errors import MillError, ModelError
+from modelmill.runtime.session import Session
+from modelmill.serve.engine import width
+from modelmill.serve.engine.pace import Pace
+from modelmill.serve.models.endpoint import FILE, UNKNOWN, Endpoint, Record, example, load, of, timed
+from modelmill.serve.models.forms import Form, Forms
+from modelmill.serve.models.residents import LEAST_BYTES, MAPPED, Key, Residents
+from modelmill.serve.models.shelf import Shelf
+from modelmill.version import Version
+
+
+class Quickener:
+    """Opens versions from their forms, and brings them to full speed; it has a thread for that, and one for forms.
+
+    form_bytes: smaller models have no form. cores: how many the runs may use. on_loop: changes a lane, which is done
+    where requests are run.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        record: Record,
+        residents: Residents,
+        forms: Forms | None,
+        form_bytes: int,
+        cores: int,
+        on_loop: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self.shelf = shelf
+        self.record = record
+        self.residents = residents
+        self.forms = forms
+        self.form_bytes = form_bytes
+        self.cores = cores
+        self.on_loop = on_loop
+        self.quickening = ThreadPoolExecutor(1, thread_name_prefix="modelmill-quicken")
+        self.forming = ThreadPoolExecutor(1, thread_name_prefix="modelmill-form")
+        self.closed = False
+        """Whether nothing more is begun."""
+
+    def close(self) -> None:
+        """Wait for what was begun."""
+        self.closed = True
+        if self.forms is not None:
+            self.forms.close()
+        for pool in (self.quickening, self.forming):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def form(self, version: Version) -> Form | None:
+        """The form of a version, where it is worth its while and there."""
+        if self.forms is None or not self._is_formed(version):
+            return None
+        return self.forms.find(version.files[FILE])
+
+    def _is_formed(self, version: Version) -> bool:
+        """Whether a form is worth its while: a small model loads in milliseconds anyhow."""
+        return self.forms is not None and version.sizes[FILE] >= self.form_bytes
+
+    def opened(self, version: Version, form: Form | None) -> Endpoint:
+        """An endpoint that answers: where there is a form, at once, and not yet at full speed."""
+        if form is not None:
+            try:
+                endpoint = of(version, Session(form.graph, lean=True), UNKNOWN, self.record)
+                endpoint.warming = True
+                return endpoint
+            except ModelError:  # it went away this moment, or we may not open more files
+                pass
+        return load(version, self.shelf.file(version, FILE), self.record)
+
+    def follow(self, key: Key, version: Version, form: Form | None) -> None:
+        """Do, beside what is answered, what is left for a version that is in memory now: full speed, or its form."""
+        if form is not None:
+            self.quickening.submit(self._quicken, key, form)
+        elif self._is_formed(version) and self.forms is not None and self.forms.may_be_made(version.files[FILE]):
+            self.forming.submit(self._make_form, key)
+
+    def _make_form(self, key: Key) -> None:
+        """Make the form of a version that was loaded without one, and go over to it: its weights are then mapped."""
+        endpoint = self.residents.held.get(key)
+        if endpoint is None or self.closed or self.forms is None:
+            return
+        version = endpoint.version
+        del endpoint
+        try:
+            columns = example(version.signature)
+            form = self.forms.make(version.files[FILE], lambda: self.shelf.file(version, FILE), columns)
+        except MillError:
+            return
+        if form is not None:
+            self._quicken(key, form)
+
+    def _quicken(self, key: Key, form: Form) -> None:
+        """Go over to the session of full speed, warm and timed; who runs on the one before ends with that."""
+        endpoint = self.residents.held.get(key)
+        if endpoint is None or self.closed:
+            return
+        threads = form.threads(self.cores)
+        try:
+            session = _made(form, threads or 1)
+            pace = timed(session, endpoint.signature)
+            self._swap(endpoint, session, pace)
+            if not threads:  # known to this node from now on, so that no later start is disturbed by measuring it
+                self._widen(endpoint, session, pace, form)
+        except ModelError:
+            endpoint.warming = False
+            return
+        with self.residents.lock:
+            self.residents.resize(key, int(LEAST_BYTES + MAPPED * endpoint.version.sizes[FILE]))
+            self.residents.settle()
+            self.residents.trim()
+
+    def _widen(self, endpoint: Endpoint, session: Session, pace: Pace, form: Form) -> None:
+        """Measure whether a run is to have all cores, write it down, and go over to that."""
+        columns = example(endpoint.signature)
+        chosen = width.chosen(session, partial(_made, form), columns, pace.of(1), self.cores)
+        form.keep_threads(self.cores, 1 if chosen is session else self.cores)
+        if chosen is not session:
+            self._swap(endpoint, chosen, timed(chosen, endpoint.signature))
+
+    def _swap(self, endpoint: Endpoint, session: Session, pace: Pace) -> None:
+        """Run on another session from now on."""
+
+        def swap() -> None:
+            endpoint.lane.pace = pace
+            endpoint.lane.session = session
+            endpoint.warming = False
+
+        self.on_loop(swap)
+
+
+def _made(form: Form, threads: int) -> Session:
+    """The session of full speed, with so many threads a run."""
+    return Session(form.graph, threads, made=True)
