@@ -279,7 +279,7 @@ def test_how_many_threads_a_run_has_is_measured_once_on_a_node(shelf, made, tmp_
     first = catalogue(shelf, tmp_path / "forms")
     first.find("wide")
     form = first.quickener.forms.find(DIGEST)
-    assert eventually(lambda: form.threads(first.cores))
+    assert eventually(lambda: form.threads(first.quickener.cores))
     first.close()
     monkeypatch.setattr("modelmill.serve.engine.width.chosen", lambda *_: never())
     second = catalogue(shelf, tmp_path / "forms")
