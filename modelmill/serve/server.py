@@ -252,8 +252,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         """Listen, and say so."""
         if self.door.tls is not None:
             self.config.ssl = self.door.tls.offering("http/1.1")
-        if self.door.tls is not None or self.worker is not None:
-            self._reload_at_hangup()
+        self._listen_to_hangups()
         gc.collect()
         gc.freeze()  # what is there now stays: looking through it again and again would hold requests up
         await super().startup(sockets)
@@ -285,14 +284,27 @@ class Server(uvicorn.Server):  # type: ignore[misc]
                         connection.shutdown()
             await asyncio.sleep(0.01)
         await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()  # whoever does not read what waits for them
 
-    def _reload_at_hangup(self) -> None:
-        """Read certificates anew at SIGHUP, which would end a worker; a service in a thread has no such signal."""
+    def _listen_to_hangups(self) -> None:
+        """Hear SIGHUP, which would end the process at once; a service in a thread has no such signal."""
         with contextlib.suppress(ValueError, RuntimeError, AttributeError, NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.hang_up)
+
+    def hang_up(self) -> None:
+        """Read anew what may be: certificates, and where the log is. Without either the terminal is gone: drain."""
+        if self.door.tls is None and self.signals.telling.log is None and self.worker is None:
+            self.drain()
+        else:
+            self.reload()
 
     def reload(self) -> None:
-        """Take the certificates as they are now, for new connections; those that cannot be used change nothing."""
+        """Open the log anew, and take the certificates as they are now; those that cannot be used change nothing."""
+        try:
+            self.signals.journal.reopen()
+        except OSError as error:
+            print(f"modelmill serve: the log stays where it was: {error}", file=sys.stderr)
         if self.door.tls is None:
             return
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -290,3 +291,21 @@ def test_a_drained_service_closes_connections_that_took_the_short_way(registry):
     assert wire.file.read() == b""
     wire.file.close()
     wire.socket.close()
+
+
+def test_a_client_that_does_not_read_its_answer_is_let_go_of(registry, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    body = json.dumps([[3, 1]] * 60_000).encode()
+    with Service(registry, ["flowers"]) as service:
+        wire = Wire(service.url)
+        wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connections = service.server.server_state.connections
+        wire.send(request(body, "/predict/flowers"))
+        end = time.monotonic() + 20
+        while not connections and time.monotonic() < end:
+            time.sleep(0.01)
+        while connections and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not connections
+        wire.file.close()
+        wire.socket.close()

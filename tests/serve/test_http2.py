@@ -455,3 +455,30 @@ def test_a_port_is_handed_on_without_a_failed_call(registry):
         stop.set()
         thread.join(20)
         first.close()
+
+
+def test_a_message_that_says_that_it_is_too_large_is_refused_at_once(service):
+    with Raw(service) as raw:
+        raw.send(frame(HEADERS, HEADERS_END, 1, head()) + frame(DATA, 0, 1, b"\0\x7f\xff\xff\xff"))
+        _, headers = raw.answer(1)
+        assert headers[b"grpc-status"] == b"8"
+        assert b"has 2147483647 bytes" in headers[b"grpc-message"]
+        raw.send(frame(HEADERS, HEADERS_END, 3, head()) + frame(DATA, END, 3, message(FLOWER)))
+        assert is_right(raw.answer(3)[0])
+
+
+def test_an_answer_that_is_not_taken_is_let_go_of(registry, monkeypatch):
+    """The client's window has no room for it, and stays so; one that takes a byte at a time is waited for."""
+    monkeypatch.setattr("modelmill.serve.rpc.connection.GREETING_SECONDS", 0.1)
+    nothing = PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 0))
+    with Service(registry, grpc_port=0) as service, Raw(service, nothing) as raw:
+        for stream in (1, 3):
+            raw.send(frame(HEADERS, HEADERS_END, stream, head()) + frame(DATA, END, stream, message(FLOWER)))
+        for _ in range(20):
+            raw.send(frame(WINDOW, 0, 3, (1).to_bytes(4, "big")))
+            time.sleep(0.03)
+        _, headers = raw.answer(1)
+        assert headers[b"grpc-status"] == b"4"
+        assert b"not taken" in headers[b"grpc-message"]
+        raw.send(frame(WINDOW, 0, 3, (1 << 20).to_bytes(4, "big")))
+        raw.send(frame(HEADERS, HEADERS_END, 5, head(LIVE)) + frame(DATA, END, 5, message(b"")))

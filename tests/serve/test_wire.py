@@ -212,3 +212,41 @@ def test_a_body_that_is_no_request_is_refused(body):
 
 def test_bytes_that_belong_to_no_tensor_are_refused():
     assert "belong to no input" in refused(tensor(data=SIX), tail=b"abc")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs": [], "inputs": [%b]}',
+        b'{"id": "a", "inputs": [%b], "id": "b"}',
+        b'{"inputs": [{"name": "y", %b}]}',
+        b'{"inputs": [%b], "parameters": {"priority": 1, "priority": 2}}',
+        b'{"inputs": [%b], "outputs": [{"name": "label"}, {"name": "score", "name": "score"}]}',
+    ],
+)
+def test_a_name_that_comes_twice_in_an_object_is_refused(body):
+    """orjson would take the last one in silence."""
+    whole = orjson.dumps(tensor(data=SIX))
+    inner = whole[1:-1] if b"{%b" in body or b", %b" in body else whole
+    with pytest.raises(RequestError, match="comes twice in one object"):
+        wire.read(body % inner, None, Expected(ONE))
+
+
+def test_colons_in_texts_are_no_names():
+    assert read(tensor(data=SIX), id='a:b":"c').id == 'a:b":"c'
+    texts = read(
+        {"name": "n", "datatype": "FP32", "shape": [2], "data": [1, 2]},
+        {"name": "s", "datatype": "BYTES", "shape": [2], "data": [":", "::"]},
+        {"name": "d", "datatype": "INT64", "shape": [2], "data": [0, 1]},
+        signature=MISSING,
+    )
+    assert texts.columns["s"].tolist() == [":", "::"]
+
+
+def test_names_are_looked_for_without_end():
+    deep = b'{"a": ' * 900 + b"1" + b"}" * 900
+    assert wire.parse(deep) == orjson.loads(deep)
+    with pytest.raises(RequestError, match="nested too deeply"):
+        wire.parse(b"[" * 1000 + b'":"' + b"]" * 1000)
+    with pytest.raises(RequestError, match="comes twice"):
+        wire.parse(b'[1, {"a": 1, "a": 2}, 1e5, %b]' % (b"1" * 300))

@@ -47,6 +47,10 @@ class Stream:
     """What of the answer waits for the client's window."""
     trailers: bytes | None = None
     sent: asyncio.Event | None = None
+    unread: int = 0
+    """Bytes of the answer that the client's window had no room for at the last look."""
+    unread_looks: int = 0
+    """How many looks ago that was more."""
 
     def is_hungry(self) -> bool:
         """Whether more of it should come: its messages are taken as fast as they come, or one is not whole."""

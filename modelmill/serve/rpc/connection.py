@@ -22,7 +22,7 @@ from modelmill.serve.rpc.frames import (
     WINDOW,
     Broken,
 )
-from modelmill.serve.rpc.methods import status
+from modelmill.serve.rpc.methods import DEADLINE_EXCEEDED, Status, status
 from modelmill.serve.rpc.receiver import Receiver
 from modelmill.serve.rpc.runner import Offer, Runner
 from modelmill.serve.rpc.sender import Sender
@@ -31,6 +31,10 @@ GREETING_SECONDS = 10.0
 """How long a connection may be silent before it says that it speaks HTTP/2."""
 MESSAGE_SECONDS = 30.0
 """How long a client may take between two pieces of a message."""
+
+
+UNREAD_LOOKS = 3
+"""After so many looks at which a client had taken nothing of what waits for it, that is let go of."""
 
 
 class Connection(asyncio.Protocol):
@@ -44,6 +48,8 @@ class Connection(asyncio.Protocol):
         self.receiver = Receiver(self.runner, self.sender, loop)
         self.transport: Any = None
         self.watch: asyncio.TimerHandle | None = None
+        self.unread = 0
+        self.unread_looks = 0
 
     def connection_made(self, transport: Any) -> None:
         """Say what is taken."""
@@ -98,9 +104,26 @@ class Connection(asyncio.Protocol):
         if not self.receiver.greeted:
             self.sender.end(PROTOCOL_ERROR, "nothing came")
             return
+        self.unread, self.unread_looks = stood(self.transport.get_write_buffer_size(), self.unread, self.unread_looks)
+        if self.unread_looks >= UNREAD_LOOKS:
+            self.transport.abort()
+            return
         for stream in tuple(self.sender.streams.values()):
+            stream.unread, stream.unread_looks = stood(len(stream.pending), stream.unread, stream.unread_looks)
+            if stream.unread_looks >= UNREAD_LOOKS:
+                self.sender.fail(stream, Status(DEADLINE_EXCEEDED, f"{stream.unread} bytes were not taken in time"))
+                continue
             partial = stream.messages is None or stream.body
             if partial and not stream.ended and stream.task is None and now - stream.touched > MESSAGE_SECONDS:
                 error = RequestError("message", f"nothing came for {MESSAGE_SECONDS:g} seconds", "")
                 self.sender.fail(stream, status(error))
         self.sender.flush()
+
+
+def stood(unread: int, before: int, looks: int) -> tuple[int, int]:
+    """What waits now for a client, and at how many looks it has been no less.
+
+    >>> stood(9, 9, 1), stood(8, 9, 1), stood(0, 9, 1)
+    ((9, 2), (8, 0), (0, 0))
+    """
+    return unread, looks + 1 if unread and before and unread >= before else 0

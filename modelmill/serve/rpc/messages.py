@@ -23,9 +23,14 @@ def framed(message: bytes) -> bytes:
     return b"\x00" + len(message).to_bytes(4, "big") + message
 
 
+def announced(data: bytes | bytearray) -> int:
+    """How many bytes a message has by its own word; 0 as long as that has not come whole."""
+    return int.from_bytes(data[1:5], "big") if len(data) >= 5 else 0
+
+
 def only(data: bytes, encoding: str, most_bytes: int) -> bytes:
     """The one message in the data of a call. Raises RequestError, TooLarge."""
-    size = int.from_bytes(data[1:5], "big")
+    size = announced(data)
     if len(data) != size + 5:
         raise RequestError("message", f"says {size} bytes, the call has {max(0, len(data) - 5)}", "")
     return opened(data[0], data[5:], encoding, most_bytes)

@@ -45,7 +45,7 @@ from modelmill.serve.rpc.frames import (
     unpack_head,
     unpadded,
 )
-from modelmill.serve.rpc.messages import too_large
+from modelmill.serve.rpc.messages import announced, too_large
 from modelmill.serve.rpc.methods import status
 from modelmill.serve.rpc.runner import Runner
 from modelmill.serve.rpc.sender import NOT_GRPC, WARNING, Sender
@@ -209,8 +209,8 @@ class Receiver:
             self.runner.feed(stream)
         elif stream.ended:
             self.runner.whole(stream, stream.body)
-        elif len(stream.body) > self.body_bytes + 5:
-            self.sender.fail(stream, status(too_large(len(stream.body), self.body_bytes)))
+        elif (most := max(len(stream.body) - 5, announced(stream.body))) > self.body_bytes:
+            self.sender.fail(stream, status(too_large(most, self.body_bytes)))
         if stream.allowed < STREAM_WINDOW // 2 and not stream.ended and stream.is_hungry():
             self.sender.credit(stream)
 

@@ -106,6 +106,8 @@ def protocol(express: Express | None) -> Any:
         """The headers that were being read when `_look` last looked."""
         looks = 0
         """How often `_look` has looked since anything came."""
+        unread = 0
+        """Bytes of answers that the client had not taken when `_look` last looked."""
         look: Any = None
         opening: Any = None
         """What the present request asks of the short way; None on the ordinary one."""
@@ -128,6 +130,10 @@ def protocol(express: Express | None) -> Any:
 
             What that costs, it costs idle connections: the short way sets no timer.
             """
+            unread, before = self.transport.get_write_buffer_size(), self.unread
+            if unread and before and unread >= before:
+                self.transport.abort()  # nobody reads: what waits for them is let go of
+            self.unread = unread
             if self.transport.is_closing():
                 return
             late = self.in_head and self.headers is self.looked_at

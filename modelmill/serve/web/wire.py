@@ -6,6 +6,7 @@ at will. Binary numbers are views of the body, not copies.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,14 +55,49 @@ def read(body: bytes, header: str | None, expected: Expected) -> Request:
 
 
 def parse(text: bytes | memoryview) -> Any:
-    """The JSON value in `text`; strict, so that NaN, deep nesting and broken UTF-8 are refused."""
+    """The JSON value in `text`; strict: NaN, deep nesting, broken UTF-8 and names that come twice are refused."""
     if not text:
         raise RequestError("body", "is empty", "Send a JSON document.")
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
+        _check_names(bytes(text), value)
+        return value
     except orjson.JSONDecodeError as error:
         hint = "A missing value is null: NaN is not JSON." if b"NaN" in bytes(text[:100_000]) else ""
         raise RequestError("body", f"is not JSON: {error}", hint) from None
+
+
+def _check_names(text: bytes, value: Any) -> None:
+    """Refuse a name that comes twice in one object. Where there are as many colons as names, none does."""
+    if text.count(b":") == _names(value):
+        return
+    try:
+        json.loads(text, object_pairs_hook=_once, parse_int=float)
+    except RecursionError:
+        raise RequestError("body", "is nested too deeply", "") from None
+
+
+def _names(value: Any) -> int:
+    """How many names the objects in a value have. A list is looked through where its first item may hold one."""
+    found = 0
+    left = [value]
+    while left:
+        one = left.pop()
+        if type(one) is dict:
+            found += len(one)
+            left += one.values()
+        elif type(one) is list and one and type(one[0]) in (dict, list):
+            left += one
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse an object in which a name comes twice: which one would be meant is anybody's guess."""
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise RequestError("body", f"the name {name[:80]!r} comes twice in one object", "Send it once.")
+        seen.add(name)
 
 
 def write(request: Request, outputs: Mapping[str, Array], expected: Expected, model: str, version: int) -> Answer:
@@ -141,7 +177,7 @@ def _read_plain(body: bytes, expected: Expected) -> Request | None:
         envelope = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-    if type(envelope) is not dict or not PLAIN.issuperset(envelope):
+    if type(envelope) is not dict or not PLAIN.issuperset(envelope) or body.count(b":") != _names(envelope):
         return None
     inputs, identity = envelope.get("inputs"), envelope.get("id")
     if type(inputs) is not list or len(inputs) != len(expected.inputs) or not isinstance(identity, str | None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -150,17 +151,25 @@ def test_one_file_without_the_others_is_a_wrong_command():
     assert files_of(None, None, None) is None
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_sighup_reads_the_certificates_of_a_process(shelf, place, authority, files, eventually):
-    command = ["serve", "flowers", "--port", "0", "--no-grpc", "--tls-cert", files.cert, "--tls-key", files.key]
+@contextlib.contextmanager
+def process_of(place, *command):
+    """A service as a process, and the first thing that it says."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "modelmill.cli", *map(str, command)],
+        [sys.executable, "-m", "modelmill.cli", "serve", "flowers", "--port", "0", "--no-grpc", *map(str, command)],
         env={**os.environ, "MODELMILL_HOME": str(place.path)},
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        line = process.stderr.readline()
+        yield process, process.stderr.readline()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_sighup_reads_the_certificates_of_a_process(shelf, place, authority, files, eventually):
+    with process_of(place, "--tls-cert", files.cert, "--tls-key", files.key) as (process, line):
         assert "https://127.0.0.1:" in line
         service = type("At", (), {"url": line.split()[2]})
         assert call(service, trusting(authority))[1] == "service"
@@ -171,6 +180,27 @@ def test_sighup_reads_the_certificates_of_a_process(shelf, place, authority, fil
         assert eventually(lambda: call(service, trusting(authority))[1] == "renewed")
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-    finally:
-        process.kill()
-        process.communicate()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_sighup_opens_the_log_anew(shelf, place, tmp_path, ask, eventually):
+    """As log rotation wants it: the file is moved away, and the next line is in a new one."""
+    log, moved = tmp_path / "access.jsonl", tmp_path / "access.1.jsonl"
+    with process_of(place, "--log", log, "--log-ratio", "1") as (process, line):
+        service = type("At", (), {"url": line.split()[2]})
+        assert ask(service, "POST", "/predict/flowers", [[3, 1]]).code == 200
+        log.rename(moved)
+        process.send_signal(signal.SIGHUP)
+        assert eventually(log.exists)
+        assert ask(service, "POST", "/predict/flowers", [[3, 1]]).code == 200
+        assert eventually(lambda: len(log.read_text().splitlines()) == 1)
+        assert len(moved.read_text().splitlines()) == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_sighup_drains_where_nothing_can_be_read_anew(shelf, place):
+    with process_of(place) as (process, _):
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(20) == 0
