@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,7 +60,7 @@ def serve(
     quiet: Quiet = False,
 ) -> None:
     """Serve models over HTTP and gRPC: Open Inference Protocol, plain JSON, metrics, and pages for people."""
-    options = {name: str(value) if isinstance(value, Path) else value for name, value in locals().items()}
+    options = dict(locals())
     worker = worker_of(os.environ.get(VARIABLE, ""))
     if workers > 1 and worker is None:
         ports = (port, grpc_port if grpc else None)
@@ -112,17 +112,8 @@ def serve(
     )
 
 
-OPTIONS = "MODELMILL_SERVE"
-"""Tells a worker what the command line said."""
-
-PATHS = ("log", "tls_cert", "tls_key", "tls_client_ca")
-
-
-def work() -> None:
+def work(options: dict[str, Any]) -> None:
     """Serve as one of several workers; the command line was read before, which costs more than serving a tiny model."""
-    options = json.loads(os.environ[OPTIONS])
-    for name in PATHS:
-        options[name] = Path(options[name]) if options[name] else None
     try:
         serve(**options)
     except MillError as error:
@@ -146,7 +137,6 @@ def supervise(
     from modelmill.serve.process.supervisor import DRAIN_SECONDS, Supervisor, crew
 
     port, grpc_port = ports
-    command = [sys.executable, "-c", "from modelmill.verbs.serve import work; work()"]
     with (
         reserved(host, port, "--port", shared) as held,
         reserved(host, grpc_port or 0, "--grpc-port", shared) as grpc_held,
@@ -161,4 +151,4 @@ def supervise(
                 print(f"gRPC: {address_of(host, grpc_held)}", file=sys.stderr)
             print(f"modelmill serves {where} with {workers} workers (Ctrl-C stops it)", file=sys.stderr, flush=True)
 
-        return Supervisor(command, {OPTIONS: json.dumps(options)}, found, DRAIN_SECONDS + lead).run(ready)
+        return Supervisor(partial(work, options), found, DRAIN_SECONDS + lead).run(ready)

@@ -7,17 +7,17 @@ import os
 import select
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
 from modelmill.errors import WorkError
 from modelmill.serve.handover import can_share
 from modelmill.serve.process.crew import VARIABLE, Board, Worker
+from modelmill.serve.process.fork import Forked, fork, prepare
 from modelmill.store.disk import make_folder
 
 SOON_S = 5.0
@@ -33,17 +33,14 @@ KILL_S = 15.0
 
 
 class Supervisor:
-    """Holds the workers' processes. One thread, its signals as bytes in a pipe."""
+    """Holds the workers' processes, each of which does `work`. One thread, its signals as bytes in a pipe."""
 
-    def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], workers: Sequence[Worker], drain_seconds: float
-    ) -> None:
-        self.command = list(command)
-        self.environment = {**os.environ, **environment}
+    def __init__(self, work: Callable[[], None], workers: Sequence[Worker], drain_seconds: float) -> None:
+        self.work = work
         self.workers = workers
         self.board = Board(workers[0].folder, len(workers))
         self.drain_seconds = drain_seconds
-        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self.processes: dict[int, Forked] = {}
         self.started: dict[int, float] = {}
         self.deaths: dict[int, int] = {}
         self.due: dict[int, float] = {worker.index: 0.0 for worker in workers}
@@ -52,6 +49,7 @@ class Supervisor:
 
     def run(self, ready: Callable[[], None]) -> int:
         """Look after the workers until SIGTERM or SIGINT; the exit code. `ready` is called once all of them are."""
+        prepare()
         with _signals() as pipe:
             while True:
                 self._start_due()
@@ -73,9 +71,7 @@ class Supervisor:
         now = time.monotonic()
         for index in [index for index, at in self.due.items() if at <= now]:
             del self.due[index]
-            environment = {**self.environment, VARIABLE: self.workers[index].told()}
-            # A session of its own: Ctrl-C in the terminal is for the supervisor to pass on, once.
-            self.processes[index] = subprocess.Popen(self.command, env=environment, start_new_session=True)
+            self.processes[index] = fork(self.work, {VARIABLE: self.workers[index].told()})
             self.started[index] = now
 
     def _bury(self) -> int | None:
@@ -99,8 +95,7 @@ class Supervisor:
 
     def _tell(self, number: int) -> None:
         for process in self.processes.values():
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(number)
+            process.send_signal(number)
 
     def _end(self, pipe: int) -> int:
         """Let all drain; at a second signal they end at once."""

@@ -41,6 +41,19 @@ def test_a_worker_reads_what_it_is_told():
     assert worker_of("") is None
 
 
+def test_what_is_imported_before_workers_are_forked_starts_no_thread():
+    """onnxruntime does: a copy of its process would wait for that thread for ever."""
+    program = """
+import os, sys
+from modelmill.serve.process.fork import EARLY, prepare
+prepare()
+missing = [name for name in EARLY if name not in sys.modules]
+print("onnxruntime" in sys.modules, len(os.listdir("/proc/self/task")), missing)
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert told == "False 1 []\n"
+
+
 def test_the_board_is_whole_when_all_are_ready(tmp_path):
     board, other = Board(tmp_path, 2), Board(tmp_path, 2)
     assert not board.is_whole
