@@ -60,8 +60,8 @@ PARTS: Mapping[str, Sequence[int]] = {
 }
 """Parts of Fashion-MNIST: some of the classes."""
 ROWS = {"path": 400, "test": 2000}
-"""Rows to search with, and for the test. With 2,000 and with 700 of the first, and a minute, an arm trained three to eight
-networks, and which came first decided all. With these it trains a dozen. That was settled on seeds from 100 on."""
+"""Rows to search with, and for the test. With 2,000 and with 700 of the first, and a minute, an arm trained three to
+eight networks, and which came first decided all. With these it trains a dozen: settled on seeds from 100 on."""
 SETS = (*BUILTIN, *PARTS)
 QUICK = ("wine", "digits")
 
