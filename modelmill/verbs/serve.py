@@ -112,6 +112,37 @@ def serve(
     )
 
 
+EARLY = (
+    "numpy",
+    "msgspec",
+    "orjson",
+    "psutil",
+    "jinja2",
+    "cryptography.hazmat.primitives.hmac",
+    "httptools",
+    "uvloop",
+    "uvicorn",
+    "uvicorn.loops.uvloop",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.lifespan.off",
+    "sqlite3",
+    "ssl",
+    "modelmill.api",
+    "modelmill.graph.build",
+    "modelmill.registry.registry",
+    "modelmill.serve.access.access",
+    "modelmill.serve.models.known",
+    "modelmill.serve.rpc.tensors",
+    "modelmill.serve.signals.signals",
+    "modelmill.serve.traffic.mirror",
+    "modelmill.serve.traffic.start",
+    "modelmill.serve.web.bodies",
+    "modelmill.serve.web.openapi",
+    "modelmill.serve.web.protocol",
+)
+"""What every worker needs, and what starts no thread, as onnxruntime does; with it comes most of the rest."""
+
+
 def work(options: dict[str, Any]) -> None:
     """Serve as one of several workers; the command line was read before, which costs more than serving a tiny model."""
     try:
@@ -151,4 +182,4 @@ def supervise(
                 print(f"gRPC: {address_of(host, grpc_held)}", file=sys.stderr)
             print(f"modelmill serves {where} with {workers} workers (Ctrl-C stops it)", file=sys.stderr, flush=True)
 
-        return Supervisor(partial(work, options), found, DRAIN_SECONDS + lead).run(ready)
+        return Supervisor(partial(work, options), EARLY, found, DRAIN_SECONDS + lead).run(ready)

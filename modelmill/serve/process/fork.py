@@ -13,37 +13,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-
-EARLY = (
-    "numpy",
-    "msgspec",
-    "orjson",
-    "psutil",
-    "jinja2",
-    "cryptography.hazmat.primitives.hmac",
-    "httptools",
-    "uvloop",
-    "uvicorn",
-    "uvicorn.loops.uvloop",
-    "uvicorn.protocols.http.httptools_impl",
-    "uvicorn.lifespan.off",
-    "sqlite3",
-    "ssl",
-    "modelmill.api",
-    "modelmill.graph.build",
-    "modelmill.registry.registry",
-    "modelmill.serve.access.access",
-    "modelmill.serve.models.known",
-    "modelmill.serve.rpc.tensors",
-    "modelmill.serve.signals.signals",
-    "modelmill.serve.traffic.mirror",
-    "modelmill.serve.traffic.start",
-    "modelmill.serve.web.bodies",
-    "modelmill.serve.web.openapi",
-    "modelmill.serve.web.protocol",
-)
-"""What every worker needs, and what starts no thread; with it comes most of the rest."""
+from collections.abc import Callable, Mapping, Sequence
 
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 """numpy's own library would start threads, which a service has no use for."""
@@ -69,10 +39,10 @@ class Forked:
             os.kill(self.pid, number)
 
 
-def prepare() -> None:
+def prepare(modules: Sequence[str]) -> None:
     """Import what copies will need; the search for garbage will write to none of it."""
     os.environ |= ONE_THREAD
-    for name in EARLY:
+    for name in modules:
         with contextlib.suppress(ImportError):  # uvloop and httptools are not there on every system
             importlib.import_module(name)
     gc.collect()

@@ -33,10 +33,16 @@ KILL_S = 15.0
 
 
 class Supervisor:
-    """Holds the workers' processes, each of which does `work`. One thread, its signals as bytes in a pipe."""
+    """Holds the workers' processes, each of which does `work`. One thread, its signals as bytes in a pipe.
 
-    def __init__(self, work: Callable[[], None], workers: Sequence[Worker], drain_seconds: float) -> None:
+    modules: what is imported once for all of them, and starts no thread.
+    """
+
+    def __init__(
+        self, work: Callable[[], None], modules: Sequence[str], workers: Sequence[Worker], drain_seconds: float
+    ) -> None:
         self.work = work
+        self.modules = modules
         self.workers = workers
         self.board = Board(workers[0].folder, len(workers))
         self.drain_seconds = drain_seconds
@@ -49,7 +55,7 @@ class Supervisor:
 
     def run(self, ready: Callable[[], None]) -> int:
         """Look after the workers until SIGTERM or SIGINT; the exit code. `ready` is called once all of them are."""
-        prepare()
+        prepare(self.modules)
         with _signals() as pipe:
             while True:
                 self._start_due()

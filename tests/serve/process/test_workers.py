@@ -45,8 +45,9 @@ def test_what_is_imported_before_workers_are_forked_starts_no_thread():
     """onnxruntime does: a copy of its process would wait for that thread for ever."""
     program = """
 import os, sys
-from modelmill.serve.process.fork import EARLY, prepare
-prepare()
+from modelmill.serve.process.fork import prepare
+from modelmill.verbs.serve import EARLY
+prepare(EARLY)
 missing = [name for name in EARLY if name not in sys.modules]
 print("onnxruntime" in sys.modules, len(os.listdir("/proc/self/task")), missing)
 """
