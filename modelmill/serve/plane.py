@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from modelmill.errors import Draining, ModelError, Overloaded, RequestError
+from modelmill.errors import DeadlineExceeded, Draining, ModelError, Overloaded, RequestError
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import OPEN, Door, check_rows, check_sight
 from modelmill.serve.engine.engine import Engine
@@ -107,6 +107,9 @@ class Plane:
             if endpoint.is_open:
                 hint = "Check the sizes that the model leaves open, and the texts."
                 raise RequestError("inputs", error.message, hint) from None
+            raise
+        except (DeadlineExceeded, Overloaded):
+            self._count(ask, endpoint, Copy(columns, rows, wanted), None)  # a version that is too slow fails so
             raise
         if self.traffic.watches:
             self._count(ask, endpoint, Copy(columns, rows, wanted), outputs)

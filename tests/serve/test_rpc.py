@@ -317,3 +317,12 @@ def test_a_mutated_request_is_never_our_fault(rpc, request):
     message = schema().encode("inference.ModelInferRequest", request)
     call = rpc.channel.unary_unary(f"{PACKAGE}ModelInfer").future(message, timeout=20)
     assert call.code().name in CLIENTS_OWN, call.details()
+
+
+def test_a_model_that_is_asked_over_grpc_is_in_use(rpc, service):
+    """What was used longest ago leaves memory first."""
+    endpoint = service.server.catalogue.served["flowers"]
+    endpoint.used = 0.0
+    rpc(f"{PACKAGE}ModelInfer", **flower())
+    assert endpoint.used > 0.0
+

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import urllib.request
+from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from modelmill.client import Client
-from modelmill.errors import OutOfBounds, UnknownName
+from modelmill.errors import OutOfBounds, UnknownName, WorkError
 from modelmill.serve.server import Service
 from modelmill.serve.signals import status as room
 from modelmill.serve.signals.figures import SECONDS, Figures
+from modelmill.serve.signals.journal import Journal
 from modelmill.serve.signals.signals import Telling
 from modelmill.serve.signals.status import Counts, Past, below, counts, left, objective, quantile, status
 from modelmill.serve.signals.trace import OpenTelemetry, parent
@@ -147,8 +150,6 @@ def test_the_log_and_the_trace_tell_of_requests_and_not_of_rows(registry, tmp_pa
 
 
 def test_a_traced_callers_request_is_a_part_of_its_trace(registry, tmp_path, spans):
-    import urllib.request
-
     body = json.dumps([[3, 1]]).encode()
     with Service(registry, ["flowers"], telling=Telling(tmp_path / "log", 0.0, 0.0)) as service:
         for header in ({}, {"traceparent": SAMPLED}, {"traceparent": SAMPLED[:-1] + "0"}):
@@ -177,3 +178,55 @@ def test_the_status_says_what_was_answered(registry, monkeypatch):
         assert (window["requests"], window["failed"], window["availability"]) == (3, 0, 1.0)
         assert window["budget_left"] == {"availability": 1.0, "latency_p99_ms": 1.0}
         assert window["latency_p99_ms"] >= window["latency_p50_ms"] > 0
+
+
+def test_a_log_that_cannot_be_written_keeps_nobody_from_an_answer(registry, capfd):
+    with (
+        Service(registry, ["flowers"], telling=Telling(Path("/dev/full"), 1.0)) as service,
+        Client(service.url) as client,
+    ):
+        for _ in range(3):
+            assert client.predict("flowers", [[3, 1]])["label"] == ["long"]
+        assert service.server.signals.journal.lost == 3
+    assert capfd.readouterr().err.count("the access log cannot be written") == 1
+
+
+def test_a_log_in_no_folder_is_refused_in_words(tmp_path):
+    with pytest.raises(WorkError, match=r"--log .*nowhere.* cannot be written: No such file"):
+        Journal(tmp_path / "nowhere" / "access.jsonl")
+
+
+def test_every_way_to_an_answer_counts_its_phases(registry):
+    """The ordinary way too: rows for people, and tensors that are asked for with an output."""
+    body = {
+        "inputs": [
+            {"name": name, "datatype": "FP32", "shape": [1], "data": [value]}
+            for name, value in (("length", 3), ("width", 1))
+        ],
+        "outputs": [{"name": "label"}],
+    }
+    with Service(registry, ["flowers"]) as service, Client(service.url) as client:
+        client.predict("flowers", [[3, 1]])
+        request = urllib.request.Request(f"{service.url}/v2/models/flowers/infer", json.dumps(body).encode())
+        request.add_header("connection", "close")
+        urllib.request.urlopen(request, timeout=20).close()
+        figures = service.server.signals.figures.of("flowers", "1")
+        assert sum(figures.encode.values[:-1]) == 2
+
+
+def test_the_trace_of_a_good_request_is_in_the_log(registry, tmp_path):
+    log = tmp_path / "access.jsonl"
+    with Service(registry, ["flowers"], telling=Telling(log, 1.0)) as service:
+        request = urllib.request.Request(f"{service.url}/predict/flowers", b"[[3, 1]]", {"traceparent": SAMPLED})
+        urllib.request.urlopen(request, timeout=20).close()
+    assert json.loads(log.read_text())["trace"] == TRACE
+
+
+def test_what_others_counted_before_is_not_of_the_last_minutes():
+    """A worker that takes the place of a dead one finds the counts of a day."""
+    old = Counts(requests=1_000_000, failed=10_000)
+    past = Past(1000.0, old)
+    now = Counts(requests=1_000_100, failed=10_000)
+    found = status(past, 1020.0, now, {"availability": 0.999})["windows"]
+    assert {window["requests"] for window in found.values()} == {100}
+    assert {window["availability"] for window in found.values()} == {1.0}

@@ -326,6 +326,11 @@ def test_routes_pick_by_header_caller_colour_and_share(flowers):
         assert call(service.url, "DELETE", "/api/models/flowers/route")[1]["cleared"]
         assert eventually(lambda: set(versions_of(service.url, 5)) == {"flowers@1"})
         assert call(service.url, "PUT", "/api/models/flowers/route", {"method": "nothing"})[0] == 400
+        for elsewhere in ("unittest:__main__", "antigravity:x", "modelmill.train.trainers:adam"):
+            code, answer, _ = call(service.url, "PUT", "/api/models/flowers/route", {"method": elsewhere})
+            assert code == 400
+            assert "canary" in answer["error"]
+        assert "antigravity" not in sys.modules
 
 
 def test_a_shadow_is_compared_and_never_seen(flowers):

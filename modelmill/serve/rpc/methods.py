@@ -222,7 +222,7 @@ class Methods:
     async def infer(self, message: bytes, peer: Peer) -> bytes:
         """Answer a ModelInferRequest."""
         started = time.perf_counter()
-        which, code, identity, caller = ("", ""), 200, b"", ANYONE
+        which, code, identity, caller, answer = ("", ""), 200, b"", ANYONE, b""
         try:
             caller = self._enter(INFER, peer, len(message))
             envelope = tensors.opened(message)
@@ -232,7 +232,8 @@ class Methods:
             ask = Ask(reference, terms, peer.metadata.get, caller)
             endpoint = await self.plane.begin(ask)
             which = (endpoint.name, endpoint.label)
-            return await self._answer(ask, endpoint, envelope)
+            answer = await self._answer(ask, endpoint, envelope)
+            return answer
         except MillError as error:
             code = AS_HTTP[status(error).code]
             raise discreet(error, caller) from None
@@ -244,8 +245,8 @@ class Methods:
             raise
         finally:
             seconds = time.perf_counter() - started
-            traced = parent(peer.metadata.get("traceparent")) if self.signals.tracer is not None else None
-            sizes = (len(message), 0)
+            traced = parent(peer.metadata.get("traceparent")) if self.signals.tells_traces else None
+            sizes = (len(message), len(answer))
             told = identity.decode() or None
             self.signals.answered("grpc", *which, code, seconds, told, traced, sizes, caller.tenant)
 
@@ -273,6 +274,7 @@ class Methods:
                 return None
             if not plane.engine.fits_inline(endpoint.lane, 1):
                 return None
+            endpoint.used = time.monotonic()
             plan = self._plan(endpoint, envelope)
             expected = endpoint.expected
             request = tensors.request(envelope, plan, expected)
@@ -298,7 +300,8 @@ class Methods:
         terms = plan.wishes.terms(ask.terms, asyncio.get_running_loop().time())
         asked = ask if terms is ask.terms else replace(ask, terms=terms)
         outputs = await self.plane.run(asked, endpoint, request.columns, request.rows, plan.names, _awaited)
-        return tensors.answer(envelope, plan, outputs, expected, endpoint.name, endpoint.number)
+        with self.signals.encoding(endpoint.name, endpoint.label):
+            return tensors.answer(envelope, plan, outputs, expected, endpoint.name, endpoint.number)
 
     def _plan(self, endpoint: Endpoint, envelope: Envelope) -> Plan:
         """What the head of a request says: found again, or read and kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 import threading
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import orjson
+
+from modelmill.errors import WorkError
 
 FAILURE = 500
 """From this code on the service has failed: such requests are always told."""
@@ -27,22 +30,34 @@ class Journal:
         self._draw = random.Random(seed)
         self._lock = threading.Lock()
         self._file: IO[bytes] | None = None
+        self.lost = 0
+        """Lines that could not be written: a full disk must not keep a request from its answer."""
         if path is not None:
-            self._file = path.open("ab", buffering=0)
+            try:
+                self._file = path.open("ab", buffering=0)
+            except OSError as error:
+                said = f"cannot be written: {error.strerror or error}"
+                raise WorkError(f"--log {path}", said, "Name a file in a folder that is there.") from None
 
     def wants(self, code: int) -> bool:
         """Whether an answer of this code is to be told: asked before anything is put together."""
         return code >= FAILURE or (self._ratio > 0 and self._draw.random() < self._ratio)
 
     def write(self, entry: Mapping[str, Any]) -> None:
-        """Write one line, whole."""
+        """Write one line, whole; one that cannot be written is lost, and the first such is told."""
         line = orjson.dumps(entry) + b"\n"
-        with self._lock:
-            if self._file is None:
-                sys.stderr.write(line.decode())
-                sys.stderr.flush()
-            else:
-                self._file.write(line)
+        try:
+            with self._lock:
+                if self._file is None:
+                    sys.stderr.write(line.decode())
+                    sys.stderr.flush()
+                else:
+                    self._file.write(line)
+        except (OSError, ValueError) as error:
+            self.lost += 1
+            if self.lost == 1 and self._file is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    print(f"modelmill serve: the access log cannot be written: {error}", file=sys.stderr)
 
     def reopen(self) -> None:
         """Write to a new file of the same name, after the present one was moved away."""

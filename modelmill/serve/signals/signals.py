@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelmill.serve.signals.figures import Figures
 from modelmill.serve.signals.journal import FAILURE, Journal
-from modelmill.serve.signals.status import DEFAULT, Past
+from modelmill.serve.signals.status import DEFAULT, Past, counts
 from modelmill.serve.signals.trace import OpenTelemetry, Parent, Tracer
 
 
@@ -39,7 +40,19 @@ class Signals:
         self.figures = Figures(folder, worker)
         self.journal = Journal(telling.log, telling.log_ratio)
         self.tracer: Tracer | None = OpenTelemetry(telling.trace_ratio) if telling.trace_ratio is not None else None
-        self.past = Past(time.time())
+        self.past = Past(time.time(), counts(self.figures.series()))
+
+    @property
+    def tells_traces(self) -> bool:
+        """Whether anybody may want to know the trace of a request that went well."""
+        return self.tracer is not None or self.telling.log_ratio > 0
+
+    @contextmanager
+    def encoding(self, model: str, version: str) -> Iterator[None]:
+        """Time the phase in which an answer is put into bytes."""
+        began = time.perf_counter()
+        yield
+        self.figures.of(model, version).encode.add(time.perf_counter() - began)
 
     def answered(
         self,

@@ -57,9 +57,10 @@ def counts(series: Series) -> Counts:
 class Past:
     """Counts at moments of the last day; it grows by one every ten seconds, and forgets the oldest."""
 
-    def __init__(self, started_s: float) -> None:
+    def __init__(self, started_s: float, before: Counts = Counts()) -> None:
+        """before: what other processes of the service, and those whose place this one takes, had counted already."""
         self.started_s = started_s
-        self._moments: deque[tuple[float, Counts]] = deque([(started_s, Counts())])
+        self._moments: deque[tuple[float, Counts]] = deque([(started_s, before)])
 
     def take(self, now_s: float, now: Counts) -> None:
         """Remember the counts of a moment."""

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from modelmill.contracts import Router
 from modelmill.errors import OutOfBounds, RegistryError, UnknownName, UsageError
-from modelmill.method import decode
+from modelmill.method import decode, names
 from modelmill.serve.traffic.book import Book, Route
 from modelmill.serve.traffic.rollout import Plan, Rollout
 from modelmill.serve.traffic.verdict import Tolerances
@@ -56,6 +57,8 @@ def route(shelf: Finds, name: str, table: Mapping[str, Any]) -> Route:
     if live.name != name:
         raise UsageError(name[:80], "a route is for a model, not for one of its versions", f"Use {live.name}.")
     router = decode("router", table, "route")
+    if not isinstance(router, Router):
+        raise UsageError("route", f"{str(table['method'])[:80]} is no router", f"Known: {', '.join(names('router'))}.")
     for label in router.keeps:
         check_substitute(live, shelf.find(f"{name}@{label}"))
     return Book(shelf.database, shelf.actor).set_route(name, router)
@@ -117,3 +120,12 @@ def table_of(body: Any) -> Mapping[str, Any]:
     if not isinstance(body, dict) or not isinstance(body.get("method"), str):
         raise UsageError("route", "expected an object with the key method", 'Such as {"method": "canary", ...}.')
     return body
+
+
+def known_table_of(body: Any) -> Mapping[str, Any]:
+    """As `table_of`, for whoever is not at the machine: a router from elsewhere would be code that is run here."""
+    table = table_of(body)
+    known = names("router")
+    if table["method"] not in known:
+        raise UnknownName.among("route", "router", table["method"][:80], known)
+    return table

@@ -215,7 +215,7 @@ class App:
         face = call.path.partition("/")[0]
         if face == "predict" or call.path.endswith("/infer"):
             seconds = time.perf_counter() - started
-            above = parent(call.header("traceparent")) if self.signals.tracer is not None or code >= 500 else None
+            above = parent(call.header("traceparent")) if self.signals.tells_traces or code >= 500 else None
             sizes = (call.bytes_in, bytes_out)
             self.signals.answered(face, *call.which, code, seconds, call.id, above, sizes, call.caller.tenant)
 
@@ -307,19 +307,25 @@ class App:
     async def infer(self, call: Call) -> Reply:
         """Answer an inference request of the protocol."""
         ask, endpoint, body = await self._begin(call)
-        request = wire.read(body, call.header("inference-header-content-length"), endpoint.expected)
+        length = call.header("inference-header-content-length")
+        is_long = (int(length) if length is not None and length.isdigit() else len(body)) > bodies.LONG_BYTES
+        if is_long:
+            request = await asyncio.to_thread(wire.read, body, length, endpoint.expected)
+        else:
+            request = wire.read(body, length, endpoint.expected)
         call.id = request.id
         terms = request.wishes.terms(ask.terms, asyncio.get_running_loop().time())
         if terms is not ask.terms:
             ask = replace(ask, terms=terms)
         names = tuple(asked.name for asked in request.outputs)
         outputs = await self.plane.run(ask, endpoint, request.columns, request.rows, names, call.unless_gone)
-        answer = wire.write(request, outputs, endpoint.expected, endpoint.name, endpoint.number)
+        with self.signals.encoding(endpoint.name, endpoint.label):
+            answer = wire.write(request, outputs, endpoint.expected, endpoint.name, endpoint.number)
         headers = (_answered(endpoint),)
         if answer.json_bytes is None:
             return Reply(200, answer.body, headers=headers)
-        length = ("inference-header-content-length", str(answer.json_bytes))
-        return Reply(200, answer.body, "application/octet-stream", (*headers, length))
+        part = ("inference-header-content-length", str(answer.json_bytes))
+        return Reply(200, answer.body, "application/octet-stream", (*headers, part))
 
     async def predict(self, call: Call) -> Reply:
         """Answer rows, an image or a sound in plain JSON."""
@@ -332,10 +338,11 @@ class App:
         count = endpoint.expected.rows(columns)
         names = tuple(endpoint.expected.outputs)
         outputs = await self.plane.run(ask, endpoint, columns, count, names, call.unless_gone)
-        answers = rows.by_row(outputs, endpoint.signature, count)
-        predictions = rows.to_json(answers, endpoint.signature)
-        document = {"model": endpoint.name, "version": endpoint.number, "predictions": predictions}
-        return as_json(document, headers=(_answered(endpoint),))
+        with self.signals.encoding(endpoint.name, endpoint.label):
+            answers = rows.by_row(outputs, endpoint.signature, count)
+            predictions = rows.to_json(answers, endpoint.signature)
+            document = {"model": endpoint.name, "version": endpoint.number, "predictions": predictions}
+            return as_json(document, headers=(_answered(endpoint),))
 
     async def models(self, call: Call) -> Reply:
         """The served models."""

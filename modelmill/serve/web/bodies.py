@@ -24,6 +24,9 @@ Columns = dict[str, Array]
 JSON_TYPES = ("", "application/json", "text/json", "application/x-www-form-urlencoded")
 """JSON, and what curl says of a body where nobody told it."""
 
+LONG_BYTES = 65_536
+"""A longer body is read on a thread."""
+
 PIXELS_MOST = 50_000_000
 """Pixels of the largest image: a small file may hold very many."""
 
@@ -263,4 +266,4 @@ READERS: dict[str, Reader] = {
 
 def is_long(body: bytes, content_type: str | None) -> bool:
     """Whether reading may take so long that it should not be done on the loop."""
-    return len(body) > 65_536 or (content_type or "").startswith("image/")
+    return len(body) > LONG_BYTES or (content_type or "").startswith("image/")

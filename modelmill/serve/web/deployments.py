@@ -79,7 +79,7 @@ class Deployments:
     async def set_route(self, call: Call) -> Reply:
         """Let a router say which version answers: `{"method": "canary", ...}`."""
         name, body = call.names["name"], await _json(call)
-        route = await self._asked(lambda: start.route(self.shelf_of(call), name, start.table_of(body)))
+        route = await self._asked(lambda: start.route(self.shelf_of(call), name, start.known_table_of(body)))
         return as_json({"model": name, "route": {**route.router.as_table(), "at_ms": route.at_ms}})
 
     async def clear_route(self, call: Call) -> Reply:
