@@ -194,7 +194,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.state = State() if worker is None else State(board=Board(worker.folder, worker.count))
         self.signals = Signals(telling) if worker is None else Signals(telling, worker.folder, worker.index)
         keeping = kept_by(door, limits.keeping, 1 if worker is None else worker.count)
-        self.catalogue = Catalogue(registry, names, self.signals.figures.of, keeping)
+        folder = None if worker is None else worker.folder
+        self.catalogue = Catalogue(registry, names, self.signals.figures.of, keeping, folder)
         self.engine = Engine(limits.capacity)
         book, patience_s = Book(registry.database, SERVICE), PATIENCE_TURNS * limits.watch_seconds
         self.traffic = Traffic(book, registry.by(SERVICE), self.catalogue, self.engine, patience_s)

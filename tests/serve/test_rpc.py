@@ -325,4 +325,3 @@ def test_a_model_that_is_asked_over_grpc_is_in_use(rpc, service):
     endpoint.used = 0.0
     rpc(f"{PACKAGE}ModelInfer", **flower())
     assert endpoint.used > 0.0
-

@@ -39,6 +39,7 @@ from modelmill.serve.models.residents import (
     resident_bytes,
 )
 from modelmill.serve.models.shelf import Shelf
+from modelmill.serve.models.withheld import Withheld
 from modelmill.serve.web import views
 from modelmill.version import Version
 
@@ -76,7 +77,15 @@ class Catalogue:
     from threads.
     """
 
-    def __init__(self, shelf: Shelf, references: Sequence[str], record: Record, keeping: Keeping = DEFAULT) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        references: Sequence[str],
+        record: Record,
+        keeping: Keeping = DEFAULT,
+        folder: Path | None = None,
+    ) -> None:
+        """folder: what the processes of one service share; None for one that is alone."""
         self.shelf = shelf
         self.record = record
         self.keeping = keeping
@@ -89,8 +98,7 @@ class Catalogue:
         )
         self.served = self.residents.named
         """What NAME alone reaches and is in memory."""
-        self.withheld: dict[str, int] = {}
-        """What was unloaded by name, and is not served until it is loaded by name."""
+        self.withheld = Withheld(folder)
         self.problems: dict[str, str] = {}
         self.failures: dict[Key, tuple[float, MillError]] = {}
         self.lock = self.residents.lock
@@ -151,6 +159,8 @@ class Catalogue:
 
     def refresh(self) -> bool:
         """Follow the registry if it changed; a version that cannot be loaded leaves the one before in place."""
+        for name in self.withheld.follow():
+            self._let_go(name)
         changed = self.known.follow()
         for name in changed:
             self.problems.pop(name, None)
@@ -339,13 +349,12 @@ class Catalogue:
         number = self.known.numbers.get(name)
         if number is None:
             raise self._unknown(name)
-        with self.lock:
-            withheld = self.withheld.pop(name, None)
+        withheld = self.withheld.discard(name)
         try:
             endpoint = self._get((name, number))
         except MillError:
-            if withheld is not None:
-                self.withheld[name] = withheld
+            if withheld:
+                self.withheld.add(name)
             raise
         with self.lock:
             self._name((name, number), endpoint)
@@ -363,8 +372,12 @@ class Catalogue:
             for part in sorted({step.model.rpartition("@")[0] for step in steps}):
                 if part in self.known.numbers:
                     self.unload(part)
+        self.withheld.add(name)
+        self._let_go(name)
+
+    def _let_go(self, name: str) -> None:
+        """Have nothing of a model in memory."""
         with self.lock:
-            self.withheld[name] = number
             self.served.pop(name, None)
             for key in [key for key in self.residents.held if key[0] == name]:
                 self.residents.drop(key)

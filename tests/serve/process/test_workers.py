@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -182,3 +183,20 @@ def test_figures_are_those_of_all_workers(home):
             text = answer.read().decode()
     counted = re.search(r'modelmill_requests_total\{model="flowers"[^}]*code="200"\} ([0-9.]+)', text)
     assert float(counted[1]) == 20
+
+
+def test_a_model_that_is_unloaded_is_unloaded_in_all_workers(home):
+    def codes(url, path, body=b"[[3, 1]]", count=16):
+        found = set()
+        for _ in range(count):  # a connection each, so that every worker is asked
+            try:
+                urllib.request.urlopen(urllib.request.Request(f"{url}{path}", body), timeout=20).close()
+                found.add(200)
+            except urllib.error.HTTPError as error:
+                found.add(error.code)
+        return found
+
+    with served(home, "--workers", "2", "--no-grpc", "--lead", "0") as (_, url):
+        for verb, code in (("unload", 404), ("load", 200)):
+            assert codes(url, f"/v2/repository/models/flowers/{verb}", b"{}", 1) == {200}
+            assert eventually(lambda code=code: codes(url, "/predict/flowers") == {code})
