@@ -482,3 +482,23 @@ def test_an_answer_that_is_not_taken_is_let_go_of(registry, monkeypatch):
         assert b"not taken" in headers[b"grpc-message"]
         raw.send(frame(WINDOW, 0, 3, (1 << 20).to_bytes(4, "big")))
         raw.send(frame(HEADERS, HEADERS_END, 5, head(LIVE)) + frame(DATA, END, 5, message(b"")))
+
+
+def test_a_client_holds_no_more_than_its_share_of_unfinished_messages(service, monkeypatch):
+    monkeypatch.setattr("modelmill.serve.rpc.receiver.HELD_BYTES", 1_400_000)
+    piece = b"x" * 16_000
+    with Raw(service) as raw:
+        for stream in (1, 3):
+            raw.send(frame(HEADERS, HEADERS_END, stream, head()))
+            first = b"\0" + (2_000_000).to_bytes(4, "big")
+            raw.send(b"".join(frame(DATA, 0, stream, one) for one in (first, *[piece] * 60)))
+        _, headers = raw.answer(3)
+        assert headers[b"grpc-status"] == b"8"
+        assert b"not whole" in headers[b"grpc-message"]
+
+
+def test_a_method_that_is_not_there_is_said_before_its_message_came(service):
+    with Raw(service) as raw:
+        raw.send(frame(HEADERS, HEADERS_END, 1, head("/inference.GRPCInferenceService/Nothing")))
+        raw.send(frame(DATA, 0, 1, b"\0\0\0\xff\xff" + b"x" * 100))
+        assert raw.answer(1)[1][b"grpc-status"] == b"12"

@@ -36,6 +36,8 @@ class Stream:
     """What came of the message that is being read."""
     allowed: int = STREAM_WINDOW
     """What may still come."""
+    most: int = -1
+    """The most bytes that its message may have; -1 as long as nobody asked."""
     ended: bool = False
     """Whether the client has said everything."""
     begun: bool = False

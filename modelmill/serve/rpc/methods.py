@@ -212,6 +212,20 @@ class Methods:
             raise TooLarge("message", f"has {message_bytes} bytes, and {most}", "Send fewer rows at a time.")
         return caller
 
+    def most_bytes(self, call_path: str, metadata: Mapping[str, str], otherwise: int) -> int:
+        """The most bytes of a message, for whoever sends one that has not come whole.
+
+        Raises Unidentified, Forbidden, Unimplemented: what is not theirs to send need not be waited for.
+        """
+        if call_path not in self.unary:
+            raise self.unknown(call_path)
+        need = called(call_path)
+        if need is None:
+            return otherwise
+        caller = self.plane.door.caller_of(metadata)
+        check_role(caller, need)
+        return min(otherwise, caller.tier.payload_bytes)
+
     def unknown(self, path: str) -> Unimplemented:
         """The error for a method that is not here."""
         name = path.rpartition("/")[2]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from modelmill.errors import MillError, Overloaded
 from modelmill.serve.rpc.call import Heads, Stream
 from modelmill.serve.rpc.frames import (
     ACK,
@@ -52,6 +53,10 @@ from modelmill.serve.rpc.sender import NOT_GRPC, WARNING, Sender
 
 BLOCK_BYTES = 16_384
 """The most that the headers of a call may be, packed."""
+
+
+HELD_BYTES = 1 << 28
+"""The most that messages may have together which one client has begun and not ended."""
 
 
 class Receiver:
@@ -209,10 +214,25 @@ class Receiver:
             self.runner.feed(stream)
         elif stream.ended:
             self.runner.whole(stream, stream.body)
-        elif (most := max(len(stream.body) - 5, announced(stream.body))) > self.body_bytes:
-            self.sender.fail(stream, status(too_large(most, self.body_bytes)))
+        elif not self._may_go_on(stream):
+            return
         if stream.allowed < STREAM_WINDOW // 2 and not stream.ended and stream.is_hungry():
             self.sender.credit(stream)
+
+    def _may_go_on(self, stream: Stream) -> bool:
+        """Whether more of a message should come: of whoever may send it, as large as they may. Else the call ends."""
+        try:
+            if stream.most < 0:
+                stream.most = self.runner.methods.most_bytes(stream.call.path, stream.call.metadata, self.body_bytes)
+            size = max(len(stream.body) - 5, announced(stream.body))
+            if size > stream.most:
+                raise too_large(size, stream.most)
+            if stream.allowed < STREAM_WINDOW // 2 and sum(len(one.body) for one in self.streams.values()) > HELD_BYTES:
+                raise Overloaded("connection", f"holds {HELD_BYTES} bytes of messages that are not whole", "", 1.0)
+        except MillError as error:
+            self.sender.fail(stream, status(error))
+            return False
+        return True
 
     def _reset(self, flags: int, number: int, payload: bytes) -> None:
         if len(payload) != 4:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 
 import grpc
@@ -11,6 +12,8 @@ from modelmill.protocol.schema import schema
 from modelmill.serve.access.needs import CALLS, OPEN
 from modelmill.serve.access.quota import Quota
 from modelmill.serve.access.tls import TlsFiles
+from modelmill.serve.rpc import hpack
+from modelmill.serve.rpc.frames import DATA, HEAD, HEADERS, PREFACE, SETTINGS
 
 PACKAGE = "/inference.GRPCInferenceService/"
 INFER = f"{PACKAGE}ModelInfer"
@@ -137,3 +140,28 @@ def test_calls_are_encrypted_and_clients_show_certificates(start, rpc, authority
     stranger = grpc.ssl_channel_credentials(root, strange_key.read_bytes(), strange_cert.read_bytes())
     for credentials in (stranger, grpc.ssl_channel_credentials(root), None):
         assert rpc(service, credentials)(f"{PACKAGE}ServerLive").startswith("UNAVAILABLE")
+
+
+def test_a_message_of_whoever_may_not_send_it_is_not_waited_for(start, keys):
+    """Neither that of a client without a key, nor one beyond the tenant's tier: the answer is there before they are."""
+    keys.tenant("small", "basic")
+    secret, _ = keys.create("phone", tenant="small")
+    service = start(grpc_port=0)
+    for further, code in (((), b"16"), (((b"authorization", f"Bearer {secret}".encode()),), b"8")):
+        pairs = ((b":path", INFER.encode()), (b"content-type", b"application/grpc"), *further)
+        head = b"\x83\x86" + b"".join(hpack.literal(*pair) for pair in pairs)
+        started = b"\0" + (2_000_000).to_bytes(4, "big") + b"x" * 100
+        host, port = service.grpc_url.split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(
+                PREFACE + frame(SETTINGS, 0, 0) + frame(HEADERS, 4, 1, head) + frame(DATA, 0, 1, started)
+            )
+            found, trailers = b"", hpack.literal(b"grpc-status", code)
+            while trailers not in found:
+                more = connection.recv(65536)
+                assert more, found
+                found += more
+
+
+def frame(kind, flags, stream, payload=b""):
+    return HEAD.pack(len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload
