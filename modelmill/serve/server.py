@@ -18,6 +18,7 @@ from typing import Any, Self
 import uvicorn
 
 from modelmill.errors import MillError
+from modelmill.serve import gauges
 from modelmill.serve.access.access import LOOPBACK, Access
 from modelmill.serve.access.door import OPEN, Door
 from modelmill.serve.engine.engine import DEFAULT, Capacity, Engine
@@ -334,7 +335,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
                 self.loop.call_soon_threadsafe(self._keep, self._end)
 
     def _mark(self, ready: bool) -> None:
-        """Let the other workers know."""
+        """Let the other workers know, and whoever reads the figures."""
+        gauges.write(self.signals.figures, self.plane, self.signals.worker == 0)
         if self.worker is not None and self.state.board is not None:
             self.state.board.mark(self.worker.index, ready)
 
@@ -369,6 +371,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         said = ""
         while True:
             await asyncio.sleep(self.limits.watch_seconds)
+            gauges.write(self.signals.figures, self.plane, self.signals.worker == 0)
             problem = await self._follow()
             if problem and problem != said:
                 print(f"modelmill serve: {problem}", file=sys.stderr)

@@ -37,6 +37,7 @@ class Signals:
 
     def __init__(self, telling: Telling, folder: Path | None = None, worker: int = 0) -> None:
         self.telling = telling
+        self.worker = worker
         self.figures = Figures(folder, worker)
         self.journal = Journal(telling.log, telling.log_ratio)
         self.tracer: Tracer | None = OpenTelemetry(telling.trace_ratio) if telling.trace_ratio is not None else None

@@ -14,7 +14,7 @@ import numpy as np
 
 from modelmill.errors import Forbidden, MillError, ModelError, RequestError, Unidentified
 from modelmill.runtime import rows
-from modelmill.serve import documents
+from modelmill.serve import documents, gauges
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import check, check_sight, discreet
 from modelmill.serve.access.needs import ANY_KEY, STUDY, Need, of_page
@@ -48,16 +48,6 @@ from modelmill.serve.web.http import (
 from modelmill.serve.web.wire import parameters
 
 Array = np.ndarray[Any, Any]
-
-GAUGES = {
-    "modelmill_models_loaded": "Versions in memory.",
-    "modelmill_models_served": "Models that are served.",
-    "modelmill_queue_requests": "Requests that wait for the engine.",
-    "modelmill_runs_in_progress": "Runs on the engine's threads.",
-    "modelmill_requests_in_flight": "Requests that are being answered.",
-    "modelmill_ready": "Processes to which requests should be sent.",
-}
-"""Name and meaning; over several processes, the sum."""
 
 DOCUMENTED = 100
 """Models whose rows the OpenAPI document describes."""
@@ -106,6 +96,7 @@ class App:
         self.state = plane.state
         self.door = plane.door
         self.signals = signals
+        self.first = signals.worker == 0
         self.body_limit = body_limit
         self.routes = Routes(self.table())
 
@@ -376,8 +367,8 @@ class App:
 
     async def metrics(self, call: Call) -> Reply:
         """The figures for Prometheus, over all processes of the service."""
-        self.gauge()
-        text = await asyncio.to_thread(self.signals.figures.text, GAUGES)
+        gauges.write(self.signals.figures, self.plane, self.first)
+        text = await asyncio.to_thread(self.signals.figures.text, gauges.MEANINGS)
         return Reply(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
 
     async def status(self, call: Call) -> Reply:
@@ -385,18 +376,6 @@ class App:
         now = counts(await asyncio.to_thread(self.signals.figures.series))
         told = status(self.signals.past, time.time(), now, self.signals.telling.objectives)
         return as_json({"ready": self.state.takes, **told})
-
-    def gauge(self) -> None:
-        """Write down what is now."""
-        for name, value in (
-            ("modelmill_models_loaded", self.catalogue.loaded),
-            ("modelmill_models_served", len(self.catalogue.known.numbers)),
-            ("modelmill_queue_requests", self.plane.engine.waiting),
-            ("modelmill_runs_in_progress", self.plane.engine.running),
-            ("modelmill_requests_in_flight", self.state.in_flight),
-            ("modelmill_ready", int(self.state.takes)),
-        ):
-            self.signals.figures.gauge(name, value)
 
     async def openapi(self, call: Call) -> Reply:
         """The OpenAPI document, with the models that are served now."""

@@ -200,3 +200,14 @@ def test_a_model_that_is_unloaded_is_unloaded_in_all_workers(home):
         for verb, code in (("unload", 404), ("load", 200)):
             assert codes(url, f"/v2/repository/models/flowers/{verb}", b"{}", 1) == {200}
             assert eventually(lambda code=code: codes(url, "/predict/flowers") == {code})
+
+
+def test_gauges_are_of_all_workers_whoever_is_asked(home):
+    def said(url):
+        with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
+            lines = answer.read().decode().splitlines()
+        found = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return float(found["modelmill_ready"]), float(found["modelmill_models_served"])
+
+    with served(home, "--workers", "2", "--no-grpc", "--lead", "0") as (_, url):
+        assert eventually(lambda: {said(url) for _ in range(8)} == {(2.0, 1.0)})
