@@ -11,9 +11,9 @@ Both arms have the same processor seconds, the same spaces, the same workers' co
 
 What counts is the hypervolume of (quality on the test rows, log p50, log bytes) over each arm's front on the
 validation rows, in the box from REFERENCE to IDEAL, all fixed beforehand. At the end of a cell the fronts of both arms
-are measured anew, all models interleaved in one run. A row also says whether the model that `joint` would deploy under
-the asked limits keeps them when it is measured again. A cell (set, seed) is a line of `results/joint.jsonl`; one that
-is there is not run again.
+are measured anew, all models interleaved in one run. A row also says whether the model that a build would deploy of
+`joint` under the asked limits keeps them when it is measured again. A cell (set, seed) is a line of
+`results/joint.jsonl`; one that is there is not run again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import math
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -283,7 +284,7 @@ def outcome(cells: Mapping[str, Cell]) -> Row:
     """
     from modelmill.evaluate.judge import measure, predict
     from modelmill.metrics.score import score
-    from modelmill.search.pareto import best, front, hypervolume
+    from modelmill.search.pareto import front, hypervolume
     from modelmill.spec import Goal
 
     job = next(iter(cells.values())).job
@@ -298,12 +299,7 @@ def outcome(cells: Mapping[str, Cell]) -> Row:
         graph = graphs[artifact]
         quality = score([metric], predict(graph, test), test.target, job.signature.classes)[metric]
         points[arm].append((quality, latency[artifact], float(len(graph))))
-    asked = Goal(maximize=(metric,), limit=LIMITS)
-    deployed = best(cells["joint"].made, asked)
-    kept = None
-    if deployed is not None:
-        again = measure([cells["joint"].blobs[deployed.artifact]], test, ["latency_ms", "size_bytes"], quick=False)[0]
-        kept = again["latency_ms"] <= LIMITS["latency_ms"] and again["size_bytes"] <= 1000 * LIMITS["size_kb"]
+    kept = deployed(cells["joint"], Goal(maximize=(metric,), limit=LIMITS), test)
     return {
         "hypervolume": {
             arm: hypervolume([_box(point, floor(job)) for point in found], (1.0, 1.0, 1.0))
@@ -311,8 +307,29 @@ def outcome(cells: Mapping[str, Cell]) -> Row:
         },
         "points": {arm: [[round(value, 6) for value in point] for point in found] for arm, found in points.items()},
         "made": {arm: len(cell.made) for arm, cell in cells.items()},
-        "deployed_keeps_limits": kept,
+        "deployed": kept,
     }
+
+
+def deployed(cell: Cell, asked: Any, test: Any) -> str:
+    """What becomes of the model that a build would publish under limits, when it is measured once more.
+
+    A build measures its winner thoroughly, and takes the next one, of three, where a limit is not kept.
+    """
+    from modelmill.evaluate.judge import measure
+    from modelmill.recipe.make import limits, ranked
+
+    def keeps(trial: Any) -> bool:
+        costs = measure([cell.blobs[trial.artifact]], test, ["latency_ms", "size_bytes"], quick=False)[0]
+        return all(limit.kept for limit in limits(asked.limit, costs).values())
+
+    found = ranked(cell.made, asked)
+    if not found:
+        return "none"
+    chosen = next((trial for trial in found if keeps(trial)), None)
+    if chosen is None:
+        return "none of three keeps the limits, as the build says"
+    return "keeps" if keeps(chosen) else "breaks"
 
 
 def floor(job: Any) -> float:
@@ -367,13 +384,12 @@ def report(path: Path, seeds: range) -> None:
     for name, found in ratios.items():
         low, middle, high = np.quantile(found, [0.25, 0.5, 0.75])
         print(f"{name:18} {len(found):3} seeds  ratio {middle:.3f} ({low:.3f} to {high:.3f})  Holm p {holm[name]:.4f}")
-    kept = [row["deployed_keeps_limits"] for row in rows]
-    known = [one for one in kept if one is not None]
     if ratios:
-        print(f"median ratio {np.median([np.median(found) for found in ratios.values()]):.3f}")
-        print(
-            f"deployed models keep the limits in {sum(known)} of {len(known)} runs ({len(kept) - len(known)} had none)"
-        )
+        print(f"median ratio {np.median([ratio for found in ratios.values() for ratio in found]):.3f}")
+        said = Counter(
+            row["deployed"] for row in rows if "deployed" in row
+        )  # the first rows took the winner unmeasured
+        print("what a build would deploy, measured once more:", ", ".join(f"{n} {what}" for what, n in said.items()))
 
 
 def main() -> None:
