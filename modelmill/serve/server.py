@@ -393,6 +393,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             return "; ".join(self.catalogue.problems.values())
         except MillError as error:
             return str(error)
+        except Exception as error:  # noqa: BLE001 - the next turn may go well, and nobody else follows
+            return f"following the registry failed: {type(error).__name__}: {error}"
 
 
 def kept_by(door: Door, keeping: Keeping, processes: int) -> Keeping:

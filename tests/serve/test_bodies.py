@@ -86,6 +86,7 @@ def test_csv_of_a_wide_table_is_read_in_its_order():
         ("age,count,city,good,day\n1,,a,true,\n", "came null"),
         ("age,count,city,good,day\n1,2,,true,\n", 'came ""'),
         ("age,count,city,good,day\nnan,2,a,true,\n", 'came "nan"'),
+        ("age,count,city,good,day\n1,1_000,a,true,\n", 'came "1_000"'),
         ('age,count,city,good,day\n1,2,"a,true,\n', "is not CSV"),
     ],
 )

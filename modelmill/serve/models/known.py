@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from modelmill.errors import UnknownModel
+from modelmill.errors import UnknownModel, UsageError
 from modelmill.serve.models.shelf import Shelf
 from modelmill.version import LIVE
 
@@ -18,7 +18,11 @@ class Known:
 
     def __init__(self, shelf: Shelf, references: Sequence[str] = ()) -> None:
         self.shelf = shelf
-        self.wanted = {name: label or LIVE for name, _, label in (given.partition("@") for given in references)}
+        self.wanted: dict[str, str] = {}
+        for name, _, label in (given.partition("@") for given in references):
+            if self.wanted.setdefault(name, label or LIVE) != (label or LIVE):
+                hint = "Every version answers as NAME@NUMBER; name the one that NAME alone is to reach."
+                raise UsageError(name, f"is asked for as {self.wanted[name]} and as {label or LIVE}", hint)
         self.numbers: dict[str, int] = {}
         """What NAME alone stands for."""
         self.aliases: dict[str, Mapping[str, int]] = {}

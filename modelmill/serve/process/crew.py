@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelmill.errors import UsageError
+
 VARIABLE = "MODELMILL_WORKER"
 """Tells a process that it is a worker: its index, how many there are, their ports, the supervisor, and their folder."""
 
@@ -44,8 +46,11 @@ def worker_of(text: str) -> Worker | None:
     """
     if not text:
         return None
-    index, count, port, grpc_port, supervisor, folder = text.split(":", 5)
-    return Worker(int(index), int(count), int(port), int(grpc_port), int(supervisor), Path(folder))
+    try:
+        index, count, port, grpc_port, supervisor, folder = text.split(":", 5)
+        return Worker(int(index), int(count), int(port), int(grpc_port), int(supervisor), Path(folder))
+    except ValueError:
+        raise UsageError(VARIABLE, f"{text[:80]!r} is not what a supervisor says", "Leave it unset.") from None
 
 
 class Board:

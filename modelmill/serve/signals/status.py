@@ -158,5 +158,6 @@ def objective(text: str) -> tuple[str, float]:
         number = -1.0
     if not (0 < number < 1 if name == "availability" else 0 < number < float("inf")):
         wanted = "a number between 0 and 1" if name == "availability" else "milliseconds above 0"
-        raise OutOfBounds(f"--objective {name}", f"came {value!r}, expected {wanted}", f"Try {name}=0.999.")
+        example = "0.999" if name == "availability" else "50"
+        raise OutOfBounds(f"--objective {name}", f"came {value!r}, expected {wanted}", f"Try {name}={example}.")
     return name, number

@@ -116,7 +116,7 @@ def _cell(field: Field | None, cell: str) -> Any:
         return None
     if field.kind == "boolean" and cell.lower() in TRUTHS:
         return TRUTHS[cell.lower()]
-    for number in (int, float):
+    for number in (int, float) if "_" not in cell else ():  # Python would read 1_000 as a number
         try:
             value = number(cell)
         except ValueError:

@@ -63,7 +63,7 @@ class Deployments:
     async def begin(self, call: Call) -> Reply:
         """Begin a rollout: `{"version": 3, ...}` with the settings of a plan."""
         name, body = call.names["name"], await _json(call)
-        if not isinstance(body, dict) or type(body.get("version")) is not int:
+        if not isinstance(body, dict) or type(body.get("version")) is not int or body["version"] < 1:
             raise RequestError("body", "expected an object with the number of a version", 'Such as {"version": 3}.')
         settings = {key: value for key, value in body.items() if key != "version"}
         rollout = await self._asked(

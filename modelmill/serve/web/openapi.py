@@ -40,8 +40,9 @@ REASONS = {
     "415": "The body is compressed, or of a type that is not taken",
     "429": "Too many requests wait, or the key's quota is used up; try again after Retry-After seconds",
     "503": "The service is shutting down",
+    "504": "The time that the request allows has passed",
 }
-POSTED = ("400", "404", "405", "408", "413", "415", "429", "503")
+POSTED = ("400", "404", "405", "408", "413", "415", "429", "503", "504")
 
 SCHEMES: dict[str, Table] = {
     "bearer": {"type": "http", "scheme": "bearer"},

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from modelmill.errors import NotServed, Overloaded, Unavailable, UnknownModel
+from modelmill.errors import NotServed, Overloaded, Unavailable, UnknownModel, UsageError
 from modelmill.serve.models.catalogue import Catalogue, Keeping
 from modelmill.serve.models.residents import LEAST_BYTES, Budget
 
@@ -271,3 +271,9 @@ def test_a_database_that_was_brought_back_from_a_copy_is_read_whole(shelf, publi
     found.known.numbers["ghost"], found.known.aliases["ghost"] = 1, {"live": 1}
     assert found.refresh()
     assert found.names() == ["a", "b", "c", "d"]
+
+
+def test_a_name_that_is_asked_for_in_two_versions_is_refused(shelf):
+    assert catalogue(shelf, ["a", "a@live", "b@1"]).known.wanted == {"a": "live", "b": "1"}
+    with pytest.raises(UsageError, match=r"a: is asked for as live and as 1\."):
+        catalogue(shelf, ["a", "a@1"])

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from modelmill.client import Client
-from modelmill.errors import WorkError
+from modelmill.errors import UsageError, WorkError
 from modelmill.registry.registry import Registry
 from modelmill.serve.ports import listening, reserved
 from modelmill.serve.process.crew import Board, Worker, worker_of
@@ -40,6 +40,8 @@ def test_a_worker_reads_what_it_is_told():
     worker = Worker(2, 4, 8080, 8081, 7, Path("/run/of: it"))
     assert worker_of(worker.told()) == worker
     assert worker_of("") is None
+    with pytest.raises(UsageError, match="MODELMILL_WORKER: '1' is not what a supervisor says"):
+        worker_of("1")
 
 
 def test_what_is_imported_before_workers_are_forked_starts_no_thread():
