@@ -22,10 +22,10 @@ from modelmill.serve.rpc.frames import (
     WINDOW,
     Broken,
 )
-from modelmill.serve.rpc.methods import DEADLINE_EXCEEDED, Status, status
 from modelmill.serve.rpc.receiver import Receiver
 from modelmill.serve.rpc.runner import Offer, Runner
 from modelmill.serve.rpc.sender import Sender
+from modelmill.serve.rpc.status import DEADLINE_EXCEEDED, Status, status
 
 GREETING_SECONDS = 10.0
 """How long a connection may be silent before it says that it speaks HTTP/2."""

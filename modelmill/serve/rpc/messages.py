@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 from modelmill.errors import RequestError, TooLarge
-from modelmill.serve.rpc.methods import Unimplemented
+from modelmill.serve.rpc.status import Unimplemented
 
 ENCODINGS = b"identity,deflate,gzip"
 

@@ -47,9 +47,9 @@ from modelmill.serve.rpc.frames import (
     unpadded,
 )
 from modelmill.serve.rpc.messages import announced, too_large
-from modelmill.serve.rpc.methods import status
 from modelmill.serve.rpc.runner import Runner
 from modelmill.serve.rpc.sender import NOT_GRPC, WARNING, Sender
+from modelmill.serve.rpc.status import status
 
 BLOCK_BYTES = 16_384
 """The most that the headers of a call may be, packed."""

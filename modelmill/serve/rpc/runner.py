@@ -12,8 +12,9 @@ from modelmill.errors import MillError
 from modelmill.serve.rpc.call import Call, Stream
 from modelmill.serve.rpc.frames import STREAM_WINDOW
 from modelmill.serve.rpc.messages import only, opened, too_large
-from modelmill.serve.rpc.methods import DEADLINE_EXCEEDED, INTERNAL, Methods, Peer, Status, status
+from modelmill.serve.rpc.methods import Methods, Peer
 from modelmill.serve.rpc.sender import Sender
+from modelmill.serve.rpc.status import DEADLINE_EXCEEDED, INTERNAL, Status, status
 
 
 class Counter(Protocol):

@@ -28,7 +28,7 @@ from modelmill.serve.rpc.frames import (
     pack_head,
 )
 from modelmill.serve.rpc.messages import ENCODINGS, framed
-from modelmill.serve.rpc.methods import UNIMPLEMENTED, Status
+from modelmill.serve.rpc.status import UNIMPLEMENTED, Status
 
 FIRST = b"\x88" + hpack.literal(b"content-type", b"application/grpc")
 """The headers of an answer: status 200."""
