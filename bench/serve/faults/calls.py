@@ -10,7 +10,7 @@ from contextlib import suppress
 import grpc
 from load import CALL, body_of
 
-from faults.target import WAIT_S, Fault, Target, reset
+from faults.target import WAIT_S, Fault, Target, reset, until
 from modelmill.serve.rpc import frames as h2
 from modelmill.serve.rpc import hpack
 from modelmill.serve.rpc.sender import NOISE_MOST
@@ -136,28 +136,23 @@ def no_window(target: Target, _: int) -> Iterator[str]:
 
 def answered(connection: socket.socket, wait_s: float = WAIT_S) -> str:
     """What ends a connection of HTTP/2, or its call."""
-    connection.settimeout(wait_s)
-    data, unpacker = b"", hpack.Unpacker()
-    try:
-        while True:
-            while len(data) >= 9 and len(data) >= 9 + (data[0] << 16 | data[1] << 8 | data[2]):
-                size, kind = data[0] << 16 | data[1] << 8 | data[2], data[3]
-                payload, data = data[9 : 9 + size], data[9 + size :]
-                if kind == h2.GOAWAY:
-                    return f"goaway {int.from_bytes(payload[4:8], 'big')}"
-                if kind == h2.RESET:
-                    return f"reset {int.from_bytes(payload, 'big')}"
-                found = dict(unpacker.read(payload)) if kind == h2.HEADERS else {}
-                if b"grpc-status" in found:
-                    return f"grpc {found[b'grpc-status'].decode()}"
-            piece = connection.recv(65_536)
-            if not piece:
-                return "closed"
-            data += piece
-    except TimeoutError:
-        return "silence"
-    except OSError:
-        return "reset"
+    data, unpacker = bytearray(), hpack.Unpacker()
+
+    def told(piece: bytes) -> str:
+        data.extend(piece)
+        while len(data) >= 9 and len(data) >= 9 + (size := int.from_bytes(data[:3], "big")):
+            kind, payload = data[3], bytes(data[9 : 9 + size])
+            del data[: 9 + size]
+            if kind == h2.GOAWAY:
+                return f"goaway {int.from_bytes(payload[4:8], 'big')}"
+            if kind == h2.RESET:
+                return f"reset {int.from_bytes(payload, 'big')}"
+            found = dict(unpacker.read(payload)) if kind == h2.HEADERS else {}
+            if b"grpc-status" in found:
+                return f"grpc {found[b'grpc-status'].decode()}"
+        return ""
+
+    return until(connection, told, wait_s)
 
 
 FAULTS: dict[str, Fault] = {

@@ -45,19 +45,27 @@ Fault = Callable[[Target, int], Iterator[str]]
 
 def heard(connection: socket.socket, wait_s: float = WAIT_S) -> str:
     """The status of the next answer."""
-    data = b""
+    line = bytearray()
+
+    def told(piece: bytes) -> str:
+        line.extend(piece)
+        return line.split()[1].decode() if b"\r\n" in line else ""
+
+    return until(connection, told, wait_s)
+
+
+def until(connection: socket.socket, told: Callable[[bytes], str], wait_s: float) -> str:
+    """What `told` makes of what comes, as soon as it is something; or how the connection ended before."""
     connection.settimeout(wait_s)
     try:
-        while b"\r\n" not in data:
-            piece = connection.recv(65_536)
-            if not piece:
-                return "closed"
-            data += piece
+        while piece := connection.recv(65_536):
+            if found := told(piece):
+                return found
     except TimeoutError:
         return "silence"
     except OSError:
         return "reset"
-    return data.split()[1].decode()
+    return "closed"
 
 
 def opened(target: Target) -> socket.socket:
