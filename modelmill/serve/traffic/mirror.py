@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from modelmill.errors import MillError
+from modelmill.runtime.session import Stop
+from modelmill.serve.engine.pace import Runs
 from modelmill.serve.traffic.pair import Pair, Run, compare
 
 Array = np.ndarray[Any, Any]
@@ -25,6 +27,9 @@ SHARE = 0.25
 
 SAVED_S = 1.0
 """Time that may be saved up for copies while there are none."""
+
+COPY_SECONDS = 30.0
+"""A copy that takes longer is stopped, which counts as a failure of the version that was running."""
 
 BUSY = 0.7
 """From this part of its time on, the loop is too busy to be kept waiting by copies."""
@@ -46,13 +51,6 @@ class Purse:
     def spend(self, seconds: float) -> None:
         """Take out what a copy took, even where that was more than there was."""
         self.saved_s -= seconds
-
-
-class Answers(Protocol):
-    """A version that can be asked on the mirror's thread."""
-
-    def run(self, columns: Mapping[str, Array], outputs: tuple[str, ...] | None = None) -> dict[str, Array]:
-        """The outputs for the columns."""
 
 
 class Load(Protocol):
@@ -88,6 +86,9 @@ class Mirror:
         self.random = random
         self.pool: ThreadPoolExecutor | None = None
         self.waiting = 0
+        self.closed = False
+        self.stops: set[Stop] = set()
+        """Of the copy that runs, and of those that wait."""
         self.purse = Purse(time.monotonic())
         self.looked: tuple[float, float] = (time.monotonic(), time.thread_time())
         self.busy = 0.0
@@ -99,23 +100,36 @@ class Mirror:
         idle = self.load.running < self.load.threads and not self.load.waiting and self.busy < BUSY
         return self.purse.has(now) and idle and self.waiting < WAITING
 
-    def take(self, copy: Copy, live: Answers, candidate: Answers, near: float, done: Callable[[Pair], None]) -> None:
+    def take(self, copy: Copy, live: Runs, candidate: Runs, near: float, done: Callable[[Pair], None]) -> None:
         """Run a copy on both versions, soon, and hand what they say to `done` on this loop."""
         if self.pool is None:
             self.pool = ThreadPoolExecutor(1, thread_name_prefix="modelmill-mirror")
         self.waiting += 1
+        stop = Stop()
+        self.stops.add(stop)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(COPY_SECONDS * self.waiting, stop.now)
         first_is_live = self.random.random() < 0.5
-        run = asyncio.get_running_loop().run_in_executor(self.pool, both, copy, live, candidate, first_is_live, near)
-        run.add_done_callback(lambda finished: self._finish(finished, done))
+        run = loop.run_in_executor(self.pool, both, copy, live, candidate, first_is_live, near, stop)
+
+        def finish(finished: asyncio.Future[Pair]) -> None:
+            timer.cancel()
+            self.stops.discard(stop)
+            self._finish(finished, done)
+
+        run.add_done_callback(finish)
 
     def close(self) -> None:
-        """Let go of the thread; copies that wait are forgotten."""
+        """Let go of the thread: the copy that runs is stopped, and those that wait are forgotten."""
+        self.closed = True
+        for stop in self.stops:
+            stop.now()
         if self.pool is not None:
             self.pool.shutdown(wait=True, cancel_futures=True)
 
     def _finish(self, finished: asyncio.Future[Pair], done: Callable[[Pair], None]) -> None:
         self.waiting -= 1
-        if finished.cancelled():
+        if finished.cancelled() or self.closed:
             return
         pair = finished.result()
         self.purse.spend(pair.live_seconds + pair.candidate_seconds)
@@ -130,20 +144,20 @@ class Mirror:
             self.looked = (now, spent)
 
 
-def both(copy: Copy, live: Answers, candidate: Answers, first_is_live: bool, near: float) -> Pair:
+def both(copy: Copy, live: Runs, candidate: Runs, first_is_live: bool, near: float, stop: Stop) -> Pair:
     """What both versions make of a copy, run in the given order."""
     order = (live, candidate) if first_is_live else (candidate, live)
-    runs = [run(session, copy) for session in order]
+    runs = [run(session, copy, stop) for session in order]
     if not first_is_live:
         runs.reverse()
     return compare(runs[0], runs[1], copy.rows, near)
 
 
-def run(session: Answers, copy: Copy) -> Run:
+def run(session: Runs, copy: Copy, stop: Stop) -> Run:
     """What a version gives for a copy, and how long it takes."""
     started = time.perf_counter()
     try:
-        outputs = session.run(copy.columns, copy.names)
+        outputs = session.run(copy.columns, copy.names, stop)
     except MillError:
         return Run(None, time.perf_counter() - started)
     return Run(outputs, time.perf_counter() - started)

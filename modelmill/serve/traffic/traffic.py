@@ -21,6 +21,7 @@ import numpy as np
 from modelmill.contracts import Labels, Router
 from modelmill.errors import MillError, Overloaded, RegistryError
 from modelmill.serve.engine.engine import Engine
+from modelmill.serve.engine.pace import Runs
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.routers.canary import Canary
 from modelmill.serve.routers.sticky import Sticky
@@ -29,7 +30,7 @@ from modelmill.serve.traffic.book import Book, Mover, Route, key_of
 from modelmill.serve.traffic.counts import Counts, total
 from modelmill.serve.traffic.lease import Lease, Seen, claim, see
 from modelmill.serve.traffic.meter import Meter
-from modelmill.serve.traffic.mirror import Answers, Copy, Mirror
+from modelmill.serve.traffic.mirror import Copy, Mirror
 from modelmill.serve.traffic.pair import Pair, is_valid
 from modelmill.serve.traffic.rollout import Next, Rollout, advance
 from modelmill.serve.traffic.through import Through
@@ -154,7 +155,7 @@ class Traffic:
 
             self.mirror.take(copy, self._runs(live), self._runs(candidate), watch.tolerances.near, done)
 
-    def _runs(self, endpoint: Endpoint) -> Answers:
+    def _runs(self, endpoint: Endpoint) -> Runs:
         """What runs a version: its session, or the sessions of a pipeline's steps."""
         return Through(endpoint.steps, self.catalogue.held) if endpoint.steps else endpoint.lane.session
 
@@ -302,8 +303,8 @@ class Traffic:
         try:
             watch.candidate = self.catalogue.find(reference)
             return watch
-        except Overloaded:
-            pass  # there is no room for it now, which is not its fault
+        except Overloaded as error:  # which is not its fault
+            self.waits[watch.name] = f"room for the candidate: {error}"
         except MillError as error:
             watch.meter.broken = str(error)[:300]
         watch.labels = {**watch.labels, reference.partition("@")[2]: watch.labels["live"]}
