@@ -8,7 +8,6 @@ from typing import Any
 from modelmill.errors import RequestError
 from modelmill.release import __version__
 from modelmill.serve.access.caller import ANYONE, Caller
-from modelmill.serve.engine.tally import Tally
 from modelmill.serve.models.catalogue import Catalogue
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.request import flag
@@ -122,25 +121,17 @@ def check_unload(parameters: Mapping[str, Any]) -> bool:
     return flag("parameters.unload_dependents", parameters.get("unload_dependents", False))
 
 
-def statistics(endpoints: Iterable[Endpoint], series: Series) -> Document:
-    """What versions have done since the service started."""
+def statistics(catalogue: Catalogue, endpoints: Iterable[Endpoint], series: Series) -> Document:
+    """What versions have done since the service started, in all of its processes, and the bytes that they take here."""
+    sizes = catalogue.residents.sizes
     return {
         "model_stats": [
-            {"name": at.name, "version": at.label, **done(series, at.name, at.label), **_runs(at.lane.tally)}
+            {
+                "name": at.name,
+                "version": at.label,
+                **done(series, at.name, at.label),
+                "memory_usage": [{"type": "CPU", "id": 0, "byte_size": sizes.get((at.name, at.number), 0)}],
+            }
             for at in endpoints
         ]
     }
-
-
-def _runs(tally: Tally) -> Document:
-    """When a version last ran in this process, and its runs by their rows: the time that each phase took together."""
-    sizes = [
-        {
-            "batch_size": rows,
-            "compute_input": {"count": size.count, "ns": size.input_ns},
-            "compute_infer": {"count": size.count, "ns": size.infer_ns},
-            "compute_output": {"count": size.count, "ns": size.output_ns},
-        }
-        for rows, size in sorted(tally.batches.items())
-    ]
-    return {"last_inference": tally.last_ms, "batch_stats": sizes}

@@ -138,8 +138,7 @@ class Plane:
                 tensors.update({tensor: outputs[name] for name, tensor in step.outputs.items()})
         meter = whole.lane.meter
         if meter is not None:
-            meter.rows.add(rows)
-            meter.compute.add(perf_counter() - began)
+            meter.ran(rows, 0, round((perf_counter() - began) * 1e9), 0)
         return {name: tensors[name] for name in names}
 
     def _count(self, ask: Ask, endpoint: Endpoint, copy: Copy, outputs: Outputs | None) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 
 from modelmill.errors import StorageError
 from modelmill.serve.signals.figures import Figures
 from modelmill.serve.signals.slots import Slots, merged, read
+from modelmill.serve.signals.statistics import statistics
 
 COUNTS = """
 import sys
@@ -18,7 +20,7 @@ from modelmill.serve.signals.figures import Figures
 figures = Figures(Path(sys.argv[1]), int(sys.argv[2]))
 for number in range(1000):
     figures.of("flowers", "1").answered("v2", 200 if number % 10 else 500, 0.002)
-    figures.of("flowers", "1").rows.add(3)
+    figures.of("flowers", "1").ran(3, 0, 1000, 0)
 """
 
 
@@ -41,6 +43,14 @@ def test_processes_that_count_at_once_lose_nothing(tmp_path):
     assert found[f"nv_inference_count{{{which}}}"] == 9000
     assert found[f"nv_inference_exec_count{{{which}}}"] == 3000
     assert found[f"nv_inference_request_duration_us{{{which}}}"] == pytest.approx(6_000_000)
+    told = statistics(Figures(tmp_path, 9).series(), "flowers", "1")
+    assert told["inference_stats"]["success"] == {"count": 2700, "ns": pytest.approx(5.4e9)}
+    assert told["inference_stats"]["fail"] == {"count": 300, "ns": pytest.approx(0.6e9)}
+    nothing = {"count": 3000, "ns": 0}
+    (size,) = told["batch_stats"]
+    assert (size["batch_size"], size["compute_input"]) == (3, nothing)
+    assert size["compute_infer"] == {"count": 3000, "ns": 3_000_000}
+    assert abs(told["last_inference"] / 1000 - time.time()) < 60
 
 
 def test_a_process_that_takes_the_place_of_a_dead_one_goes_on_counting(tmp_path):

@@ -49,8 +49,6 @@ class Job:
     """The runs under way that hold a piece of it."""
     queued_ns: int = -1
     """How long it waited for its first run; -1 until then."""
-    spent_ns: list[int] = field(default_factory=lambda: [0, 0, 0])
-    """What its runs took to join, run and take apart."""
     timer: asyncio.TimerHandle | None = None
     ended: bool = False
     """Whether it was taken out without an answer."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from modelmill.errors import DeadlineExceeded, Draining, Overloaded, RequestError
+from modelmill.errors import DeadlineExceeded, Draining, Overloaded
 from modelmill.runtime.session import Stop
 from modelmill.serve.engine import batch
 from modelmill.serve.engine.batch import Job, Outputs, Piece, Run
@@ -103,21 +103,13 @@ class Engine:
     ) -> Outputs:
         """The outputs, at once. Raises DeadlineExceeded where they are of no use any more, ModelError."""
         if terms is not DEFAULT_TERMS and terms.deadline <= self.ns() / 1e9:
-            lane.tally.refused += 1
             raise late(PASSED)
-        tally = lane.tally
         began = self.ns()
-        try:
-            answer = lane.session.run(columns, outputs)
-        except BaseException:
-            tally.failed.add(self.ns() - began)
-            raise
+        answer = lane.session.run(columns, outputs)
         ns = self.ns() - began
-        tally.ran_at_once(rows, ns)
         meter = lane.meter
         if meter is not None:
-            meter.rows.add(rows)
-            meter.compute.add(ns / 1e9)
+            meter.ran(rows, 0, ns, 0)
         if ns <= SLOW_NS:
             lane.slow = 0
             return answer
@@ -149,11 +141,7 @@ class Engine:
         job.number = self.number = self.number + 1
         job.arrived_ns = self.ns()
         bucket.arrivals.append(now)
-        try:
-            self._admit(job, now)
-        except RequestError:
-            lane.tally.refused += 1
-            raise
+        self._admit(job, now)
         batch.cut(job, bucket.most if lane.batches else max(1, rows))
         self.shares.add(payer, bucket, job.pieces)
         self.waiting += 1
@@ -359,8 +347,6 @@ class Engine:
                 self._end(job, answer)
                 continue
             job.answers[piece.index] = answer
-            for at, ns in enumerate(run.phases_ns):
-                job.spent_ns[at] += ns
             if all(part is not None for part in job.answers):
                 self._answer(job, now)
         run.answers = []
@@ -369,14 +355,10 @@ class Engine:
     def _count(self, run: Run, bucket: Bucket, now: float) -> None:
         """Count a run, learn from it, and correct what its rows were charged."""
         lane = run.pieces[0].job.lane
-        lane.tally.ran(run.rows, *run.phases_ns)
-        input_ns, infer_ns, output_ns = run.phases_ns
         took_ms = sum(run.phases_ns) / 1e6
         meter = lane.meter
         if meter is not None:
-            meter.rows.add(run.rows)
-            meter.batch.add((input_ns + output_ns) / 1e9)
-            meter.compute.add(infer_ns / 1e9)
+            meter.ran(run.rows, *run.phases_ns)
         if run.session is lane.session:
             lane.learn(bucket, run.rows, took_ms, now)
         off_ms = took_ms + HOP_MS - run.expected_ms
@@ -387,11 +369,9 @@ class Engine:
         if now > job.deadline:
             self._end(job, late("has passed"))
             return
-        lane = job.lane
-        lane.tally.answered(self.ns() - job.arrived_ns, job.queued_ns, *job.spent_ns)
-        meter = lane.meter
+        meter = job.lane.meter
         if meter is not None:
-            meter.queue.add(job.queued_ns / 1e9)
+            meter.waited(job.queued_ns)
         job.let_go()
         job.future.set_result(batch.whole(job.answers))
 
@@ -412,8 +392,6 @@ class Engine:
         if job.ended:
             return
         job.ended = True
-        tally = job.lane.tally
-        tally.failed.add(self.ns() - job.arrived_ns)
         if job.is_waiting:
             self.waiting -= 1
             for piece in job.pieces:
@@ -423,8 +401,6 @@ class Engine:
             if not run.jobs:
                 run.stop.now()
         job.let_go()
-        tally.expired += isinstance(error, DeadlineExceeded)
-        tally.cancelled += error is None
         if error is not None and not job.is_done:
             job.future.set_exception(error)
             job.future.exception()  # who does not ask for it has left, which is no news for the log

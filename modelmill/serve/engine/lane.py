@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from modelmill.serve.engine.pace import Fit, Pace, Runs
-from modelmill.serve.engine.tally import Tally
 
 Array = np.ndarray[Any, Any]
 Shapes = tuple[tuple[int, ...], ...]
@@ -89,31 +88,17 @@ class Bucket:
         return fit.row_ms * rows + (fit.start_ms + HOP_MS) * min(runs, pieces)
 
 
-class Histogram(Protocol):
-    """Takes values that are counted."""
-
-    def add(self, value: float) -> None:
-        """Count a value."""
-
-
 class Meter(Protocol):
-    """Where a lane's figures go: rows of runs, and seconds of the phases."""
+    """Where a lane's figures go."""
 
-    @property
-    def rows(self) -> Histogram:
-        """The rows of every run."""
+    def ran(self, rows: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
+        """Count a run: its rows, and how long it took to join its columns, to run, and to take its outputs apart.
 
-    @property
-    def queue(self) -> Histogram:
-        """How long every request waited; those that ran on the loop did not."""
+        On the loop there is nothing to join and to take apart.
+        """
 
-    @property
-    def batch(self) -> Histogram:
-        """How long it took to join the columns of a run on a thread, and to take its outputs apart."""
-
-    @property
-    def compute(self) -> Histogram:
-        """How long every run took."""
+    def waited(self, ns: int) -> None:
+        """Count how long a request that was answered had waited; those that ran on the loop did not."""
 
 
 class Lane:
@@ -135,7 +120,6 @@ class Lane:
         "open",
         "session",
         "slow",
-        "tally",
     )
 
     def __init__(
@@ -152,7 +136,6 @@ class Lane:
         self._meter: Meter | None = None
         self.open = open
         self.buckets: dict[Shapes, Bucket] = {}
-        self.tally = Tally()
         self.inline_rows = 0
         """The most rows that are run on the loop, whatever their shape."""
         self.slow = 0

@@ -313,10 +313,11 @@ class Methods:
         """What versions have done since they were loaded: one of them, or all that are served."""
         series = await asyncio.to_thread(self.signals.figures.series)
         if request.get("name"):
-            return documents.statistics([await self._endpoint(request, caller)], series)
+            return documents.statistics(self.catalogue, [await self._endpoint(request, caller)], series)
         if request.get("version"):
             raise RequestError("version", "is given without a name", "Give both, or neither.")
-        return documents.statistics([at for at in self.catalogue.endpoints() if caller.sees(at.name)], series)
+        seen = [at for at in self.catalogue.endpoints() if caller.sees(at.name)]
+        return documents.statistics(self.catalogue, seen, series)
 
     async def repository_index(self, request: Value, caller: Caller) -> Value:
         """The models that are served, and those that were unloaded."""

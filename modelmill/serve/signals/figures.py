@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
 
 PHASES = ("queue", "batch", "compute", "encode")
 """Waiting for a thread; joining rows; the run itself; putting the answer into bytes."""
+
+SIZES = 256
+"""So many numbers of rows are told apart in the runs of one version."""
 
 Series = Mapping[str, Sequence[float]]
 
@@ -43,9 +47,12 @@ class Served:
         self._slots = slots
         self._which = (model, version)
         self._answers: dict[tuple[str, int], memoryview[float]] = {}
+        self._sizes: dict[int, memoryview[float]] = {}
         self.duration = self._histogram("duration", SECONDS)
         self.rows = self._histogram("rows", ROWS)
         self.queue, self.batch, self.compute, self.encode = (self._histogram(name, PHASE_SECONDS) for name in PHASES)
+        self._failed = self._values("failed", 1)
+        self._last = self._values("last", 1)
 
     def answered(self, face: str, code: int, seconds: float) -> None:
         """Count an answer."""
@@ -56,11 +63,42 @@ class Served:
         count[0] += 1.0
         if self._which[0]:
             self.duration.add(seconds)
+            if code >= 400:
+                self._failed[0] += seconds
+
+    def ran(self, rows: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
+        """Count a run: its rows, and what each phase took; on the loop there is nothing to join and to take apart."""
+        self.rows.add(rows)
+        self.compute.add(infer_ns / 1e9)
+        if input_ns:
+            self.batch.add((input_ns + output_ns) / 1e9)
+        size = self._sizes.get(rows)
+        if size is None:
+            size = self._size(rows)
+        size[0] += 1.0
+        size[1] += input_ns
+        size[2] += infer_ns
+        size[3] += output_ns
+        self._last[0] = time.time()
+
+    def waited(self, ns: int) -> None:
+        """Count how long a request waited for its run."""
+        self.queue.add(ns / 1e9)
+
+    def _size(self, rows: int) -> memoryview[float]:
+        """The count of runs of so many rows, and the nanoseconds that they took to join, run and take apart."""
+        if len(self._sizes) >= SIZES:
+            return _nowhere(4)
+        view = self._sizes[rows] = self._values("size", 4, str(rows))
+        return view
 
     def _histogram(self, what: str, bounds: Sequence[float]) -> Histogram:
+        return Histogram(bounds, self._values(what, len(bounds) + 2))
+
+    def _values(self, what: str, width: int, *labels: str) -> memoryview[float]:
         if not self._which[0]:  # requests for what is not served are counted, and nothing is timed
-            return Histogram(bounds, memoryview(bytearray(8 * (len(bounds) + 2))).cast("d"))
-        return Histogram(bounds, self._slots.claim(_key(what, *self._which), len(bounds) + 2))
+            return _nowhere(width)
+        return self._slots.claim(_key(what, *self._which, *labels), width)
 
 
 class Figures:
@@ -172,6 +210,11 @@ def _which(labels: Sequence[str]) -> Labels:
 
 def _whole(value: float) -> float:
     return int(value) if float(value).is_integer() else value
+
+
+def _nowhere(width: int) -> memoryview[float]:
+    """Values that nobody reads."""
+    return memoryview(bytearray(8 * width)).cast("d")
 
 
 def _key(what: str, *labels: str) -> str:

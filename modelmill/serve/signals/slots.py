@@ -8,6 +8,7 @@ that a reader finds whole entries. A process that takes up the file of a dead on
 from __future__ import annotations
 
 import mmap
+import operator
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,9 @@ BYTES = 64 * 1024 * 1024
 """The size of a file. It is sparse: what is not used takes no room."""
 
 START = 8
+
+MOMENTS = '["last"'
+"""How keys begin whose values are moments, in seconds since 1970."""
 
 
 class Slots:
@@ -73,16 +77,17 @@ def read(path: Path) -> dict[str, Sequence[float]]:
 
 
 def merged(many: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
-    """The sums of series of the same key.
+    """The sums of series of the same key; of moments, the last.
 
-    >>> merged([{"a": [1.0, 2.0]}, {"a": [1.0, 0.0], "b": [3.0]}])
-    {'a': [2.0, 2.0], 'b': [3.0]}
+    >>> merged([{"a": [1.0, 2.0]}, {"a": [1.0, 0.0], "b": [3.0]}, {'["last", "iris"]': [7.0]}])
+    {'a': [2.0, 2.0], 'b': [3.0], '["last", "iris"]': [7.0]}
     """
     sums: dict[str, list[float]] = {}
     for one in many:
         for key, values in one.items():
             present = sums.get(key)
-            sums[key] = list(values) if present is None else [a + b for a, b in zip(present, values, strict=True)]
+            together = max if key.startswith(MOMENTS) else operator.add
+            sums[key] = list(values) if present is None else list(map(together, present, values))
     return sums
 
 

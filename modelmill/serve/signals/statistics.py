@@ -10,11 +10,17 @@ from modelmill.serve.signals.figures import Series, by_kind
 PHASES = (("queue", "queue"), ("batch", "compute_input"), ("compute", "compute_infer"), ("encode", "compute_output"))
 """Our phases, and what Triton calls them."""
 
+RUN_PHASES = ("compute_input", "compute_infer", "compute_output")
+
+Listed = Sequence[tuple[Sequence[str], Sequence[float]]]
+
 NOTHING: dict[str, int] = {"count": 0, "ns": 0}
 
 
 def statistics(series: Series, model: str, version: str) -> dict[str, Any]:
-    """Counts and nanoseconds of one version; times of answers that failed are among those of all.
+    """Counts and nanoseconds of one version, the moment of its last run, and its runs by their rows.
+
+    The phases of requests that shared a run count the run once: so they add up to what the machine spent.
 
     >>> statistics({}, "iris", "1")["inference_stats"]["success"]
     {'count': 0, 'ns': 0}
@@ -27,21 +33,36 @@ def statistics(series: Series, model: str, version: str) -> dict[str, Any]:
             counted[code.startswith("2")] += round(values[0])
     rows = found.get("rows", ())
     spent = round(found["duration"][-1] * 1e9) if found.get("duration") else 0
+    lost = round(found["failed"][0] * 1e9) if found.get("failed") else 0
     stats = {name: _timed(found.get(phase, ())) for phase, name in PHASES}
     return {
+        "last_inference": round(found["last"][0] * 1000) if found.get("last") else 0,
         "inference_count": round(rows[-1]) if rows else 0,
         "execution_count": round(sum(rows[:-1])),
         "inference_stats": {
-            "success": {"count": counted[True], "ns": spent},
-            "fail": {"count": counted[False], "ns": 0},
+            "success": {"count": counted[True], "ns": max(0, spent - lost)},
+            "fail": {"count": counted[False], "ns": lost},
             **stats,
             "cache_hit": NOTHING,
             "cache_miss": NOTHING,
         },
+        "batch_stats": _sizes(parts.get("size", ()), model, version),
     }
 
 
-def _of(listed: Sequence[tuple[Sequence[str], Sequence[float]]], model: str, version: str) -> Sequence[float]:
+def _sizes(listed: Listed, model: str, version: str) -> list[dict[str, Any]]:
+    """The runs by their rows: how many, and the time that each phase took together."""
+    found = sorted((int(labels[2]), values) for labels, values in listed if list(labels[:2]) == [model, version])
+    return [
+        {
+            "batch_size": rows,
+            **{name: {"count": round(count), "ns": round(ns)} for name, ns in zip(RUN_PHASES, spent, strict=True)},
+        }
+        for rows, (count, *spent) in found
+    ]
+
+
+def _of(listed: Listed, model: str, version: str) -> Sequence[float]:
     return next((values for labels, values in listed if list(labels[:2]) == [model, version]), ())
 
 

@@ -64,6 +64,8 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
     candidate_times: dict[str, int] = {}
     broken: str = ""
     """Why the candidate cannot be loaded, where it cannot."""
+    crowded: str = ""
+    """Why there is no room for it now, where there is none."""
 
     def plus(self, other: Counts) -> Counts:
         """Both together; the order does not matter."""

@@ -31,6 +31,7 @@ class Meter:
         self.live_times: Counter[str] = Counter()
         self.candidate_times: Counter[str] = Counter()
         self.broken = ""
+        self.crowded = ""
         self.slow_s: float | None = None
         """The live version's p95; None while too little is known."""
         self.answered: list[bool] = []
@@ -86,7 +87,8 @@ class Meter:
         found: dict[str, Any] = {name: self.counts[name] for name in NUMBERS}
         found |= {name: Tally(looks[1], looks[-1], looks[0]) for name, looks in self.looks.items()}
         times = (dict(self.live_times), dict(self.candidate_times))
-        return Counts(**found, live_times=times[0], candidate_times=times[1], broken=self.broken)
+        found |= {"broken": self.broken, "crowded": self.crowded}
+        return Counts(**found, live_times=times[0], candidate_times=times[1])
 
     def _renew(self) -> None:
         if self.live_times.total() >= KNOWN:

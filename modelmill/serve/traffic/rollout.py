@@ -120,6 +120,8 @@ def advance(rollout: Rollout, overall: Counts, step: Counts) -> Next:
     '1 %'
     >>> advance(rollout, Counts(pairs=9), Counts(pairs=9)).waits
     '9 of 10 mirrored requests'
+    >>> advance(rollout, Counts(), Counts(crowded="the budget is full")).waits
+    'room in memory: the budget is full'
     """
     findings = judge(overall, rollout.plan.tolerances)
     if overall.broken:
@@ -138,6 +140,8 @@ def advance(rollout: Rollout, overall: Counts, step: Counts) -> Next:
 
 def _waits(rollout: Rollout, step: Counts, findings: Mapping[str, Finding]) -> str:
     plan = rollout.plan
+    if step.crowded:
+        return f"room in memory: {step.crowded}"
     if rollout.share == 0 and step.pairs < plan.pairs:
         return f"{step.pairs} of {plan.pairs} mirrored requests"
     if rollout.share > 0 and step.candidate < plan.requests:

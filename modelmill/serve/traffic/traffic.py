@@ -114,7 +114,6 @@ class Traffic:
         self.flushed: dict[tuple[str, int], Counts] = {}
         self.seen: Seen | None = None
         self.turned_s: float | None = None
-        self.waits: dict[str, str] = {}
         self.known: tuple[Any, dict[str, Labels]] = (None, {})
 
     @property
@@ -234,7 +233,6 @@ class Traffic:
         counted = self.book.counts(key_of(rollout))
         overall = total(counted.values())
         after = advance(rollout, overall, counted.get(rollout.step, Counts()))
-        self.waits[rollout.name] = after.waits
         if after.rollout == rollout and self._live(rollout) == rollout.base:
             return rollout
         with self.book.database.writing(durable=True) as connection:
@@ -302,9 +300,10 @@ class Traffic:
         watch.meter = self.meters.get((watch.key, watch.step)) or Meter(watch.tolerances, self.random)
         try:
             watch.candidate = self.catalogue.find(reference)
+            watch.meter.crowded = ""
             return watch
         except Overloaded as error:  # which is not its fault
-            self.waits[watch.name] = f"room for the candidate: {error}"
+            watch.meter.crowded = str(error)[:300]
         except MillError as error:
             watch.meter.broken = str(error)[:300]
         watch.labels = {**watch.labels, reference.partition("@")[2]: watch.labels["live"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,6 @@ from modelmill.serve.access.needs import ANY_KEY, STUDY, Need, of_page
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Plane, reference_of
 from modelmill.serve.request import flag, kind
-from modelmill.serve.signals.figures import Series
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.status import counts, status
 from modelmill.serve.signals.trace import parent
@@ -248,14 +247,15 @@ class App:
 
     async def all_statistics(self, call: Call) -> Reply:
         """What all served models have done since they were loaded."""
-        return as_json(documents.statistics(self.served(call.caller), await self._series()))
+        return as_json(await self._statistics(self.served(call.caller)))
 
     async def statistics(self, call: Call) -> Reply:
         """What a model has done since it was loaded."""
-        return as_json(documents.statistics([await self._endpoint(call)], await self._series()))
+        return as_json(await self._statistics([await self._endpoint(call)]))
 
-    async def _series(self) -> Series:
-        return await asyncio.to_thread(self.signals.figures.series)
+    async def _statistics(self, endpoints: Sequence[Endpoint]) -> documents.Document:
+        series = await asyncio.to_thread(self.signals.figures.series)
+        return documents.statistics(self.catalogue, endpoints, series)
 
     async def model_ready(self, call: Call) -> Reply:
         """Whether a model answers."""

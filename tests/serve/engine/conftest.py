@@ -50,6 +50,25 @@ class Echo:
         return dict.fromkeys(outputs or ("y",), x)
 
 
+class Kept:
+    """A meter that keeps what it is told."""
+
+    def __init__(self):
+        self.runs = []
+        self.waits = []
+
+    def ran(self, *run):
+        self.runs.append(run)
+
+    def waited(self, ns):
+        self.waits.append(ns)
+
+
+@pytest.fixture
+def kept():
+    return Kept()
+
+
 class Stage:
     """One engine on a still loop. Everything a test does to it goes by here."""
 

@@ -92,14 +92,15 @@ def test_the_deadline_holds_while_it_runs(session):
     asyncio.run(alone(work)(session))
 
 
-def test_many_requests_of_all_sizes_at_once_get_their_own_rows(session):
+def test_many_requests_of_all_sizes_at_once_get_their_own_rows(session, kept):
     async def work(engine, lane):
+        lane = Lane(session, Pace(1.0, 1e-5), True, lambda: kept)
         engine.threads = 2
         sizes = [1, 2, 3, 50, 700, 20, 1, 1, 5, 3000, 2, 1] * 4
         futures = [engine.submit(lane, rows(size, seed), size, ("y",)) for seed, size in enumerate(sizes)]
         for seed, (size, future) in enumerate(zip(sizes, futures, strict=True)):
             answer = await asyncio.wait_for(future, 60)
             np.testing.assert_array_equal(answer["y"], rows(size, seed)["x"])
-        assert lane.tally.rows == sum(sizes)
+        assert sum(run[0] for run in kept.runs) == sum(sizes)
 
     asyncio.run(alone(work)(session))
