@@ -29,6 +29,7 @@ from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.plane import Plane, State
 from modelmill.serve.ports import address_of, listening, url_of
 from modelmill.serve.process.crew import Board, Worker
+from modelmill.serve.process.pulse import BEAT_S
 from modelmill.serve.rpc.front import Front
 from modelmill.serve.rpc.methods import Methods
 from modelmill.serve.signals.signals import QUIET, Signals, Telling
@@ -260,6 +261,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         await super().startup(sockets)
         self.state.ready = True
         self._mark(True)
+        self._beat()
         if self.state.draining:
             self.should_exit = True
         if self.ready is not None:
@@ -339,6 +341,12 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         gauges.write(self.signals.figures, self.plane, self.signals.worker == 0)
         if self.worker is not None and self.state.board is not None:
             self.state.board.mark(self.worker.index, ready)
+
+    def _beat(self) -> None:
+        """Let the supervisor know that the loop turns."""
+        if self.worker is not None and self.state.board is not None and not self.state.draining:
+            self.state.board.beat(self.worker.index)
+            asyncio.get_running_loop().call_later(BEAT_S, self._beat)
 
     def _keep(self, work: Callable[[], Any]) -> None:
         task = asyncio.ensure_future(work())

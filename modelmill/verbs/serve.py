@@ -134,7 +134,7 @@ EARLY = (
     "modelmill.serve.models.known",
     "modelmill.serve.rpc.tensors",
     "modelmill.serve.signals.signals",
-    "modelmill.serve.traffic.mirror",
+    "modelmill.serve.traffic.meter",
     "modelmill.serve.traffic.start",
     "modelmill.serve.web.bodies",
     "modelmill.serve.web.openapi",

@@ -41,7 +41,7 @@ def test_quantiles_lie_evenly_within_a_bucket():
 
 
 def test_a_budget_is_used_up_by_what_failed_and_by_what_was_slow():
-    found = Counts(1000, 1, 0, durations(ms5=990, ms100=10))
+    found = Counts(1000, 1, durations=durations(ms5=990, ms100=10))
     assert left("availability", 0.999, found) == pytest.approx(0.0)
     assert left("availability", 0.99, found) == pytest.approx(0.9)
     assert left("latency_p99_ms", 10, found) == pytest.approx(0.0)
@@ -70,11 +70,11 @@ def test_the_past_of_a_long_life_stays_a_day():
 
 def test_counts_are_those_of_all_models_by_whose_fault_it_was():
     figures = Figures()
-    for code in (200, 200, 400, 404, 429, 500, 503):
+    for code in (200, 200, 400, 404, 429, 500, 503, 504):
         figures.of("a" if code != 404 else "", "1").answered("v2", code, 0.004)
     found = counts(figures.series())
-    assert (found.requests, found.failed, found.refused) == (7, 2, 1)
-    assert sum(found.durations[:-1]) == 6
+    assert (found.requests, found.failed, found.refused, found.expired) == (8, 2, 1, 1)
+    assert sum(found.durations[:-1]) == 7
 
 
 def test_objectives_are_checked():

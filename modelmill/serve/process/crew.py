@@ -16,7 +16,7 @@ VARIABLE = "MODELMILL_WORKER"
 """Tells a process that it is a worker: its index, how many there are, their ports, the supervisor, and their folder."""
 
 BOARD = "ready"
-"""The file with a byte a worker: 1 while it is ready."""
+"""The file with a byte a worker: 0 while it is not ready; while it is, another one with every beat."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,14 @@ class Board:
     def mark(self, index: int, ready: bool) -> None:
         """A worker is ready, or no longer."""
         self._bytes[index] = int(ready)
+
+    def beat(self, index: int) -> None:
+        """A worker is ready, and its loop turns."""
+        self._bytes[index] = self._bytes[index] % 255 + 1
+
+    def beats(self, index: int) -> int:
+        """What a worker's byte is now."""
+        return self._bytes[index]
 
     @property
     def is_whole(self) -> bool:

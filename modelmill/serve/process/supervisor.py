@@ -18,6 +18,7 @@ from modelmill.errors import WorkError
 from modelmill.serve.handover import can_share
 from modelmill.serve.process.crew import VARIABLE, Board, Worker
 from modelmill.serve.process.fork import Forked, fork, prepare
+from modelmill.serve.process.pulse import HUNG_S, Pulse
 from modelmill.store.disk import make_folder
 
 SOON_S = 5.0
@@ -45,6 +46,7 @@ class Supervisor:
         self.modules = modules
         self.workers = workers
         self.board = Board(workers[0].folder, len(workers))
+        self.pulse = Pulse(self.board, time.monotonic())
         self.drain_seconds = drain_seconds
         self.processes: dict[int, Forked] = {}
         self.started: dict[int, float] = {}
@@ -64,6 +66,7 @@ class Supervisor:
                         return self._end(pipe)
                     if number != signal.SIGCHLD:
                         self._tell(number)
+                self._give_up()
                 code = self._bury()
                 if code is not None:
                     self._tell(signal.SIGTERM)
@@ -80,6 +83,12 @@ class Supervisor:
             self.processes[index] = fork(self.work, {VARIABLE: self.workers[index].told()})
             self.started[index] = now
 
+    def _give_up(self) -> None:
+        """Kill who hangs."""
+        for index in self.pulse.look(list(self.processes), time.monotonic()):
+            print(f"modelmill serve: worker {index} hangs since {HUNG_S:.0f} seconds", file=sys.stderr, flush=True)
+            self.processes[index].send_signal(signal.SIGKILL)
+
     def _bury(self) -> int | None:
         """Have who died replaced. The exit code of one that could not even start, while none ever was ready."""
         for index, process in list(self.processes.items()):
@@ -87,6 +96,7 @@ class Supervisor:
             if code is None:
                 continue
             self.board.mark(index, ready=False)
+            self.pulse.forget(index)
             del self.processes[index]
             if code > 0 and not self.said_ready:
                 return code

@@ -18,6 +18,9 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
 PHASES = ("queue", "batch", "compute", "encode")
 """Waiting for a thread; joining rows; the run itself; putting the answer into bytes."""
 
+EXPIRED, REFUSED = 504, 429
+"""A request came too late for the time that its client had set; there was no room for it."""
+
 SIZES = 256
 """So many numbers of rows are told apart in the runs of one version."""
 
@@ -150,6 +153,15 @@ def page(series: Series, meanings: Mapping[str, str]) -> str:
     for (name,), values in parts.get("gauge", ()):
         lines += [*head(name, "gauge", meanings.get(name, name)), sample(name, (), values[0])]
     return "\n".join([*lines, *_aliases(parts)]) + "\n"
+
+
+def is_failure(code: int) -> bool:
+    """Whether the service failed by its own fault: that a client's own time was too short is none.
+
+    >>> is_failure(500), is_failure(504), is_failure(429)
+    (True, False, False)
+    """
+    return code >= 500 and code != EXPIRED
 
 
 Parts = Mapping[str, Sequence[tuple[Sequence[str], Sequence[float]]]]

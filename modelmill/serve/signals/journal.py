@@ -13,9 +13,7 @@ from typing import IO, Any
 import orjson
 
 from modelmill.errors import WorkError
-
-FAILURE = 500
-"""From this code on the service has failed: such requests are always told."""
+from modelmill.serve.signals.figures import is_failure
 
 
 class Journal:
@@ -41,7 +39,7 @@ class Journal:
 
     def wants(self, code: int) -> bool:
         """Whether an answer of this code is to be told: asked before anything is put together."""
-        return code >= FAILURE or (self._ratio > 0 and self._draw.random() < self._ratio)
+        return is_failure(code) or (self._ratio > 0 and self._draw.random() < self._ratio)
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Write one line, whole; one that cannot be written is lost, and the first such is told."""

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelmill.serve.signals.figures import Figures
-from modelmill.serve.signals.journal import FAILURE, Journal
+from modelmill.serve.signals.figures import Figures, is_failure
+from modelmill.serve.signals.journal import Journal
 from modelmill.serve.signals.status import DEFAULT, Past, counts
 from modelmill.serve.signals.trace import OpenTelemetry, Parent, Tracer
 
@@ -94,7 +94,7 @@ class Signals:
             self.journal.write({"at_ms": now_ns // 1_000_000, **found, **trace})
         if self.tracer is not None and traced:
             name = f"{face} {model}".strip()
-            self.tracer.ended(name, parent, now_ns - round(seconds * 1e9), found, failed=code >= FAILURE)
+            self.tracer.ended(name, parent, now_ns - round(seconds * 1e9), found, failed=is_failure(code))
 
     def close(self) -> None:
         """Write and send what is left."""

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from modelmill.errors import OutOfBounds, UnknownName
-from modelmill.serve.signals.figures import SECONDS, Series, by_kind
+from modelmill.serve.signals.figures import EXPIRED, REFUSED, SECONDS, Series, by_kind, is_failure
 
 WINDOWS = {"5m": 300.0, "1h": 3600.0, "24h": 86_400.0}
 STEP_SECONDS = 10.0
@@ -24,20 +24,25 @@ DEFAULT = {"availability": 0.999}
 class Counts:
     """What was answered up to a moment, all models together.
 
-    failed: by the service's own fault (codes from 500 on). refused: for want of room (429). durations: (bounds + 2,) a
-    histogram, as figures have it.
+    failed: by the service's own fault (codes from 500 on, but for 504). refused: for want of room (429). expired: too
+    late for the time that the client had set (504). durations: (bounds + 2,) a histogram, as figures have it.
     """
 
     requests: float = 0.0
     failed: float = 0.0
     refused: float = 0.0
+    expired: float = 0.0
     durations: tuple[float, ...] = (0.0,) * (len(SECONDS) + 2)
 
     def since(self, before: Counts) -> Counts:
         """What came after an earlier moment."""
         durations = tuple(a - b for a, b in zip(self.durations, before.durations, strict=True))
         return Counts(
-            self.requests - before.requests, self.failed - before.failed, self.refused - before.refused, durations
+            self.requests - before.requests,
+            self.failed - before.failed,
+            self.refused - before.refused,
+            self.expired - before.expired,
+            durations,
         )
 
 
@@ -48,8 +53,9 @@ def counts(series: Series) -> Counts:
     durations = [values for _, values in parts.get("duration", ())]
     return Counts(
         sum(count for _, count in answers),
-        sum(count for code, count in answers if code >= 500),
-        sum(count for code, count in answers if code == 429),
+        sum(count for code, count in answers if is_failure(code)),
+        sum(count for code, count in answers if code == REFUSED),
+        sum(count for code, count in answers if code == EXPIRED),
         tuple(map(sum, zip(*durations, strict=True))) if durations else Counts().durations,
     )
 
@@ -101,6 +107,7 @@ def window(found: Counts, objectives: Mapping[str, float]) -> dict[str, Any]:
         "requests": int(found.requests),
         "failed": int(found.failed),
         "refused": int(found.refused),
+        "expired": int(found.expired),
         "availability": 1 - found.failed / found.requests if found.requests else None,
         **{name: milliseconds.get(name) for name in QUANTILES},
         "jitter_ms": milliseconds["latency_p95_ms"] - milliseconds["latency_p50_ms"] if timed else None,

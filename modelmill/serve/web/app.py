@@ -21,6 +21,7 @@ from modelmill.serve.access.needs import ANY_KEY, STUDY, Need, of_page
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Plane, reference_of
 from modelmill.serve.request import flag, kind
+from modelmill.serve.signals.figures import is_failure
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.status import counts, status
 from modelmill.serve.signals.trace import parent
@@ -205,7 +206,7 @@ class App:
         face = call.path.partition("/")[0]
         if face == "predict" or call.path.endswith("/infer"):
             seconds = time.perf_counter() - started
-            above = parent(call.header("traceparent")) if self.signals.tells_traces or code >= 500 else None
+            above = parent(call.header("traceparent")) if self.signals.tells_traces or is_failure(code) else None
             sizes = (call.bytes_in, bytes_out)
             self.signals.answered(face, *call.which, code, seconds, call.id, above, sizes, call.caller.tenant)
 

@@ -22,6 +22,7 @@ from modelmill.errors import UsageError, WorkError
 from modelmill.registry.registry import Registry
 from modelmill.serve.ports import listening, reserved
 from modelmill.serve.process.crew import Board, Worker, worker_of
+from modelmill.serve.process.pulse import HUNG_S, QUIET_S, Pulse
 from modelmill.store.home import Home
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes share a port on Linux alone")
@@ -67,6 +68,37 @@ def test_the_board_is_whole_when_all_are_ready(tmp_path):
     assert other.is_whole
     board.mark(1, ready=False)
     assert not other.is_whole
+
+
+def test_a_worker_that_does_not_beat_is_not_ready_and_then_given_up(tmp_path):
+    board = Board(tmp_path, 2)
+    pulse = Pulse(board, 0.0)
+    hanging = []
+    for second in range(1, 40):
+        board.beat(0)
+        if second == 1:
+            board.beat(1)
+        if pulse.look([0, 1], float(second)):
+            hanging.append(second)
+        assert board.beats(0)
+        assert bool(board.beats(1)) == (second <= 1 + QUIET_S)
+    assert hanging[0] == 2 + HUNG_S
+    assert pulse.look([0, 1], 40.0) == [1]
+    pulse.forget(1)
+    board.beat(1)
+    assert pulse.look([0, 1], 41.0) == []
+    assert board.is_whole
+
+
+def test_who_looks_late_blames_nobody_and_who_drains_is_let(tmp_path):
+    board = Board(tmp_path, 1)
+    pulse = Pulse(board, 0.0)
+    board.beat(0)
+    assert pulse.look([0], 1.0) == []
+    assert pulse.look([0], 1000.0) == []
+    assert board.is_whole
+    board.mark(0, ready=False)
+    assert [pulse.look([0], 1000.0 + second) for second in range(60)] == [[]] * 60
 
 
 def test_a_reserved_port_is_for_workers_and_not_had_where_another_has_it():
@@ -163,6 +195,19 @@ def test_the_service_is_not_ready_while_a_worker_is_missing(home):
         assert label(url) == "long"
         board.mark(1, ready=True)
         assert is_ready(url)
+
+
+def test_a_worker_that_is_stopped_is_not_ready_until_it_goes_on(home):
+    with served(home, "--workers", "2") as (process, url):
+        (stopped, *_) = workers(process)
+        (board,) = (home / "run").glob("serve-*/ready")
+        stopped.suspend()
+        try:
+            assert eventually(lambda: b"\0" in board.read_bytes())
+        finally:
+            stopped.resume()
+        assert eventually(lambda: is_ready(url))
+        assert stopped in workers(process)
 
 
 def test_workers_end_when_their_supervisor_is_killed(home):
