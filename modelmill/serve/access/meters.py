@@ -204,10 +204,17 @@ class Gate:
         except BlockingIOError:
             return 1
 
-    def standing(self, now: int) -> Standing | None:
-        """What is left of the tightest rate; None where only rows are counted."""
+    def standing(self, now: int, now_s: float) -> Standing:
+        """What is left of the tightest rate of requests; without one, of the tightest number of rows a day.
+
+        now: nanoseconds of the monotonic clock. now_s: seconds since 1970.
+        """
         if not self.by_rate:
-            return None
+            day, since = divmod(int(now_s), DAY_S)
+            left, most = min(
+                (meter.quota.rows_per_day - meter.rows(day), meter.quota.rows_per_day) for meter in self.by_rows
+            )
+            return Standing(most, DAY_S, max(0, left), DAY_S - since)
         meter = min(self.by_rate, key=lambda meter: meter.left(now))
         ahead = meter.paid(now) - now
         rate = meter.quota.requests_per_s

@@ -83,9 +83,7 @@ def told(reply: Reply, caller: Caller) -> Reply:
     """An answer with what is left of the caller's quota, where there is one."""
     if caller.gate is None:
         return reply
-    standing = caller.gate.standing(time.monotonic_ns())
-    if standing is None:
-        return reply
+    standing = caller.gate.standing(time.monotonic_ns(), time.time())
     headers = (
         ("ratelimit-limit", str(standing.limit)),
         ("ratelimit-policy", f"{standing.limit};w={standing.window_s}"),

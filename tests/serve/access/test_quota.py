@@ -37,7 +37,7 @@ def test_the_wait_that_is_told_is_the_wait_that_is_needed():
     assert wait == SECOND // 4
     assert one.admit(now + wait - 1) == 1
     assert one.admit(now + wait) == 0
-    standing = one.standing(now + wait)
+    standing = one.standing(now + wait, 0.0)
     assert (standing.limit, standing.window_s, standing.remaining, standing.reset_s) == (4, 1, 0, 1)
     meters.close()
 
@@ -112,6 +112,14 @@ def test_a_quota_is_refused_with_the_time_to_wait_and_told_in_headers(start, key
     assert 1 <= int(refused.headers["retry-after"]) <= 10
     assert refused.headers["ratelimit-remaining"] == "0"
     assert ask(service, "GET", "/v2/health/ready").code == 200
+
+
+def test_what_is_left_of_rows_alone_is_told_in_headers(start, keys, ask):
+    secret, _ = keys.create("rows", quota=Quota(rows_per_day=5))
+    told = ask(start(), "POST", "/predict/flowers", [[3, 1], [1, 3]], secret).headers
+    assert (told["ratelimit-limit"], told["ratelimit-policy"]) == ("5", "5;w=86400")
+    assert told["ratelimit-remaining"] == "3"
+    assert 0 < int(told["ratelimit-reset"]) <= 86_400
 
 
 def test_many_keys_of_a_tenant_share_its_quota(start, keys, ask):
