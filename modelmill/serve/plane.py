@@ -16,6 +16,7 @@ from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import OPEN, Door, check_rows, check_sight
 from modelmill.serve.engine.engine import Engine
 from modelmill.serve.engine.terms import DEFAULT_TERMS, Terms
+from modelmill.serve.engine.turns import ORDINARY_S
 from modelmill.serve.models.catalogue import Catalogue
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.models.known import is_number
@@ -98,7 +99,10 @@ class Plane:
             if endpoint.steps:
                 outputs = await self._through(ask, endpoint, columns, rows, wanted, wait)
             elif self.engine.fits_inline(endpoint.lane, rows, columns):
+                await self.engine.turns.take(ask.terms)
+                began = perf_counter()
                 outputs = self.engine.run_inline(endpoint.lane, columns, rows, wanted, ask.terms)
+                self.engine.turns.spent(ask.terms, perf_counter() - began + ORDINARY_S)
             else:
                 with queued(endpoint, ask.caller):
                     outputs = await wait(self.engine.submit(endpoint.lane, columns, rows, wanted, ask.terms))

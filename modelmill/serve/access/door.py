@@ -177,6 +177,11 @@ class Door:
 def check(caller: Caller, roles: frozenset[str]) -> None:
     """Count a request that needs any of the roles. Raises Forbidden, OverQuota."""
     check_role(caller, roles)
+    check_rate(caller)
+
+
+def check_rate(caller: Caller) -> None:
+    """Count a request. Raises OverQuota."""
     if caller.gate is not None:
         wait = caller.gate.admit(time.monotonic_ns())
         if wait:
@@ -193,9 +198,9 @@ def check_role(caller: Caller, roles: frozenset[str]) -> None:
         raise Forbidden("key", f"has the roles {has}, and {wanted} is wanted", "Ask for a key with that role.")
 
 
-def is_plain(caller: Caller, name: str) -> bool:
-    """Whether the caller infers with that model, and nothing has to be counted for it."""
-    return caller.gate is None and INFER in caller.roles and caller.sees(name)
+def infers(caller: Caller, name: str) -> bool:
+    """Whether the caller may use that model."""
+    return INFER in caller.roles and caller.sees(name)
 
 
 def check_sight(caller: Caller, reference: str) -> None:

@@ -9,6 +9,7 @@ kernel is held for the few instructions of a decision; it falls by itself when i
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 import os
 import threading
@@ -189,8 +190,19 @@ class Gate:
             words[at] = until
         return 0
 
+    def is_full(self, now: int) -> bool:
+        """Whether a request would have to wait now; nothing is counted."""
+        return any(meter.left(now) < 1 for meter in self.by_rate)
+
+    def rows_left(self, now_s: float) -> float:
+        """How many more rows are within the quotas today."""
+        day = int(now_s) // DAY_S
+        return min((meter.quota.rows_per_day - meter.rows(day) for meter in self.by_rows), default=math.inf)
+
     def admit_rows(self, rows: int, now_s: float) -> int:
         """Seconds to wait until so many rows are within the quotas; 0 if they are, and then they are counted."""
+        if not self.by_rows:
+            return 0
         day, since = divmod(int(now_s), DAY_S)
         try:
             with self.meters.alone():

@@ -25,6 +25,7 @@ from modelmill.serve.engine.payer import Payer
 from modelmill.serve.engine.shares import Shares
 from modelmill.serve.engine.terms import DEFAULT_TERMS, Terms
 from modelmill.serve.engine.threads import Threads
+from modelmill.serve.engine.turns import Turns
 
 __all__ = ["DEFAULT", "Capacity", "Engine", "Lane", "Pace", "Runs", "cores", "measure"]
 
@@ -76,6 +77,7 @@ class Engine:
         self.threads = capacity.threads or cores()
         self.pool = Threads(self.threads, "modelmill-run")
         self.shares = Shares()
+        self.turns = Turns()
         self.runs: set[Run] = set()
         self.running = 0
         """How many runs are under way."""

@@ -24,7 +24,7 @@ from modelmill.protocol.schema import Value, schema, tagged
 from modelmill.serve import documents
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.caller import INFER as INFERS
-from modelmill.serve.access.door import check, check_role, check_sight, discreet, is_plain
+from modelmill.serve.access.door import check, check_role, check_sight, discreet, infers
 from modelmill.serve.access.needs import called
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Outputs, Plane, reference_of
@@ -208,12 +208,16 @@ class Methods:
             endpoint = plane.catalogue.served.get(name)
             if endpoint is None or envelope.version or name in plane.traffic.watches:
                 return None
-            if not is_plain(caller, name) or len(message) > caller.tier.payload_bytes:
+            if caller.gate is not None or not infers(caller, name) or len(message) > caller.tier.payload_bytes:
+                return None
+            if plane.engine.turns.must_wait(caller.terms):
                 return None
             if not plane.engine.fits_inline(endpoint.lane, 1):
                 return None
             endpoint.used = time.monotonic()
             plan = self._plan(endpoint, envelope)
+            if plan.wishes.timeout_s < math.inf:
+                return None
             expected = endpoint.expected
             request = tensors.request(envelope, plan, expected)
             if not plane.engine.fits_inline(endpoint.lane, request.rows) or request.rows > caller.tier.batch_rows:
@@ -229,6 +233,7 @@ class Methods:
         identity = envelope.id.decode() or None
         sizes = (len(message), len(answer))
         signals.answered("grpc", name, endpoint.label, 200, ended - started, identity, None, sizes, caller.tenant)
+        plane.engine.turns.spent(caller.terms, ended - started)
         return answer
 
     async def _answer(self, ask: Ask, endpoint: Endpoint, envelope: Envelope) -> bytes:

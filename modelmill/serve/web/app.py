@@ -45,6 +45,7 @@ from modelmill.serve.web.http import (
     send_reply,
     wrong_method,
 )
+from modelmill.serve.web.standing import told
 from modelmill.serve.web.wire import parameters
 
 Array = np.ndarray[Any, Any]
@@ -218,9 +219,9 @@ class App:
                 return as_json({"error": f"no such path: /{call.path[:200]}. See /docs."}, 404)
             if handler is None:
                 return wrong_method(handlers, call.method)
-            return signin.told(await handler(call), call.caller)
+            return told(await handler(call), call.caller)
         except MillError as error:
-            return signin.told(self._refusal(call, error), call.caller)
+            return told(self._refusal(call, error), call.caller)
 
     async def live(self, call: Call) -> Reply:
         """Whether the process answers."""

@@ -6,17 +6,19 @@ handler, which begins anew: it has the words for errors, and the patience for wh
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from modelmill.errors import MillError
-from modelmill.serve.access.door import LOOKED_AT, is_plain
+from modelmill.errors import MillError, OverQuota
+from modelmill.serve.access.caller import ANYONE, Caller
+from modelmill.serve.access.door import LOOKED_AT, check_rate, check_rows, infers
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Plane
 from modelmill.serve.signals.signals import Signals
-from modelmill.serve.web import wire
-from modelmill.serve.web.http import JSON
+from modelmill.serve.web import standing, wire
+from modelmill.serve.web.http import JSON, refusal
 from modelmill.serve.web.protocol import head
 
 BEFORE, AFTER = b"/v2/models/", b"/infer"
@@ -73,18 +75,40 @@ class Express:
             return None
         return endpoint
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether several payers ask at the same time."""
+        return self.plane.engine.turns.is_mixed
+
+    def must_wait(self, opening: Opening) -> bool:
+        """Whether others have had less of the loop than whoever asks."""
+        caller = self.door.known(opening.headers)
+        return caller is not None and self.plane.engine.turns.must_wait(caller.terms)
+
+    def later(self, opening: Opening, work: Callable[[], None]) -> None:
+        """Have `work` done when it is the turn of whoever asks."""
+        caller = self.door.known(opening.headers)
+        self.plane.engine.turns.put((caller or ANYONE).terms, work)
+
     def answer(self, opening: Opening, body: bytes) -> bytes | None:
         """The whole answer; None where the request is not plain."""
         started = time.perf_counter()
         endpoint = self._endpoint(opening.name)
         caller = self.door.known(opening.headers)
-        if endpoint is None or caller is None or not is_plain(caller, endpoint.name):
+        if endpoint is None or caller is None or not infers(caller, endpoint.name):
             return None
+        gate = caller.gate
+        if gate is not None and gate.is_full(time.monotonic_ns()):
+            return self._over(caller, 0, len(body), started)
         endpoint.used = time.monotonic()
         expected = endpoint.expected
         try:
             request = wire.read(body, opening.json_bytes, expected)
             if not self.plane.engine.fits_inline(endpoint.lane, request.rows) or request.rows > caller.tier.batch_rows:
+                return None
+            if request.wishes.timeout_s < math.inf:
+                return None
+            if gate is not None and gate.rows_left(time.time()) < request.rows:
                 return None
             names = tuple([asked.name for asked in request.outputs])
             outputs = self.plane.engine.run_inline(endpoint.lane, request.columns, request.rows, names)
@@ -92,13 +116,35 @@ class Express:
             answer = wire.write(request, outputs, expected, endpoint.name, endpoint.number)
         except MillError:
             return None
+        if gate is not None:  # not before: what fails is left to the ordinary handler, which counts it
+            over = self._over(caller, request.rows, len(body), started)
+            if over is not None:
+                return over
         ended = time.perf_counter()
         self.signals.figures.of(endpoint.name, endpoint.label).encode.add(ended - ran)
         sizes = (len(body), len(answer.body))
         which = ("v2", endpoint.name, endpoint.label)
         self.signals.answered(*which, 200, ended - started, request.id, None, sizes, caller.tenant)
-        reference = ("modelmill-version", endpoint.version.reference)
-        if answer.json_bytes is None:
-            return head(200, JSON, len(answer.body), (reference,)) + answer.body
-        part = (LENGTH.decode(), str(answer.json_bytes))
-        return head(200, "application/octet-stream", len(answer.body), (reference, part)) + answer.body
+        self.plane.engine.turns.spent(caller.terms, ended - started)
+        headers: tuple[tuple[str, str], ...] = (("modelmill-version", endpoint.version.reference),)
+        kind = JSON
+        if answer.json_bytes is not None:
+            kind = "application/octet-stream"
+            headers += ((LENGTH.decode(), str(answer.json_bytes)),)
+        if gate is not None:
+            headers += standing.headers(caller)
+        return head(200, kind, len(answer.body), headers) + answer.body
+
+    def _over(self, caller: Caller, rows: int, size: int, started: float) -> bytes | None:
+        """Count a request and its rows; the answer where that is beyond the quota, which is cheap to say."""
+        try:
+            check_rate(caller)
+            if rows:
+                check_rows(caller, rows)
+            return None
+        except OverQuota as error:
+            reply = standing.told(refusal(error), caller)
+        seconds = time.perf_counter() - started
+        self.signals.answered("v2", "", "", reply.status, seconds, None, None, (size, len(reply.body)), caller.tenant)
+        self.plane.engine.turns.spent(caller.terms, seconds)
+        return head(reply.status, reply.content_type, len(reply.body), reply.headers) + reply.body

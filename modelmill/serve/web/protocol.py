@@ -8,7 +8,7 @@ what is unusual.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -31,8 +31,18 @@ KNOWN_BYTES = 2048
 class Express(Protocol):
     """What can answer some requests at once."""
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether several payers ask at the same time."""
+
     def opened(self, url: bytes, headers: Headers) -> Any:
         """What the URL and headers of a POST ask for, to be handed to `answer`; None where it goes the ordinary way."""
+
+    def must_wait(self, opening: Any) -> bool:
+        """Whether others have had less of the loop than whoever asks."""
+
+    def later(self, opening: Any, work: Callable[[], None]) -> None:
+        """Have `work` done when it is the turn of whoever asks."""
 
     def answer(self, opening: Any, body: bytes) -> bytes | None:
         """The whole answer with its head; None, and nothing done, where the request goes the ordinary way."""
@@ -105,7 +115,7 @@ def protocol(express: Express | None) -> Any:
         looked_at: Any = None
         """The headers that were being read when `_look` last looked."""
         looks = 0
-        """How often `_look` has looked since anything came."""
+        """How often `_look` has looked since anything came or was answered."""
         unread = 0
         """Bytes of answers that the client had not taken when `_look` last looked."""
         look: Any = None
@@ -116,6 +126,8 @@ def protocol(express: Express | None) -> Any:
         """Whether the next byte begins a request."""
         data = b""
         """What just came, while it is parsed, if a request began with it."""
+        held = b""
+        """A whole request that waits for its turn; nothing is read meanwhile."""
         refused = False
         """Whether the short way did not have what just came, which it knows by the head."""
 
@@ -131,20 +143,28 @@ def protocol(express: Express | None) -> Any:
             What that costs, it costs idle connections: the short way sets no timer.
             """
             unread, before = self.transport.get_write_buffer_size(), self.unread
+            self.unread = unread
             if unread and before and unread >= before:
                 self.transport.abort()  # nobody reads: what waits for them is let go of
-            self.unread = unread
-            if self.transport.is_closing():
                 return
+            if not self.transport.is_closing():
+                self._end_if_late()
+            elif not unread:
+                return
+            self.look = self.loop.call_later(HEAD_SECONDS, self._look)
+
+        def _end_if_late(self) -> None:
             late = self.in_head and self.headers is self.looked_at
             if late and self.header_bytes:
                 self.transport.write(head(408, "application/json", len(SLOW), (("connection", "close"),)) + SLOW)
-            if late or (self.looks >= IDLE_LOOKS and self.at_rest and self._is_answered()):
+            if late or (self.looks >= IDLE_LOOKS and not self.unread):
                 self.transport.close()
-                return
-            self.looks += 1
+            self.looks = self.looks + 1 if self.at_rest and self._is_answered() else 0
             self.looked_at = self.headers
-            self.look = self.loop.call_later(HEAD_SECONDS, self._look)
+
+        def shutdown(self) -> None:
+            self._go_on()
+            super().shutdown()
 
         def connection_lost(self, error: Exception | None) -> None:
             if self.look is not None:
@@ -154,9 +174,35 @@ def protocol(express: Express | None) -> Any:
         def data_received(self, data: bytes) -> None:
             self.looks = 0
             if self.at_rest:
-                if self._answered_at_once(data):
+                if self._is_put_off(data) or self._answered_at_once(data):
                     return
                 self.data = data
+            self._read(data)
+
+        def _is_put_off(self, data: bytes) -> bool:
+            """Whether what came was one whole request with a head that is known, and others are first."""
+            if express is None or not express.is_mixed:
+                return False
+            found = known.of(data)
+            if found is None or not self._can_write() or not express.must_wait(found[0]):
+                return False
+            self.held = data
+            self.transport.pause_reading()
+            express.later(found[0], self._go_on)
+            return True
+
+        def _go_on(self) -> None:
+            """Answer the request that waited."""
+            data, self.held = self.held, b""
+            if not data or self.transport.is_closing():
+                return
+            self.transport.resume_reading()
+            if not self._answered_at_once(data):
+                self.data = data
+                self._read(data)
+
+        def _read(self, data: bytes) -> None:
+            """Parse what came."""
             super().data_received(data)
             self.data, self.refused = b"", False
             if self.opening is not None:  # only a part came: whoever waits for the rest has a time limit

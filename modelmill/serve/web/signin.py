@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from html import escape
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlencode
@@ -77,20 +76,6 @@ def local(path: str) -> str:
     """
     safe = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() and path.isascii()
     return path if safe else "/"
-
-
-def told(reply: Reply, caller: Caller) -> Reply:
-    """An answer with what is left of the caller's quota, where there is one."""
-    if caller.gate is None:
-        return reply
-    standing = caller.gate.standing(time.monotonic_ns(), time.time())
-    headers = (
-        ("ratelimit-limit", str(standing.limit)),
-        ("ratelimit-policy", f"{standing.limit};w={standing.window_s}"),
-        ("ratelimit-remaining", str(standing.remaining)),
-        ("ratelimit-reset", str(standing.reset_s)),
-    )
-    return Reply(reply.status, reply.body, reply.content_type, (*reply.headers, *headers), reply.which)
 
 
 def _signed_in(door: Door, call: Call) -> Caller | None:
