@@ -93,6 +93,12 @@ def test_the_best_classes_are_given_as_text(ask):
     assert output["data"][:2] == ["0.982014:0:long", "0.017986:1:wide"]
 
 
+def test_a_timeout_holds_for_what_is_quick_too(ask):
+    code, answer = ask("POST", "/v2/models/flowers/infer", {**FLOWER, "parameters": {"timeout": 1}})
+    assert (code, answer["error"].partition(":")[0]) == (504, "timeout")
+    assert ask("POST", "/v2/models/flowers/infer", {**FLOWER, "parameters": {"timeout": 0}})[0] == 200
+
+
 def test_what_clients_of_other_servers_add_is_let_through(ask):
     tensors = [{**tensor, "parameters": {"content_type": None}} for tensor in FLOWER["inputs"]]
     given = {"content_type": "np", "headers": {"x": "y"}, "unknown": 5, "priority": 1, "timeout": 5_000_000}

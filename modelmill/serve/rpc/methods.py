@@ -159,6 +159,7 @@ class Methods:
 
     async def infer(self, message: bytes, peer: Peer) -> bytes:
         """Answer a ModelInferRequest."""
+        arrived = asyncio.get_running_loop().time()
         started = time.perf_counter()
         which, code, identity, caller, answer = ("", ""), 200, b"", ANYONE, b""
         try:
@@ -170,7 +171,7 @@ class Methods:
             ask = Ask(reference, terms, peer.metadata.get, caller)
             endpoint = await self.plane.begin(ask)
             which = (endpoint.name, endpoint.label)
-            answer = await self._answer(ask, endpoint, envelope)
+            answer = await self._answer(ask, endpoint, envelope, arrived)
             return answer
         except MillError as error:
             code = AS_HTTP[status(error).code]
@@ -236,11 +237,11 @@ class Methods:
         plane.engine.turns.spent(caller.terms, ended - started)
         return answer
 
-    async def _answer(self, ask: Ask, endpoint: Endpoint, envelope: Envelope) -> bytes:
+    async def _answer(self, ask: Ask, endpoint: Endpoint, envelope: Envelope, arrived: float) -> bytes:
         expected = endpoint.expected
         plan = self._plan(endpoint, envelope)
         request = tensors.request(envelope, plan, expected)
-        terms = plan.wishes.terms(ask.terms, asyncio.get_running_loop().time())
+        terms = plan.wishes.terms(ask.terms, arrived)
         asked = ask if terms is ask.terms else replace(ask, terms=terms)
         outputs = await self.plane.run(asked, endpoint, request.columns, request.rows, plan.names, _awaited)
         with self.signals.encoding(endpoint.name, endpoint.label):

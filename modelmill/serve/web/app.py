@@ -299,6 +299,7 @@ class App:
 
     async def infer(self, call: Call) -> Reply:
         """Answer an inference request of the protocol."""
+        arrived = asyncio.get_running_loop().time()
         ask, endpoint, body = await self._begin(call)
         length = call.header("inference-header-content-length")
         is_long = (int(length) if length is not None and length.isdigit() else len(body)) > bodies.LONG_BYTES
@@ -307,7 +308,7 @@ class App:
         else:
             request = wire.read(body, length, endpoint.expected)
         call.id = request.id
-        terms = request.wishes.terms(ask.terms, asyncio.get_running_loop().time())
+        terms = request.wishes.terms(ask.terms, arrived)
         if terms is not ask.terms:
             ask = replace(ask, terms=terms)
         names = tuple(asked.name for asked in request.outputs)
