@@ -87,17 +87,30 @@ class Client:
         """
         if isinstance(rows, Mapping):
             return self.infer(name, rows)
-        fields = self._fields(name)
-        if isinstance(rows, np.ndarray) and rows.dtype != object and len(fields["inputs"]) == 1:
-            return self.infer(name, {fields["inputs"][0]["name"]: rows})
+        if isinstance(rows, np.ndarray) and rows.dtype != object:
+            inputs = self._fields(name)["inputs"]
+            if len(inputs) == 1:
+                return self.infer(name, {inputs[0]["name"]: rows})
         body = json.dumps(_plain(rows), allow_nan=False, separators=(",", ":")).encode()
-        answer = json.loads(self._call("POST", f"/predict/{_quoted(name)}", body, JSON)[1])
-        return _columns(answer["predictions"], fields["outputs"])
+        got, content = self._call("POST", f"/predict/{_quoted(name)}", body, JSON)
+        answered = got.get("modelmill-version", name)
+        return _columns(json.loads(content)["predictions"], self._fields(answered)["outputs"])
 
     def infer(
         self, name: str, columns: Mapping[str, Any], outputs: Sequence[str] | None = None, binary: bool = True
     ) -> dict[str, Array]:
         """The outputs for columns by input name, over the Open Inference Protocol, as bytes or as JSON."""
+        known = self._metadata.get(name)
+        try:
+            return self._infer(name, columns, outputs, binary)
+        except RequestError:
+            if known is None or self.metadata(name) == known:
+                raise
+            return self._infer(name, columns, outputs, binary)  # another version took over, with other types
+
+    def _infer(
+        self, name: str, columns: Mapping[str, Any], outputs: Sequence[str] | None, binary: bool
+    ) -> dict[str, Array]:
         datatypes = {field["name"]: field["datatype"] for field in self._fields(name)["inputs"]}
         tensors: list[dict[str, Any]] = []
         tail: list[bytes] = []

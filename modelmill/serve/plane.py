@@ -85,7 +85,7 @@ class Plane:
         watch = self.traffic.watches.get(ask.reference)
         if watch is not None:
             check_sight(ask.caller, ask.reference)
-            return await self.endpoint(self.traffic.pick(watch, ask.header, ask.terms.payer), ask.caller)
+            return await self.endpoint(self.traffic.pick(watch, ask.header, ask.caller), ask.caller)
         return await self.endpoint(ask.reference, ask.caller)
 
     async def run(

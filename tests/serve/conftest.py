@@ -10,6 +10,7 @@ import pytest
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
 from modelmill.registry.registry import Registry
+from modelmill.serve.engine import lane
 from modelmill.serve.server import Service
 from modelmill.signature import Field, Signature
 from modelmill.store.home import Home
@@ -98,10 +99,20 @@ def registry(home) -> Registry:
     return registry
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """What is as small as the models here runs on the loop, however busy the machine is on which tests run."""
+    monkeypatch.setattr(lane, "INLINE_MS", 50.0)
+
+
 @pytest.fixture(scope="session")
 def service(registry):
-    with Service(registry) as service:
-        yield service
+    running = Service(registry)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lane, "INLINE_MS", 50.0)  # as `quick`, while its models are timed
+        service = running.__enter__()
+    yield service
+    running.close()
 
 
 @pytest.fixture
@@ -116,6 +127,20 @@ def publish_flowers():
 
     def call(registry, name="flowers", sign=1, promote=None):
         return publish(registry, name, flowers(sign), promote)
+
+    return call
+
+
+@pytest.fixture
+def publish_passing():
+    """Publishes a version of a model that gives back its one column, of the datatype `datatype`."""
+
+    def call(registry, datatype, name="passing"):
+        fields, outputs = (Field("x", datatype),), (Field("y", datatype),)
+        writer = Writer()
+        writer.rename("x", "y")
+        onnx = to_onnx(writer.fragment(), fields, outputs)
+        return publish(registry, name, (onnx, Signature("echo", fields, outputs)), promote=True)
 
     return call
 

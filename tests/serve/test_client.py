@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from patience import eventually
 
 from modelmill.client import Client
 from modelmill.errors import NotServed, RequestError, WorkError
 from modelmill.runtime.rows import to_columns
 from modelmill.runtime.session import Session
+from modelmill.serve.server import Limits, Service
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +80,14 @@ def test_a_connection_that_was_closed_is_opened_anew(service):
     client._local.connection.sock.shutdown(2)
     assert len(client.models()) == 3
     client.close()
+
+
+def test_a_client_follows_a_version_that_takes_and_gives_other_types(empty_registry, publish_passing):
+    publish_passing(empty_registry, "FP32")
+    with Service(empty_registry, limits=Limits(watch_seconds=0.02)) as service, Client(service.url) as client:
+        assert client.infer("passing", {"x": [1.0]})["y"].dtype == np.float32
+        assert client.predict("passing", [[1]])["y"].dtype == np.float32
+        publish_passing(empty_registry, "INT64")
+        eventually(lambda: client.models()[0]["version"] == 2)
+        assert client.infer("passing", {"x": [1]})["y"].dtype == np.int64
+        assert client.predict("passing", [[1]])["y"].dtype == np.int64

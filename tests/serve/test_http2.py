@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from patience import eventually
 
 from modelmill.protocol.schema import schema
 from modelmill.serve.engine.engine import Capacity
@@ -303,15 +304,6 @@ def test_a_damaged_message_is_never_our_fault(service, start, piece, cut):
         raw.send(OPEN + frame(DATA, END, 1, message(damaged)))
         headers = raw.answer(1)[1]
         assert headers[b"grpc-status"] in (b"0", b"3", b"5"), headers
-
-
-def eventually(check, seconds=10.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if check():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 class Slow:

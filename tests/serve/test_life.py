@@ -10,10 +10,10 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from urllib.parse import urlsplit
 
 import pytest
+from patience import eventually
 
 from modelmill.client import Client
 from modelmill.errors import Overloaded, UnknownModel, WorkError
@@ -21,15 +21,6 @@ from modelmill.serve.engine.engine import Capacity
 from modelmill.serve.server import Limits, Service, run
 
 QUICK = Limits(watch_seconds=0.02)
-
-
-def eventually(check, seconds=10.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if check():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def label(client, name="flowers"):

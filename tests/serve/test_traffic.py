@@ -9,12 +9,12 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from urllib.parse import urlsplit
 
 import grpc
 import numpy as np
 import pytest
+from patience import eventually
 
 from modelmill.client import Client
 from modelmill.errors import NotServed, RegistryError, UnknownModel, UsageError
@@ -37,15 +37,6 @@ LOOSE = Tolerances(slower=900, tail=900)
 """Nothing here is about time: the machine that tests run on does other things."""
 
 SHORT = Plan(steps=(50, 100), pairs=20, requests=10, seconds=0, tolerances=LOOSE)
-
-
-def eventually(check, seconds=20.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if check():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def numbers(scale=1.0, nan=False):

@@ -20,6 +20,7 @@ import numpy as np
 
 from modelmill.contracts import Labels, Router
 from modelmill.errors import MillError, Overloaded, RegistryError
+from modelmill.serve.access.caller import Caller
 from modelmill.serve.engine.engine import Engine
 from modelmill.serve.engine.pace import Runs
 from modelmill.serve.models.endpoint import Endpoint
@@ -121,9 +122,9 @@ class Traffic:
         """Whether this server moved the rollouts when it last looked."""
         return self.seen is not None and self.seen.lease.holder == self.me
 
-    def pick(self, watch: Watch, header: Header | None, payer: str) -> str:
+    def pick(self, watch: Watch, header: Header | None, caller: Caller) -> str:
         """The reference of the version that answers. Raises NotServed where the request names one that is not there."""
-        number = watch.router(self._id(watch.router.key, header, payer), watch.labels)
+        number = watch.router(self._id(watch.router.key, header, caller), watch.labels)
         return watch.name if number == watch.labels["live"] else f"{watch.name}@{number}"
 
     def answered(
@@ -163,16 +164,14 @@ class Traffic:
             return self.random.random() * 100 < watch.rollout.plan.mirror
         return watch.router.mirror(f"{self.random.getrandbits(64):x}", watch.labels) is not None
 
-    def _id(self, key: str, header: Header | None, payer: str) -> str:
+    def _id(self, key: str, header: Header | None, caller: Caller) -> str:
         """What a router takes for the request's id; a fresh one where a request has none of its own."""
-        if key == "tenant":
-            return payer
+        if key in ("tenant", "key"):
+            return caller.tenant if key == "tenant" else caller.key_id
         if key == "request":
             return (header and header("x-request-id")) or f"{self.random.getrandbits(64):x}"
         if header is None:
             return ""
-        if key == "key":
-            return header("authorization") or header("x-api-key") or ""
         kind, _, name = key.partition(":")
         if kind == "cookie":
             return cookie(header("cookie") or "", name)

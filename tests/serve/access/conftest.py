@@ -6,7 +6,6 @@ import datetime
 import http.client
 import ipaddress
 import json
-import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -88,21 +87,6 @@ def ask():
             return Answer(connection.getresponse())
         finally:
             connection.close()
-
-    return call
-
-
-@pytest.fixture
-def eventually():
-    """Whether something becomes true, in a generous time."""
-
-    def call(check, seconds=20.0):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if check():
-                return True
-            time.sleep(0.02)
-        return False
 
     return call
 

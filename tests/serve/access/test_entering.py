@@ -8,6 +8,7 @@ import socket
 from urllib.parse import urlsplit
 
 import pytest
+from patience import eventually
 
 from modelmill.errors import WorkError
 from modelmill.serve.access.access import Access
@@ -28,7 +29,7 @@ TENSORS = {
 INFER = "/v2/models/flowers/infer"
 
 
-def test_without_keys_loopback_is_open_and_with_the_first_key_it_is_not(start, keys, ask, eventually):
+def test_without_keys_loopback_is_open_and_with_the_first_key_it_is_not(start, keys, ask):
     service = start()
     assert ask(service, "POST", "/predict/flowers", ROWS).code == 200
     secret, key = keys.create("web")
@@ -99,7 +100,7 @@ def raw(service, data):
     return found
 
 
-def test_a_rotated_key_opens_for_its_grace_and_the_new_one_at_once(place, start, ask, eventually):
+def test_a_rotated_key_opens_for_its_grace_and_the_new_one_at_once(place, start, ask):
     from modelmill.serve.access.keyring import Keyring
     from modelmill.serve.access.keys import Keys
 
@@ -271,7 +272,7 @@ def test_other_machines_are_let_in_by_keys_or_on_a_word(place, shelf, keys):
         pass
 
 
-def test_a_service_for_other_machines_does_not_open_when_its_last_key_is_gone(start, keys, ask, eventually):
+def test_a_service_for_other_machines_does_not_open_when_its_last_key_is_gone(start, keys, ask):
     secret, key = keys.create("web")
     service = start(host="0.0.0.0")
     assert ask(service, "POST", INFER, TENSORS, secret).code == 200

@@ -7,6 +7,7 @@ import struct
 
 import grpc
 import pytest
+from patience import eventually
 
 from modelmill.protocol.schema import schema
 from modelmill.serve.access.needs import CALLS, OPEN
@@ -57,7 +58,7 @@ def rpc(start):
         channel.close()
 
 
-def test_a_key_is_wanted_as_soon_as_there_is_one(start, rpc, keys, eventually):
+def test_a_key_is_wanted_as_soon_as_there_is_one(start, rpc, keys):
     call = rpc(start(grpc_port=0))
     assert call(INFER, **flower())["model_name"] == "flowers"
     secret, key = keys.create("web")

@@ -60,6 +60,7 @@ def waited(monkeypatch):
 @pytest.mark.parametrize(
     ("path", "body"), [("/v2/models/flowers/infer", BODY), ("/predict/flowers", b"[[3, 1]]")], ids=["short", "ordinary"]
 )
+@pytest.mark.usefixtures("quick")
 def test_who_floods_waits_and_everybody_is_answered(start, keys, waited, path, body):
     keys.tenant("small", "basic")
     flooding, steady = keys.create("device", tenant="small")[0], keys.create("web")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 import pytest
+from patience import eventually
 
 from modelmill.console.pages import Pages
 from modelmill.serve.access.sessions import Sessions, secret_in
@@ -99,7 +100,7 @@ def test_pages_of_other_sites_cannot_use_the_cookie(paged, keys, ask):
     assert ask(service, "POST", "/signin", body, headers={"Origin": "https://evil.example"}).code == 403
 
 
-def test_a_session_ends_with_its_key_its_time_and_its_secret(paged, keys, ask, eventually, place):
+def test_a_session_ends_with_its_key_its_time_and_its_secret(paged, keys, ask, place):
     secret, key = keys.create("ada")
     service = paged()
     signed = cookie_of(sign_in(ask, service, secret))

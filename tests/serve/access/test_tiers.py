@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from patience import eventually
 
 from modelmill import tiers
 from modelmill.errors import RegistryError
@@ -27,7 +28,7 @@ def loaded(service):
     return sorted(name for name, _ in service.server.catalogue.residents.held)
 
 
-def test_the_models_of_a_tenant_stay_within_its_memory(start, ask, keys, shelf, publish_flowers, shrink, eventually):
+def test_the_models_of_a_tenant_stay_within_its_memory(start, ask, keys, shelf, publish_flowers, shrink):
     """Of two that it claims one fits at a time; what is not its own is not touched."""
     publish_flowers(shelf, "acme-cost")
     shrink("standard", memory_bytes=int(1.5 * LEAST_BYTES) + 50_000)

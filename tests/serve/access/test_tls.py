@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from patience import eventually
 
 from modelmill.client import Client
 from modelmill.errors import UsageError, WorkError
@@ -168,7 +169,7 @@ def process_of(place, *command):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_sighup_reads_the_certificates_of_a_process(shelf, place, authority, files, eventually):
+def test_sighup_reads_the_certificates_of_a_process(shelf, place, authority, files):
     with process_of(place, "--tls-cert", files.cert, "--tls-key", files.key) as (process, line):
         assert "https://127.0.0.1:" in line
         service = type("At", (), {"url": line.split()[2]})
@@ -183,7 +184,7 @@ def test_sighup_reads_the_certificates_of_a_process(shelf, place, authority, fil
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_sighup_opens_the_log_anew(shelf, place, tmp_path, ask, eventually):
+def test_sighup_opens_the_log_anew(shelf, place, tmp_path, ask):
     """As log rotation wants it: the file is moved away, and the next line is in a new one."""
     log, moved = tmp_path / "access.jsonl", tmp_path / "access.1.jsonl"
     with process_of(place, "--log", log, "--log-ratio", "1") as (process, line):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import eventually
 
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
@@ -240,15 +241,6 @@ def catalogue(shelf, folder):
     found = Catalogue(shelf, ["wide"], lambda *_: None, Keeping(forms=folder, form_bytes=1000, eager=0))
     found.start()
     return found
-
-
-def eventually(check, seconds=120.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if check():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def answer(found):

@@ -9,13 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import psutil
 import pytest
+from patience import eventually
 
 from modelmill.client import Client
 from modelmill.errors import UsageError, WorkError
@@ -26,15 +26,6 @@ from modelmill.serve.process.pulse import HUNG_S, QUIET_S, Pulse
 from modelmill.store.home import Home
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes share a port on Linux alone")
-
-
-def eventually(check, seconds=120.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if check():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_a_worker_reads_what_it_is_told():
