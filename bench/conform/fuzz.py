@@ -3,15 +3,17 @@
     python bench/conform/fuzz.py [--requests 100000] [--seed 0] [--quick] [--only mutated|schemathesis]
 
 Half of the mutated requests go over HTTP, half over gRPC, from four clients each: a request that is right, with one to
-four changes of its values, of its structure or of its bytes. None may be answered with 5xx (over gRPC with a code that
-blames the server), none may go unanswered for ten seconds, and at the end the service must answer as it did, with no
-more open files and memory than after the first tenth (up to 10 MB), and no more threads but for those of the engine,
-which start when they are needed. schemathesis runs in an environment of its own.
+four changes of its values, of its structure or of its bytes, all drawn by hypothesis, which shrinks what it finds. None
+may be answered with 5xx (over gRPC with a code that blames the server), none may go unanswered for ten seconds, and at
+the end the service must answer as it did, with no more open files and memory than after the first tenth (up to 10 MB),
+and no more threads but for those of the engine, which start when they are needed. schemathesis runs in an environment
+of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import http.client
 import json
@@ -23,13 +25,18 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psutil
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as seeded
+from hypothesis.strategies import randoms
 from setting import Running, environment, record, serving
 
 from modelmill.protocol.schema import schema
+
+Send = Callable[[random.Random], tuple[str, bytes]]
 
 CLIENTS = 4
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -102,24 +109,39 @@ def mutated(service: Running, count: int, seed: int) -> dict[str, Any]:
     tenth = threading.Barrier(2 * CLIENTS + 1)
 
     def client(number: int) -> None:
-        dice = random.Random(f"{seed} {number}")
-        send = over_http(service, dice) if number % 2 else over_grpc(service, dice)
-        try:
-            for place in range(share):
-                if place == share // 10:
-                    tenth.wait()
-                code, sent = next(send)
-                codes[code] += 1
-                if code.startswith("http 5") or code.partition(" ")[2] in OURS or "no answer" in code:
-                    bad.append(f"{code}: {sent[:300]!r}")
-        finally:
-            send.close()
+        asked = 0
+
+        @seeded(seed * 2 * CLIENTS + number)
+        @settings(
+            max_examples=share,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate, Phase.shrink],
+        )
+        @given(randoms(use_true_random=False))
+        def one(dice: random.Random) -> None:
+            nonlocal asked
+            asked += 1
+            if asked == share // 10:
+                tenth.wait()
+            code, sent = send(dice)
+            codes[code] += 1
+            assert not is_bad(code), f"{code}: {sent[:300]!r}"
+
+        with over_http(service) if number % 2 else over_grpc(service) as send:
+            try:
+                one()
+            except AssertionError as error:
+                bad.append(str(error))
+                tenth.abort()
 
     began = time.perf_counter()
     threads = [threading.Thread(target=client, args=(number,)) for number in range(2 * CLIENTS)]
     for thread in threads:
         thread.start()
-    tenth.wait()
+    with contextlib.suppress(threading.BrokenBarrierError):
+        tenth.wait()
     samples.append(sample(process, share * 2 * CLIENTS // 10))
     while any(thread.is_alive() for thread in threads):
         threads[0].join(5)
@@ -152,6 +174,11 @@ def mutated(service: Running, count: int, seed: int) -> dict[str, Any]:
         "grown": grown,
         "good": not bad and same and steady,
     }
+
+
+def is_bad(code: str) -> bool:
+    """Whether an answer blames the service, or none came."""
+    return code.startswith("http 5") or code.partition(" ")[2] in OURS or "no answer" in code
 
 
 def sample(process: psutil.Process, done: int) -> dict[str, Any]:
@@ -189,25 +216,29 @@ def document(model: str, dice: random.Random) -> dict[str, Any]:
     }
 
 
-def over_http(service: Running, dice: random.Random) -> Iterator[tuple[str, bytes]]:
-    """Codes of requests over HTTP, and what was sent."""
+@contextlib.contextmanager
+def over_http(service: Running) -> Iterator[Send]:
+    """Sends a request over HTTP: the code of the answer, and what was sent."""
     host, _, port = service.http.partition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=10)
-    try:
-        while True:
-            path, body, headers = wrong(dice)
-            try:
-                connection.request("POST", path, body, headers)
-                reply = connection.getresponse()
-                reply.read()
-                code = f"http {reply.status}"
-                if reply.headers.get("connection") == "close":
-                    connection.close()
-            except (http.client.HTTPException, OSError) as error:
+
+    def send(dice: random.Random) -> tuple[str, bytes]:
+        path, body, headers = wrong(dice)
+        try:
+            connection.request("POST", path, body, headers)
+            reply = connection.getresponse()
+            reply.read()
+            code = f"http {reply.status}"
+            if reply.headers.get("connection") == "close":
                 connection.close()
-                # A server may close a connection on which nothing can be understood; it may not let us wait.
-                code = "http no answer" if isinstance(error, TimeoutError) else "http closed"
-            yield code, path.encode() + b" " + body
+        except (http.client.HTTPException, OSError) as error:
+            connection.close()
+            # A server may close a connection on which nothing can be understood; it may not let us wait.
+            code = "http no answer" if isinstance(error, TimeoutError) else "http closed"
+        return code, path.encode() + b" " + body
+
+    try:
+        yield send
     finally:
         connection.close()
 
@@ -302,20 +333,24 @@ def damaged(body: bytes, dice: random.Random) -> bytes:
     return bytes(found)
 
 
-def over_grpc(service: Running, dice: random.Random) -> Iterator[tuple[str, bytes]]:
-    """Codes of calls over gRPC, and what was sent."""
+@contextlib.contextmanager
+def over_grpc(service: Running) -> Iterator[Send]:
+    """Sends a call over gRPC: the code of the answer, and what was sent."""
     import grpc
 
     with grpc.insecure_channel(service.grpc) as channel:
         call = channel.unary_unary(INFER)
-        while True:
+
+        def send(dice: random.Random) -> tuple[str, bytes]:
             message = wrong_call(dice)
             try:
                 call(message, timeout=10)
                 code = "grpc OK"
             except grpc.RpcError as error:
                 code = f"grpc {error.code().name}"
-            yield code, message
+            return code, message
+
+        yield send
 
 
 def wrong_call(dice: random.Random) -> bytes:
