@@ -7,10 +7,9 @@ from typing import Any
 
 from modelmill.release import __version__
 from modelmill.serve.access.needs import need
+from modelmill.serve.web.schemas import ROLLOUT, ROUTE, SCHEMAS, TEXT, Table, reference
 from modelmill.signature import Field, Signature
 from modelmill.version import Version
-
-Table = dict[str, Any]
 
 NAME: Table = {
     "name": "name",
@@ -50,6 +49,24 @@ SCHEMES: dict[str, Table] = {
 }
 """How a key is sent; the roles that are listed with a scheme are those of which one is enough."""
 
+QUOTA = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy")
+"""Headers of every answer to a key with a quota."""
+
+TOLD = {"401": ("WWW-Authenticate",), "429": ("Retry-After",)}
+"""Headers of the answers with a code."""
+
+HEADERS: dict[str, Table] = {
+    "RateLimit-Limit": {"description": "What the quota allows in its window", "schema": {"type": "integer"}},
+    "RateLimit-Remaining": {"description": "What is left of it now", "schema": {"type": "integer"}},
+    "RateLimit-Reset": {"description": "Seconds until all of it is there again", "schema": {"type": "integer"}},
+    "RateLimit-Policy": {
+        "description": "100;w=1 is 100 requests in one second, 1000000;w=86400 a million rows a day",
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {"description": "Seconds after which to try again", "schema": {"type": "integer"}},
+    "WWW-Authenticate": {"description": "How a key is sent", "schema": {"type": "string"}},
+}
+
 ELEMENT: dict[str, Table] = {"BOOL": {"type": "boolean"}, "BYTES": {"type": "string"}}
 
 
@@ -80,7 +97,7 @@ def document(versions: Sequence[Version]) -> Table:
                 **_service_paths(),
             }
         ),
-        "components": {"schemas": SCHEMAS, "securitySchemes": SCHEMES},
+        "components": {"schemas": SCHEMAS, "securitySchemes": SCHEMES, "headers": HEADERS},
     }
 
 
@@ -94,6 +111,10 @@ def _secured(paths: Table) -> Table:
             if roles is not None:
                 for code in ("401", "403", "429"):
                     operation["responses"].setdefault(code, {"description": REASONS[code], "content": _json("Error")})
+            for code, response in operation["responses"].items():
+                told = (*(QUOTA if roles is not None else ()), *TOLD.get(code, ()))
+                if told:
+                    response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in told}
     return paths
 
 
@@ -168,7 +189,7 @@ def _protocol_paths() -> Table:
         infer = _operation(tag, "Infer", names, _json("InferenceResponse"), POSTED)
         paths[path] = _get(tag, "What the model takes and gives", names, "ModelMetadata", ("400", "404"))
         paths[f"{path}/ready"] = _get(tag, "Whether the model answers", names, "ModelReady", ("400", "404", "503"))
-        paths[f"{path}/infer"] = {"post": {**infer, **_body(_reference("InferenceRequest"), None, binary=True)}}
+        paths[f"{path}/infer"] = {"post": {**infer, **_body(reference("InferenceRequest"), None, binary=True)}}
         paths[f"{path}/config"] = _get(tag, "The model's configuration", names, "ModelConfig", ("400", "404"))
         paths[f"{path}/stats"] = _get(tag, "What the model has done", names, "ModelStatistics", ("400", "404"))
     paths["/v2/models/stats"] = _get(tag, "What all models have done", [], "ModelStatistics")
@@ -275,111 +296,8 @@ def _optional(properties: Table) -> Table:
 
 
 def _json(schema: str) -> Table:
-    return {"application/json": {"schema": _reference(schema)}}
+    return {"application/json": {"schema": reference(schema)}}
 
 
 def _media(type: str) -> Table:
     return {type: {"schema": {"type": "string"}}}
-
-
-def _reference(schema: str) -> Table:
-    return {"$ref": f"#/components/schemas/{schema}"}
-
-
-def _object(properties: Table, required: Sequence[str] | None = None) -> Table:
-    return {"type": "object", "properties": properties, "required": list(properties if required is None else required)}
-
-
-TEXT: Table = {"type": "string"}
-SHAPE: Table = {"type": "array", "items": {"type": "integer"}}
-TENSOR: Table = {
-    "name": TEXT,
-    "datatype": TEXT,
-    "shape": SHAPE,
-    "parameters": {"type": "object"},
-    "data": {"type": "array"},
-}
-
-PERCENT: Table = {"type": "number", "exclusiveMinimum": 0, "maximum": 100}
-ROLLOUT = {
-    "type": "object",
-    "required": ["version"],
-    "additionalProperties": False,
-    "properties": {
-        "version": {"type": "integer", "minimum": 1},
-        "steps": {"type": "array", "items": PERCENT, "minItems": 1, "maxItems": 100},
-        "shadow": {"type": "boolean"},
-        "pairs": {"type": "integer", "minimum": 0},
-        "requests": {"type": "integer", "minimum": 0},
-        "seconds": {"type": "number", "minimum": 0},
-        "by": TEXT,
-        "notes": {"type": "string", "maxLength": 4000},
-        "mirror": PERCENT,
-        **{name: {"type": "number", "minimum": 0} for name in ("errors", "slower", "tail", "differ", "near", "level")},
-    },
-}
-ROUTE = {"type": "object", "required": ["method"], "properties": {"method": TEXT}}
-
-SCHEMAS: Table = {
-    "Any": {},
-    "Error": _object({"error": TEXT}),
-    "Health": _object({"live": {"type": "boolean"}, "ready": {"type": "boolean"}}, []),
-    "ServerMetadata": _object({"name": TEXT, "version": TEXT, "extensions": {"type": "array", "items": TEXT}}),
-    "ModelMetadata": _object(
-        {
-            "name": TEXT,
-            "versions": {"type": "array", "items": TEXT},
-            "platform": TEXT,
-            "inputs": {"type": "array", "items": _object({"name": TEXT, "datatype": TEXT, "shape": SHAPE})},
-            "outputs": {"type": "array", "items": _object({"name": TEXT, "datatype": TEXT, "shape": SHAPE})},
-        }
-    ),
-    "ModelReady": _object({"name": TEXT, "ready": {"type": "boolean"}}),
-    "Tensor": _object(TENSOR, ["name", "datatype", "shape"]),
-    "InferenceRequest": _object(
-        {
-            "id": TEXT,
-            "parameters": {"type": "object"},
-            "inputs": {"type": "array", "items": _reference("Tensor")},
-            "outputs": {"type": "array", "items": _object({"name": TEXT, "parameters": {"type": "object"}}, ["name"])},
-        },
-        ["inputs"],
-    ),
-    "InferenceResponse": _object(
-        {
-            "model_name": TEXT,
-            "model_version": TEXT,
-            "id": TEXT,
-            "outputs": {"type": "array", "items": _reference("Tensor")},
-        },
-        ["model_name", "outputs"],
-    ),
-    "ModelConfig": _object(
-        {
-            "name": TEXT,
-            "platform": TEXT,
-            "backend": TEXT,
-            "max_batch_size": {"type": "integer"},
-            "input": {"type": "array", "items": _object({"name": TEXT, "data_type": TEXT, "dims": SHAPE})},
-            "output": {"type": "array", "items": _object({"name": TEXT, "data_type": TEXT, "dims": SHAPE})},
-        }
-    ),
-    "ModelStatistics": _object(
-        {"model_stats": {"type": "array", "items": {"type": "object", "required": ["name", "version"]}}}
-    ),
-    "RepositoryIndex": {
-        "type": "array",
-        "items": _object({"name": TEXT, "version": TEXT, "state": TEXT, "reason": TEXT}),
-    },
-    "Prediction": _object(
-        {
-            "model": TEXT,
-            "version": {"type": "integer"},
-            "predictions": {
-                "type": "array",
-                "items": {"type": "object", "examples": [{"label": "a", "probabilities": {"a": 0.9, "b": 0.1}}]},
-            },
-        }
-    ),
-}
-"""The shapes of what goes in and comes out, beside the models' own."""

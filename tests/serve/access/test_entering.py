@@ -172,6 +172,8 @@ def test_the_document_states_what_each_path_needs():
             need = NEEDS[method.upper(), path.strip("/")]
             stated = [] if need is OPEN else [{"bearer": sorted(need)}, {"key": sorted(need)}]
             assert operation["security"] == stated, path
+            told = next(iter(operation["responses"].values())).get("headers", {})
+            assert set(told) == (set() if need is OPEN else set(openapi.QUOTA)), path
 
 
 @pytest.mark.parametrize("role", sorted(EVERY_ROLE))
