@@ -13,8 +13,8 @@ from urllib.parse import parse_qs, quote
 from modelmill.errors import UnknownModel, UsageError
 from modelmill.evaluate.words import duration
 from modelmill.release import __version__
+from modelmill.serve import views
 from modelmill.serve.models.shelf import Shelf
-from modelmill.serve.web import views
 from modelmill.serve.web.app import SAFETY
 from modelmill.serve.web.http import Receive, Reply, Scope, Send, as_json, path_parts, send_reply, wrong_method
 from modelmill.version import Version

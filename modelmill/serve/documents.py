@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from modelmill.errors import RequestError
+from modelmill.errors import NotServed, RequestError
 from modelmill.release import __version__
+from modelmill.serve import views
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.models.catalogue import Catalogue
 from modelmill.serve.models.endpoint import Endpoint
@@ -105,6 +106,32 @@ def index(catalogue: Catalogue, ready: bool, caller: Caller = ANYONE) -> list[Do
     ]
     served = [state for state in states if state["state"] == "READY"]
     return served if ready else [*served, *(state for state in states if state["state"] != "READY")]
+
+
+def summaries(catalogue: Catalogue) -> list[Document]:
+    """Every served model in a few words, as /api/models lists them."""
+    return [
+        {
+            **views.summary(version, catalogue.numbers(version.name)),
+            "problem": catalogue.problems.get(version.name, ""),
+            "loaded": version.name in catalogue.served,
+        }
+        for version in catalogue.published(len(catalogue.known.numbers))
+    ]
+
+
+def described(catalogue: Catalogue, reference: str) -> Document:
+    """A model in full, as /api/models/NAME gives it. Raises NotServed."""
+    version = catalogue.version(reference)
+    return views.detail(version, catalogue.shelf.versions(version.name))
+
+
+def report(catalogue: Catalogue, reference: str) -> bytes:
+    """The HTML report of a version. Raises NotServed where there is none."""
+    version = catalogue.version(reference)
+    if "report.html" not in version.files:
+        raise NotServed("report", f"{version.reference} has no report", "")
+    return catalogue.shelf.file(version, "report.html")
 
 
 def check_load(parameters: Mapping[str, Any]) -> None:

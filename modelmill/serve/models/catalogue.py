@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
 
 from modelmill import pipeline
 from modelmill.errors import (
@@ -40,7 +39,6 @@ from modelmill.serve.models.residents import (
 )
 from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.models.withheld import Withheld
-from modelmill.serve.web import views
 from modelmill.version import Version
 
 ROOM_S = 5.0
@@ -407,29 +405,6 @@ class Catalogue:
     def numbers(self, name: str) -> list[int]:
         """The numbers of all versions of a served model."""
         return [version.number for version in self.shelf.versions(name)]
-
-    def summaries(self) -> list[dict[str, Any]]:
-        """Every served model in a few words, as /api/models lists them."""
-        return [
-            {
-                **views.summary(version, self.numbers(version.name)),
-                "problem": self.problems.get(version.name, ""),
-                "loaded": version.name in self.served,
-            }
-            for version in self.published(len(self.known.numbers))
-        ]
-
-    def describe(self, reference: str) -> dict[str, Any]:
-        """A model in full, as /api/models/NAME gives it. Raises NotServed."""
-        version = self.version(reference)
-        return views.detail(version, self.shelf.versions(version.name))
-
-    def report(self, reference: str) -> bytes:
-        """The HTML report of a version. Raises NotServed where there is none."""
-        version = self.version(reference)
-        if "report.html" not in version.files:
-            raise NotServed("report", f"{version.reference} has no report", "")
-        return self.shelf.file(version, "report.html")
 
 
 def _why(key: Key, error: MillError) -> MillError:

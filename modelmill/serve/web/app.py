@@ -340,16 +340,16 @@ class App:
 
     async def models(self, call: Call) -> Reply:
         """The served models."""
-        found = await asyncio.to_thread(self.catalogue.summaries)
+        found = await asyncio.to_thread(documents.summaries, self.catalogue)
         return as_json({"models": [model for model in found if call.caller.sees(model["name"])]})
 
     async def model(self, call: Call) -> Reply:
         """One model in full."""
-        return as_json(await asyncio.to_thread(self.catalogue.describe, call.names["name"]))
+        return as_json(await asyncio.to_thread(documents.described, self.catalogue, call.names["name"]))
 
     async def report(self, call: Call) -> Reply:
         """The HTML report of a version."""
-        page = await asyncio.to_thread(self.catalogue.report, call.names["name"])
+        page = await asyncio.to_thread(documents.report, self.catalogue, call.names["name"])
         return Reply(200, page, "text/html; charset=utf-8", REPORT_SAFETY)
 
     async def audit(self, call: Call) -> Reply:
