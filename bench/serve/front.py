@@ -34,7 +34,10 @@ from servers import HERE, serving
 
 RESULTS = HERE / "results" / "front.jsonl"
 TAKES = {
-    "json": ("limit", "modelmill", "bare", "fastapi", "mlserver", "kserve", "litserve", "torchserve"),
+    "json": (
+        *("limit", "modelmill", "bare", "fastapi", "mlserver", "kserve", "litserve", "torchserve"),
+        *("bentoml", "bentoml-batch", "mlflow", "rayserve"),
+    ),
     "binary": ("limit", "modelmill", "kserve", "pytriton"),
     "grpc": ("limit", "modelmill", "grpcaio", "mlserver", "kserve", "pytriton"),
 }
@@ -87,7 +90,7 @@ def cell(name: str, model: str, wire: str, connections: int, seconds: float, fol
     which = {"server": name, "model": model, "wire": wire, "connections": connections}
     if name == "limit":
         return {**which, **limit(path, model, seconds), "at": time.strftime("%Y-%m-%d %H:%M")}
-    sent, length = body_of(model, wire)
+    sent, length = body_of(model, wire, name)
     body.write_bytes(sent)
     wanted = onnxruntime.InferenceSession(str(path)).run(["y"], {"x": models.sample(model)})[0].ravel()
     started = time.monotonic()

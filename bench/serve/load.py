@@ -27,6 +27,8 @@ WIRES = {"json": "wrk", "binary": "wrk", "grpc": "h2load"}
 PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client"}
 """Debian's names of them."""
 CALL = "/inference.GRPCInferenceService/ModelInfer"
+OWN_FORMS = {"bentoml": '{"x": %s}', "bentoml-batch": '{"x": %s}', "mlflow": '{"inputs": {"x": %s}}'}
+"""The documents around rows of servers that have one of their own."""
 STREAMS = 8
 """The most streams of a connection over gRPC: so many callers share one."""
 START_S = 120.0
@@ -56,9 +58,11 @@ def check(wires: list[str]) -> None:
             raise SystemExit(f"{WIRES[wire]} is missing; Debian's package {PACKAGES[WIRES[wire]]} has it")
 
 
-def body_of(name: str, wire: str) -> tuple[bytes, int | None]:
+def body_of(name: str, wire: str, server: str = "modelmill") -> tuple[bytes, int | None]:
     """The request, as every one of them is sent; and the length of its JSON part where bytes follow."""
     x = models.sample(name)
+    if server in OWN_FORMS:
+        return (OWN_FORMS[server] % json.dumps(x.tolist())).encode(), None
     tensor: Row = {"name": "x", "shape": list(x.shape), "datatype": "FP32"}
     if wire == "grpc":
         message = schema().encode(
@@ -86,10 +90,14 @@ def answered(at: At, model: str, wire: str = "json") -> np.ndarray:
 
 def _over_http(at: At, model: str) -> np.ndarray:
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {at.key}"} if at.key else {})}
-    request = urllib.request.Request(at.url, body_of(model, "json")[0], headers)
+    request = urllib.request.Request(at.url, body_of(model, "json", at.server)[0], headers)
     with urllib.request.urlopen(request, timeout=30) as answer:
         document = json.load(answer)
-    return np.array(document["outputs"][0]["data"] if "outputs" in document else document, np.float32).ravel()
+    if "outputs" in document:
+        document = document["outputs"][0]["data"]
+    elif "predictions" in document:
+        document = document["predictions"]["y"]
+    return np.array(document, np.float32).ravel()
 
 
 def _over_grpc(at: At, model: str) -> np.ndarray:

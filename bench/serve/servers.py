@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +33,11 @@ class At:
     url: str
     grpc: str
     key: str = ""
+    server: str = "modelmill"
 
 
 def environment(name: str) -> Path:
-    """The interpreter of a server, in an environment that is made where it is missing."""
+    """The interpreter of a peer, in an environment that is made where it is missing."""
     if name in OWN:
         return Path(sys.executable)
     python = ENVIRONMENTS / f"serve-{name}" / "bin" / "python"
@@ -55,14 +57,15 @@ def free_port() -> int:
 
 
 def url_of(name: str, port: int) -> str:
-    path = "/predictions/m" if name == "torchserve" else "/v2/models/m/infer"
+    path = {"torchserve": "/predictions/m", "mlflow": "/invocations"}.get(name, "/v2/models/m/infer")
     return f"http://127.0.0.1:{port}{path}"
 
 
 @contextmanager
 def serving(name: str, model: Path, folder: Path, command: list[str] | None = None) -> Iterator[At]:
-    """A server of one ONNX file; its whole process group ends with the block.
+    """A server of one ONNX file; all of its processes end with the block.
 
+    name: of a peer, with the way that it serves where it has more than one: `bentoml-batch`.
     command: of modelmill, where it is not the usual one; the ports are put behind it. modelmill wants a key.
     """
     port, grpc = free_port(), free_port()
@@ -74,19 +77,39 @@ def serving(name: str, model: Path, folder: Path, command: list[str] | None = No
         command = command or [sys.executable, "-m", "modelmill.cli", "serve", "m"]
         command = [*command, "--port", str(port), "--grpc-port", str(grpc)]
     else:
-        script = HERE / "peers" / f"{name}_server.py"
-        command = [str(environment(name)), str(script), str(model), str(port), str(grpc)]
+        peer, *way = name.split("-")
+        script = HERE / "peers" / f"{peer}_server.py"
+        command = [str(environment(peer)), str(script), str(model), str(port), str(grpc), *way]
     with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True, cwd=folder)
     try:
-        yield At(psutil.Process(process.pid), url_of(name, port), f"127.0.0.1:{grpc}", key)
+        yield At(psutil.Process(process.pid), url_of(name, port), f"127.0.0.1:{grpc}", key, name)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a server that leads its session, and all in it: Ray's workers have groups of their own."""
+    os.killpg(process.pid, signal.SIGTERM)
+    ends = time.monotonic() + 20
+    while time.monotonic() < ends and (process.poll() is None or session(process.pid)):
+        time.sleep(0.05)
+    while left := session(process.pid):
+        for each in left:
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        time.sleep(0.05)
+        process.poll()
+
+
+def session(leader: int) -> list[int]:
+    """The ids of the processes of a session."""
+    found = []
+    for each in psutil.pids():
+        with suppress(ProcessLookupError):
+            if os.getsid(each) == leader:
+                found.append(each)
+    return found
 
 
 def keyed(model: Path, folder: Path, env: dict[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,8 +21,8 @@ from modelmill.version import Version
 class Quickener:
     """Opens versions from their forms, and brings them to full speed; it has a thread for that, and one for forms.
 
-    form_bytes: smaller models have no form. cores: how many the runs may use. on_loop: changes a lane, which is done
-    where requests are run.
+    form_bytes: smaller models have no form, unless their runs are long. cores: how many the runs may use. on_loop:
+    changes a lane, which is done where requests are run.
     """
 
     def __init__(
@@ -55,14 +56,15 @@ class Quickener:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def form(self, version: Version) -> Form | None:
-        """The form of a version, where it is worth its while and there."""
-        if self.forms is None or not self._is_formed(version):
-            return None
-        return self.forms.find(version.files[FILE])
+        """The form of a version, where it is there."""
+        return self.forms.find(version.files[FILE]) if self.forms is not None else None
 
-    def _is_formed(self, version: Version) -> bool:
-        """Whether a form is worth its while: a small model loads in milliseconds anyhow."""
-        return self.forms is not None and version.sizes[FILE] >= self.form_bytes
+    def _is_worth_a_form(self, key: Key, version: Version) -> bool:
+        """Whether its file is large, or its runs so long that they may want all cores: others load in milliseconds."""
+        if version.sizes[FILE] >= self.form_bytes:
+            return True
+        endpoint = self.residents.held.get(key)
+        return endpoint is not None and width.LEAST_MS <= endpoint.lane.pace.of(1) < math.inf
 
     def opened(self, version: Version, form: Form | None) -> Endpoint:
         """An endpoint that answers: where there is a form, at once, and not yet at full speed."""
@@ -79,7 +81,11 @@ class Quickener:
         """Do, beside what is answered, what is left for a version that is in memory now: full speed, or its form."""
         if form is not None:
             self.quickening.submit(self._quicken, key, form)
-        elif self._is_formed(version) and self.forms is not None and self.forms.may_be_made(version.files[FILE]):
+        elif (
+            self.forms is not None
+            and self._is_worth_a_form(key, version)
+            and self.forms.may_be_made(version.files[FILE])
+        ):
             self.forming.submit(self._make_form, key)
 
     def _make_form(self, key: Key) -> None:

@@ -179,7 +179,7 @@ def test_what_was_used_longest_ago_goes_when_the_folder_is_full(forms):
 MAKER = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from test_forms import COLUMNS, DIGEST, ONNX
 from modelmill.serve.models.forms import Forms
 form = Forms(Path({folder!r})).make(DIGEST, lambda: ONNX, COLUMNS)
@@ -188,7 +188,9 @@ print(form.graph, flush=True)
 
 
 def maker(folder):
-    program = textwrap.dedent(MAKER).format(tests=str(Path(__file__).parent), folder=str(folder))
+    here = Path(__file__).parent
+    tests = [str(here), str(here.parents[1] / "helpers")]
+    program = textwrap.dedent(MAKER).format(tests=tests, folder=str(folder))
     return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -237,8 +239,8 @@ def shelf(tmp_path):
     return Reading(registry)
 
 
-def catalogue(shelf, folder):
-    found = Catalogue(shelf, ["wide"], lambda *_: None, Keeping(forms=folder, form_bytes=1000, eager=0))
+def catalogue(shelf, folder, form_bytes=1000):
+    found = Catalogue(shelf, ["wide"], lambda *_: None, Keeping(forms=folder, form_bytes=form_bytes, eager=0))
     found.start()
     return found
 
@@ -264,6 +266,17 @@ def test_a_model_answers_from_its_form_at_once_and_then_at_full_speed(shelf, tmp
     assert eventually(lambda: np.array_equal(answer(second), RIGHT))
     assert not shelf.read
     second.close()
+
+
+@pytest.mark.parametrize(("least_ms", "formed"), [(0.0, True), (1e6, False)], ids=["long runs", "short runs"])
+def test_a_small_model_has_a_form_where_its_runs_are_long(shelf, tmp_path, monkeypatch, least_ms, formed):
+    monkeypatch.setattr("modelmill.serve.engine.width.LEAST_MS", least_ms)
+    found = catalogue(shelf, tmp_path / "forms", form_bytes=10 * len(ONNX))
+    found.find("wide")
+    forming = found.quickener.forming
+    forming.submit(int).result(120)
+    assert (found.quickener.forms.find(DIGEST) is not None) == formed
+    found.close()
 
 
 def test_how_many_threads_a_run_has_is_measured_once_on_a_node(shelf, made, tmp_path, monkeypatch):
