@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,13 @@ from typing import Any
 
 import models
 
+Row = dict[str, Any]
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RESULTS = HERE / "results"
 START_S = 180.0
+OWN = (sys.executable, "-m", "modelmill.cli")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,14 @@ class Running:
     http: str
     grpc: str
     home: Path
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where models were taken in, and what was said of those that were refused."""
+
+    path: Path
+    refused: dict[str, str]
 
 
 def environment(name: str) -> Path:
@@ -48,28 +60,51 @@ def environment(name: str) -> Path:
 
 @contextmanager
 def serving() -> Iterator[Running]:
-    """`modelmill serve` with the example models, each taken in by `modelmill import`; it ends with the block."""
-    port, grpc = free_port(), free_port()
+    """`modelmill serve` with Triton's example models; it ends with the block."""
+    with published(models.examples()) as home:
+        if home.refused:
+            raise SystemExit(f"not taken in: {home.refused}")
+        with served(home) as service:
+            yield service
+
+
+@contextmanager
+def published(graphs: Mapping[str, models.Graph]) -> Iterator[Home]:
+    """A home with models, each taken in by `modelmill import`; it goes with the block."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        env = {**os.environ, "MODELMILL_HOME": str(folder / "home")}
-        own = [sys.executable, "-m", "modelmill.cli"]
-        for path in models.make(folder):
-            done = subprocess.run([*own, "import", str(path)], env=env, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise SystemExit(f"{path.name} was not taken in: {done.stderr}")
-        command = [*own, "serve", "--port", str(port), "--grpc-port", str(grpc)]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+        home = Home(folder / "home", {})
+        for path in models.make(folder, graphs):
+            code, said = ended([*OWN, "import", str(path)], START_S, env=at(home))
+            if code:
+                home.refused[path.stem] = said
+                print(f"{path.stem} was not taken in: {said}", file=sys.stderr, flush=True)
+        yield home
+
+
+@contextmanager
+def served(home: Home, names: Sequence[str] = ()) -> Iterator[Running]:
+    """`modelmill serve` with some models of a home, or with all; it ends with the block."""
+    port, grpc = free_port(), free_port()
+    command = [*OWN, "serve", "--port", str(port), "--grpc-port", str(grpc)]
+    command += [name for name in names if name not in home.refused]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, env={**os.environ, **at(home)}, stdout=log, stderr=log)
         try:
             await_ready(f"http://127.0.0.1:{port}/v2/health/ready", process)
-            yield Running(process.pid, f"127.0.0.1:{port}", f"127.0.0.1:{grpc}", folder / "home")
+            yield Running(process.pid, f"127.0.0.1:{port}", f"127.0.0.1:{grpc}", home.path)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
-            said = (folder / "log").read_text()
+            log.seek(0)
+            said = log.read()
             if "Traceback" in said:
                 print(f"the service's log has a traceback:\n{said[-4000:]}", file=sys.stderr)
+
+
+def at(home: Home) -> dict[str, str]:
+    """The variable of a command that works in a home."""
+    return {"MODELMILL_HOME": str(home.path)}
 
 
 def free_port() -> int:
@@ -94,7 +129,48 @@ def await_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     raise SystemExit("the service does not become ready")
 
 
-def record(name: str, rows: list[dict[str, Any]]) -> None:
+def copied(script: Path, folder: Path, words: Mapping[str, str]) -> list[str]:
+    """Copy a script of others in which ours stand for some of its words, by pattern: which of them it had."""
+    text = script.read_text()
+    found = []
+    for pattern, ours in words.items():
+        text, times = re.subn(pattern, ours.replace("\\", r"\\"), text)
+        found += [pattern] * bool(times)
+    (folder / script.name).write_text(text)
+    return found
+
+
+def ended(
+    command: Sequence[str], limit_s: float, folder: Path | None = None, env: Mapping[str, str] | None = None
+) -> tuple[int, str]:
+    """With which code a command ended, and what it said; -1 where it did not end in time."""
+    around = {**os.environ, **(env or {})}
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=around, capture_output=True, text=True, timeout=limit_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return -1, f"no end after {limit_s:g} s"
+    return done.returncode, (done.stdout + done.stderr).strip()
+
+
+def kept(name: str) -> list[Row]:
+    """The rows that are there already: what they are about is not run again."""
+    path = RESULTS / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def keep(name: str, rows: Sequence[Row]) -> None:
+    """Write rows, a line each, after those that are there."""
+    _write(name, rows, "a")
+
+
+def record(name: str, rows: Sequence[Row]) -> None:
     """Write rows, a line each, in place of those that were there."""
+    _write(name, rows, "w")
+
+
+def _write(name: str, rows: Sequence[Row], mode: str) -> None:
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.jsonl").write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+    with (RESULTS / f"{name}.jsonl").open(mode) as out:
+        out.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))

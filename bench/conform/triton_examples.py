@@ -4,18 +4,20 @@
 
 DIR is src/python/examples of https://github.com/triton-inference-server/client; nothing of it is kept here. The client
 is installed in an environment of its own. Scripts that look for Triton's own name or words are run as a copy in which
-ours stand (`WORDS`); those that need what is not offered are run as well, and may fail (`ABSENT`).
+ours stand (`WORDS`); those that need what is not offered are run as well, and may fail (`ABSENT`). A script whose row
+is there is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from setting import environment, record, serving
+from setting import Row, copied, ended, environment, keep, kept, serving
+
+NAME = "triton_examples"
 
 WORDS = {
     '"triton"': '"modelmill"',
@@ -49,43 +51,39 @@ def main() -> int:
     scripts = sorted(path for path in found if chosen.only in path.name)
     if not scripts:
         raise SystemExit(f"no examples in {chosen.examples}")
-    python = environment("tritonclient")
-    rows = []
-    with serving() as service, tempfile.TemporaryDirectory() as folder:
-        for script in scripts:
-            row = run(python, script, service.grpc if "grpc" in script.name else service.http, Path(folder))
-            mark = "ok" if row["as_expected"] else "!!"
-            print(f"{mark} {row['script']}: {row['code']} {row['absent']} {row['said'][-120:]}", flush=True)
-            rows.append(row)
-    if not chosen.only:
-        record("triton_examples", rows)
+    done = {row["script"] for row in kept(NAME)}
+    left = [script for script in scripts if script.name not in done]
+    if left:
+        run_all(left)
+    names = {script.name for script in scripts}
+    rows = [row for row in kept(NAME) if row["script"] in names]
     good = sum(row["code"] == 0 for row in rows)
     print(f"{good} of {len(rows)} ended with 0; {sum(bool(row['absent']) for row in rows)} need what is not offered")
     return 0 if all(row["as_expected"] for row in rows) else 1
 
 
-def run(python: Path, script: Path, url: str, folder: Path) -> dict:
+def run_all(scripts: list[Path]) -> None:
+    """Run scripts, and keep what became of each."""
+    python = environment("tritonclient")
+    with serving() as service, tempfile.TemporaryDirectory() as folder:
+        for script in scripts:
+            row = run(python, script, service.grpc if "grpc" in script.name else service.http, Path(folder))
+            mark = "ok" if row["as_expected"] else "!!"
+            print(f"{mark} {row['script']}: {row['code']} {row['absent']} {row['said'][-120:]}", flush=True)
+            keep(NAME, [row])
+
+
+def run(python: Path, script: Path, url: str, folder: Path) -> Row:
     """What became of one script."""
-    text = script.read_text()
-    reworded = [word for word in WORDS if word in text]
-    for word in reworded:
-        text = text.replace(word, WORDS[word])
-    copy = folder / script.name
-    copy.write_text(text)
-    command = [str(python), str(copy), "-u", url]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        code, said = done.returncode, (done.stdout + done.stderr).strip().rpartition("\n")[2]
-    except subprocess.TimeoutExpired:
-        code, said = -1, "no end after 120 s"
+    reworded = copied(script, folder, WORDS)
+    code, said = ended([str(python), str(folder / script.name), "-u", url], 120)
     absent = next((what for part, what in ABSENT.items() if part in script.name), "")
-    as_expected = code == 0 or bool(absent)
     return {
         "script": script.name,
         "code": code,
-        "said": said[:200],
+        "said": said.rpartition("\n")[2][:200],
         "absent": absent,
-        "as_expected": as_expected,
+        "as_expected": code == 0 or bool(absent),
         "reworded": reworded,
     }
 
