@@ -6,9 +6,11 @@
 Every server answers the same requests for the same ONNX file, with one thread a run. `modelmill` is as it comes (with
 validation, batching and figures) and wants a key; `bare` is a callable on uvicorn that does nothing else, `grpcaio` a
 plain servicer of `grpc.aio`; the peers are as their documentation has them, each in an environment of its own
-(`peers/NAME.txt`), which is made where it is missing. `pytriton` is Triton's server with the model as a function in
-Python, since its ONNX backend is no package. `limit` is no server: the most rows a second that ONNX Runtime runs here
-in a loop, of any batch and any threads. Before it is timed, a server's answer is compared with ONNX Runtime's own.
+(`peers/NAME.txt`), which is made where it is missing. `bentoml-batch` is BentoML with its batching, which is off as it
+comes; both take the same row in a document of their own. `pytriton` is Triton's server with the model as
+a function in Python, since its ONNX backend is no package. `limit` is no server: the most rows a second that ONNX
+Runtime runs here in a loop, of any batch and any threads. Before it is timed, a server's answer is compared with ONNX
+Runtime's own.
 Servers take turns in every round, so that what the machine does meanwhile hits all of them. Load is wrk's, over gRPC
 h2load's with 8 streams on a connection, in a closed loop, on the same cores. A cell (server, model, wire, connections,
 round) is a line of results/front.jsonl; one that is there is not run again. Needs `wrk` and `h2load`, and Java for
@@ -36,7 +38,7 @@ RESULTS = HERE / "results" / "front.jsonl"
 TAKES = {
     "json": (
         *("limit", "modelmill", "bare", "fastapi", "mlserver", "kserve", "litserve", "torchserve"),
-        *("bentoml", "bentoml-batch", "mlflow", "rayserve"),
+        *("bentoml", "bentoml-batch"),
     ),
     "binary": ("limit", "modelmill", "kserve", "pytriton"),
     "grpc": ("limit", "modelmill", "grpcaio", "mlserver", "kserve", "pytriton"),
@@ -164,7 +166,7 @@ def report(rows: list[Row]) -> None:
         ours = {row["round"]: row for row in chosen if row["server"] == "modelmill"}
         print("\n{}, {}, {} connections".format(*which))
         print(
-            f"{'':<12}{'CPU us':>9}{'per s':>9}{'p50 ms':>8}{'p99 ms':>8}{'MB':>6}{'cold s':>7}"
+            f"{'':<14}{'CPU us':>9}{'per s':>9}{'p50 ms':>8}{'p99 ms':>8}{'MB':>6}{'cold s':>7}"
             "  modelmill's requests a second over it; its CPU over ours"
         )
         for server in dict.fromkeys(row["server"] for row in chosen):
@@ -172,7 +174,7 @@ def report(rows: list[Row]) -> None:
             keys = ("cpu_us", "rps", "p50_ms", "p99_ms", "rss_mb", "cold_s")
             cpu, rps, p50, p99, memory, cold = (np.median([row[key] for row in found]) for key in keys)
             told = "" if server == "modelmill" else ratios([(ours[r["round"]], r) for r in found if r["round"] in ours])
-            print(f"{server:<12}{cpu:>9.1f}{rps:>9.0f}{p50:>8.2f}{p99:>8.2f}{memory:>6.0f}{cold:>7.2f}  {told}")
+            print(f"{server:<14}{cpu:>9.1f}{rps:>9.0f}{p50:>8.2f}{p99:>8.2f}{memory:>6.0f}{cold:>7.2f}  {told}")
         errors = {row["server"]: row["errors"] for row in chosen if row["errors"]}
         if errors:
             print(f"errors: {errors}")

@@ -90,16 +90,13 @@ def serving(name: str, model: Path, folder: Path, command: list[str] | None = No
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """End a server that leads its session, and all in it: Ray's workers have groups of their own."""
-    os.killpg(process.pid, signal.SIGTERM)
-    ends = time.monotonic() + 20
-    while time.monotonic() < ends and (process.poll() is None or session(process.pid)):
-        time.sleep(0.05)
-    while left := session(process.pid):
-        for each in left:
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        for each in session(process.pid):
             with suppress(ProcessLookupError):
-                os.kill(each, signal.SIGKILL)
-        time.sleep(0.05)
-        process.poll()
+                os.kill(each, sent)
+        ends = time.monotonic() + 20
+        while (process.poll() is None or session(process.pid)) and time.monotonic() < ends:
+            time.sleep(0.05)
 
 
 def session(leader: int) -> list[int]:

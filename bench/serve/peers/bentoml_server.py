@@ -1,4 +1,4 @@
-"""BentoML's service as its documentation has it; with `batch`, one that batches. Usage: MODEL PORT GRPC_PORT [batch]."""
+"""BentoML's service as its documentation has it, or one that batches. Usage: MODEL PORT GRPC_PORT [batch]."""
 
 import os
 import sys
