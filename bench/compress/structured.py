@@ -1,11 +1,11 @@
 """A residual CNN with whole channels cut: how much faster at what loss, beside torch-pruning's cut of the same network.
 
-    python bench/compress/structured.py FOLDER [--quick] [--seeds 0-2] [--peers PYTHON] [--show]
+    python bench/compress/structured.py FOLDER [--quick] [--seeds 0-2] [--show]
 
 A cell is a seed and an arm. ResNet-20 (three stages of three blocks, 16 to 64 channels) learns from 10,000 rows of
 Fashion-MNIST in a FOLDER of IDX files; then every arm cuts the share RATIO of its channels and trains what is left
 again, all by the same recipe. `METHOD:RATIO` is `prune.METHOD`; `peer:RATIO` is torch-pruning as its README says
-(`GroupMagnitudeImportance(p=2)`, `BasePruner`, `round_to=8`), in the environment of PYTHON, which `peers.txt` lists.
+(`GroupMagnitudeImportance(p=2)`, `BasePruner`, `round_to=8`), in an environment of its own (`peers.txt`).
 Both are written by the same exporter, and their graphs are timed in turns in one run, on one thread, with the uncut
 network as the baseline. What counts is the accuracy on the 10,000 test rows; `valid` is for choices. Rows are in
 `results/structured.jsonl`; what is there is not run again. Graphs lie beside it, and are not kept in the repository:
@@ -28,7 +28,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-ROOT = Path(__file__).parents[2]
+sys.path.append(str(Path(__file__).parents[1]))
+
+from environments import environment
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
 RESULTS = Path(__file__).with_name("results") / "structured.jsonl"
 GRAPHS = RESULTS.with_name("structured")
 ARCH = {"method": "cnn", "width": 16, "depth": 3, "blocks": 3, "growth": 2, "stride": 1, "residual": True}
@@ -60,14 +66,14 @@ class Seed:
         valid = splits.valid.take(np.arange(2000))
         self.splits = replace(splits, train=splits.train.take(chosen), valid=valid)
 
-    def arm(self, name: str, peers: str) -> Row:
+    def arm(self, name: str) -> Row:
         """Make an arm's graph; its figures but for time."""
         from modelmill.evaluate.costs.macs import count
         from modelmill.graph.export import export
         from modelmill.network.slicing import parameters
 
         started = time.process_time()
-        model = self.dense() if name == DENSE else self.cut(name, peers)
+        model = self.dense() if name == DENSE else self.cut(name)
         graph = export(model, self.job.task)
         self.graph(name).write_bytes(graph)
         figures = {part: self.accuracy(graph, getattr(self.splits, part)) for part in ("valid", "test")}
@@ -106,7 +112,7 @@ class Seed:
         torch.save({name: value.detach() for name, value in named_weights(last.result.body.value).items()}, path)
         return last.result
 
-    def cut(self, name: str, peers: str) -> Any:
+    def cut(self, name: str) -> Any:
         """The network with channels cut by an arm, and trained again."""
         from modelmill.compress.prune.magnitude import Magnitude
         from modelmill.method import decode
@@ -115,7 +121,7 @@ class Seed:
         again = {"epochs": self.sizes["again"], "learning_rate": 5e-3, "batch": 128}
         dense = self.dense()
         if method == "peer":
-            cut = dense.with_body(self.peer(dense, float(ratio), peers), "network", "torch-pruning")
+            cut = dense.with_body(self.peer(dense, float(ratio)), "network", "torch-pruning")
             steps = Magnitude(**again).retrained(cut, self.splits, self.job.task, self.seed)
         else:
             table = {"method": f"prune.{method}", "ratio": float(ratio), **again}
@@ -123,14 +129,21 @@ class Seed:
         *_, last = steps
         return last.result
 
-    def peer(self, dense: Any, ratio: float, peers: str) -> Any:
+    def peer(self, dense: Any, ratio: float) -> Any:
         """The network as torch-pruning cuts it."""
         import torch
 
         from modelmill.network.slicing import shaped
 
         given, made = self.place / "dense.pt", self.place / "peer.pt"
-        command = [peers, str(Path(__file__)), "--cut", str(given), str(ratio), str(made)]
+        command = [
+            str(environment("compress", HERE / "peers.txt")),
+            str(Path(__file__)),
+            "--cut",
+            str(given),
+            str(ratio),
+            str(made),
+        ]
         subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
         return shaped(dense.body.value, torch.load(made, weights_only=True))
 
@@ -189,7 +202,6 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one seed, 2,000 rows, 2 epochs; nothing is written down")
     parser.add_argument("--seeds", default="0-2")
     parser.add_argument("--arms", default=",".join(ARMS))
-    parser.add_argument("--peers", default=str(ROOT / ".venv-peers/bin/python"), help="a Python with torch-pruning")
     parser.add_argument("--show", action="store_true", help="run nothing")
     arguments = parser.parse_args()
     import torch
@@ -214,7 +226,7 @@ def run(rows: list[Row], seed: Seed, arguments: argparse.Namespace) -> None:
     for arm in arms:
         known = any(row["arm"] == arm and row["seed"] == seed.seed and "test" in row for row in rows)
         if not known or not seed.graph(arm).exists():
-            made = seed.arm(arm, arguments.peers)
+            made = seed.arm(arm)
             if not known:
                 note(rows, made, arguments.quick)
     for row in seed.timed(arms):

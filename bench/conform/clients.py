@@ -17,7 +17,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from setting import Row, Running, environment, keep, kept, serving
+from setting import Row, Running, interpreter, keep, kept, serving
 
 NAME = "clients"
 
@@ -165,7 +165,7 @@ def main() -> int:
 
 def asked(name: str, script: str, service: Running) -> list[Row]:
     """The steps of one client, and what came of each."""
-    command = [str(environment(name)), "-c", script, service.http, service.grpc]
+    command = [str(interpreter(name)), "-c", script, service.http, service.grpc]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
         return [{"client": name, "step": "all", "came": done.stderr.strip()[-300:]}]
@@ -181,7 +181,7 @@ def batch(service: Running) -> list[Row]:
         inputs = [{"name": f"INPUT{i}", "data": [list(range(16))], **tensor} for i in (0, 1)]
         source.write_text((json.dumps({"inputs": inputs}) + "\n") * 1000)
         out = Path(folder) / "out.jsonl"
-        command = [str(environment("mlserver").parent / "mlserver"), "infer", "-u", service.http, "-m", "simple"]
+        command = [str(interpreter("mlserver").parent / "mlserver"), "infer", "-u", service.http, "-m", "simple"]
         command += ["-i", str(source), "-o", str(out), "--transport", "rest", "--workers", "4"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []

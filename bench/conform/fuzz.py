@@ -32,7 +32,7 @@ import psutil
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis.strategies import randoms
-from setting import Running, environment, record, serving
+from setting import Running, interpreter, record, serving
 
 from modelmill.protocol.schema import schema
 
@@ -396,7 +396,7 @@ def wrong_call(dice: random.Random) -> bytes:
 
 def from_openapi(service: Running, examples: int, seed: int) -> dict[str, Any]:
     """What schemathesis found: it makes requests by the document, right ones and wrong ones, and looks for 5xx."""
-    program = str(environment("schemathesis").parent / "schemathesis")
+    program = str(interpreter("schemathesis").parent / "schemathesis")
     command = [program, "run", f"http://{service.http}/openapi.json", "--checks", "not_a_server_error", "--no-color"]
     command += ["--max-examples", str(examples), "--seed", str(seed), "--request-timeout", "10", "--workers", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False, cwd=service.home)

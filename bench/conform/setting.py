@@ -20,9 +20,12 @@ from typing import Any
 
 import models
 
-Row = dict[str, Any]
+sys.path.append(str(Path(__file__).parents[1]))
+
+from environments import environment
 
 HERE = Path(__file__).parent
+Row = dict[str, Any]
 ROOT = HERE.parents[1]
 RESULTS = HERE / "results"
 START_S = 180.0
@@ -47,15 +50,9 @@ class Home:
     refused: dict[str, str]
 
 
-def environment(name: str) -> Path:
+def interpreter(name: str) -> Path:
     """The interpreter of an environment, which is made where it is missing."""
-    python = ROOT / ".venv-peers" / f"conform-{name}" / "bin" / "python"
-    if not python.exists():
-        print(f"making the environment of {name}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
-        asked = [str(python), "-m", "pip", "install", "-q", "-r", str(HERE / "peers" / f"{name}.txt")]
-        subprocess.run(asked, check=True)
-    return python
+    return environment(f"conform-{name}", HERE / "peers" / f"{name}.txt")
 
 
 @contextmanager

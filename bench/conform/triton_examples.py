@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from setting import Row, copied, ended, environment, keep, kept, serving
+from setting import Row, copied, ended, interpreter, keep, kept, serving
 
 NAME = "triton_examples"
 
@@ -64,7 +64,7 @@ def main() -> int:
 
 def run_all(scripts: list[Path]) -> None:
     """Run scripts, and keep what became of each."""
-    python = environment("tritonclient")
+    python = interpreter("tritonclient")
     with serving() as service, tempfile.TemporaryDirectory() as folder:
         for script in scripts:
             row = run(python, script, service.grpc if "grpc" in script.name else service.http, Path(folder))

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import stats
 from cec13 import LANDSCAPES
-from samplers import HERE, PEERS_PYTHON, commit
+from samplers import HERE, commit, peers_python
 
 PEERS = ("nichega", "nichega_large")
 METHODS = ("niching", "nichega", "nichega_large")
@@ -53,7 +53,7 @@ def main() -> None:
 
 def run(method: str, function: int, seed: int, share: int) -> Row:
     """The row of a cell, from a process of its own."""
-    python = PEERS_PYTHON if method in PEERS else Path(sys.executable)
+    python = peers_python() if method in PEERS else Path(sys.executable)
     command = [str(python), str(HERE / "niching_run.py"), method, str(function), str(seed), str(share)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)

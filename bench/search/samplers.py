@@ -3,9 +3,7 @@
     python bench/search/samplers.py [--quick] [--only METHOD,...] [--on tables,bbob] [--seeds 10] [--workers 1] [--show]
 
 On every table of real training runs (`tables/`) and on BBOB's 24 functions in five dimensions (ioh; instance = seed +
-1). The others need an environment of their own:
-
-    python -m venv .venv-peers && .venv-peers/bin/pip install -r bench/search/peers.txt
+1). The others have an environment of their own, which is made where it is missing (`peers.txt`).
 
 Methods are compared on the cells that all of them have: leave SMAC3 out with `--only` to see all 24 functions.
 
@@ -31,9 +29,13 @@ import stats
 import table
 from problems import CHECKPOINTS
 
+sys.path.append(str(Path(__file__).parents[1]))
+
+from environments import environment
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+
 PEERS = ("random", "optuna_tpe", "optuna_cmaes", "optuna_gp", "smac", "smac_forest")
 METHODS = (*PEERS[:5], "portfolio")
 EVALUATIONS = 100
@@ -135,16 +137,16 @@ def run(todo: list[Row], results: Path, workers: int) -> None:
         thread.join()
 
 
+def peers_python() -> Path:
+    """The interpreter of those that are compared."""
+    return environment("search", HERE / "peers.txt")
+
+
 def child(peer: bool) -> subprocess.Popen[str]:
     """A process that answers cells with rows, on one core."""
     own = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    if peer and not PEERS_PYTHON.exists():
-        raise SystemExit(f"{PEERS_PYTHON} is missing; the first lines of {Path(__file__).name} say how it is made")
-    command = (
-        [str(PEERS_PYTHON), str(HERE / "peers.py")]
-        if peer
-        else [sys.executable, str(HERE / "ours.py"), commit(), str(PEERS_PYTHON)]
-    )
+    peers = str(peers_python())
+    command = [peers, str(HERE / "peers.py")] if peer else [sys.executable, str(HERE / "ours.py"), commit(), peers]
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **own}
     )

@@ -16,9 +16,12 @@ from pathlib import Path
 
 import psutil
 
+sys.path.append(str(Path(__file__).parents[1]))
+
+from environments import environment
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-ENVIRONMENTS = ROOT / ".venv-peers"
 OWN = ("modelmill", "bare")
 """Servers that run in the environment of the project."""
 INTERPRETERS = {"pytriton": "/usr/bin/python3.11"}
@@ -36,18 +39,11 @@ class At:
     server: str = "modelmill"
 
 
-def environment(name: str) -> Path:
-    """The interpreter of a peer, in an environment that is made where it is missing."""
+def interpreter(name: str) -> Path:
+    """The interpreter of a server, in an environment that is made where it is missing."""
     if name in OWN:
         return Path(sys.executable)
-    python = ENVIRONMENTS / f"serve-{name}" / "bin" / "python"
-    if not python.exists():
-        print(f"making the environment of {name}", flush=True)
-        base = INTERPRETERS.get(name, sys.executable)
-        subprocess.run([base, "-m", "venv", str(python.parents[1])], check=True)
-        asked = [str(python), "-m", "pip", "install", "-q", "-r", str(HERE / "peers" / f"{name}.txt")]
-        subprocess.run(asked, check=True)
-    return python
+    return environment(f"serve-{name}", HERE / "peers" / f"{name}.txt", INTERPRETERS.get(name, sys.executable))
 
 
 def free_port() -> int:
@@ -79,7 +75,7 @@ def serving(name: str, model: Path, folder: Path, command: list[str] | None = No
     else:
         peer, *way = name.split("-")
         script = HERE / "peers" / f"{peer}_server.py"
-        command = [str(environment(peer)), str(script), str(model), str(port), str(grpc), *way]
+        command = [str(interpreter(peer)), str(script), str(model), str(port), str(grpc), *way]
     with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True, cwd=folder)
     try:
