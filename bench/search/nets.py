@@ -84,10 +84,9 @@ def report(path: Path, table: Table) -> None:
     for method, runs in found.items():
         misses = np.array([table.best - row["best"] for row in runs])
         looks[method] = np.array([_looks(row, table.best) for row in runs])
-        near = (
-            f"within {NEAR} in {np.mean(misses <= NEAR):4.0%} of {len(runs)}, after {looks[method].mean():5.1f} looks"
-        )
-        print(f"{method:12} {near} (mean), mean miss at the end {misses.mean():.5f}")
+        near = f"within {NEAR} in {np.mean(misses <= NEAR):4.0%} of {len(runs)} runs"
+        when = f"after {looks[method].mean():5.1f} looks (mean)"
+        print(f"{method:12} {near}, {when}; mean miss at the end {misses.mean():.5f}")
     for other in ("random", "evolution"):
         if len(looks.get(other, ())) == len(looks.get("portfolio", ())) > 0:
             p = stats.signed_rank(looks["portfolio"], looks[other])
