@@ -199,12 +199,17 @@ def _named(model: Any, request: Request, found: Any, where: str) -> tuple[tuple[
 
 def _example(inputs: tuple[Field, ...], given: Mapping[str, Array]) -> tuple[Any, ...]:
     """One row that the graph ran with, as JSON values; none where it is large, or where zeros of size 1 do as well."""
-    row = [given[field.name] if field.axis is None else np.take(given[field.name], 0, field.axis) for field in inputs]
+    row = [_row(given[field.name], field.axis) for field in inputs]
     plain = all(not np.any(values != 0) if values.dtype != object else False for values in row)
     small = all(size == 1 for field, values in zip(inputs, row, strict=True) for size in _free(field, values))
     if (plain and small) or sum(values.size for values in row) > EXAMPLE_MOST:
         return ()
     return tuple(values.tolist() for values in row)
+
+
+def _row(values: Array, axis: int | None) -> Array:
+    """The first row of a column; an array also where that is one text."""
+    return values if axis is None else np.asarray(np.take(values, 0, axis), values.dtype)
 
 
 def _free(field: Field, values: Array) -> list[int]:

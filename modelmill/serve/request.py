@@ -265,9 +265,9 @@ class Expected:
         each = self.outputs[name]
         if type(classes) is not int or not 0 < classes < 2**31:
             raise RequestError(where, "expected a number of classes, 1 or more", "")
-        if each.datatype in ("BYTES", "BOOL") or each.axis != 0 or any(size < 0 for size in each.row):
-            numbers = [f.name for f in self.outputs.values() if f.datatype not in ("BYTES", "BOOL")]
-            hint = f"It is for scores, such as {numbers[0]}." if numbers else ""
+        if not _holds_scores(each):
+            others = [field.name for field in self.outputs.values() if _holds_scores(field)]
+            hint = f"It is for scores, such as {others[0]}." if others else ""
             raise RequestError(where, f"{name} holds no scores of classes", hint)
 
     def labels(self, name: str) -> tuple[str, ...]:
@@ -275,6 +275,11 @@ class Expected:
         row = math.prod(self.outputs[name].row)
         classes = self.signature.classes
         return tuple(map(str, classes)) if len(classes) == row and row > 1 else ()
+
+
+def _holds_scores(field: Field) -> bool:
+    """Whether an output has numbers for every row, which may be scores of classes."""
+    return field.datatype not in ("BYTES", "BOOL") and field.axis == 0
 
 
 def named(where: str, name: Any, known: Mapping[str, Any], what: str) -> str:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from foreign_files import INT64, encoder, helper, model, recurrent, scores, value
+from onnx import TensorProto
 
 import modelmill
 from modelmill.api import home as home_of
@@ -95,6 +96,16 @@ def test_rows_are_found_by_running_states_within_and_values_for_all(taken):
     assert answer.example[2] == 16000
     assert len(answer.example[0]) == 8, "the smallest of the sizes that are tried and run"
     assert "sr is one value for all rows of a call" in answer.notes
+
+
+@pytest.mark.parametrize("shape", [["n"], ["n", 2]], ids=["a text a row", "two"])
+def test_texts_are_taken_in(taken, shape):
+    node = helper.make_node("Identity", ["given"], ["same"])
+    text = TensorProto.STRING
+    answer, _ = taken(model([node], [value("given", shape, text)], [value("same", shape, text)]))
+    sizes = (-1, *shape[1:])
+    assert shapes(answer.inputs) == {"given": ("BYTES", sizes, 0)}
+    assert shapes(answer.outputs) == {"same": ("BYTES", sizes, 0)}
 
 
 def test_every_input_of_an_encoder_has_its_rows_first(taken):

@@ -85,6 +85,27 @@ def test_a_raw_request_leaves_one_size_open():
     assert wire.read(b"abcdef", "0", Expected(signature)).columns["x"].shape == (1, 3, 2)
 
 
+def test_a_raw_request_of_text_is_one_string():
+    outputs = (Field("label", "BYTES"),)
+    for shape in ((-1,), (-1, 1)):
+        signature = Signature("t", (Field("s", "BYTES", shape),), outputs)
+        column = wire.read("ü".encode(), "0", Expected(signature)).columns["s"]
+        assert (column.shape, column.item()) == ((1,) * len(shape), "ü")
+    with pytest.raises(RequestError, match="is one string"):
+        wire.read(b"427", "0", Expected(Signature("t", (Field("s", "BYTES", (-1, -1)),), outputs)))
+
+
+def test_classes_are_ranked_where_the_model_leaves_their_number_open():
+    outputs = (Field("label", "BYTES"), Field("score", "FP32", (-1, -1)))
+    signature = Signature("t", (Field("x", "FP32", (-1, 3)),), outputs)
+    asked = {"outputs": [{"name": "score", "parameters": {"classification": 2}}]}
+    request = read(tensor(data=SIX), signature=signature, **asked)
+    answer = wire.write(request, {"score": np.array([[1, 3, 2], [9, 7, 8]], np.float32)}, Expected(signature), "m", 1)
+    (output,) = json.loads(answer.body)["outputs"]
+    assert (output["datatype"], output["shape"]) == ("BYTES", [2, 2])
+    assert output["data"] == ["3.000000:1", "2.000000:2", "9.000000:0", "8.000000:2"]
+
+
 def test_missing_values_are_null_nan_or_empty_where_they_are_allowed():
     request = read(
         tensor("n", "FP32", (1,), data=[None]),

@@ -139,9 +139,7 @@ class Call:
         return message
 
     def _too_large(self, size: int) -> TooLarge:
-        return TooLarge(
-            "body", f"has {size} bytes or more, the limit is {self.body_limit}", "Send fewer rows at a time."
-        )
+        return TooLarge("body", f"has {size} bytes or more, the limit is {self.body_limit}", "Send less at a time.")
 
     async def unless_gone(self, work: asyncio.Future[Any]) -> Any:
         """What `work` gives; if the client leaves before, the work is cancelled and ClientLeft is raised."""

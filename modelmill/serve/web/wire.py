@@ -323,8 +323,9 @@ def _read_raw(view: memoryview, expected: Expected) -> Request:
     if not view:
         raise RequestError("body", "is empty", "Send the bytes of the input.")
     if field.datatype == "BYTES":
-        if any(size > 1 for size in field.shape):
-            raise RequestError("body", f"a raw request is one string, the input is {list(field.shape)}", "")
+        if any(size != 1 for axis, size in enumerate(field.shape) if axis != field.axis):
+            hint = "Send it with JSON."
+            raise RequestError("body", f"a raw request is one string, the input is {list(field.shape)}", hint)
         array = np.array([as_text("body", view)], object).reshape((1,) * len(field.shape))
         return Request(None, {name: taken.checked("body", array)}, 1, expected.binary)
     columns = {name: taken.from_bytes("body", view, _raw_shape(view, field))}
