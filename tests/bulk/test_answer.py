@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import os
 import random
 import signal
 import subprocess
@@ -286,7 +286,9 @@ def slow_home(tmp_path, monkeypatch, table_model):
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(slow_home, tmp_path, rows):
     path, output = write(rows(40_000), tmp_path / "rows.parquet"), tmp_path / "out.csv"
     command = [sys.executable, "-m", "modelmill.cli", "predict", "slow", "--input", str(path), "--output", str(output)]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    # Tests that run in a shell's background inherit that Ctrl-C is ignored.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     journal = tmp_path / ".out.csv.part.journal"
     deadline = time.monotonic() + 120
     while not (journal.exists() and journal.read_bytes().count(b"\n") > 2) and time.monotonic() < deadline:

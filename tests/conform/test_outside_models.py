@@ -25,7 +25,7 @@ def service(tmp_path_factory):
     models = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(models)
     place = Home(tmp_path_factory.mktemp("home"))
-    for path in models.make(tmp_path_factory.mktemp("models")):
+    for path in models.make(tmp_path_factory.mktemp("models"), models.examples()):
         import_model(path, place=place)
     with Service(Registry(place.database, place.blobs)) as service:
         yield service
