@@ -24,7 +24,7 @@ ORDINARY_S = 0.0003
 """What a request costs beside its run where a task answers it."""
 TURN_S = 0.0002
 """How long those who wait are answered before the loop looks for what has come."""
-FLOOR_S = 0.001
+FLOOR_S = 0.0005
 """How often it is worked out anew how far the others are."""
 
 
@@ -52,7 +52,8 @@ class Turns:
         """Those that were seen a moment ago, and those for whom something waits."""
         self.lines: dict[str, Place] = {}
         """Those for whom something waits."""
-        self.last = ""
+        self.last: str | None = None
+        """Who asked last."""
         self.mixed_until_s = -math.inf
         """Until then several payers take part."""
         self.floor_s = 0.0
@@ -80,14 +81,16 @@ class Turns:
         payer = terms.payer
         now = self.clock()
         if payer != self.last:
-            self.last, self.mixed_until_s = payer, now + SEEN_S
-        elif not self.is_mixed:
+            if self.last is not None:
+                self.mixed_until_s = now + SEEN_S
+            self.last = payer
+        if not self.is_mixed:
             return
         place = self.places.get(payer)
-        if place is None:
-            place = self.places[payer] = Place()
-        if place.seen_s < now - SEEN_S:  # whoever comes back starts from where the others are
-            place.clock_s = max(place.clock_s, self._floor())
+        if place is None or place.seen_s < now - SEEN_S:  # whoever comes, or comes back, starts where the others are
+            floor_s = self._floor()
+            place = self.places.setdefault(payer, place or Place())
+            place.clock_s = max(place.clock_s, floor_s)
         place.seen_s = now
         place.clock_s += seconds / terms.share
 

@@ -54,6 +54,17 @@ def test_who_floods_waits_and_who_asks_little_does_not(turns, hand):
     assert answered["basic"] == pytest.approx(2000 / 16, abs=20)
 
 
+def test_who_asks_seldom_takes_part_all_the_time(turns, hand):
+    """Each of its requests comes after what was known of it was looked through."""
+    put_off = 0
+    for _ in range(100):
+        assert ask(turns, hand, ADVANCED)
+        hand.now += 0.005
+        put_off += sum(ask(turns, hand, BASIC) for _ in range(60)) < 60
+        hand.now += 0.005
+    assert put_off >= 99  # before the second request of the first one there is nobody beside
+
+
 def test_who_was_away_saves_nothing_up_and_owes_nothing(turns, hand):
     for _ in range(1000):
         ask(turns, hand, BASIC)
