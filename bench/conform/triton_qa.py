@@ -100,6 +100,7 @@ LARGE = {
 }
 
 WORDS: dict[str, dict[str, str]] = {
+    "test_classification_output_tensor_too_large": {"classification output tensor too large": "would rank"},
     "test_get_server_metadata": {'"triton"': '"modelmill"'},
     "test_multi_variable_dimensions": {r"The shape of the raw input [^\"]*": "a raw request leaves the shape open"},
     "test_multi_inputs": RAW,

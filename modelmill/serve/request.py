@@ -75,6 +75,9 @@ class Wishes:
 
 NO_WISHES = Wishes()
 
+CLASSES_MOST = 1_000_000
+"""So many numbers of an answer may be ranked by `classification`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -377,7 +380,12 @@ def classified(scores: Array, count: int, labels: Sequence[str]) -> Array:
 
     >>> classified(np.array([[0.1, 0.9]]), 1, ("a", "b")).tolist()
     [['0.900000:1:b']]
+
+    Raises RequestError where there are too many numbers to be ranked while others wait.
     """
+    if scores.size > CLASSES_MOST:
+        message = f"would rank {scores.size:,} numbers, and {CLASSES_MOST:,} may be"
+        raise RequestError("classification", message, "Ask for the numbers themselves, or send fewer rows.")
     rows = scores.reshape(len(scores), -1)
     best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
     found = np.empty(best.shape, object)

@@ -104,6 +104,9 @@ def test_classes_are_ranked_where_the_model_leaves_their_number_open():
     (output,) = json.loads(answer.body)["outputs"]
     assert (output["datatype"], output["shape"]) == ("BYTES", [2, 2])
     assert output["data"] == ["3.000000:1", "2.000000:2", "9.000000:0", "8.000000:2"]
+    large = {"score": np.zeros((1, 1_000_001), np.float32)}
+    with pytest.raises(RequestError, match="would rank 1,000,001 numbers"):
+        wire.write(request, large, Expected(signature), "m", 1)
 
 
 def test_missing_values_are_null_nan_or_empty_where_they_are_allowed():
