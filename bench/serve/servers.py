@@ -85,7 +85,7 @@ def serving(name: str, model: Path, folder: Path, command: list[str] | None = No
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a server that leads its session, and all in it: Ray's workers have groups of their own."""
+    """End a server that leads its session, and all in it: its processes may have groups of their own."""
     for sent in (signal.SIGTERM, signal.SIGKILL):
         for each in session(process.pid):
             with suppress(ProcessLookupError):
