@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 HERE = Path(__file__).parent
 ROWS = HERE / "results" / "nets.jsonl"
 TIMES = HERE / "results" / "nets_latency.jsonl"
-TABLE = HERE / "tables" / "nets.npz"
+TABLE = HERE / "nets.npz"
 
 OPERATIONS = ["conv3", "conv1", "max", "identity"]
 MOST = 5

@@ -1,4 +1,4 @@
-"""Architecture search on the exhaustive table `tables/nets.npz` (see `make_nets.py`): how near the best in 150 looks.
+"""Architecture search on the exhaustive table `nets.npz` (see `make_nets.py`): how near the best in 150 looks.
 
     python bench/search/nets.py [--quick] [--only portfolio,random] [--runs 50] [--evaluations 150] [--show]
 
