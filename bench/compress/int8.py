@@ -1,16 +1,18 @@
-"""8-bit integers by our recipe against onnxruntime's, NNCF's and Olive's own ways: the same files, the same rows.
+"""8-bit integers by our recipe against onnxruntime's, NNCF's, Olive's and torchao's: the same files, the same rows.
 
-    python bench/compress/int8.py [--quick] [--seeds 1] [--only MODEL;...] [--arms ours,ort,...] [--show]
-        [--nncf PYTHON] [--olive PYTHON] [--fashion FOLDER]
+    python bench/compress/int8.py [--quick] [--seeds 1] [--only MODEL;...] [--arms ours,ort,...] [--fashion FOLDER]
+        [--show]
 
 A cell is a network of `zoo.py` and a seed. It is trained and written as a float file once; every arm is given that file
 and the same 512 training rows to calibrate on. The arms: `ours`, which tries the STEPS below one by one and keeps the
 quickest of those that keep the promise on the validation rows: no slower and no larger by measure, and no more than a
 hundredth of the accuracy lost. One of them only cleans, and the float file stays where none keeps it: where integers
-are slower, floats are the answer. `ort` is onnxruntime's static quantization as its
-documentation says (preprocessed, pairs, signed weights; `ort_channel`: a scale a channel), `nncf` is `nncf.quantize`
-with its defaults and `olive` the pass OnnxStaticQuantization, each in an environment of its own (`peers_int8.txt`).
-What comes out is judged on the test rows, and all files of a cell are timed in turns in one run, one row on one thread.
+are slower, floats are the answer. `ort` is onnxruntime's static quantization as its documentation says (preprocessed,
+pairs, signed weights; `ort_channel`: a scale a channel), `nncf` is `nncf.quantize` with its defaults, `olive` the pass
+OnnxStaticQuantization, and `torchao` the network itself, without the preparation before it, compiled for this processor
+(`int8_torchao.py`; it has no ONNX file and stays in torch). The last three have environments of their own, which are
+made where they are missing (`peers_*.txt`). What comes out is judged on the test rows, and all files of a cell are timed
+in turns in one run, one row on one thread; torchao's process takes turns with ours.
 
 An arm is dominated by another that is better, beyond the 95 % interval, in accuracy or in time, and in neither worse
 beyond it. Intervals are of paired differences over test rows, and of ratios over turns. Rows are in
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -35,8 +38,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-ROOT = Path(__file__).parents[2]
-RESULTS = Path(__file__).with_name("results") / "int8.jsonl"
+sys.path.append(str(Path(__file__).parents[1]))
+
+from environments import environment
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "int8.jsonl"
 ROWS = 512
 """Training rows that all arms calibrate on."""
 LOSS = 0.01
@@ -48,7 +55,13 @@ STEPS: dict[str, dict[str, Any]] = {
     "static, one scale": {"method": "quantize.static", "per_channel": False},
     "dynamic": {"method": "quantize.dynamic"},
 }
-ARMS = ("ours", "ort", "ort_channel", "nncf", "olive")
+TORCH = "torchao"
+"""Has no file for our runtime: it is timed in a process of its own, in turns with ours."""
+ELSEWHERE = ("nncf", "olive")
+"""Those with an environment of their own."""
+ROUNDS, CALLS = 15, 200
+"""Turns of it, and its calls in each."""
+ARMS = ("ours", "ort", "ort_channel", *ELSEWHERE, TORCH)
 QUICK = ("mlp, digits", "cnn, digits")
 Row = dict[str, Any]
 
@@ -85,25 +98,35 @@ class Cell:
         """Where the file of an arm lies."""
         return self.place / f"{arm}.onnx"
 
-    def make(self, arm: str, peers: dict[str, str]) -> str:
+    def has(self, arm: str) -> bool:
+        """Whether the arm's file, or torchao's answers, are still there."""
+        return (self.place / f"{arm}.npy" if arm == TORCH else self.file(arm)).exists()
+
+    def make(self, arm: str) -> str:
         """Make the file of an arm; what there is to say of it."""
         if arm == FLOAT:
-            self.file(arm).write_bytes(self._trained())
+            from modelmill.graph.export import export
+
+            model = self._trained()
+            self.file(arm).write_bytes(export(model, self.job.task))
             np.savez(self.place / "rows.npz", **self.calibration.columns)
+            self._prepared(model)
             return ""
         if arm == "ours":
             return self._ours()
+        if arm == TORCH:
+            return self._answered()
         given = [str(self.file(FLOAT)), str(self.place / "rows.npz"), str(self.file(arm))]
-        command = [peers.get(arm.partition("_")[0]) or sys.executable, str(Path(__file__)), "--peer", arm, *given]
+        python = environment(f"compress-{arm}", HERE / f"peers_{arm}.txt") if arm in ELSEWHERE else sys.executable
+        command = [str(python), str(Path(__file__)), "--peer", arm, *given]
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             self.file(arm).write_bytes(self.file(FLOAT).read_bytes())
             return "failed: " + done.stderr.strip().rpartition("\n")[2][:200]
         return ""
 
-    def _trained(self) -> bytes:
+    def _trained(self) -> Any:
         """The network, trained as a build trains it, in the middle of every range."""
-        from modelmill.graph.export import export
         from modelmill.recipe.grow import train
 
         steps = train(self.job, {"settings": {}, "seed": self.seed}, self.job.splits, 0.0)
@@ -111,7 +134,38 @@ class Cell:
             try:
                 next(steps)
             except StopIteration as end:
-                return export(end.value, self.job.task)
+                return end.value
+
+    def _prepared(self, model: Any) -> None:
+        """The network and its rows as torchao takes them: without the preparation before it, and the decoding after."""
+        import torch
+
+        from modelmill.runtime.features import features
+
+        train, test = (features(model.part, self.job.signature, rows) for rows in (self.calibration, self.splits.test))
+        np.savez(self.place / "prepared.npz", train=train, test=test)
+        network = torch.export.export(model.body.value.eval(), (torch.from_numpy(test[:1].copy()),))
+        torch.export.save(network, self.place / "network.pt2")
+
+    def _answered(self) -> str:
+        """Keep which rows torchao answers right; what it died of where it did."""
+        process = self.torchao()
+        line, _ = process.communicate()
+        if process.returncode or not line:
+            np.save(self.place / f"{TORCH}.npy", np.zeros(self.splits.test.rows))
+            return "failed: " + (self.place / f"{TORCH}.log").read_text().strip().rpartition("\n")[2][:200]
+        classes = np.asarray(self.job.signature.classes)
+        np.save(self.place / f"{TORCH}.npy", classes[json.loads(line)] == self.splits.test.target)
+        return ""
+
+    def torchao(self) -> subprocess.Popen[str]:
+        """A process that holds the network as torchao makes it."""
+        python, script = environment(f"compress-{TORCH}", HERE / f"peers_{TORCH}.txt"), HERE / f"int8_{TORCH}.py"
+        command = [python, script, self.place / "network.pt2", self.place / "prepared.npz", CALLS]
+        with (self.place / f"{TORCH}.log").open("w") as log:
+            return subprocess.Popen(
+                [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            )
 
     def _ours(self) -> str:
         """The quickest file of those that keep the promise."""
@@ -148,8 +202,8 @@ class Cell:
 
     def judged(self, arm: str, said: str, cpu_s: float) -> Row:
         """The row of an arm: its accuracy, and by how much it is above that of the float file, with an interval."""
-        graph = self.file(arm).read_bytes()
-        right = self.right(graph, self.splits.test)
+        graph = self.file(arm).read_bytes() if arm != TORCH else b""
+        right = self.right(graph, self.splits.test) if arm != TORCH else np.load(self.place / f"{arm}.npy")
         np.save(self.place / f"{arm}.npy", right)
         return {
             "model": self.name,
@@ -161,16 +215,46 @@ class Cell:
             "cpu_s": round(cpu_s, 1),
         }
 
-    def against(self, arms: list[str]) -> Row:
-        """All files of the cell in turns; of each pair with ours the ratio and the difference, with intervals."""
+    def beside_torchao(self, graph: bytes) -> tuple[Any, tuple[float, float, float]]:
+        """The times of torchao's network, and the ratio of our file's to them: turns of both, one after the other."""
+        from modelmill.evaluate.costs.timing import Plan, Series, ratio, time_rows
+
+        process = self.torchao()
+        assert process.stdin
+        assert process.stdout
+        process.stdout.readline()
+        ours: list[Any] = []
+        theirs: list[Any] = []
+        for _ in range(ROUNDS):
+            process.stdin.write("\n")
+            process.stdin.flush()
+            theirs.append(np.array(json.loads(process.stdout.readline())))
+            ours.append(time_rows([graph], self.splits.test, 1, Plan(0.1, 2, 20))[0].wall_ms)
+        process.stdin.close()
+        process.wait()
+
+        def series(turns: list[Any]) -> Series:
+            return Series(np.concatenate(turns), np.array([np.median(turn) for turn in turns]), np.zeros(len(turns)))
+
+        return series(theirs), ratio(series(ours), series(theirs))
+
+    def against(self, arms: list[str], able: bool) -> Row:
+        """All files of the cell in turns; of each pair with ours the ratio and the difference, with intervals.
+
+        able: whether torchao has a network to time.
+        """
         from modelmill.evaluate.costs.timing import Plan, ratio, time_rows
         from modelmill.runtime.processor import instructions
 
-        order = [*(arm for arm in arms if arm != FLOAT), FLOAT]
+        order = [*(arm for arm in arms if arm not in (FLOAT, TORCH)), FLOAT]
         files = {arm: self.file(arm).read_bytes() for arm in order}
         graphs = list(dict.fromkeys(files.values()))  # a file is timed once, whoever gave it
         series = time_rows(graphs, self.splits.test, 1, Plan(1.5, 30, 20))
         by_arm = {arm: series[graphs.index(files[arm])] for arm in order}
+        ratios = {arm: ratio(by_arm["ours"], by_arm[arm]) for arm in order if arm != "ours"}
+        if able:
+            by_arm[TORCH], ratios[TORCH] = self.beside_torchao(files["ours"])
+            order.append(TORCH)
         right = {arm: np.load(self.place / f"{arm}.npy").astype(float) for arm in order}
         others = [arm for arm in order if arm != "ours"]
         return {
@@ -178,7 +262,7 @@ class Cell:
             "seed": self.seed,
             "timed": order,
             "p50_ms": {arm: round(float(np.median(by_arm[arm].wall_ms)), 5) for arm in order},
-            "ratio": {arm: [round(x, 4) for x in ratio(by_arm["ours"], by_arm[arm])] for arm in others},
+            "ratio": {arm: [round(x, 4) for x in ratios[arm]] for arm in others},
             "difference": {arm: difference(right["ours"], right[arm]) for arm in others},
             "machine": instructions(),
         }
@@ -279,7 +363,7 @@ def show(rows: list[Row]) -> None:
                     counted.setdefault(arm, []).append(word)
             print(
                 f"{row['model']:<28}{row['seed']:>3} {arm:<12} {one['accuracy']:.4f}  "
-                f"{row['p50_ms'][arm] * 1e3:8.1f} us  {one['bytes'] / 1000:8.1f} kB  {words}"
+                f"{row['p50_ms'][arm] * 1e3:8.1f} us  {one['bytes'] / 1000 or math.nan:8.1f} kB  {words}"
             )
     for arm, words in counted.items():
         counts = ", ".join(f"{words.count(word)} {word}" for word in ("ahead", "equal", "apart", "behind"))
@@ -293,8 +377,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", default="", help="models, with semicolons")
     parser.add_argument("--arms", default=",".join(ARMS))
-    parser.add_argument("--nncf", default="", help="the python of an environment with NNCF; without it the arm is left")
-    parser.add_argument("--olive", default="", help="the same with Olive")
     parser.add_argument("--fashion", default="/usr/share/datasets/fashion-mnist", help="a folder of IDX files")
     parser.add_argument("--show", action="store_true", help="run nothing")
     parser.add_argument("--peer", nargs=4, help=argparse.SUPPRESS)
@@ -309,22 +391,18 @@ def main() -> None:
     results = RESULTS.with_name("quick") / RESULTS.name if arguments.quick else RESULTS
     results.parent.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    peers = {"nncf": arguments.nncf, "olive": arguments.olive}
-    able = [arm for arm in arguments.arms.split(",") if peers.get(arm, "here")]
     networks = [name for name, (_, arch) in zoo.ZOO.items() if arch["method"] not in ("forest", "boosting")]
     names = [name.strip() for name in arguments.only.split(";") if name] or list(QUICK if arguments.quick else networks)
     for seed in () if arguments.show else range(arguments.seeds):
         for name in names:
-            for row in new(name, seed, able, peers, arguments.fashion, results, rows):
+            for row in new(name, seed, arguments.arms.split(","), arguments.fashion, results, rows):
                 rows.append(row)
                 with results.open("a") as file:
                     file.write(json.dumps(row) + "\n")
     show(rows)
 
 
-def new(
-    name: str, seed: int, arms: list[str], peers: dict[str, str], fashion: str, results: Path, rows: list[Row]
-) -> Iterator[Row]:
+def new(name: str, seed: int, arms: list[str], fashion: str, results: Path, rows: list[Row]) -> Iterator[Row]:
     """The rows of a cell that are not there yet. Without its files a cell is made anew as far as it takes."""
     mine = [row for row in rows if (row["model"], row["seed"]) == (name, seed)]
     known = [row["arm"] for row in mine if "arm" in row]
@@ -332,14 +410,17 @@ def new(
         return
     cell = Cell(name, seed, fashion, results.with_suffix(""))
     wanted = [FLOAT, *dict.fromkeys(["ours", *arms])]
+    found: list[Row] = []
     for arm in wanted:
-        if arm in known and cell.file(arm).exists():
+        if arm in known and cell.has(arm):
             continue
         started = time.process_time()
-        said = cell.make(arm, peers)
+        said = cell.make(arm)
         if arm not in known:
-            yield cell.judged(arm, said, time.process_time() - started)
-    yield cell.against(wanted)
+            found.append(cell.judged(arm, said, time.process_time() - started))
+            yield found[-1]
+    able = TORCH in wanted and not any(row["said"] for row in (*mine, *found) if row.get("arm") == TORCH)
+    yield cell.against(wanted, able)
 
 
 if __name__ == "__main__":

@@ -299,7 +299,6 @@ def outcome(cells: Mapping[str, Cell]) -> Row:
         graph = graphs[artifact]
         quality = score([metric], predict(graph, test), test.target, job.signature.classes)[metric]
         points[arm].append((quality, latency[artifact], float(len(graph))))
-    kept = deployed(cells["joint"], Goal(maximize=(metric,), limit=LIMITS), test)
     return {
         "hypervolume": {
             arm: hypervolume([_box(point, floor(job)) for point in found], (1.0, 1.0, 1.0))
@@ -307,29 +306,33 @@ def outcome(cells: Mapping[str, Cell]) -> Row:
         },
         "points": {arm: [[round(value, 6) for value in point] for point in found] for arm, found in points.items()},
         "made": {arm: len(cell.made) for arm, cell in cells.items()},
-        "deployed": kept,
+        **deployed(cells["joint"], Goal(maximize=(metric,), limit=LIMITS), test),
     }
 
 
-def deployed(cell: Cell, asked: Any, test: Any) -> str:
+def deployed(cell: Cell, asked: Any, test: Any) -> Row:
     """What becomes of the model that a build would publish under limits, when it is measured once more.
 
-    A build measures its winner thoroughly, and takes the next one, of three, where a limit is not kept.
+    A build measures its winner thoroughly, and takes the next one, of three, where a limit is not kept. Told are the
+    milliseconds of every candidate, and those of the last measuring.
     """
     from modelmill.evaluate.judge import measure
     from modelmill.recipe.make import limits, ranked
 
+    told: list[float] = []
+
     def keeps(trial: Any) -> bool:
         costs = measure([cell.blobs[trial.artifact]], test, ["latency_ms", "size_bytes"], quick=False)[0]
+        told.append(round(costs["latency_ms"], 6))
         return all(limit.kept for limit in limits(asked.limit, costs).values())
 
     found = ranked(cell.made, asked)
-    if not found:
-        return "none"
     chosen = next((trial for trial in found if keeps(trial)), None)
     if chosen is None:
-        return "none of three keeps the limits, as the build says"
-    return "keeps" if keeps(chosen) else "breaks"
+        what = "none of three keeps the limits, as the build says" if found else "none"
+    else:
+        what = "keeps" if keeps(chosen) else "breaks"
+    return {"deployed": what, "deployed_ms": told}
 
 
 def floor(job: Any) -> float:
