@@ -9,10 +9,10 @@ quickest of those that keep the promise on the validation rows: no slower and no
 hundredth of the accuracy lost. One of them only cleans, and the float file stays where none keeps it: where integers
 are slower, floats are the answer. `ort` is onnxruntime's static quantization as its documentation says (preprocessed,
 pairs, signed weights; `ort_channel`: a scale a channel), `nncf` is `nncf.quantize` with its defaults, `olive` the pass
-OnnxStaticQuantization, and `torchao` the network itself, without the preparation before it, compiled for this processor
+OnnxStaticQuantization, and `torchao` the network itself, without the preparation before it, compiled for this machine
 (`int8_torchao.py`; it has no ONNX file and stays in torch). The last three have environments of their own, which are
-made where they are missing (`peers_*.txt`). What comes out is judged on the test rows, and all files of a cell are timed
-in turns in one run, one row on one thread; torchao's process takes turns with ours.
+made where they are missing (`peers_*.txt`). What comes out is judged on the test rows, and all files of a cell are
+timed in turns in one run, one row on one thread; torchao's process takes turns with ours.
 
 An arm is dominated by another that is better, beyond the 95 % interval, in accuracy or in time, and in neither worse
 beyond it. Intervals are of paired differences over test rows, and of ratios over turns. Rows are in
