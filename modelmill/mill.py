@@ -177,21 +177,18 @@ def finished(
 
     Raises GoalError where no trial keeps the limits, with the nearest and by how much it misses.
     """
-    from modelmill.recipe.make import ranked, remade
+    from modelmill.recipe.make import MOST, following, remade
     from modelmill.recipe.place import stopwatch
 
     spec = seen.job.spec
-    order = ranked(trials, spec.goal)
-    if not order:
-        raise missed(trials, spec.goal)
     watch = stopwatch(seen, home)
-    made: Made | None = None
-    for trial in order:
+    tried: list[tuple[Trial, Mapping[str, float]]] = []
+    while len(tried) < MOST and (trial := following(trials, spec.goal, tried)) is not None:
         yield Progress(0, 0, note=f"Making #{trial.number} anew on training and validation rows, and measuring it")
         made = remade(seen.job, workers, home.blobs, trial, deadline(seen, started), watch)
         if made.keeps:
             return made
-    assert made is not None, "at least one trial was made"
+        tried.append((trial, made.costs))
     raise missed(trials, spec.goal)
 
 

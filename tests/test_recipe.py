@@ -13,7 +13,7 @@ from modelmill.recipe.foresee import foresee, smallest_share
 from modelmill.recipe.grow import lookup
 from modelmill.recipe.job import Job
 from modelmill.recipe.look import look, plain
-from modelmill.recipe.make import enough_epochs, limits, ranked, tolerance
+from modelmill.recipe.make import enough_epochs, following, limits, tolerance
 from modelmill.recipe.shelf import Shelf
 from modelmill.recipe.worker import worker
 from modelmill.signature import NO_DATE
@@ -95,17 +95,48 @@ def trial(number, accuracy, size, spread=0.0):
     return Trial(number, "done", {}, metrics={"accuracy": accuracy}, costs={"size_bytes": size}, spread=spread)
 
 
+def in_turn(trials, goal):
+    """The numbers of those that are tried one after the other, as each comes out as it was searched."""
+    tried = []
+    while (found := following(trials, goal, tried)) is not None:
+        tried.append((found, found.costs))
+    return [one.number for one, _ in tried]
+
+
+def timed(number, accuracy, latency_ms):
+    return Trial(number, "done", {}, metrics={"accuracy": accuracy}, costs={"size_bytes": 1, "latency_ms": latency_ms})
+
+
+def test_after_one_that_was_slower_at_length_comes_one_that_keeps_its_limit_by_that_much():
+    trials = [timed(0, 0.99, 0.098), timed(1, 0.98, 0.095), timed(2, 0.97, 0.08), timed(3, 0.96, 0.01)]
+    goal = Goal(maximize=("accuracy",), limit={"latency_ms": 0.1})
+    tried = [(trials[0], {"latency_ms": 0.1176})]
+    assert following(trials, goal).number == 0
+    assert following(trials, goal, tried).number == 2
+    assert following(trials[:2], goal, tried).number == 1, "where none keeps it by that much, the next best is tried"
+    assert following(trials[:1], goal, tried) is None
+
+
+def test_after_one_with_fewer_rows_a_second_at_length_comes_one_that_is_above_its_floor_by_that_much():
+    trials = [
+        Trial(number, "done", {}, metrics={"accuracy": accuracy}, costs={"size_bytes": 1, "throughput_rps": rows})
+        for number, accuracy, rows in ((0, 0.99, 1000), (1, 0.98, 1100), (2, 0.97, 2000))
+    ]
+    goal = Goal(maximize=("accuracy",), limit={"throughput_rps": 1000})
+    assert following(trials, goal, [(trials[0], {"throughput_rps": 800})]).number == 2
+
+
 def test_without_limits_one_standard_error_buys_bytes():
     trials = [trial(0, 0.95, 900, 0.01), trial(1, 0.945, 100, 0.01), trial(2, 0.93, 10, 0.01)]
     goal = Goal(maximize=("accuracy",))
-    assert [t.number for t in ranked(trials, goal)] == [1, 0, 2]
+    assert in_turn(trials, goal) == [1, 0, 2]
     assert tolerance(trials, goal) == 0.01
 
 
 def test_with_limits_quality_decides_among_those_that_keep_them():
     trials = [trial(0, 0.95, 900, 0.01), trial(1, 0.949, 100, 0.01), trial(2, 0.99, 2000)]
     goal = Goal(maximize=("accuracy",), limit={"size_kb": 1})
-    assert [t.number for t in ranked(trials, goal)] == [0, 1]
+    assert in_turn(trials, goal) == [0, 1]
 
 
 def test_a_network_made_anew_stops_where_its_trial_was_best():
@@ -135,7 +166,7 @@ def test_examples_are_json_values(value, kind, json):
 def test_times_decide_nothing_where_the_goal_names_none():
     slow, quick = trial(0, 0.95, 100), trial(1, 0.95, 100)
     slow.costs["latency_ms"], quick.costs["latency_ms"] = 2.0, 1.0
-    assert [t.number for t in ranked([slow, quick], Goal(maximize=("accuracy",)))] == [0, 1]
+    assert in_turn([slow, quick], Goal(maximize=("accuracy",))) == [0, 1]
 
 
 def test_repeated_folds_are_cut_anew_every_time(digits):

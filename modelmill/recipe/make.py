@@ -33,7 +33,7 @@ STILL_BETTER = 0.8
 """A best epoch in the last part of a training says that it was not too long."""
 
 MOST = 3
-"""So many candidates are made anew at the most."""
+"""So many candidates are made anew and measured at the most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,19 +107,38 @@ def _kept(name: str, limit: float, value: float) -> bool:
     return value >= limit if floor else value <= limit
 
 
-def ranked(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
-    """Trials that keep the limits, the winner first, and then who would win without those before."""
+Tried = tuple[Trial, Mapping[str, float]]
+"""A candidate, and what came out when it was measured at length: costs and metrics by name."""
+
+
+def following(trials: Sequence[Trial], goal: Goal, tried: Sequence[Tried] = ()) -> Trial | None:
+    """The winner of the trials that were not tried yet; None where none is left that keeps the limits.
+
+    What was tried, and cost more at length than the search had measured, says by how much the search measures too
+    little, or by how much slower the machine has become: the next one must keep its limits by that much, as long as
+    there is one that does. Else each next one lies as near to its limits as the last, and breaks them as it did.
+    """
     from modelmill.search.pareto import best
 
-    left = list(trials)
-    order: list[Trial] = []
-    while len(order) < MOST:
-        trial = best(left, goal, tolerance(left, goal))
-        if trial is None:
-            break
-        order.append(trial)
-        left.remove(trial)
-    return order
+    known = {trial.number for trial, _ in tried}
+    left = [trial for trial in trials if trial.number not in known]
+    asked = {name: limit / _worst(name, tried) for name, limit in goal.limit.items()}
+    for each in (msgspec.structs.replace(goal, limit=asked), goal):
+        found = best(left, each, tolerance(left, each))
+        if found is not None:
+            return found
+    return None
+
+
+def _worst(name: str, tried: Sequence[Tried]) -> float:
+    """How many times what the search had measured a cost was, at the most (a floor: at the least); 1 where no more."""
+    from modelmill.search.pareto import value
+
+    if name not in COSTS:
+        return 1.0
+    shares = [_value(name, found) / value(trial, name) for trial, found in tried if value(trial, name) > 0]
+    known = [share for share in shares if share > 0]
+    return min([1.0, *known]) if name in FLOORS else max([1.0, *known])
 
 
 def tolerance(trials: Sequence[Trial], goal: Goal) -> float:
