@@ -16,6 +16,9 @@ from typing import Any, Protocol
 HEADERS_MOST = 65_536
 """Bytes of a request's line and headers."""
 
+CHUNKS_MOST = 65_536
+"""Chunks of one body: each costs the loop some time, however small it is."""
+
 BODY_MOST = 262_144
 """Bytes of a body that may go the short way: so much comes in one piece."""
 
@@ -110,6 +113,7 @@ def protocol(express: Express | None) -> Any:
         """One connection: what came of the request that is being read."""
 
         header_bytes = 0
+        chunks = 0
         in_head = False
         """Whether a request has begun whose headers have not all come."""
         looked_at: Any = None
@@ -229,7 +233,7 @@ def protocol(express: Express | None) -> Any:
             self.url = b""
             self.headers = []
             self.expect_100_continue = False
-            self.header_bytes = 0
+            self.header_bytes = self.chunks = 0
 
         def on_url(self, url: bytes) -> None:
             self._bound(len(url))
@@ -247,6 +251,11 @@ def protocol(express: Express | None) -> Any:
                 self._begin()
             else:
                 self.body = b""
+
+        def on_chunk_header(self) -> None:
+            self.chunks += 1
+            if self.chunks > CHUNKS_MOST:
+                raise ValueError("the body has more than 65,536 chunks")
 
         def on_body(self, body: bytes) -> None:
             if self.opening is None:

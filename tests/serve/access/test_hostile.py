@@ -84,6 +84,17 @@ def test_framing_that_two_servers_could_read_in_two_ways_is_refused(service, lin
     lives(service)
 
 
+@pytest.mark.parametrize(("count", "said"), [(200, b"HTTP/1.1 200"), (201, b"HTTP/1.1 400")])
+def test_a_body_in_more_chunks_than_are_allowed_is_refused(service, monkeypatch, count, said):
+    monkeypatch.setattr(protocol, "CHUNKS_MOST", 200)
+    padding = count - len(BODY) - 1
+    pieces = [b" "] * padding + [BODY[i : i + 1] for i in range(len(BODY))]
+    body = b"".join(b"1\r\n%s\r\n" % piece for piece in pieces) + b"0\r\n\r\n"
+    found = send(service, *post("Transfer-Encoding: chunked"), body=body)
+    assert found.startswith(said), found[:200]
+    lives(service)
+
+
 def test_what_follows_a_shorter_body_is_not_taken_for_it(service):
     with connected(service) as connection:
         head = "\r\n".join((*post("Content-Length: 8"), "", "")).encode()
