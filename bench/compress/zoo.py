@@ -1,6 +1,6 @@
 """What `modelmill compress` does to fifteen models of every family, with its default recipe and nothing said.
 
-    python bench/compress/zoo.py [--quick] [--seeds 1] [--only NAME,...] [--trials 16] [--fashion FOLDER] [--show]
+    python bench/compress/zoo.py [--quick] [--seeds 0] [--only NAME,...] [--trials 16] [--fashion FOLDER] [--show]
 
 Each model is built with its one architecture and published, then compressed with a small budget of trials. The version
 and its child, or the version again where it stays, are measured in one interleaved run on the test rows, on one thread.
@@ -161,7 +161,7 @@ def main() -> None:
     """Run what is asked for and not there yet, and show it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", default="0", help="0 to 9 judge; those from 100 on are for choosing")
     parser.add_argument("--only", default="", help="models, with semicolons")
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--fashion", default="/usr/share/datasets/fashion-mnist", help="a folder of IDX files")
@@ -172,7 +172,9 @@ def main() -> None:
     trials = 6 if arguments.quick else arguments.trials
     rows: list[Row] = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     names = [name.strip() for name in arguments.only.split(";") if name] or list(QUICK if arguments.quick else ZOO)
-    for seed in () if arguments.show else range(arguments.seeds):
+    first, _, last = arguments.seeds.partition("-")
+    seeds = range(int(first), int(last or first) + 1)
+    for seed in () if arguments.show else seeds:
         for name in names:
             if any((row["model"], row["seed"], row["trials"]) == (name, seed, trials) for row in rows):
                 continue
@@ -181,7 +183,7 @@ def main() -> None:
             with results.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(name, row["wall_s"], flush=True)
-    show([row for row in rows if row["trials"] == trials])
+    show([row for row in rows if row["trials"] == trials and row["seed"] in seeds])
 
 
 if __name__ == "__main__":
