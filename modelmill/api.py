@@ -57,15 +57,16 @@ def build(
     goal: Mapping[str, Any] | None = None,
     *,
     name: str = "",
-    budget: str = "60s",
+    budget: str = "",
     model: Any = None,
-    seed: int = 0,
+    seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Report:
     """Search, train, compress, measure and publish; the report of the published version.
 
     source: a built-in set, a path, a spec, or a pair (x, y) of arrays.
     goal: the keys of a spec's `[goal]`: `maximize`, `minimize`, `reach`, `limit`.
+    budget, seed: 60s and 0 where neither they nor a spec file say otherwise.
     model: a torch module or a scikit-learn estimator to train and mill in place of a search among bodies.
     Trials can be watched with `modelmill.mill.build`, which yields them as they come.
 
@@ -75,7 +76,7 @@ def build(
 
     chosen = _known(settings, SETTINGS, "build")
     data = rows(source, chosen.get("sample_weight")) if isinstance(source, tuple) else None
-    spec = _spec(source, {**(goal or {}), "budget": budget}, name, seed, chosen)
+    spec = _spec(source, {**(goal or {}), **({"budget": budget} if budget else {})}, name, seed, chosen)
     live = body(model) if model is not None else None
     return _last(spec, home(chosen.get("home")), Options(promote=bool(chosen.get("promote")), data=data, body=live))
 
@@ -198,21 +199,30 @@ def _known(settings: Mapping[str, Any] | None, names: Sequence[str], verb: str) 
     return dict(settings or {})
 
 
-def _spec(source: Any, goal: Mapping[str, Any], name: str, seed: int, chosen: Mapping[str, Any]) -> Spec:
-    from modelmill.ask import request
+def _spec(source: Any, goal: Mapping[str, Any], name: str, seed: int | None, chosen: Mapping[str, Any]) -> Spec:
+    from modelmill.ask import cores, request
     from modelmill.spec import read
 
-    workers = int(chosen.get("workers") or os.cpu_count() or 1)
     if isinstance(source, Spec):
         return source
     task = str(chosen.get("task", ""))
     if isinstance(source, tuple):
-        stated = {"task": {"method": task}} if task else {}
-        return read({"name": name or "model", "data": {}, "goal": goal, "seed": seed, "workers": workers, **stated})
+        stated: dict[str, Any] = {"task": {"method": task}} if task else {}
+        stated |= {"workers": int(chosen.get("workers") or cores())}
+        return read({"name": name or "model", "data": {}, "goal": goal, "seed": seed or 0, **stated})
     if isinstance(source, Mapping):
         return read(source)
     data = {key: str(chosen[key]) for key in ("target", "test", "group", "time") if chosen.get(key)}
-    return request(str(source), name=name, task=task, data=data, goal=goal, workers=workers, seed=seed)
+    workers = chosen.get("workers")
+    return request(
+        str(source),
+        name=name,
+        task=task,
+        data=data,
+        goal=goal,
+        workers=None if workers is None else int(workers),
+        seed=seed,
+    )
 
 
 def rows(pair: tuple[Any, Any], weights: Any = None) -> Dataset:

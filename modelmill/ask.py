@@ -20,11 +20,12 @@ def request(
     task: str = "",
     data: Mapping[str, Any] | None = None,
     goal: Mapping[str, Any] | None = None,
-    workers: int = 0,
-    seed: int = 0,
+    workers: int | None = None,
+    seed: int | None = None,
 ) -> Spec:
     """The spec for a source: a built-in set, a file, a folder, or a spec file, in which flags that are given win.
 
+    workers: trials at once; 0 is one a core, as is None where there is no spec file.
     Raises SourceError for a file that is not there, UnknownName for a set that does not exist.
     """
     from modelmill.data.source import default_name, guess
@@ -37,19 +38,26 @@ def request(
         changed = {"data": {**spec.data, **said}, "goal": read({"data": {}, "goal": {**base, **wanted}}).goal}
         if task:
             changed["task"] = {"method": task}
-        return msgspec.structs.replace(
-            spec, name=name or spec.name or default_name(source), seed=seed or spec.seed, **changed
-        )
+        if seed is not None:
+            changed["seed"] = seed
+        if workers is not None:
+            changed["workers"] = workers or cores()
+        return msgspec.structs.replace(spec, name=name or spec.name or default_name(source), **changed)
     return read(
         {
             "name": name or default_name(source),
             "data": {**guess(source), **said},
             "goal": wanted,
-            "seed": seed,
-            "workers": workers or os.cpu_count() or 1,
+            "seed": seed or 0,
+            "workers": workers or cores(),
             "task": {"method": task} if task else {},
         }
     )
+
+
+def cores() -> int:
+    """How many trials run at once where nothing is said."""
+    return os.cpu_count() or 1
 
 
 def compression(
@@ -81,7 +89,7 @@ def compression(
             "data": guess(data) if data else {},
             "goal": wanted,
             "seed": seed,
-            "workers": workers or os.cpu_count() or 1,
+            "workers": workers or cores(),
             **given,
         }
     )

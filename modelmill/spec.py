@@ -391,7 +391,7 @@ def _check_table(key: str, table: Table, where: str) -> None:
     given = {name: value for name, value in table.items() if name not in ("method", *FLAGS)}
     check_names(cls, given, where)
     for name, value in given.items():
-        for end in _ends(value):
+        for end in _ends(value, f"{where}.{name}"):
             if name in NESTED or not (isinstance(end, dict) and "method" in end):
                 check_value(cls, name, end, where)
             if name in NESTED:
@@ -399,26 +399,37 @@ def _check_table(key: str, table: Table, where: str) -> None:
                     _check_table(name, option, f"{where}.{table['method']}.{name}")
 
 
-def _ends(value: Any) -> list[Any]:
+def _ends(value: Any, where: str) -> list[Any]:
     if is_range(value):
+        said = f"{where} = {_written(value)}"
         if not (math.isfinite(value["low"]) and math.isfinite(value["high"])):
-            raise OutOfBounds(f"{value}", "a range has finite ends", "Give the largest value that is worth trying.")
+            raise OutOfBounds(said, "a range has finite ends", "Give the largest value that is worth trying.")
         if value["low"] > value["high"]:
-            raise OutOfBounds(f"{value}", "low is above high", "Swap them.")
+            raise OutOfBounds(said, "low is above high", "Swap them.")
         if value.get("log") and value["low"] <= 0:
-            raise OutOfBounds(f"{value}", "a logarithmic range starts above 0", "Let it start at 1e-4, say.")
+            raise OutOfBounds(said, "a logarithmic range starts above 0", "Let it start at 1e-4, say.")
         if value.get("step") is not None and not value["step"] > 0:
-            raise OutOfBounds(f"{value}", "a step is above 0", "Leave it out for every number in between.")
+            raise OutOfBounds(said, "a step is above 0", "Leave it out for every number in between.")
         return [value["low"], value["high"]]
     if is_choice(value):
         if not value["any"]:
-            raise SpecError("any", "the list of options is empty", "Give at least one.")
-        return [end for option in value["any"] for end in _ends(option)]
+            raise SpecError(f"{where}.any", "the list of options is empty", "Give at least one.")
+        return [end for option in value["any"] for end in _ends(option, where)]
     if isinstance(value, list | tuple):
         # Every end of every element once, not all of them with each other.
-        ends = [_ends(item) for item in value]
+        ends = [_ends(item, where) for item in value]
         return [[found[min(i, len(found) - 1)] for found in ends] for i in range(max(map(len, ends), default=1))]
     return [value]
+
+
+def _written(table: Table) -> str:
+    """A small table as it stands in a spec file.
+
+    >>> _written({"low": 1e-4, "high": 3, "log": True})
+    '{ low = 0.0001, high = 3, log = true }'
+    """
+    words = (f"{key} = {str(value).lower() if isinstance(value, bool) else value}" for key, value in table.items())
+    return f"{{ {', '.join(words)} }}"
 
 
 def _check_choices(spec: Spec) -> None:

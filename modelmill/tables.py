@@ -121,10 +121,24 @@ def _won(report: Report) -> Table:
         table.add_row(name, f"{value.value:.4f}{spread}", f"{plain.value:.4f}" if plain else "–", "")
     for name, figure in report.costs.items():
         before = report.baseline.costs.get(name)
-        ratio = f"{before / figure:.2f}x" if figure and before else ""
         note = " (modelled)" if name == "energy_mj" and report.details.get("energy_modelled", True) else ""
-        table.add_row(UNITS.get(name, (name,))[0] + note, cost(name, figure), cost(name, before), ratio)
+        table.add_row(
+            UNITS.get(name, (name,))[0] + note, cost(name, figure), cost(name, before), _ratio(name, figure, before)
+        )
     return table
+
+
+def _ratio(name: str, figure: float | None, before: float | None) -> str:
+    """How many times better a cost is than it was.
+
+    >>> _ratio("latency_ms", 0.5, 1.0), _ratio("throughput_rps", 2000, 1000), _ratio("size_bytes", None, 3)
+    ('2.00x', '2.00x', '')
+    """
+    from modelmill.spec import FLOORS
+
+    if not figure or not before:
+        return ""
+    return f"{figure / before if name in FLOORS else before / figure:.2f}x"
 
 
 def _milled(report: Report) -> Table:

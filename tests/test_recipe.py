@@ -262,3 +262,12 @@ def test_what_a_network_costs_is_told_before_it_is_trained_where_the_goal_names_
 
 def test_costs_that_no_goal_names_are_not_told(digits):
     assert foresee(digits, {"arch": "mlp"}).costs == {}
+
+
+def test_flags_that_are_given_win_over_a_spec_file_and_those_that_are_not_leave_it(tmp_path):
+    path = tmp_path / "iris.toml"
+    path.write_text('seed = 5\nworkers = 1\n[data]\nmethod = "builtin"\nname = "iris"\n')
+    kept, given = request(str(path)), request(str(path), workers=2, seed=0)
+    assert (kept.workers, kept.seed) == (1, 5)
+    assert (given.workers, given.seed) == (2, 0)
+    assert request(str(path), workers=0).workers >= 1

@@ -43,8 +43,9 @@ def importance(trials: Sequence[Trial], name: str) -> dict[str, float]:
 
     Analysis of variance, one setting at a time: numbers fall into four bins of equal count, and what chance alone would
     explain is taken off (epsilon squared, Kelley 1935). A setting that only some trials have is judged among those, and
-    weighs as much as they do. What is missing from a sum of 1 is interplay of settings, and noise. A cost counts by its
-    logarithm where it differs much.
+    weighs as much as they do. What is missing from a sum of 1 is interplay of settings, and noise; settings that were
+    picked together explain the same, and then all shares are cut down to a sum of 1. A cost counts by its logarithm
+    where it differs much.
     """
     done, scores = _scored(trials, name)
     total = _spread(scores)
@@ -55,7 +56,8 @@ def importance(trials: Sequence[Trial], name: str) -> dict[str, float]:
         having = [i for i, trial in enumerate(done) if setting in trial.settings]
         groups = _groups([done[i].settings[setting] for i in having])
         shares[setting] = explained(scores[having], groups) * _spread(scores[having]) / total
-    kept = {setting: round(share, 4) for setting, share in shares.items() if share >= 0.005}
+    whole = max(1.0, sum(shares.values()))
+    kept = {setting: round(share / whole, 4) for setting, share in shares.items() if share / whole >= 0.005}
     return dict(sorted(kept.items(), key=lambda item: -item[1]))
 
 

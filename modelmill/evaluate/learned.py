@@ -97,13 +97,18 @@ def endings(told: Story) -> list[Row]:
         {
             "count": len(trials),
             "what": ENDINGS[state],
-            "why": reason(trials[0]) if len({reason(trial) for trial in trials}) == 1 else why,
+            "why": reason(trials[0]) if len({reason(trial) for trial in trials}) == 1 else _like(trials),
             "where": _where(trials),
             "took": duration(sum(trial.seconds for trial in trials)),
             "trials": _numbers(trials),
         }
-        for (state, why), trials in sorted(groups.items(), key=lambda group: -len(group[1]))
+        for (state, _), trials in sorted(groups.items(), key=lambda group: -len(group[1]))
     ]
+
+
+def _like(trials: Sequence[Trial]) -> str:
+    """The reason of the first of several whose reasons differ in their figures alone."""
+    return f"{reason(trials[0])} (#{trials[0].number}; the others alike)"
 
 
 def reason(trial: Trial) -> str:

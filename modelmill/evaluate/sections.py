@@ -56,7 +56,7 @@ def called(report: Report, told: Story) -> str:
     if base:
         name, body = f"{report.name}@{report.version}", f"{base} compressed"
     how = f" ({recipe(winner)})" if winner and recipe(winner) else ""
-    count = report.trials.done + report.trials.stopped + report.trials.failed
+    count = sum(trial.state != "refused" for trial in told.trials)
     found = f", the best of {count} candidates in {duration(report.seconds)}" if count else ""
     return f"{name} is {body}{how}{found}."
 

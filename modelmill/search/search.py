@@ -189,8 +189,8 @@ class _Run:
                 self.over = "the budget ended"
                 return
             trial = self._next()
-            if trial is None:
-                self.over = "the space is exhausted"
+            if trial is None:  # with what still runs the sampler may know of more
+                self.over = "" if self.running else "the space is exhausted"
                 return
             reason = self.study.refuse(trial.settings)
             if reason:

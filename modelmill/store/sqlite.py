@@ -182,7 +182,7 @@ def _advice(message: str, where: str, saved: Path | None) -> str:
     if "locked" in message:
         return "Another process is writing to it; try again when it is done."
     if "full" in message or "disk I/O" in message or "too big" in message:
-        return "Free some space on the disk; nothing was changed."
+        return "Free some space on the disk, and give the same command again: what was written before is kept."
     if "readonly" in message or "unable to open" in message:
         return "Check who owns the file and its folder, or set MODELMILL_HOME to a folder of yours."
     return "`modelmill doctor` says more."

@@ -23,8 +23,13 @@ def build(
     ] = [],
     limit: Limits = [],
     budget: Annotated[str, typer.Option(help="60s, 15m, 2h or 40 trials.")] = "",
-    workers: Annotated[int, typer.Option(min=0, max=256, help="Trials at once; 0 is one a core.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Same seed, same result.")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, max=256, help="Trials at once; 0 is one a core, as without a spec that says otherwise."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**31 - 1, help="Same seed, same result; 0, or what the spec says.")
+    ] = None,
     group: Group = "",
     time: Time = "",
     type_: Types = [],

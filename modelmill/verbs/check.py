@@ -18,7 +18,7 @@ def check(
     group: Group = "",
     time: Time = "",
     type_: Types = [],
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Same seed, same split.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Same seed, same split.")] = None,
     json: Json = False,
 ) -> None:
     """Look at data before any training: types, missing values, duplicates, leakage, balance."""

@@ -37,6 +37,18 @@ def test_shares_lie_between_nothing_and_all() -> None:
     assert all(0 < share <= 1 for share in importance(trials(), "accuracy").values())
 
 
+def test_settings_that_were_picked_together_share_what_they_explain() -> None:
+    found = importance(
+        [
+            Trial(number, "done", dict.fromkeys("abc", number % 8), metrics={"accuracy": number % 8 / 10})
+            for number in range(40)
+        ],
+        "accuracy",
+    )
+    assert sum(found.values()) == pytest.approx(1, abs=1e-3)
+    assert found["a"] == found["b"] == found["c"]
+
+
 def test_nothing_is_said_of_few_trials_or_of_equal_ones() -> None:
     assert importance(trials(7), "accuracy") == {}
     same = [Trial(i, "done", {"width": i}, metrics={"accuracy": 0.5}) for i in range(20)]

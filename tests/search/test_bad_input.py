@@ -63,9 +63,9 @@ def test_limits_within_reach_are_taken() -> None:
     ("table", "words"),
     [
         ({"any": []}, "the list of options is empty"),
-        ({"method": "mlp", "depth": {"low": 3, "high": 1}}, "low is above high"),
-        ({"method": "mlp", "depth": {"low": 1, "high": 3, "step": 0}}, "a step is above 0"),
-        ({"method": "mlp", "width": {"any": []}}, "the list of options is empty"),
+        ({"method": "mlp", "depth": {"low": 3, "high": 1}}, r"arch.depth = { low = 3, high = 1 }: low is above high"),
+        ({"method": "mlp", "depth": {"low": 1, "high": 3, "step": 0}}, r"arch.depth = .*: a step is above 0"),
+        ({"method": "mlp", "width": {"any": []}}, "arch.width.any: the list of options is empty"),
     ],
 )
 def test_a_space_with_no_valid_point_is_refused(table: dict[str, Any], words: str) -> None:

@@ -12,15 +12,17 @@ import pytest
 from child_search import setup as set_up_child
 from child_search import walk as child_walk
 
+from modelmill.contracts import Pick, Sampler
 from modelmill.errors import GoalError, ModelError, SpecError, WorkError
 from modelmill.execute.local import Pool
 from modelmill.execute.message import Message
+from modelmill.history import History, Suggestion
 from modelmill.search.ledger.ledger import Ledger
 from modelmill.search.samplers.grid import Grid
 from modelmill.search.samplers.random import Random
 from modelmill.search.search import Study, search
 from modelmill.search.stoppers.median import Median
-from modelmill.space import Choose, Dimension
+from modelmill.space import Choose, Dimension, Space
 from modelmill.spec import Budget, Goal
 from modelmill.store.database import Database
 from modelmill.trial import Trial
@@ -129,6 +131,25 @@ def test_a_budget_in_trials_is_kept_and_every_trial_is_in_the_ledger(ledger: Led
     assert first.metrics == {"accuracy": first.settings["x"]}
     assert first.costs == {"size_bytes": 1000.0, "latency_ms": first.settings["x"]}
     assert (first.artifact, first.notes, len(first.curve)) == ("digest of graph", ("made",), 1)
+
+
+class Thinks(Sampler):
+    """Has two settings at once, and a third only when it knows what came of both."""
+
+    def __call__(self, space: Space) -> Pick:
+        def pick(history: History, seed: int) -> Suggestion | None:
+            known = len(history) < 2 or (len(history) == 2 and all(one.state == "done" for one in history))
+            return Suggestion({"x": len(history) / 10}) if known else None
+
+        return pick
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_sampler_that_has_nothing_while_trials_run_is_asked_again_when_they_ended(
+    ledger: Ledger, workers: int
+) -> None:
+    trials = run(study(sampler=Thinks()), Inline(grow, workers), ledger)
+    assert sorted(trial.settings["x"] for trial in trials) == [0.0, 0.1, 0.2]
 
 
 def test_a_running_trial_is_seen_as_its_curve_grows(ledger: Ledger) -> None:

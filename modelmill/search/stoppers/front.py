@@ -47,8 +47,7 @@ class Front(Stopper):
         hoped = self.hoped(own[0], curve.at[-1], finished)
         if hoped is None or not beaten(hoped, ends(finished)):
             return ""
-        said = ", ".join(f"{loss:.4g}" for loss in hoped)
-        return f"with what others gained from there on ({said}) it would not reach the front"
+        return "with what others gained from there on it would not reach the front"
 
     def hoped(self, losses: Losses, at: At, finished: Sequence[Curve]) -> Losses | None:
         """The losses that a trial may hope to end with; None where too few came to that point."""
