@@ -132,11 +132,16 @@ def _versions(model: Any, registry: Registry) -> Any:
 
 
 def _body(reference: str, registry: Registry, prefix: str = "") -> Body:
-    """The network that a version was milled from, with its weights.
+    """The network that a version was milled from, with its weights; of a graph from outside, what can be read of it.
 
-    Raises ModelError for a version that keeps none: an estimator, or a graph from outside.
+    Raises ModelError for a version that has none, as an estimator.
     """
     version = registry.find(reference)
+    if "body.json" not in version.files and "spec.toml" not in version.files:
+        from modelmill.graph.reading import read as read_network
+
+        network, shape = read_network(registry.file(version, "model.onnx"), reference)
+        return Body("network", network, features=shape)
     if "body.json" not in version.files:
         raise ModelError(reference, "keeps no network to start from", "Start from a version with a network as body.")
     from safetensors.torch import load
