@@ -75,6 +75,8 @@ def read(graph: bytes, where: str) -> tuple[nn.Sequential, tuple[int, ...]]:
     if len(sizes) < 2 or not all(sizes[1:]):
         raise ModelError(where, f"cannot be read as a network: its input has the open shape {sizes}", HINT)
     value, layers, axes = inputs[0].name, list[nn.Module](), len(sizes) - 2
+    shapes: set[str] = set()
+    """What is worked out of constants and the shape of a value, as exporters do for a reshape that keeps the rows."""
     for node in proto.graph.node:
         step = Step(where, node, constants, axes)
         if node.op_type == "Constant":
@@ -82,7 +84,11 @@ def read(graph: bytes, where: str) -> tuple[nn.Sequential, tuple[int, ...]]:
             continue
         if node.op_type not in READERS and node.output[0].startswith(OWN):
             break  # from here on its scores are made into labels, as the import had it
-        if [name for name in node.input if name and name not in constants] != [value] or len(node.output) != 1:
+        worked_out = [name for name in node.input if name and name not in constants]
+        if set(worked_out) <= shapes or (node.op_type == "Shape" and worked_out == [value]):
+            shapes.update(node.output)
+            continue
+        if [name for name in worked_out if name not in shapes] != [value] or len(node.output) != 1:
             raise step.refused("is no step of a chain")
         layers = _with(layers, step, value)
         axes = 0 if layers and isinstance(layers[-1], nn.Flatten | nn.Linear) else axes
@@ -92,7 +98,14 @@ def read(graph: bytes, where: str) -> tuple[nn.Sequential, tuple[int, ...]]:
             raise ModelError(where, "cannot be read as a network: its output is not the end of the chain", HINT)
     while layers and isinstance(layers[-1], nn.Softmax):
         layers.pop()
-    return nn.Sequential(*layers).eval(), tuple(sizes[1:])
+    network = nn.Sequential(*layers).eval()
+    try:
+        with torch.no_grad():
+            network(torch.zeros(2, *sizes[1:]))
+    except RuntimeError as error:
+        said = f"its layers do not fit each other ({error})"
+        raise ModelError(where, f"cannot be read as a network: {said}", HINT) from error
+    return network, tuple(sizes[1:])
 
 
 def _with(layers: list[nn.Module], step: Step, value: str) -> list[nn.Module]:
@@ -188,8 +201,10 @@ def _flat(step: Step) -> nn.Module:
     if step.node.op_type == "Flatten":
         step.expects(axis=1)
         return nn.Flatten()
-    shape = step.constant(1)
-    if shape is None or len(shape) != 2 or (shape[0] not in (0, -1) and shape[1] != -1):
+    shape = step.given[1]
+    if shape is None:  # worked out from that of the value: whether it is rows and features, the next layer tells
+        return nn.Flatten()
+    if len(shape) != 2 or (shape[0] not in (0, -1) and shape[1] != -1):
         raise step.refused("to another shape than rows and features")
     return nn.Flatten()
 

@@ -33,6 +33,29 @@ IMAGE = nn.Sequential(
 SERIES = nn.Sequential(nn.Conv1d(2, 4, 3, dilation=2), nn.Tanh(), nn.AvgPool1d(2), nn.Flatten(), nn.Linear(4 * 14, 2))
 
 
+class Viewed(nn.Module):  # type: ignore[misc]  # torch is untyped here
+    """Flattens as older code does: exported, the new shape is worked out of the old one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.head = nn.Conv2d(1, 2, 3), nn.Linear(2 * 9, 3)
+
+    def forward(self, x: Any) -> Any:
+        x = self.map(x).relu()
+        return self.head(x.view(x.size(0), -1))
+
+
+class Rows(nn.Module):  # type: ignore[misc]  # torch is untyped here
+    """Makes more rows than there were, which no flattening does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(x.view(x.size(0) * 5, x.size(3)))
+
+
 class Residual(nn.Module):  # type: ignore[misc]  # torch is untyped here
     def __init__(self) -> None:
         super().__init__()
@@ -66,16 +89,18 @@ def exported(network: nn.Module, shape: tuple[int, ...]) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("network", "shape"), [(TABLE, (4,)), (IMAGE, (1, 12, 12)), (SERIES, (2, 33))], ids=["table", "image", "series"]
+    ("network", "shape"),
+    [(TABLE, (4,)), (IMAGE, (1, 12, 12)), (SERIES, (2, 33)), (Viewed(), (1, 5, 5))],
+    ids=["table", "image", "series", "viewed"],
 )
-def test_it_answers_as_the_file_does(network: nn.Sequential, shape: tuple[int, ...]) -> None:
+def test_it_answers_as_the_file_does(network: nn.Module, shape: tuple[int, ...]) -> None:
     graph = exported(network, shape)
     found, features = read(graph, "outside@1")
     rows = np.random.default_rng(0).normal(size=(7, *shape)).astype(np.float32)
     wanted = onnxruntime.InferenceSession(graph).run(None, {"x": rows})[0]
     with torch.no_grad():
         scores = found(torch.from_numpy(rows))
-    answers = scores.softmax(-1) if isinstance(network[-1], nn.Softmax) else scores
+    answers = scores.softmax(-1) if network is TABLE else scores
     assert features == shape
     np.testing.assert_allclose(answers.numpy(), wanted, atol=1e-5)
     assert not any(isinstance(layer, nn.Softmax) for layer in found)
@@ -85,11 +110,16 @@ def test_it_answers_as_the_file_does(network: nn.Sequential, shape: tuple[int, .
     ("network", "shape", "words"),
     [
         (Residual(), (4,), "Add .*is no step of a chain"),
-        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(2)), (1, 5, 5), "Shape .*is none of the operations"),
-        (nn.Sequential(nn.GRU(3, 2)), (5, 3), "(Transpose|Shape) "),
+        (
+            nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(2), nn.Linear(9, 3)),
+            (1, 5, 5),
+            "MatMul .*constant",
+        ),
+        (nn.Sequential(nn.GRU(3, 2)), (5, 3), "GRU "),
         (nn.Sequential(nn.InstanceNorm2d(2)), (2, 4, 4), "InstanceNormalization"),
+        (Rows(), (1, 5, 5), "its layers do not fit each other"),
     ],
-    ids=["residual", "flatten", "gru", "norm"],
+    ids=["residual", "flatten", "gru", "norm", "rows"],
 )
 def test_what_is_no_chain_is_refused_by_name(network: nn.Module, shape: tuple[int, ...], words: str) -> None:
     with pytest.raises(ModelError, match=f"outside@1: cannot be read as a network: {words}") as refused:
