@@ -371,7 +371,7 @@ class Methods:
             if now != said:
                 yield schema().encode("grpc.health.v1.HealthCheckResponse", now)
                 said = now
-            if self.plane.state.refusing:
+            if self.plane.state.draining:
                 return
             await asyncio.sleep(WATCH_SECONDS)
 
