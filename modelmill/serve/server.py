@@ -361,8 +361,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             if self.front is not None:
                 self.front.warn()
         await asyncio.sleep(self.limits.lead_seconds)
-        # Whoever had a lead, or whose port is handed on, is told to go elsewhere with every answer, or by its connection;
-        # who comes still, since a call can cross the warning, is answered like the others.
+        # Whoever had a lead, or whose port is handed on, was told to go elsewhere; who comes still is answered like the
+        # others, since a call can cross the warning.
         self.state.refusing = not (self.limits.lead_seconds or self.limits.reuse_port)
         deadline = asyncio.get_running_loop().time() + self.limits.drain_seconds
         while self.state.in_flight and asyncio.get_running_loop().time() < deadline:
