@@ -80,6 +80,8 @@ def read(graph: bytes, where: str) -> tuple[nn.Sequential, tuple[int, ...]]:
     for node in proto.graph.node:
         step = Step(where, node, constants, axes)
         if node.op_type == "Constant":
+            if "value" not in step.set:
+                raise step.refused("is no tensor")
             constants[node.output[0]] = np.array(onnx.numpy_helper.to_array(step.set["value"]))
             continue
         if node.op_type not in READERS and node.output[0].startswith(OWN):
@@ -136,7 +138,7 @@ def _linear(step: Step) -> nn.Module:
         raise step.refused(f"multiplies by an array of {weight.ndim} axes")
     bias = step.constant(2)
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    return _filled(layer, weight=weight, bias=None if bias is None else bias.reshape(-1))
+    return _filled(layer, weight=weight, bias=None if bias is None else np.broadcast_to(bias, (1, len(weight)))[0])
 
 
 def _convolution(step: Step) -> nn.Module:

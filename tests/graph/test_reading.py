@@ -127,6 +127,15 @@ def test_what_is_no_chain_is_refused_by_name(network: nn.Module, shape: tuple[in
     assert "model=module" in refused.value.hint
 
 
+def test_one_bias_for_all_outputs_is_each_ones() -> None:
+    proto = onnx.load_from_string(exported(nn.Sequential(nn.Linear(4, 3)), (4,)))
+    name = next(node.input[2] for node in proto.graph.node if node.op_type == "Gemm")
+    bias = next(one for one in proto.graph.initializer if one.name == name)
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.array([0.5], np.float32), name))
+    network, _ = read(proto.SerializeToString(), "outside@1")
+    assert network[0].bias.tolist() == [0.5, 0.5, 0.5]
+
+
 def test_a_file_with_an_open_shape_or_two_inputs_is_refused() -> None:
     proto = onnx.load_from_string(exported(TABLE, (4,)))
     proto.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "width"
