@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from modelmill.checking import check
 from modelmill.errors import GoalError, MissingExtra, WorkError
 from modelmill.finding import Finding
 from modelmill.report import Report
-from modelmill.spec import Budget, Goal, Spec, as_table, as_toml, check, read
+from modelmill.spec import Budget, Goal, Spec, as_table, as_toml, read
 from modelmill.trial import Progress, Trial
 
 if TYPE_CHECKING:

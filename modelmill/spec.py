@@ -6,7 +6,6 @@ search space. `walk` goes through a spec and asks at every range; what comes bac
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -15,10 +14,9 @@ from typing import Any
 
 import msgspec
 
-from modelmill.aims import check_aims
-from modelmill.contracts import Arch, Compressor, Heir, Trainer
+from modelmill.contracts import Compressor, Trainer
 from modelmill.errors import OutOfBounds, SourceError, SpecError, UnknownName
-from modelmill.method import check_names, check_value, find, names
+from modelmill.method import find, names
 from modelmill.model import Kind as BodyKind
 from modelmill.space import Choose, Dimension, Walk
 
@@ -213,7 +211,7 @@ def _late(choose: Choose) -> Choose:
 
 
 def _train(table: Table, body: BodyKind, choose: Choose) -> Table:
-    options = [option for option in _options(table) if body in _class("train", option, Trainer).takes]
+    options = [option for option in options_of(table) if body in class_of("train", option, Trainer).takes]
     if not options:
         return {"method": "estimator" if body == "estimator" else "adam"}
     picked: Table = _resolve("train", options[0] if len(options) == 1 else {"any": options}, choose)
@@ -222,7 +220,7 @@ def _train(table: Table, body: BodyKind, choose: Choose) -> Table:
 
 def _steps(stage: str, steps: tuple[Table, ...], choose: Choose, body: BodyKind | None) -> Iterator[Table]:
     for number, step in enumerate(steps):
-        options = [option for option in _options(step) if body is None or fits(option, body)]
+        options = [option for option in options_of(step) if body is None or fits(option, body)]
         if not options:
             continue
         table = {key: value for key, value in step.items() if key != "optional"}
@@ -236,14 +234,14 @@ def _steps(stage: str, steps: tuple[Table, ...], choose: Choose, body: BodyKind 
         picked = _resolve(path, table, choose)
         yield picked
         if body is not None:
-            body = _after(picked, body)
+            body = after(picked, body)
 
 
 def _alone(steps: tuple[Table, ...], number: int) -> bool:
     """Whether the methods of a step occur in no other step, so that their names are path enough."""
-    own = {option.get("method") for option in _options(steps[number])}
+    own = {option.get("method") for option in options_of(steps[number])}
     return not any(
-        own & {option.get("method") for option in _options(step)} for i, step in enumerate(steps) if i != number
+        own & {option.get("method") for option in options_of(step)} for i, step in enumerate(steps) if i != number
     )
 
 
@@ -252,22 +250,25 @@ def fits(step: Table, body: BodyKind) -> bool:
 
     An estimator's graph has nothing that a step for graphs could change: trees, or a handful of weights.
     """
-    takes = _class("compress", step, Compressor).takes
+    takes = class_of("compress", step, Compressor).takes
     return body in takes or (body == "network" and "graph" in takes)
 
 
-def _after(step: Table, body: BodyKind) -> BodyKind:
-    cls = _class("compress", step, Compressor)
+def after(step: Table, body: BodyKind) -> BodyKind:
+    """The kind of body that a step of `compress` leaves."""
+    cls = class_of("compress", step, Compressor)
     return cls.gives or (body if body in cls.takes else "graph")
 
 
-def _options(table: Table) -> list[Table]:
+def options_of(table: Table) -> list[Table]:
+    """The tables of a choice, or the table itself where it is none; nothing of an empty one."""
     if not table:
         return []
     return list(table["any"]) if "any" in table else [table]
 
 
-def _class(stage: str, table: Table, *contracts: type[Any]) -> type[Any]:
+def class_of(stage: str, table: Table, *contracts: type[Any]) -> type[Any]:
+    """The class of the method that a table names. Raises SpecError where it names none, or one of another contract."""
     if "method" not in table:
         raise SpecError(stage, f"the table {table!r} names no method", f"Known: {', '.join(names(stage))}.")
     cls = find(stage, str(table["method"]))
@@ -336,120 +337,3 @@ def _labels(options: list[Any]) -> dict[Any, Any]:
             label = f"{label}#{number + 1}"
         found[label] = option
     return found
-
-
-def check(spec: Spec, live: BodyKind | None = None) -> None:
-    """Refuse what can be refused before any work: names, bounds at both ends of every range, steps that fit nowhere.
-
-    live: the kind of a body that is given in place of an arch.
-
-    Raises UnknownName, OutOfBounds or SpecError.
-    """
-    Budget.parse(spec.goal.budget)
-    _check_choices(spec)
-    known = [*names("metrics"), *COSTS]
-    for name, _ in spec.goal.objectives:
-        _known(f"goal.{name}", "metric or cost", name, known)
-    for name in spec.goal.reach:
-        _known("goal.reach", "metric", name, names("metrics"))
-    for name, value in spec.goal.limit.items():
-        _known("goal.limit", "limit", name, known)
-        if not value > 0 and name in COSTS:
-            raise OutOfBounds(f"goal.limit.{name} = {value}", "expected a number above 0", "Leave it out for no limit.")
-    check_aims(spec.goal.maximize, spec.goal.minimize, spec.goal.reach, spec.goal.limit, FLOORS)
-    if not 0 <= (spec.goal.allow_loss or 0) < 1:
-        said = f"goal.allow_loss = {spec.goal.allow_loss}"
-        raise OutOfBounds(said, "expected a share from 0 on, below 1", "Write 0.01 for one point in a hundred.")
-    for stage in ("data", "train"):
-        for option in _options(getattr(spec, stage)):
-            _check_table(stage, option, stage)
-    for key in ("sampler", "stopper", "generator"):
-        if not isinstance(given := spec.search.get(key) or {}, Mapping):
-            meant = given if given in names(key) else names(key)[0]
-            hint = f'Write {key} = {{ method = "{meant}" }}.'
-            raise SpecError(f"search.{key}", f"expected a table, got {given!r}", hint)
-        for option in _options(dict(given)):
-            _check_table(key, option, f"search.{key}")
-    for option in _options(spec.arch):
-        _check_table("arch", option, "arch")
-    for stage in ("prepare", "compress"):
-        for step in getattr(spec, stage) or ():
-            for option in _options({key: value for key, value in step.items() if key != "optional"}):
-                _check_table(stage, option, stage)
-    _check_branches(spec, live)
-
-
-def _known(where: str, what: str, name: str, known: list[str]) -> None:
-    if name.rpartition(".")[2] not in known:
-        raise UnknownName.among(where, what, name, known)
-
-
-def _check_table(key: str, table: Table, where: str) -> None:
-    if "method" not in table:
-        raise SpecError(where, "the table names no method", f"Known: {', '.join(names(key))}.")
-    cls = find(key, str(table["method"]), where)
-    given = {name: value for name, value in table.items() if name not in ("method", *FLAGS)}
-    check_names(cls, given, where)
-    for name, value in given.items():
-        for end in _ends(value, f"{where}.{name}"):
-            if name in NESTED or not (isinstance(end, dict) and "method" in end):
-                check_value(cls, name, end, where)
-            if name in NESTED:
-                for option in (option for inner in end for option in _options(inner)):
-                    _check_table(name, option, f"{where}.{table['method']}.{name}")
-
-
-def _ends(value: Any, where: str) -> list[Any]:
-    if is_range(value):
-        said = f"{where} = {_written(value)}"
-        if not (math.isfinite(value["low"]) and math.isfinite(value["high"])):
-            raise OutOfBounds(said, "a range has finite ends", "Give the largest value that is worth trying.")
-        if value["low"] > value["high"]:
-            raise OutOfBounds(said, "low is above high", "Swap them.")
-        if value.get("log") and value["low"] <= 0:
-            raise OutOfBounds(said, "a logarithmic range starts above 0", "Let it start at 1e-4, say.")
-        if value.get("step") is not None and not value["step"] > 0:
-            raise OutOfBounds(said, "a step is above 0", "Leave it out for every number in between.")
-        return [value["low"], value["high"]]
-    if is_choice(value):
-        if not value["any"]:
-            raise SpecError(f"{where}.any", "the list of options is empty", "Give at least one.")
-        return [end for option in value["any"] for end in _ends(option, where)]
-    if isinstance(value, list | tuple):
-        # Every end of every element once, not all of them with each other.
-        ends = [_ends(item, where) for item in value]
-        return [[found[min(i, len(found) - 1)] for found in ends] for i in range(max(map(len, ends), default=1))]
-    return [value]
-
-
-def _written(table: Table) -> str:
-    """A small table as it stands in a spec file.
-
-    >>> _written({"low": 1e-4, "high": 3, "log": True})
-    '{ low = 0.0001, high = 3, log = true }'
-    """
-    words = (f"{key} = {str(value).lower() if isinstance(value, bool) else value}" for key, value in table.items())
-    return f"{{ {', '.join(words)} }}"
-
-
-def _check_choices(spec: Spec) -> None:
-    for stage in ("arch", "train"):
-        if getattr(spec, stage).get("any") == []:
-            raise SpecError(f"{stage}.any", "the list of options is empty", "Give at least one table.")
-
-
-def _check_branches(spec: Spec, live: BodyKind | None) -> None:
-    bodies: set[BodyKind] = {_class("arch", option, Arch, Heir).body for option in _options(spec.arch)}
-    bodies = bodies or {live or "graph"}
-    for step in spec.compress or ():
-        options = _options({key: value for key, value in step.items() if key != "optional"})
-        if not any(fits(option, body) for option in options for body in bodies):
-            takes = sorted({kind for option in options for kind in _class("compress", option, Compressor).takes})
-            raise SpecError(
-                f"compress.{options[0]['method']}",
-                f"fits no branch: it takes a {' or '.join(takes)}, and arch gives a {' or '.join(sorted(bodies))}",
-                "Leave the step out, or add an arch that it can take.",
-            )
-        bodies = {_after(option, body) for option in options for body in bodies if fits(option, body)} | {
-            body for body in bodies if step.get("optional") or not any(fits(option, body) for option in options)
-        }

@@ -2,9 +2,10 @@
 
 import pytest
 
+from modelmill.checking import check
 from modelmill.errors import OutOfBounds, SourceError, SpecError, UnknownName
 from modelmill.space import Dimension, cells, grid
-from modelmill.spec import Budget, as_table, as_toml, check, pick, read, space
+from modelmill.spec import Budget, as_table, as_toml, pick, read, space
 
 DESIGN = """
 [data]

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from modelmill.checking import check
 from modelmill.contracts import Task
 from modelmill.dataset import Dataset, Splits
 from modelmill.errors import ContentError, SpecError, UnknownName
@@ -21,7 +22,7 @@ from modelmill.recipe.defaults import complete
 from modelmill.recipe.grow import features_kind
 from modelmill.recipe.job import Job
 from modelmill.signature import NO_DATE, Signature
-from modelmill.spec import COSTS, Goal, Spec, Table, check
+from modelmill.spec import COSTS, Goal, Spec, Table
 
 PATHS = ("path", "test")
 """What a table of data says of where: the data themselves have a digest."""

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from modelmill.checking import check
 from modelmill.contracts import Task
 from modelmill.dataset import Dataset, Splits
 from modelmill.errors import ContentError, SourceError, SpecError, UnknownName
@@ -21,7 +22,7 @@ from modelmill.recipe.job import Base, Job
 from modelmill.recipe.look import Look, led
 from modelmill.registry.registry import Registry
 from modelmill.signature import Signature
-from modelmill.spec import Goal, Spec, check
+from modelmill.spec import Goal, Spec
 from modelmill.version import Version
 
 ALLOWED = 0.01

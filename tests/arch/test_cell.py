@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from modelmill.arch.cell import OPERATIONS, Cell, space
+from modelmill.checking import check
 from modelmill.errors import OutOfBounds, SpecError, UnknownName
 from modelmill.method import decode
 from modelmill.network.graphbody import Graph
 from modelmill.network.slicing import channels, prune
 from modelmill.signature import Signature
 from modelmill.space import Dimension
-from modelmill.spec import check, pick, read
+from modelmill.spec import pick, read
 
 SIGNATURE = Signature("classify", (), (), (0, 1, 2))
 FEATURES = {"table": (7,), "image": (2, 9, 8), "sequence": (3, 17)}

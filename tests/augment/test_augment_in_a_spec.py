@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from modelmill.checking import check
 from modelmill.errors import OutOfBounds, SpecError, UnknownName
 from modelmill.method import decode
-from modelmill.spec import as_toml, check, pick, read
+from modelmill.spec import as_toml, pick, read
 
 
 def spec(*steps, **settings):

@@ -15,6 +15,7 @@ from test_resume import CHILD, ledger, run
 from test_search import STUDY, Inline, grow, judge, keep, study
 from test_search import run as searched
 
+from modelmill.checking import check
 from modelmill.contracts import Pick, Sampler
 from modelmill.errors import OutOfBounds, RegistryError, SpecError, StorageError, UsageError, WorkError
 from modelmill.execute.local import Pool
@@ -24,7 +25,7 @@ from modelmill.search.ledger.ledger import Ledger
 from modelmill.search.ledger.studies import studies, trials_of
 from modelmill.search.search import search
 from modelmill.space import Space
-from modelmill.spec import Budget, Goal, check, read
+from modelmill.spec import Budget, Goal, read
 from modelmill.store.database import Database
 from modelmill.trial import Trial
 
