@@ -62,12 +62,16 @@ class Retrains:
 class Guided(Retrains):
     """Settings of a training again that also listens to the model as it came in."""
 
-    teacher: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    teacher: Annotated[float, Meta(ge=0, le=1)] = 0.5
     """The share of the loss that is the distance to what the model said before; the rest comes from true targets."""
     temperature: Annotated[float, Meta(gt=0)] = 2.0
     """How much the probabilities of the teacher are softened."""
     mix: Annotated[float, Meta(ge=0)] = 0.0
     """Rows are blended in pairs by shares drawn from Beta(mix, mix) when training again; 0 is off."""
+
+    def regained(self, before: Model, changed: Model, data: Splits, task: Task, seed: int) -> Iterator[Progress]:
+        """Train a changed network again, guided by the model as it came in: as `retrained` does."""
+        yield from self.retrained(changed, data, task, seed, self.guidance(before, data, task))
 
     def guidance(self, model: Model, data: Splits, task: Task) -> Objective | None:
         """The loss of a training that listens to the model; None where it does not."""

@@ -43,11 +43,11 @@ def openings(spec: Spec) -> list[dict[str, Any]]:
 
 
 def recipes(seen: Look) -> list[dict[str, Any]]:
-    """The first trials where a version is compressed: no optional step, the last one alone, and all of them."""
+    """The first trials where a version is compressed: no optional step, the last alone, all but it, and all."""
     if find("sampler", seen.job.spec.search["sampler"]["method"]).exact:
         return []
     steps = [dimension.name for dimension in optional(seen)]
-    chosen = [[], steps[-1:], steps]
+    chosen = [[], steps[-1:], steps[:-1], steps]
     return [dict.fromkeys(names, True) for number, names in enumerate(chosen) if names not in chosen[:number]]
 
 

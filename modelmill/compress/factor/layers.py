@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
-from modelmill.compress.retrain import Retrains
+from modelmill.compress.retrain import Guided
 from modelmill.contracts import Task
 from modelmill.dataset import Splits
 from modelmill.method import Method, name_of
@@ -39,7 +39,7 @@ Split = Callable[[Any], Factored | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Factors(Retrains):
+class Factors(Guided):
     """Settings of methods that factor layers."""
 
     by: Literal["energy", "ratio"] = "energy"
@@ -77,7 +77,7 @@ class Factors(Retrains):
         refresh(network, some(rows(model, data.train, task), SEEN).features)
         name = name_of(type(self)) if isinstance(self, Method) else "factor"
         changed = model.with_body(network, "network", f"{name}: {', '.join(said)}")
-        yield from self.retrained(changed, data, task, seed)
+        yield from self.regained(model, changed, data, task, seed)
 
 
 def _last(network: nn.Module) -> nn.Module:

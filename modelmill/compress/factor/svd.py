@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from modelmill.compress.factor.layers import Factored, Factors
-from modelmill.compress.retrain import Retrains
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
 from modelmill.trial import Progress
 
 
-class Svd(Compressor, Factors, Retrains):
+class Svd(Compressor, Factors):
     """Replace linear layers and 1x1 convolutions by two thinner ones, where that saves weights, then retrain.
 
     A layer of m outputs and n inputs gets smaller only below the rank mn / (m + n); others stay as they are. A graph is

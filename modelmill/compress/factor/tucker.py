@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from modelmill.compress.factor.layers import Factored, Factors
-from modelmill.compress.retrain import Retrains
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
 from modelmill.trial import Progress
 
 
-class Tucker(Compressor, Factors, Retrains):
+class Tucker(Compressor, Factors):
     """Replace convolutions by a thinner one between two of 1x1, where that saves weights and products, then retrain.
 
     Kernels are factored along outputs and inputs (Tucker-2). With `energy` each side keeps that share by itself; with

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from modelmill.compress.prune.channels import Choice, Cuts, Scoped
-from modelmill.compress.retrain import Retrains
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from modelmill.network.following import Channels
 
 
-class Activation(Compressor, Scoped, Cuts, Retrains):
+class Activation(Compressor, Scoped, Cuts):
     """Remove the channels that the next layer sees active the least, then retrain.
 
     Hu et al. (2016), https://arxiv.org/abs/1607.03250 (share of zeros); Molchanov et al. (2017),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import Meta
 
 from modelmill.compress.prune.channels import Choice, Cuts
-from modelmill.compress.retrain import Retrains
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from modelmill.network.following import Channels
 
 
-class BestPerClass(Compressor, Cuts, Retrains):
+class BestPerClass(Compressor, Cuts):
     """Keep the channels that are the best for each class, then retrain.
 
     A channel is good for a class when its mean activation on the class lies far, in standard deviations, from that on

@@ -7,14 +7,14 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from modelmill.compress.retrain import Retrains
+from modelmill.compress.retrain import Guided
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
 from modelmill.trial import Progress
 
 
-class Blocks(Compressor, Retrains):
+class Blocks(Compressor, Guided):
     """Remove the residual blocks, cells and layers that can go and are missed least, then retrain.
 
     A block can go where what comes out of it has the shape of what goes in. One after the other that block goes without
@@ -59,4 +59,5 @@ class Blocks(Compressor, Retrains):
         refresh(smaller, seen.features)
         after = parameters(smaller)
         yield Progress(0, self.epochs, {"weights": after}, f"of {before} weights {after} stay; {said}")
-        yield from self.retrained(model.with_body(smaller, "network", f"prune.blocks: {said}"), data, task, seed)
+        changed = model.with_body(smaller, "network", f"prune.blocks: {said}")
+        yield from self.regained(model, changed, data, task, seed)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import Meta
 
 from modelmill.compress.prune.channels import Choice, Cuts, Scoped
-from modelmill.compress.retrain import Retrains
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from modelmill.network.following import Channels
 
 
-class Boundary(Compressor, Scoped, Cuts, Retrains):
+class Boundary(Compressor, Scoped, Cuts):
     """Remove the channels that matter least for rows near the decision boundary, then retrain.
 
     The margin of a row is the logit of its class less the largest of the others. The importance of a channel is the

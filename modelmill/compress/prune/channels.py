@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
-from modelmill.compress.retrain import Retrains
+from modelmill.compress.retrain import Guided
 from modelmill.contracts import Task
 from modelmill.dataset import Splits
 from modelmill.method import Method, name_of
@@ -44,7 +44,7 @@ class Choice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cuts(Retrains):
+class Cuts(Guided):
     """Settings of methods that cut whole channels and neurons."""
 
     ratio: Annotated[float, Meta(ge=0, lt=1)] = 0.5
@@ -70,7 +70,7 @@ class Cuts(Retrains):
                 yield Progress(progress.step, progress.total, progress.values, progress.note)
         cut, progress = self._cut(model, data, task, choice)
         yield progress
-        yield from self.retrained(cut, data, task, seed)
+        yield from self.regained(model, cut, data, task, seed)
 
     def _least(self, groups: Sequence[Channels], choice: Choice) -> list[int]:
         """How many channels of every group stay at least."""

@@ -7,14 +7,14 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from modelmill.compress.retrain import Retrains
+from modelmill.compress.retrain import Guided
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
 from modelmill.trial import Progress
 
 
-class Gates(Compressor, Retrains):
+class Gates(Compressor, Guided):
     """Train with a gate on every channel, whose being open costs, cut the closed ones, then retrain.
 
     How many channels go is for the training to say: the larger the penalty, the more. Where no gate closes, the model
@@ -73,4 +73,5 @@ class Gates(Compressor, Retrains):
         after = parameters(network)
         note = f"of {parameters(model.body.value)} weights {after} stay; {said}"
         yield Progress(0, self.epochs, {"weights": after}, note)
-        yield from self.retrained(model.with_body(network, "network", f"prune.gates: {said}"), data, task, seed)
+        changed = model.with_body(network, "network", f"prune.gates: {said}")
+        yield from self.regained(model, changed, data, task, seed)

@@ -7,14 +7,14 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from modelmill.compress.retrain import Retrains
+from modelmill.compress.retrain import Guided
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
 from modelmill.trial import Progress
 
 
-class Heads(Compressor, Retrains):
+class Heads(Compressor, Guided):
     """Remove the attention heads that the loss depends on least, then retrain.
 
     The importance of a head is how much the loss of a row changes, to first order, when what the head says is turned
@@ -58,4 +58,5 @@ class Heads(Compressor, Retrains):
             layer.keep(largest(score, stay))
         after = parameters(network)
         yield Progress(0, self.epochs, {"weights": after}, f"of {before} weights {after} stay; {said}")
-        yield from self.retrained(model.with_body(network, "network", f"prune.heads: {said}"), data, task, seed)
+        changed = model.with_body(network, "network", f"prune.heads: {said}")
+        yield from self.regained(model, changed, data, task, seed)

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from modelmill.compress.prune.channels import Choice, Cuts, Scoped
-from modelmill.compress.retrain import Retrains
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
 from modelmill.trial import Progress
 
 
-class Magnitude(Compressor, Scoped, Cuts, Retrains):
+class Magnitude(Compressor, Scoped, Cuts):
     """Remove the channels and neurons with the smallest weights, then retrain.
 
     Sizes are taken with the batch norm folded in.

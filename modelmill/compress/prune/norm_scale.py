@@ -8,14 +8,13 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from modelmill.compress.prune.channels import Choice, Cuts, Scoped
-from modelmill.compress.retrain import Retrains
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
 from modelmill.trial import Progress
 
 
-class NormScale(Compressor, Scoped, Cuts, Retrains):
+class NormScale(Compressor, Scoped, Cuts):
     """Remove the channels with the smallest batch norm scales, after a training that makes scales small.
 
     Channels without a batch norm stay; a network that has none comes through as it is. (Network slimming.)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import Meta
 
 from modelmill.compress.prune.channels import Choice, Cuts
-from modelmill.compress.retrain import Retrains
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from modelmill.network.following import Channels
 
 
-class Subset(Compressor, Cuts, Retrains):
+class Subset(Compressor, Cuts):
     """Keep the subset of channels whose outputs best rebuild what the next layer makes of all, then retrain.
 
     Greedy: one after the other that channel goes without which, and without those gone before, the sums of the next

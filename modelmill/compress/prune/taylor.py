@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import Meta
 
 from modelmill.compress.prune.channels import Choice, Cuts, Scoped
-from modelmill.compress.retrain import Retrains
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.model import Kind, Model
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from modelmill.network.following import Channels
 
 
-class Taylor(Compressor, Scoped, Cuts, Retrains):
+class Taylor(Compressor, Scoped, Cuts):
     """Remove the channels without which the loss changes least, to first order, then retrain.
 
     The importance of a channel is (sum of gradient times weight)^2, the mean over batches of training rows; the weights
