@@ -68,6 +68,14 @@ def test_all_marks_and_the_limits_of_both_sides_are_drawn_inside() -> None:
     assert sum(line.get("class") == "limit" for line in drawn.iter("line")) == 2
 
 
+def test_marks_that_are_drawn_on_the_edge_are_told_of() -> None:
+    def notes(drawn: str) -> set[str | None]:
+        return {text.text for text in ElementTree.fromstring(drawn).iter("text") if "edge" in (text.text or "")}
+
+    assert notes(front(marks(), SIZE, ACCURACY)) == {"1 on this edge lies further down"}
+    assert notes(front(marks()[:-1], SIZE, ACCURACY)) == set()
+
+
 def test_the_front_is_a_staircase_from_edge_to_edge() -> None:
     drawn = ElementTree.fromstring(front(marks(), SIZE, ACCURACY))
     corners = [tuple(map(float, pair.split(","))) for pair in drawn.find("polyline").get("points").split()]

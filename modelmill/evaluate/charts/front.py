@@ -56,6 +56,9 @@ def front(marks: Sequence[Mark], across: Side, up: Side) -> str:
     content.append(line(_steps(best(marks, across, up), (x, across), (y, up)), "front"))
     for mark in sorted(marks, key=lambda mark: (mark.winner, mark.kept)):
         content.append(_mark(mark, x, y, 5 if len(marks) <= MANY else 3.4))
+    if far := sum(not y.low <= mark.y <= y.high for mark in marks):
+        said = f"{far} on this edge {'lies' if far == 1 else 'lie'} further {'down' if up.more else 'up'}"
+        content.append(text(x.start + 6, y.start - 9 if up.more else y.end + 14, said, "note", "start"))
     return svg(f"{words(up.name)} against {words(across.name)} of {len(marks)} trials", "".join(content))
 
 
