@@ -238,10 +238,12 @@ def _steps(stage: str, steps: tuple[Table, ...], choose: Choose, body: BodyKind 
 
 
 def _alone(steps: tuple[Table, ...], number: int) -> bool:
-    """Whether the methods of a step occur in no other step, so that their names are path enough."""
-    own = {option.get("method") for option in options_of(steps[number])}
+    """Whether a step is told from all others without its place: by its methods, and as the only one with a choice."""
+    own = options_of(steps[number])
+    others = [options_of(step) for i, step in enumerate(steps) if i != number]
+    known = {option.get("method") for option in own}
     return not any(
-        own & {option.get("method") for option in options_of(step)} for i, step in enumerate(steps) if i != number
+        known & {option.get("method") for option in other} or (len(own) > 1 and len(other) > 1) for other in others
     )
 
 

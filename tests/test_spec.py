@@ -80,6 +80,16 @@ def test_an_optional_step_may_be_left_out(spec):
     assert [step["method"] for step in taken.compress] == ["quantize.static"]
 
 
+def test_two_steps_with_a_choice_each_are_asked_for_apart():
+    cuts = {"optional": True, "any": [{"method": "prune.blocks"}, {"method": "prune.heads"}]}
+    fewer = {"optional": True, "any": [{"method": "quantize.static"}, {"method": "quantize.float16"}]}
+    spec = read({"data": {}, "arch": {"method": "transformer"}, "compress": [cuts, {"method": "convert.clean"}, fewer]})
+    answers = {"compress.1.step": True, "compress.1": "prune.heads", "compress.3.step": True}
+    picked, asked = walked(spec, answers)
+    assert asked == ["compress.1.step", "compress.1", "compress.3.step", "compress.3"]
+    assert [step["method"] for step in picked.compress] == ["prune.heads", "convert.clean", "quantize.static"]
+
+
 def test_a_picked_spec_has_no_ranges_left_and_picks_itself(spec):
     picked, _ = walked(spec, {"arch": "cnn", "compress.prune.magnitude": True})
     again, asked = walked(picked, {})
