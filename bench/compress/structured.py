@@ -4,8 +4,10 @@
 
 A cell is a seed and an arm. ResNet-20 (three stages of three blocks, 16 to 64 channels) learns from 10,000 rows of
 Fashion-MNIST in a FOLDER of IDX files; then every arm cuts the share RATIO of its channels and trains what is left
-again, all by the same recipe. `METHOD:RATIO` is `prune.METHOD`; `peer:RATIO` is torch-pruning as its README says
-(`GroupMagnitudeImportance(p=2)`, `BasePruner`, `round_to=8`), in an environment of its own (`peers.txt`).
+again, all by the same recipe and teacher, for as many epochs in all. `METHOD:RATIO:MULTIPLE` is `prune.METHOD`, its
+channels in such multiples, and `+` joins steps, of which each but the last trains for a quarter of the epochs;
+`peer:RATIO` is torch-pruning as its README says (`GroupMagnitudeImportance(p=2)`, `BasePruner`, `round_to=8`), in an
+environment of its own (`peers.txt`).
 Both are written by the same exporter, and their graphs are timed in turns in one run, on one thread, with the uncut
 network as the baseline. What counts is the accuracy on the 10,000 test rows; `valid` is for choices. Rows are in
 `results/structured.jsonl`; what is there is not run again. Graphs lie beside it, and are not kept in the repository:
@@ -40,8 +42,8 @@ GRAPHS = RESULTS.with_name("structured")
 ARCH = {"method": "cnn", "width": 16, "depth": 3, "blocks": 3, "growth": 2, "stride": 1, "residual": True}
 ARCH |= {"head": "average"}
 TRAIN = {"method": "adam", "learning_rate": 0.01, "schedule": "one_cycle", "batch": 128, "flip": True, "patience": 0}
-ARMS = ("taylor:0.4", "taylor:0.5", "taylor:0.6", "peer:0.4", "peer:0.5", "peer:0.6")
-SIZES = {False: {"rows": 10_000, "epochs": 6, "again": 4}, True: {"rows": 2_000, "epochs": 2, "again": 2}}
+ARMS = ("taylor:0.5:8", "taylor:0.75:16", "blocks:0.5+taylor:0.5:16", "peer:0.5", "peer:0.75")
+SIZES = {False: {"rows": 10_000, "epochs": 15, "again": 8}, True: {"rows": 2_000, "epochs": 2, "again": 4}}
 DENSE = "dense"
 
 Row = dict[str, Any]
@@ -86,7 +88,7 @@ class Seed:
 
     def graph(self, name: str) -> Path:
         """Where an arm's graph lies."""
-        return self.place / f"{name.replace(':', '-')}.onnx"
+        return self.place / f"{name.replace(':', '-').replace('+', '_')}.onnx"
 
     def accuracy(self, graph: bytes, rows: Any) -> float:
         """The share of rows that are answered right."""
@@ -117,17 +119,23 @@ class Seed:
         from modelmill.compress.prune.magnitude import Magnitude
         from modelmill.method import decode
 
-        method, ratio = name.split(":")
-        again = {"epochs": self.sizes["again"], "learning_rate": 5e-3, "batch": 128}
-        dense = self.dense()
-        if method == "peer":
-            cut = dense.with_body(self.peer(dense, float(ratio)), "network", "torch-pruning")
-            steps = Magnitude(**again).retrained(cut, self.splits, self.job.task, self.seed)
-        else:
-            table = {"method": f"prune.{method}", "ratio": float(ratio), **again}
-            steps = decode("compress", table)(dense, self.splits, self.job.task, lambda one: 0.0, self.seed)
-        *_, last = steps
-        return last.result
+        again = {"learning_rate": 5e-3, "batch": 128}
+        model, left = self.dense(), self.sizes["again"]
+        steps = name.split("+")
+        for step in steps:
+            method, ratio, *multiple = step.split(":")
+            epochs = left if step is steps[-1] else left // 4
+            left -= epochs
+            if method == "peer":
+                cut = model.with_body(self.peer(model, float(ratio)), "network", "torch-pruning")
+                made = Magnitude(epochs=epochs, **again).regained(model, cut, self.splits, self.job.task, self.seed)
+            else:
+                table = {"method": f"prune.{method}", "ratio": float(ratio), "epochs": epochs, **again}
+                table |= {"multiple": int(multiple[0])} if multiple else {}
+                made = decode("compress", table)(model, self.splits, self.job.task, lambda one: 0.0, self.seed)
+            *_, last = made
+            model = last.result
+        return model
 
     def peer(self, dense: Any, ratio: float) -> Any:
         """The network as torch-pruning cuts it."""
