@@ -1,6 +1,6 @@
 """One search over preparation, architecture, hyperparameters and compression, against one after the other.
 
-    python bench/search/joint.py [--quick] [--seeds 0-9] [--sets wine,digits] [--cpu 90] [--show]
+    python bench/search/joint.py [--quick] [--seeds 0-9] [--sets wine,digits] [--cpu 90] [--deployed] [--show]
 
 Both arms have the same processor seconds, the same spaces, the same workers' code and the same measuring:
 
@@ -13,7 +13,8 @@ What counts is the hypervolume of (quality on the test rows, log p50, log bytes)
 validation rows, in the box from REFERENCE to IDEAL, all fixed beforehand. At the end of a cell the fronts of both arms
 are measured anew, all models interleaved in one run. A row also says whether the model that a build would deploy of
 `joint` under the asked limits keeps them when it is measured again. A cell (set, seed) is a line of
-`results/joint.jsonl`; one that is there is not run again.
+`results/joint.jsonl`; one that is there is not run again. `--deployed` runs the joint arm alone, for that last question
+(`results/deployed.jsonl`).
 """
 
 from __future__ import annotations
@@ -285,7 +286,6 @@ def outcome(cells: Mapping[str, Cell]) -> Row:
     from modelmill.evaluate.judge import measure, predict
     from modelmill.metrics.score import score
     from modelmill.search.pareto import front, hypervolume
-    from modelmill.spec import Goal
 
     job = next(iter(cells.values())).job
     goal, test = job.spec.goal, job.splits.test
@@ -306,11 +306,11 @@ def outcome(cells: Mapping[str, Cell]) -> Row:
         },
         "points": {arm: [[round(value, 6) for value in point] for point in found] for arm, found in points.items()},
         "made": {arm: len(cell.made) for arm, cell in cells.items()},
-        **deployed(cells["joint"], Goal(maximize=(metric,), limit=LIMITS), test),
+        **deployed(cells["joint"]),
     }
 
 
-def deployed(cell: Cell, asked: Any, test: Any) -> Row:
+def deployed(cell: Cell) -> Row:
     """What becomes of the model that a build would publish under limits, when it is measured once more.
 
     A build measures its winner thoroughly, and takes the next one, of three, where a limit is not kept. Told are the
@@ -318,8 +318,10 @@ def deployed(cell: Cell, asked: Any, test: Any) -> Row:
     """
     from modelmill.evaluate.judge import measure
     from modelmill.recipe.make import MOST, following, limits
+    from modelmill.spec import Goal
 
     told: list[float] = []
+    asked, test = Goal(maximize=cell.job.spec.goal.maximize[:1], limit=LIMITS), cell.job.splits.test
 
     def measured(trial: Any) -> tuple[Any, bool]:
         costs = measure([cell.blobs[trial.artifact]], test, ["latency_ms", "size_bytes"], quick=False)[0]
@@ -354,8 +356,8 @@ def _box(point: Sequence[float], worst: float) -> tuple[float, ...]:
     return tuple(max(0.0, value) for value in (quality, latency, size))
 
 
-def run(name: str, seed: int, cpu_s: float) -> Row:
-    """One cell: both arms, in turns which comes first."""
+def run(name: str, seed: int, cpu_s: float, alone: bool = False) -> Row:
+    """One cell: both arms, in turns which comes first; or the joint arm alone, for what it would deploy."""
     import dataclasses
 
     import torch
@@ -364,13 +366,15 @@ def run(name: str, seed: int, cpu_s: float) -> Row:
 
     torch.set_num_threads(1)
     job, cells, spent = job_of(name, seed), {}, {}
-    for arm in ("joint", "staged") if seed % 2 == 0 else ("staged", "joint"):
+    arms = ("joint",) if alone else ("joint", "staged") if seed % 2 == 0 else ("staged", "joint")
+    for arm in arms:
         with tempfile.TemporaryDirectory() as folder:
             started = time.process_time()
             cells[arm] = Cell(dataclasses.replace(job, shelf=Shelf(Path(folder))), cpu_s)
             {"joint": joint, "staged": staged}[arm](cells[arm], seed)
             spent[arm] = round(time.process_time() - started, 2)
-    return {"set": name, "seed": seed, "cpu_s": spent, "asked_s": cpu_s, **outcome(cells)}
+    found = deployed(cells["joint"]) if alone else outcome(cells)
+    return {"set": name, "seed": seed, "cpu_s": spent, "asked_s": cpu_s, **found}
 
 
 def report(path: Path, seeds: range) -> None:
@@ -378,10 +382,13 @@ def report(path: Path, seeds: range) -> None:
     from scipy.stats import wilcoxon
 
     rows = [row for row in map(json.loads, path.read_text().splitlines()) if row["seed"] in seeds]
+    compared = [row for row in rows if "hypervolume" in row]
     values: dict[str, float] = {}
     ratios: dict[str, list[float]] = {}
-    for name in dict.fromkeys(row["set"] for row in rows):
-        pairs = [tuple(row["hypervolume"][arm] for arm in ("joint", "staged")) for row in rows if row["set"] == name]
+    for name in dict.fromkeys(row["set"] for row in compared):
+        pairs = [
+            tuple(row["hypervolume"][arm] for arm in ("joint", "staged")) for row in compared if row["set"] == name
+        ]
         if pairs:
             ratios[name] = [one / max(two, 1e-9) for one, two in pairs]
             differs = any(one != two for one, two in pairs)
@@ -392,10 +399,8 @@ def report(path: Path, seeds: range) -> None:
         print(f"{name:18} {len(found):3} seeds  ratio {middle:.3f} ({low:.3f} to {high:.3f})  Holm p {holm[name]:.4f}")
     if ratios:
         print(f"median ratio {np.median([ratio for found in ratios.values() for ratio in found]):.3f}")
-        said = Counter(
-            row["deployed"] for row in rows if "deployed" in row
-        )  # the first rows took the winner unmeasured
-        print("what a build would deploy, measured once more:", ", ".join(f"{n} {what}" for what, n in said.items()))
+    said = Counter(row["deployed"] for row in rows if "deployed" in row)  # the first rows took the winner unmeasured
+    print("what a build would deploy, measured once more:", ", ".join(f"{n} {what}" for what, n in said.items()))
 
 
 def main() -> None:
@@ -405,9 +410,11 @@ def main() -> None:
     parser.add_argument("--seeds", default="0-9", help="0 to 9 judge; those from 100 on are for choosing")
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--cpu", type=float, default=90.0)
+    parser.add_argument("--deployed", action="store_true", help="the joint arm alone: does what it would deploy keep")
     parser.add_argument("--show", action="store_true", help="run nothing")
     arguments = parser.parse_args()
-    path = HERE / "results" / ("joint_quick.jsonl" if arguments.quick else "joint.jsonl")
+    kind = "deployed" if arguments.deployed else "joint"
+    path = HERE / "results" / f"{kind}{'_quick' if arguments.quick else ''}.jsonl"
     path.parent.mkdir(exist_ok=True)
     path.touch()
     done = {(row["set"], row["seed"]) for row in map(json.loads, path.read_text().splitlines())}
@@ -417,10 +424,10 @@ def main() -> None:
     for seed, name in itertools.product(seeds, sets):
         if arguments.show or (name, seed) in done:
             continue
-        row = run(name, seed, cpu_s)
+        row = run(name, seed, cpu_s, arguments.deployed)
         with path.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        print(name, seed, row["hypervolume"], row["made"], flush=True)
+        print(name, seed, row.get("hypervolume", ""), row["deployed"], flush=True)
     report(path, seeds)
 
 
