@@ -12,11 +12,15 @@ import msgspec
 import numpy as np
 import pytest
 
+from modelmill.ask import compression
 from modelmill.compress.quantize.static import Static
 from modelmill.recipe.machines import machines
+from modelmill.recipe.parent import look
 from modelmill.recipe.timing import Stopwatch
+from modelmill.registry.registry import Registry
 from modelmill.report import Report
 from modelmill.store.blobs import Blobs
+from modelmill.store.home import Home
 from modelmill.trial import Outcome
 
 MODELMILL = [sys.executable, "-m", "modelmill.cli"]
@@ -108,6 +112,21 @@ def test_a_child_names_its_parent_its_steps_and_what_was_dropped_and_a_second_ru
     assert again["lineage"]["model"] == report["lineage"]["model"]
     reused, taken = again["details"]["reused"]
     assert reused == taken > 0
+
+
+def test_a_child_of_another_seed_is_compressed_again_on_the_rows_of_its_first_parent(run, digits, recipe):
+    _, err = compressed(run, "--recipe", recipe, "--budget", "1 trials", "--seed", "5", "--allow-loss", "0.9")
+    assert "another seed" not in err
+    registry = Registry((place := Home(digits)).database, place.blobs)
+    first, second = (look(compression(f"digits@{number}", ""), registry).job.splits for number in (1, 2))
+    for one, other in zip(
+        (first.train, first.valid, first.test), (second.train, second.valid, second.test), strict=True
+    ):
+        assert np.array_equal(one.columns["image"], other.columns["image"])
+    code, out, err = run("compress", "digits@2", "--recipe", recipe, "--budget", "1 trials", "--seed", "7", "--json")
+    assert code == 0, err
+    assert json.loads(out)["data"]["digest"] == first.digest
+    assert "another seed" not in err
 
 
 def test_people_read_what_was_dropped_and_where_figures_hold(run, digits, recipe):

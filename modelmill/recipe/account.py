@@ -14,6 +14,7 @@ from modelmill.dataset import concat
 from modelmill.evaluate.judge import REPORTED, energy_is_modelled, evaluate
 from modelmill.graph.digest import digest
 from modelmill.method import find
+from modelmill.recipe.bases import cut_by
 from modelmill.recipe.grow import features_kind
 from modelmill.recipe.look import Look, digest_of
 from modelmill.recipe.make import Made
@@ -23,7 +24,7 @@ from modelmill.report import Baseline, Counts, Data, Lineage, Report
 from modelmill.signature import Signature
 from modelmill.spec import Goal, as_table
 from modelmill.trial import Trial
-from modelmill.version import LIVE
+from modelmill.version import LIVE, Version
 
 TOOLS = ("modelmill", "numpy", "onnxruntime", "onnx", "torch", "scikit-learn", "optuna")
 
@@ -240,16 +241,21 @@ def decide(registry: Registry, seen: Look, made: Made, promote: bool) -> Decisio
     new = made.metrics[metric].value
     sign = 1 if better(metric) == "higher" else -1
     said = f"{metric} {new:.4f} against {old:.4f} of {live.reference} on the same test rows"
-    if _other_split(registry.report(live), seen):
+    if _other_split(registry, live, seen):
         said += ", some of which it may have learned from, since its data were split with another seed"
     if sign * (new - old) > 0 or (new == old and len(made.artifact) < live.sizes["model.onnx"]):
         return Decision(True, f"it is better: {said}", live.reference)
     return Decision(False, f"it is not better: {said}; `modelmill models promote` makes it live", live.reference)
 
 
-def _other_split(live: Report, seen: Look) -> bool:
+def _other_split(registry: Registry, live: Version, seen: Look) -> bool:
     """Whether a version was made of the same data, split otherwise."""
-    return live.data.digest == seen.job.splits.digest and live.spec.get("seed", 0) != seen.job.spec.seed
+    data, job = seen.job.splits.digest, seen.job
+    if live.lineage.data != data:
+        return False
+    parent = registry.find(job.base.reference) if job.base else None
+    seed = cut_by(parent, registry).seed if parent and parent.lineage.data == data else job.spec.seed
+    return cut_by(live, registry).seed != seed
 
 
 def _score(graph: bytes, seen: Look, metric: str) -> float:

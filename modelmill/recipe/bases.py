@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from modelmill.contracts import Arch, Heir
-from modelmill.errors import ModelError, SpecError
+from modelmill.errors import ModelError, SpecError, UnknownModel
 from modelmill.finding import Finding
 from modelmill.method import decode, find
 from modelmill.model import Body, Model, Part
@@ -95,6 +95,21 @@ def spec_of(version: Version, registry: Registry) -> Spec:
     return read(tomllib.loads(registry.file(version, "spec.toml").decode()))
 
 
+def cut_by(version: Version, registry: Registry) -> Spec:
+    """The spec by which a version's rows were read and split: its own, or that of its first ancestor of the same rows.
+
+    A child that was compressed with its parent's rows had its parent's test rows, whatever its own seed.
+    """
+    spec = spec_of(version, registry)
+    if not spec.base:
+        return spec
+    try:
+        parent = registry.find(spec.base)
+    except UnknownModel:
+        return spec
+    return cut_by(parent, registry) if parent.lineage.data == version.lineage.data else spec
+
+
 def familiar(spec: Spec, registry: Registry, data: str) -> Iterator[Finding]:
     """What to say of models that a run starts from or asks, and that have learned from these very rows.
 
@@ -104,11 +119,12 @@ def familiar(spec: Spec, registry: Registry, data: str) -> Iterator[Finding]:
         version = registry.find(reference)
         if version.lineage.data != data:
             continue
-        if spec_of(version, registry).seed == spec.seed:
+        seed = cut_by(version, registry).seed
+        if seed == spec.seed:
             said, hint = "the validation rows", "Figures on validation rows flatter; those on test rows do not."
         else:
             said = "validation rows and, where the data state no test set, test rows: it was made with another seed"
-            hint = f"Build with --seed {spec_of(version, registry).seed}, as it was."
+            hint = f"Build with --seed {seed}, as it was."
         yield Finding("known", "warning", reference, f"it has learned from {said}", hint)
 
 

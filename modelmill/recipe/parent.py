@@ -15,7 +15,7 @@ from modelmill.errors import ContentError, SourceError, SpecError, UnknownName
 from modelmill.finding import Finding
 from modelmill.method import decode
 from modelmill.model import Model
-from modelmill.recipe.bases import SEARCHED, model_of, others, spec_of
+from modelmill.recipe.bases import SEARCHED, cut_by, model_of, others, spec_of
 from modelmill.recipe.defaults import recipe
 from modelmill.recipe.folds import Plan
 from modelmill.recipe.job import Base, Job
@@ -47,21 +47,21 @@ def look(spec: Spec, registry: Registry, given: Dataset | None = None) -> Look:
     from modelmill.data.card import card
 
     version = registry.find(spec.base)
-    made_by = spec_of(version, registry)
+    made_by, cut = spec_of(version, registry), cut_by(version, registry)
     model, served = model_of(version, registry), registry.file(version, "model.onnx")
     spec = complete(spec, version, model, made_by)
     check(spec, model.body.kind)
-    data, findings = rows(spec, given, made_by, version)
+    data, findings = rows(spec, given, cut, version)
     agreement = data.target is None
     if agreement:
         data = replace(data, target=answers(served, data, version.signature))
     task = led(decode("task", spec.task), made_by.goal)
-    splits = parted(data, version, made_by, spec.seed)
+    splits = parted(data, version, cut.seed, spec.seed)
     searched, graph = model, served
     if version.lineage.data == data.digest:
         if SEARCHED_GRAPH in version.files:
             searched, graph = model_of(version, registry, SEARCHED), registry.file(version, SEARCHED_GRAPH)
-            splits = Plan.of(made_by.search).cut(splits, made_by.seed)[0]
+            splits = Plan.of(cut.search).cut(splits, cut.seed)[0]
         else:
             findings = (*findings, known_by_heart(version, data))
     base = Base(version.reference, model, served, searched, graph, quality_of(graph, task, splits, version), agreement)
@@ -69,7 +69,7 @@ def look(spec: Spec, registry: Registry, given: Dataset | None = None) -> Look:
     return Look(job, findings, card(data, findings), held(spec.goal, job))
 
 
-def rows(spec: Spec, given: Dataset | None, made_by: Spec, version: Version) -> tuple[Dataset, tuple[Finding, ...]]:
+def rows(spec: Spec, given: Dataset | None, cut: Spec, version: Version) -> tuple[Dataset, tuple[Finding, ...]]:
     """The rows to compress with: given ones, those that the spec names, else those that the version was made from.
 
     Where they hold no truth, the version's own answers take its place: a metric then tells how far both agree.
@@ -79,7 +79,7 @@ def rows(spec: Spec, given: Dataset | None, made_by: Spec, version: Version) -> 
     elif spec.data:
         data = read_from(version.signature, str(spec.data.get("path") or spec.data.get("name") or ""))
     else:
-        data = own(version, made_by)
+        data = own(version, cut)
     if data.rows < LEAST_ROWS:
         said = f"{data.rows} rows; at least {LEAST_ROWS} are needed to measure with"
         raise ContentError(data.origin, said, "Give more rows with --data FILE.")
@@ -103,16 +103,16 @@ def read_from(signature: Signature, path: str) -> Dataset:
         return read_for(signature, path)
 
 
-def own(version: Version, made_by: Spec) -> Dataset:
+def own(version: Version, cut: Spec) -> Dataset:
     """The rows that a version was made from. Raises DataError where they are not there any more, or are others."""
     from modelmill.data.read import read as read_data
     from modelmill.data.target import for_task
 
     hint = f"Give rows that {version.reference} takes: --data FILE."
-    if not made_by.data:
+    if not cut.data:
         raise ContentError(version.reference, "does not say which rows it was made from", hint)
     try:
-        data = for_task(read_data(made_by.data), version.signature.task)
+        data = for_task(read_data(cut.data), version.signature.task)
     except SourceError as error:
         raise SourceError(error.where, error.message, hint) from None
     return fitting(data, version)
@@ -150,12 +150,15 @@ def answers(served: bytes, data: Dataset, signature: Signature) -> Any:
     return given["label" if signature.task == "classify" else "value"]
 
 
-def parted(data: Dataset, version: Version, made_by: Spec, seed: int) -> Splits:
-    """The rows in three parts: as they were where the version was made from them, so that test rows stay unseen."""
+def parted(data: Dataset, version: Version, made_seed: int, seed: int) -> Splits:
+    """The rows in three parts: as they were where the version was made from them, so that test rows stay unseen.
+
+    made_seed: by which they were split then; `seed` splits rows that are new to it.
+    """
     from modelmill.data.split import split
 
     same = version.lineage.data == data.digest
-    splits = split(data, made_by.seed if same else seed, version.signature.task)
+    splits = split(data, made_seed if same else seed, version.signature.task)
     for name, part in (("training", splits.train), ("validation", splits.valid), ("test", splits.test)):
         if part.rows == 0:
             raise ContentError(data.origin, f"no rows are left for the {name} part", "Give more rows.")
