@@ -92,6 +92,8 @@ def _check_table(key: str, table: Table, where: str) -> None:
 def _ends(value: Any, where: str) -> list[Any]:
     if is_range(value):
         said = f"{where} = {_written(value)}"
+        if any(isinstance(value[end], bool) or not isinstance(value[end], int | float) for end in ("low", "high")):
+            raise OutOfBounds(said, "the ends of a range are numbers", "Write a choice of words as { any = [...] }.")
         if not (math.isfinite(value["low"]) and math.isfinite(value["high"])):
             raise OutOfBounds(said, "a range has finite ends", "Give the largest value that is worth trying.")
         if value["low"] > value["high"]:

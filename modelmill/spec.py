@@ -127,10 +127,24 @@ def read(source: str | Path | Mapping[str, Any]) -> Spec:
     for key in ("maximize", "minimize"):
         if isinstance(goal.get(key), str):
             goal[key] = [goal[key]]
+    _lists(tables, "")
     try:
         return msgspec.convert({**tables, "goal": goal}, Spec)
     except msgspec.ValidationError as error:
         raise OutOfBounds("spec", str(error), "See the page on specs.") from None
+
+
+def _lists(value: Any, where: str) -> None:
+    """Refuse a choice that is no list, wherever it stands."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            place = f"{where}.{key}".lstrip(".")
+            if key == "any" and not isinstance(item, list | tuple):
+                raise SpecError(place, f"expected a list of options, got {item!r}", f"Write any = [{item!r}].")
+            _lists(item, place)
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            _lists(item, f"{where}.{number + 1}")
 
 
 def tables_of(path: Path) -> Table:

@@ -45,6 +45,7 @@ def size(model: Any) -> int:
 
 def _strip(model: Any) -> None:
     model.producer_name = PRODUCER
+    model.ir_version = max(model.ir_version, 4)  # before it, constants had to be inputs as well
     _clear(model, "producer_version", "doc_string", "domain", "model_version", "metadata_props")
     for function in model.functions:
         _clear(function, "doc_string", "metadata_props", "value_info")

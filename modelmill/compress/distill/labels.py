@@ -7,6 +7,7 @@ import numpy as np
 from modelmill.compress.parity import answers
 from modelmill.contracts import Array, Task
 from modelmill.dataset import Dataset
+from modelmill.errors import ModelError
 from modelmill.model import Model
 
 LEAST = 0.01
@@ -15,6 +16,9 @@ LEAST = 0.01
 
 def told(model: Model, dataset: Dataset) -> Array:
     """(rows, classes) probabilities, or (rows,) values, of a model of any body."""
+    if model.signature.task not in ("classify", "regress"):
+        said = f"the file's task is {model.signature.task}: nobody has said which output is to be learned"
+        raise ModelError("compress.distill", said, "Import it with a task, classify or regress.")
     if model.body.kind == "graph":
         from modelmill.runtime import calls
         from modelmill.runtime.session import BATCH_ROWS, Session

@@ -12,6 +12,7 @@ import numpy as np
 from modelmill.compress.prune.leaving import DAMPING, Sums, greedy
 from modelmill.compress.prune.spaces import Spaces, places
 from modelmill.compress.quantize.moments import Moments, moments
+from modelmill.compress.quantize.stored import FLOAT
 from modelmill.compress.quantize.weights import Weight, weights
 from modelmill.contracts import Array
 from modelmill.dataset import Dataset
@@ -85,6 +86,23 @@ class _Part(NamedTuple):
     start: int
     width: int
     size: int
+
+
+def biased(model: Any) -> None:
+    """Give every layer a bias, of zeros where it has none: what makes up for lost inputs is cut with its channels."""
+    from onnx import numpy_helper
+
+    known = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "Gemm") or (len(node.input) > 2 and node.input[2]):
+            continue
+        if (weight := known.get(node.input[1])) is None or weight.data_type != FLOAT:
+            continue
+        turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+        width = weight.dims[0 if node.op_type == "Conv" or turned else 1]
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(width, np.float32), f"{node.name}_bias"))
+        del node.input[2:]
+        node.input.append(f"{node.name}_bias")
 
 
 def cut(model: Any, spaces: Spaces, kept: Mapping[int, Array], seen: Moments) -> None:

@@ -61,7 +61,7 @@ class Subset(Compressor, Cuts):
     def _graph(self, model: Model, data: Splits, seed: int) -> Iterator[Progress]:
         from modelmill.compress.convert.cleaning import clean, written
         from modelmill.compress.prune.follow import follow
-        from modelmill.compress.prune.rebuilding import chosen, cut, products, unshare
+        from modelmill.compress.prune.rebuilding import biased, chosen, cut, products, unshare
         from modelmill.compress.quantize.graphs import load, named, outcome, sample
         from modelmill.graph.shapes import tell
         from modelmill.network.slicing import kept
@@ -69,6 +69,7 @@ class Subset(Compressor, Cuts):
         proto = load(model.body.value)
         clean(proto)
         named(proto)
+        biased(proto)
         unshare(proto)
         tell(proto)
         spaces = follow(proto)

@@ -92,13 +92,16 @@ def place(
     """Store the weights of those nodes in blocks; onnxruntime makes one MatMulNBits of each.
 
     A Gemm becomes a MatMul with the weight turned, since only blocks of inputs are fused. The model must be of opset
-    21 or later. made: blocks of nodes that were worked out before.
+    21 or later. made: blocks of nodes that were worked out before. Those of a branch or loop are expanded before it:
+    onnxruntime cannot load a product within that it would fuse.
     """
     from onnx import helper
 
     given, ready = weights(model, list(nodes)), made or {}
+    within: list[Any] = []
     for graph in graphs(model):
-        placed: list[Any] = []
+        outermost = graph is model.graph
+        placed: list[Any] = within if outermost else []
         for node in graph.node:
             if node.name not in given:
                 placed.append(node)
@@ -109,7 +112,8 @@ def place(
             tensors = _tensors(name, blocks, bits, symmetric)
             model.graph.initializer.extend(tensors)
             names = [tensor.name for tensor in tensors]
-            placed.append(helper.make_node(DEQUANTIZE, names, [name], f"{node.name}_weight", axis=0, block_size=block))
+            expanded = helper.make_node(DEQUANTIZE, names, [name], f"{node.name}_weight", axis=0, block_size=block)
+            (placed if outermost else within).append(expanded)
             placed += _product(node, name)
         del graph.node[:]
         graph.node.extend(placed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,9 +19,11 @@ from modelmill.compress.convert.cleaning import clean
 from modelmill.compress.quantize.graphs import FOLLOWERS, HEAVY, followers, heavy, load, named, quiet
 from modelmill.compress.quantize.initializers import constants
 from modelmill.compress.quantize.standins import fill, light
+from modelmill.compress.quantize.stored import INTEGERS, IR_VERSION, upgrade
 from modelmill.compress.quantize.tidy import DEQUANTIZE, QUANTIZE
 from modelmill.contracts import Array
 from modelmill.dataset import Dataset
+from modelmill.errors import ModelError
 from modelmill.graph.apart import saved
 from modelmill.graph.scopes import graphs, order
 from modelmill.graph.shapes import tell
@@ -45,6 +48,7 @@ def opened(graph: bytes, smallest: int, preprocess: bool = True) -> tuple[Any, l
     model = load(graph)
     if not heavy(model, HEAVY, smallest):
         return None
+    model = upgrade(model, INTEGERS, IR_VERSION)
     if preprocess:
         clean(model)
         named(model)
@@ -80,7 +84,7 @@ def paired(
     rounded: weights by name; of the others the steps follow the largest number.
     """
     given = {name: _overrides(one.steps, one.axis) for name, one in (rounded or {}).items()}
-    with quiet():
+    with quiet(), refusals():
         quantizer = QDQQuantizer(
             light(model, nodes),
             per_channel,
@@ -99,6 +103,16 @@ def paired(
     order(made.graph)
     fill(made, model, nodes, {name: one.codes for name, one in (rounded or {}).items()})
     return made
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What onnxruntime's quantizer cannot do, as a refusal."""
+    try:
+        yield
+    except (ValueError, IndexError, KeyError, NotImplementedError) as error:
+        hint = "Leave the step out, or take quantize.dynamic or quantize.blocks."
+        raise ModelError("graph", f"its integers cannot be written: {error}", hint) from error
 
 
 def _let_inner_graphs_read(model: Any) -> None:

@@ -38,10 +38,11 @@ class Dynamic(Compressor):
         from modelmill.compress.quantize.integers import place
         from modelmill.compress.quantize.matrices import matrices
         from modelmill.compress.quantize.recurrent import lowered, recurrent
+        from modelmill.compress.quantize.stored import INTEGERS, IR_VERSION, upgrade
         from modelmill.compress.quantize.tables import looked_up, tabled
         from modelmill.compress.quantize.tidy import tidy
 
-        proto = load(model.body.value)
+        proto = upgrade(load(model.body.value), INTEGERS, IR_VERSION)
         nodes = matrices(proto, heavy(proto, frozenset({"Gemm", "MatMul"}), self.smallest, inner=True))
         units, tables = recurrent(proto, self.smallest), looked_up(proto, self.smallest)
         count = len(nodes) + len(units) + len(tables)

@@ -48,7 +48,42 @@ def load(graph: bytes) -> Any:
         model = onnx.inliner.inline_local_functions(model)
     hoist(model)
     named(model)
+    plain(model)
     return model
+
+
+def plain(model: Any) -> None:
+    """Say every Gemm of constant weights with alpha and beta of 1 and a bias of one number an output, in place.
+
+    What computes in integers knows no factors, and scales of biases are by output.
+    """
+    from onnx import numpy_helper
+
+    known = constants(model)
+
+    def put(node: Any, place: int, value: Any) -> None:
+        tensor = numpy_helper.from_array(np.ascontiguousarray(value), f"{node.name}_{place}")
+        model.graph.initializer.append(tensor)
+        node.input[place] = tensor.name
+
+    for node in nodes(model):
+        if node.op_type != "Gemm" or node.domain not in ("", "ai.onnx") or (weight := known.get(node.input[1])) is None:
+            continue
+        factors = {attribute.name: attribute for attribute in node.attribute}
+        alpha, beta = (factors[name].f if name in factors else 1.0 for name in ("alpha", "beta"))
+        turned = "transB" in factors and factors["transB"].i
+        width = weight.dims[0 if turned else 1]
+        bias = known.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+        if alpha != 1:
+            value = numpy_helper.to_array(weight)
+            put(node, 1, value * value.dtype.type(alpha))
+            factors["alpha"].f = 1.0
+        if bias is not None and (beta != 1 or list(bias.dims) != [width]) and math.prod(bias.dims) in (1, width):
+            value = numpy_helper.to_array(bias)
+            put(node, 2, np.broadcast_to((value * value.dtype.type(beta)).ravel(), (width,)))
+            beta = 1.0
+        if "beta" in factors and (beta == 1 or len(node.input) < 3):
+            factors["beta"].f = 1.0
 
 
 def named(model: Any) -> None:

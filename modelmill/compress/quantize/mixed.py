@@ -42,7 +42,7 @@ class Mixed(Compressor, Calibrates):
         from modelmill.compress.quantize.allot import allot
         from modelmill.compress.quantize.calibrate import opened
         from modelmill.compress.quantize.graphs import outcome, planned, skipped
-        from modelmill.compress.quantize.mixing import Mixer
+        from modelmill.compress.quantize.mixing import BYTES, Mixer
         from modelmill.graph.clean import stripped
 
         found = opened(model.body.value, self.smallest)
@@ -57,15 +57,14 @@ class Mixed(Compressor, Calibrates):
         mixer = Mixer(proto, nodes, self.seen(proto, nodes, rows), self, rows)
         table, base, floats = mixer.table(self.by)
         limit = self.ratio * floats
-        aim, best, cost = limit, dict[str, str](), float("inf")
+        best, cost, aim = mixer.mix([BYTES] * len(table)), base, limit
         for _ in range(ATTEMPTS):
             picked = allot(table, aim - base)
             if picked is None:
                 picked = [min(range(len(options)), key=lambda i: options[i].cost) for options in table]
-            ways = [options[number].name for options, number in zip(table, picked, strict=True)]
-            mix = dict(zip(nodes, ways, strict=True))
+            mix = mixer.mix([options[number].name for options, number in zip(table, picked, strict=True)])
             now = next(mixer.costs([mix], self.by))
-            if now < cost:
+            if now < cost or now <= limit:
                 best, cost = mix, now
             if now <= limit:
                 break

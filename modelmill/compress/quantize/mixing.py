@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,6 +24,7 @@ from modelmill.contracts import Array
 from modelmill.dataset import Dataset
 from modelmill.graph.apart import saved
 from modelmill.graph.clean import size, stripped
+from modelmill.graph.scopes import nodes
 from modelmill.runtime.memory import give_back
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
@@ -47,10 +49,23 @@ class Mixer:
     how: Calibrates
     rows: Dataset
 
+    @cached_property
+    def units(self) -> list[list[str]]:
+        """The nodes in groups that read one weight: in two precisions it would be stored twice."""
+        weights = {node.name: node.input[1] for node in nodes(self.model) if len(node.input) > 1}
+        found: dict[str, list[str]] = {}
+        for node in self.nodes:
+            found.setdefault(weights[node], []).append(node)
+        return list(found.values())
+
     def choices(self) -> list[list[str]]:
-        """The precisions that each node may have."""
+        """The precisions that each unit may have."""
         plain = set(matrices(self.model, self.nodes))
-        return [[FLOATS, BYTES, NIBBLES] if node in plain else [FLOATS, BYTES] for node in self.nodes]
+        return [[FLOATS, BYTES, NIBBLES] if plain.issuperset(unit) else [FLOATS, BYTES] for unit in self.units]
+
+    def mix(self, ways: Sequence[str]) -> Mix:
+        """The precision of every node, from those of the units."""
+        return {node: way for unit, way in zip(self.units, ways, strict=True) for node in unit}
 
     def graph(self, mix: Mix) -> Any:
         """The model with those precisions, tidied; nodes that are not named stay floats."""
@@ -82,23 +97,23 @@ class Mixer:
         return {name: value.astype(np.float64) for name, value in found.items()}
 
     def losses(self) -> list[list[float]]:
-        """For every node and choice how far the answers are off when that node alone has it, in their variance."""
+        """For every unit and choice how far the answers are off when that alone has it, in their variance."""
         wanted = self.answers({})
         return [
-            [0.0 if way == FLOATS else off(wanted, self.answers({node: way})) for way in ways]
-            for node, ways in zip(self.nodes, self.choices(), strict=True)
+            [0.0 if way == FLOATS else off(wanted, self.answers(dict.fromkeys(unit, way))) for way in ways]
+            for unit, ways in zip(self.units, self.choices(), strict=True)
         ]
 
     def table(self, by: str) -> tuple[list[list[Option]], float, float]:
-        """The options of every node; what all of 8 bits cost, to which theirs add; and what all floats cost.
+        """The options of every unit; what all of 8 bits cost, to which theirs add; and what all floats cost.
 
-        A node's cost is measured with all others in 8 bits: alone among floats it would pay for going there and back.
+        A unit's cost is measured with all others in 8 bits: alone among floats it would pay for going there and back.
         """
         choices, losses = self.choices(), self.losses()
         whole = dict.fromkeys(self.nodes, BYTES)
         mixes: list[Mix] = [{}, whole]
-        for node, ways in zip(self.nodes, choices, strict=True):
-            mixes += [{**whole, node: way} for way in ways if way != BYTES]
+        for unit, ways in zip(self.units, choices, strict=True):
+            mixes += [{**whole, **dict.fromkeys(unit, way)} for way in ways if way != BYTES]
         costs = self.costs(mixes, by)
         floats, base = next(costs), next(costs)
         found = []

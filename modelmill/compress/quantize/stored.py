@@ -17,6 +17,8 @@ from modelmill.graph.scopes import hoist, nodes
 READERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "GRU", "LSTM", "RNN"})
 FLOAT, INT32, UINT4, INT4 = 1, 6, 21, 22
 """ONNX's numbers for the types."""
+INTEGERS, IR_VERSION = 13, 7
+"""The opset that knows integers with a scale for every channel, and the version of the format that came with it."""
 
 
 def large(model: Any, smallest: int) -> Mapping[str, Array]:
@@ -94,10 +96,14 @@ def upgrade(model: Any, opset: int = 21, ir_version: int = 10) -> Any:
         reason = str(error).strip().partition("\n")[0]
         raise ModelError("graph", f"cannot be brought to opset {opset}: {reason}", "Export it anew.") from error
     known = constants(model)
+    called = {node.output[0]: node.name for node in nodes(model)}
     del model.graph.node[:]
     model.graph.node.extend(converted.graph.node)
     model.graph.initializer.extend(tensor for tensor in converted.graph.initializer if tensor.name not in known)
     del model.opset_import[:]
     model.opset_import.extend(converted.opset_import)
-    hoist(model)
+    found_names = [called.get(node.output[0], "") for node in nodes(model) if node.op_type != "Constant"]
+    hoist(model)  # values get other names where there are graphs within, and nodes lose theirs
+    for number, (node, name) in enumerate(zip(nodes(model), found_names, strict=True)):
+        node.name = name or f"converted{number}"
     return model

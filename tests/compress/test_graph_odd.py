@@ -1,0 +1,177 @@
+"""Odd but legal files: factors of Gemm, old opsets, layers without biases, weights of two readers, graphs within."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from outside import FLOAT, applied, differ, model_of, normal, proto, rows
+
+from modelmill.compress.convert.clean import Clean
+from modelmill.compress.distill.tree import Tree
+from modelmill.compress.prune.subset import Subset
+from modelmill.compress.quantize.blocks import Blocks
+from modelmill.compress.quantize.dynamic import Dynamic
+from modelmill.compress.quantize.gptq import Gptq
+from modelmill.compress.quantize.mixed import Mixed
+from modelmill.compress.quantize.smooth import Smooth
+from modelmill.compress.quantize.static import Static
+from modelmill.errors import ModelError
+from modelmill.runtime.session import Session
+
+
+def gemms(opset=17, bias=(32,), folded=False, alpha=1.0, beta=1.0):
+    """Two Gemms, with those factors, and a first bias of that shape; or the same said without either."""
+    factors = {} if folded else {"alpha": alpha, "beta": beta}
+    nodes = [
+        ("Gemm", ["x", "w0", "b0"], ["h"], factors),
+        ("Relu", ["h"], ["r"], {}),
+        ("Gemm", ["r", "w1", "b1"], ["y"], factors),
+    ]
+    constants = {
+        "w0": normal(64, 32),
+        "b0": normal(*bias, seed=1, scale=1),
+        "w1": normal(32, 10, seed=2),
+        "b1": normal(10, seed=3, scale=1),
+    }
+    if folded:
+        constants = {name: value * np.float32(alpha if name[0] == "w" else beta) for name, value in constants.items()}
+        constants["b0"] = np.broadcast_to(constants["b0"].ravel(), (32,)).copy()
+    return model_of(proto(nodes, {"x": ["N", 64]}, {"y": ["N", 10]}, constants, opset))
+
+
+def before_and_after(model, step):
+    """The bytes of a model and of what a step makes of it, the last note, and how far the answers differ."""
+    data = rows(model)
+    last = applied(step, model, data)
+    after = last.result.body.value
+    return model.body.value, after, last.note, differ(model.body.value, after, dict(data.test.columns))
+
+
+@pytest.mark.parametrize("step", [Static(), Smooth(), Gptq(), Dynamic(), Blocks(bits=8)])
+@pytest.mark.parametrize("settings", [{"beta": 2.0}, {"alpha": 0.5}, {"bias": (1,)}, {"bias": (1, 32)}])
+def test_factors_and_short_biases_of_a_gemm_are_part_of_what_is_rounded(step, settings):
+    before, after, note, off = before_and_after(gemms(**settings), step)
+    *_, same = before_and_after(gemms(**settings, folded=True), step)
+    assert off == pytest.approx(same, rel=0.05), note
+    assert len(after) < len(before) / 1.8, note
+
+
+@pytest.mark.parametrize("step", [Static(), Dynamic(), Smooth()])
+@pytest.mark.parametrize("opset", [9, 10])
+def test_a_file_of_an_old_opset_is_brought_to_one_that_knows_integers(step, opset):
+    before, after, note, off = before_and_after(gemms(opset), step)
+    *_, same = before_and_after(gemms(17), step)
+    assert off == pytest.approx(same, rel=0.05), note
+    assert len(after) < len(before) / 1.8, note
+
+
+def test_what_makes_up_for_lost_channels_is_cut_with_the_layer_that_has_no_bias():
+    nodes = [
+        ("Conv", ["x", "k0"], ["c0"], {"pads": [1] * 4}),
+        ("Relu", ["c0"], ["r0"], {}),
+        ("Conv", ["r0", "k1"], ["c1"], {"pads": [1] * 4}),
+        ("Relu", ["c1"], ["r1"], {}),
+        ("GlobalAveragePool", ["r1"], ["p"], {}),
+        ("Flatten", ["p"], ["f"], {}),
+        ("Gemm", ["f", "w", "b"], ["y"], {}),
+    ]
+    constants = {
+        "k0": normal(16, 3, 3, 3),
+        "k1": normal(24, 16, 3, 3, seed=1),
+        "w": normal(24, 10, seed=2),
+        "b": normal(10, seed=3),
+    }
+    model = model_of(proto(nodes, {"x": ["N", 3, 8, 8]}, {"y": ["N", 10]}, constants))
+    before, after, note, _ = before_and_after(model, Subset(ratio=0.5))
+    assert len(after) < len(before) / 2, note
+    weights = {tuple(t.dims) for t in onnx.load_from_string(after).graph.initializer}
+    assert (12, 8, 3, 3) in weights
+
+
+def branches(opset):
+    """An If whose branches read one large weight each."""
+
+    def branch(name):
+        made = [helper.make_node("MatMul", ["x", name], [f"{name}_y"])]
+        return helper.make_graph(made, name, [], [helper.make_tensor_value_info(f"{name}_y", FLOAT, ["N", 32])])
+
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["s"], keepdims=0),
+        helper.make_node("Greater", ["s", "zero"], ["positive"]),
+        helper.make_node("If", ["positive"], ["h"], then_branch=branch("w0"), else_branch=branch("w1")),
+        helper.make_node("MatMul", ["h", "w2"], ["y"]),
+    ]
+    constants = {
+        "zero": np.float32(0),
+        "w0": normal(64, 32),
+        "w1": normal(64, 32, seed=1),
+        "w2": normal(32, 32, seed=2),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "branches",
+        [helper.make_tensor_value_info("x", FLOAT, ["N", 64])],
+        [helper.make_tensor_value_info("y", FLOAT, ["N", 32])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    return model_of(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8))
+
+
+@pytest.mark.parametrize("opset", [13, 17, 20])
+def test_weights_that_branches_read_are_stored_in_fewer_bits_at_any_opset(opset):
+    before, after, note, off = before_and_after(branches(opset), Blocks(bits=4))
+    assert len(after) < len(before) / 3, note
+    assert 0 < off < 0.3
+
+
+def test_nodes_that_read_one_weight_have_one_precision():
+    nodes = [
+        ("MatMul", ["x", "w0"], ["h0"], {}),
+        ("Relu", ["h0"], ["r0"], {}),
+        ("MatMul", ["r0", "w0"], ["h1"], {}),
+        ("Relu", ["h1"], ["r1"], {}),
+        ("MatMul", ["r1", "w1"], ["y"], {}),
+    ]
+    constants = {"w0": normal(64, 64, scale=0.2), "w1": normal(64, 32, seed=1, scale=0.2)}
+    model = model_of(proto(nodes, {"x": ["N", 64]}, {"y": ["N", 32]}, constants))
+    *_, eight = before_and_after(model, Static())
+    before, after, note, off = before_and_after(model, Mixed(ratio=0.4))
+    assert len(after) <= 0.4 * len(before), note
+    assert "within the limit" in note
+    assert off < 2 * eight
+
+
+def test_what_the_quantizer_cannot_write_is_refused_in_words():
+    nodes = [
+        ("GroupNormalization", ["x", "scale", "shift"], ["n"], {"num_groups": 2}),
+        ("Relu", ["n"], ["r"], {}),
+        ("Conv", ["r", "k", "b"], ["y"], {}),
+    ]
+    constants = {"scale": np.ones(8, "f"), "shift": np.zeros(8, "f"), "k": normal(16, 8, 3, 3), "b": normal(16, seed=1)}
+    model = model_of(proto(nodes, {"x": ["N", 8, 8, 8]}, {"y": ["N", 16, 6, 6]}, constants, 21))
+    with pytest.raises(ModelError, match="integers cannot be written"):
+        before_and_after(model, Static())
+
+
+def test_a_file_of_tensors_teaches_no_tree():
+    model = gemms()
+    other = model.__class__(model.parts, model.signature.__class__("compute", model.signature.inputs, ()))
+    with pytest.raises(ModelError, match="nobody has said which output is to be learned"):
+        applied(Tree(), other, rows(model))
+
+
+def test_what_is_written_of_an_old_format_is_valid_as_it_stands():
+    made = onnx.load_from_string(gemms(9).body.value)
+    made.ir_version = 3
+    made.graph.input.extend(
+        helper.make_tensor_value_info(tensor.name, FLOAT, list(tensor.dims)) for tensor in made.graph.initializer
+    )
+    made.graph.node.insert(0, helper.make_node("Identity", ["x"], ["same"]))
+    made.graph.node[1].input[0] = "same"
+    model = gemms(9)
+    old = model.with_body(made.SerializeToString(), "graph", "")
+    after = applied(Clean(), old, rows(model)).result.body.value
+    onnx.checker.check_model(onnx.load_from_string(after))
+    assert Session(after).run(dict(rows(model).test.columns))["y"].shape == (64, 10)
