@@ -60,7 +60,7 @@ def chosen(
         how = "Making #{0} anew from {1} itself, and measuring" if twin(base) else "Measuring #{0} beside {1}"
         yield Progress(0, 0, note=how.format(trial.number, base.reference))
         made = make(trial)
-        if made.keeps and len(made.artifact) <= len(base.served) and made.costs["latency_ratio_low"] <= NOISE:
+        if made.keeps and no_worse(made, base) and (not twin(base) or repeats(made.artifact, job)):
             return Chosen(made)
         yield Progress(0, 0, note=f"#{trial.number} is left: measured at length it does not keep its word")
     itself = itself or beside(job, trials[0], base.served)
@@ -133,6 +133,25 @@ def sure(graph: bytes, job: Job) -> bool:
     margin = doubt(metric, pair, rows.target, job.signature.classes, job.spec.seed)
     floor = least(metric, signed(metric, base.quality), job.spec.goal.allow_loss)
     return signed(metric, found) - margin >= floor - ROUNDING
+
+
+def no_worse(made: Made, base: Base) -> bool:
+    """Whether a candidate, measured at length, is no larger than its parent, and its median row no slower."""
+    return len(made.artifact) <= len(base.served) and made.costs["latency_ratio"] <= NOISE
+
+
+def repeats(graph: bytes, job: Job) -> bool:
+    """Whether a candidate that was made anew lost no more than is allowed, on validation rows, which its parent knows
+    as it does: what went wrong in the making shows there."""
+    from modelmill.recipe.parent import quality_of
+
+    base, metric = job.base, job.task.metrics[0]
+    if base is None or job.spec.goal.allow_loss is None:
+        return True
+    before, after = (
+        signed(metric, quality_of(one, job.task, job.splits, job.signature)) for one in (base.served, graph)
+    )
+    return after >= least(metric, before, job.spec.goal.allow_loss) - ROUNDING
 
 
 def holds_elsewhere(found: dict[str, Any], job: Job) -> bool:

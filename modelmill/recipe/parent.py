@@ -64,7 +64,9 @@ def look(spec: Spec, registry: Registry, given: Dataset | None = None) -> Look:
             splits = Plan.of(cut.search).cut(splits, cut.seed)[0]
         else:
             findings = (*findings, known_by_heart(version, data))
-    base = Base(version.reference, model, served, searched, graph, quality_of(graph, task, splits, version), agreement)
+    base = Base(
+        version.reference, model, served, searched, graph, quality_of(graph, task, splits, version.signature), agreement
+    )
     job = Job(spec, splits, version.signature, task, model.body, base=base, others=others(spec, registry))
     return Look(job, findings, card(data, findings), held(spec.goal, job))
 
@@ -194,14 +196,14 @@ def held(goal: Goal, job: Job) -> Goal:
     return msgspec.structs.replace(goal, limit={**goal.limit, metric: floor})
 
 
-def quality_of(graph: bytes, task: Task, splits: Splits, version: Version) -> float:
+def quality_of(graph: bytes, task: Task, splits: Splits, signature: Signature) -> float:
     """The metric that decides, of a graph on the validation rows."""
     from modelmill.evaluate.judge import predict
     from modelmill.metrics.score import score
 
     valid, name = splits.valid, task.metrics[0]
     assert valid.target is not None, "rows without the truth have answers in its place"
-    return score([name], predict(graph, valid), valid.target, version.signature.classes)[name]
+    return score([name], predict(graph, valid), valid.target, signature.classes)[name]
 
 
 def known_by_heart(version: Version, data: Dataset) -> Finding:

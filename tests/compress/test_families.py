@@ -69,3 +69,16 @@ def test_channels_can_be_cut_after_activations_were_clipped():
     steps = [decode("compress", {"method": name, "epochs": 1}) for name in ("quantize.clip", "prune.magnitude")]
     *_, last = chain.run(steps, model, job.splits, job.task, lambda one: 0.0, 0)
     assert count(last.result.body.value) < count(export(model, job.task))
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "gradient", "movement"])
+def test_weights_of_recurrent_units_go_as_others_do(criterion):
+    arch = {"method": "rnn", "unit": "gru", "width": 16, "both": True}
+    job = look(read({"data": {"method": "builtin", "name": "digits"}, "arch": arch, "train": {"method": "adam"}})).job
+    model = untrained(job, picked_spec(job, {}), job.splits.train, 0)
+    step = decode("compress", {"method": "prune.weights", "ratio": 0.75, "criterion": criterion, "epochs": 2})
+    *_, last = step(model, job.splits, job.task, lambda one: 0.0, 0)
+    units = [weight for name, weight in last.result.body.value.named_parameters() if "weight_" in name]
+    assert len(units) == 4
+    gone = sum(int((weight == 0).sum()) for weight in units) / sum(weight.numel() for weight in units)
+    assert 0.6 < gone < 0.9

@@ -22,10 +22,15 @@ def share(final: float, epoch: int, epochs: int) -> float:
 
 
 def prunable(network: nn.Module) -> dict[str, Tensor]:
-    """The weights of convolutions and linear layers, by name, detached."""
-    kinds = (nn.Conv1d, nn.Conv2d, nn.Linear)
-    layers = ((name, layer) for name, layer in network.named_modules() if isinstance(layer, kinds))
-    return {f"{name}.weight".removeprefix("."): layer.weight.detach() for name, layer in layers}
+    """The weights of convolutions, linear layers and recurrent units, by name, detached."""
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.RNNBase)
+    return {
+        f"{name}.{part}".removeprefix("."): weight.detach()
+        for name, layer in network.named_modules()
+        if isinstance(layer, kinds)
+        for part, weight in layer.named_parameters(recurse=False)
+        if part.startswith("weight")
+    }
 
 
 def masks(
