@@ -12,6 +12,7 @@ from modelmill.store.blobs import Blobs
 from modelmill.store.database import Database
 from modelmill.store.disk import make_folder
 
+
 MADE_S = 1.0
 """How long another process may take from making the database's file to writing its first page."""
 
@@ -36,7 +37,7 @@ class Home:
             return Database(self.database_url)
         file = self.path / "modelmill.db"
         if self._emptied(file):
-            said = f"the file is empty, and models lie in {self.blobs.folder}: it was cut off, or written over"
+            said = f"the file is empty, and {self.path / 'blobs'} holds the files of models: it was cut off, or written over"
             raise StorageError(str(file), said, "Put a copy of it back; or move it away, and begin with nothing.")
         return Database(f"sqlite:///{file.as_posix()}")
 
