@@ -34,11 +34,6 @@ class Blobs:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder).expanduser().absolute()
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing is kept, or the folder is not there yet."""
-        return not self.folder.is_dir() or not any(self.folder.iterdir())
-
     def put(self, data: bytes, stored: bytes | None = None) -> str:
         """Keep some bytes; their digest. When it returns they survive a power cut; putting them again changes nothing.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +10,6 @@ from modelmill.errors import StorageError
 from modelmill.store.blobs import Blobs
 from modelmill.store.database import Database
 from modelmill.store.disk import make_folder
-
-
-MADE_S = 1.0
-"""How long another process may take from making the database's file to writing its first page."""
 
 
 @dataclass(frozen=True)
@@ -32,23 +27,8 @@ class Home:
 
     @cached_property
     def database(self) -> Database:
-        """The database; it is made at its first use. Raises StorageError where its file was emptied."""
-        if self.database_url:
-            return Database(self.database_url)
-        file = self.path / "modelmill.db"
-        if self._emptied(file):
-            said = f"the file is empty, and {self.path / 'blobs'} holds the files of models: it was cut off, or written over"
-            raise StorageError(str(file), said, "Put a copy of it back; or move it away, and begin with nothing.")
-        return Database(f"sqlite:///{file.as_posix()}")
-
-    def _emptied(self, file: Path) -> bool:
-        """Whether the database's file is empty beside blobs, and not because another process makes it right now."""
-        until = time.monotonic() + MADE_S
-        while file.exists() and file.stat().st_size == 0 and not self.blobs.empty:
-            if time.monotonic() > until:
-                return True
-            time.sleep(0.05)
-        return False
+        """The database; it is made at its first use."""
+        return Database(self.database_url or f"sqlite:///{self.path.as_posix()}/modelmill.db")
 
     @cached_property
     def blobs(self) -> Blobs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
@@ -39,33 +38,3 @@ def test_a_file_in_the_place_of_the_home_is_refused(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file")
     with pytest.raises(StorageError, match="home"), Home(tmp_path / "home").database.reading():
         pass
-
-
-def test_a_database_that_was_emptied_beside_models_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    with home.database.reading():
-        pass
-    home.database.close()
-    digest = home.blobs.put(b"a model")
-    (tmp_path / "modelmill.db").write_bytes(b"")
-    for _ in range(2):
-        with pytest.raises(StorageError, match=r"modelmill\.db: the file is empty.*Put a copy of it back"):
-            _ = Home(tmp_path).database
-    assert (tmp_path / "modelmill.db").read_bytes() == b""
-    assert home.blobs.get(digest) == b"a model"
-
-
-def test_a_database_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
-    """Its file is empty for a moment, and blobs may be there already."""
-    Home(tmp_path).blobs.put(b"a model")
-    whole = Home(tmp_path / "other")
-    with whole.database.reading():
-        pass
-    whole.database.close()
-    file = tmp_path / "modelmill.db"
-    file.touch()
-    maker = threading.Timer(0.3, lambda: file.write_bytes((tmp_path / "other" / "modelmill.db").read_bytes()))
-    maker.start()
-    with Home(tmp_path).database.reading() as connection:
-        assert connection.rows("SELECT id FROM studies") == []
-    maker.join()
