@@ -43,7 +43,7 @@ epochs = 1
 [[compress]]
 method = "prune.magnitude"
 ratio = 0.5
-epochs = 3
+epochs = 8
 
 [[compress]]
 method = "quantize.codebook"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,10 +25,8 @@ ELEMENTS = st.one_of(
 
 def slowly(tensor, field):
     """As the checks with words read it: parameters, even none, keep a tensor from the quick way."""
-    import orjson
-
     expected = Expected(Signature("echo", (field,), (field,)))
-    body = orjson.dumps({"inputs": [{"name": "x", "parameters": {}, **tensor}]})
+    body = json.dumps({"inputs": [{"name": "x", "parameters": {}, **tensor}]}).encode()
     return read(body, None, expected).columns["x"]
 
 
