@@ -152,7 +152,7 @@ def outcome(model: Model, graph: bytes, name: str, count: int, what: str = "comp
 
 def skipped(model: Model, smallest: int) -> Progress:
     """The Progress where there is nothing to do: the model as it came."""
-    note = f"nothing to quantize: no Conv, Gemm or MatMul has a constant weight of {smallest} numbers or more"
+    note = f"nothing to quantize: no Conv, Gemm or MatMul has a constant float32 weight of {smallest} numbers or more"
     return Progress(1, 1, note=note, result=model)
 
 
