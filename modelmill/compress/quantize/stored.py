@@ -102,8 +102,8 @@ def upgrade(model: Any, opset: int = 21, ir_version: int = 10) -> Any:
     model.graph.initializer.extend(tensor for tensor in converted.graph.initializer if tensor.name not in known)
     del model.opset_import[:]
     model.opset_import.extend(converted.opset_import)
-    found_names = [called.get(node.output[0], "") for node in nodes(model) if node.op_type != "Constant"]
+    kept = [called.get(node.output[0], "") for node in nodes(model) if node.op_type != "Constant"]
     hoist(model)  # values get other names where there are graphs within, and nodes lose theirs
-    for number, (node, name) in enumerate(zip(nodes(model), found_names, strict=True)):
+    for number, (node, name) in enumerate(zip(nodes(model), kept, strict=True)):
         node.name = name or f"converted{number}"
     return model
