@@ -8,12 +8,15 @@ import pytest
 
 from modelmill.ask import request
 from modelmill.errors import UsageError
+from modelmill.evaluate import judge
+from modelmill.evaluate.costs.size import Size
 from modelmill.recipe.folds import Plan
 from modelmill.recipe.foresee import foresee, smallest_share
 from modelmill.recipe.grow import lookup
 from modelmill.recipe.job import Job
+from modelmill.recipe.limits import at_length, limits
 from modelmill.recipe.look import look, plain
-from modelmill.recipe.make import enough_epochs, following, limits, tolerance
+from modelmill.recipe.make import enough_epochs, following, tolerance
 from modelmill.recipe.shelf import Shelf
 from modelmill.recipe.worker import worker
 from modelmill.signature import NO_DATE
@@ -89,6 +92,37 @@ def test_limits_are_ceilings_and_floors():
         "size_kb": False, "throughput_rps": False, "accuracy": True, "rmse": True,
     }  # fmt: skip
     assert found["size_kb"].value == 50.001
+
+
+class Wavering:
+    """A clock that says something else each time."""
+
+    gives = ("latency_ms", "latency_p99_ms")
+
+    def __init__(self):
+        self.runs = 0
+
+    def __call__(self, models, data):
+        value = (0.95, 1.02, 0.97)[self.runs]
+        self.runs += 1
+        return [{"latency_ms": value, "latency_p99_ms": 2 * value} for _ in models]
+
+
+@pytest.mark.parametrize(
+    ("limit", "runs", "value", "kept"),
+    [(1.0, 3, 1.02, False), (2.0, 1, 0.95, True), (0.9, 1, 0.95, False), (1.03, 3, 1.02, True)],
+)
+def test_a_cost_that_keeps_its_limit_narrowly_is_measured_again_and_the_worst_counts(
+    monkeypatch, digits, limit, runs, value, kept
+):
+    clock = Wavering()
+    monkeypatch.setattr(judge, "FULL", (Size(), clock))
+    monkeypatch.setattr(judge, "REPORTED", ("size_bytes", "latency_ms", "latency_p99_ms"))
+    found = at_length([b"the model", b"its plain self"], digits.splits.test, {"latency_ms": limit, "size_kb": 100})
+    assert clock.runs == runs
+    assert [one["latency_ms"] for one in found] == [value] * 2
+    assert found[0]["latency_p99_ms"] == 2 * value
+    assert limits({"latency_ms": limit}, found[0])["latency_ms"].kept is kept
 
 
 def trial(number, accuracy, size, spread=0.0):

@@ -313,27 +313,28 @@ def outcome(cells: Mapping[str, Cell]) -> Row:
 def deployed(cell: Cell) -> Row:
     """What becomes of the model that a build would publish under limits, when it is measured once more.
 
-    A build measures its winner thoroughly, and takes the next one, of three, where a limit is not kept. Told are the
-    milliseconds of every candidate, and those of the last measuring.
+    A build measures its winner thoroughly (three times where a limit is kept narrowly), and takes the next one, of
+    three, where a limit is not kept. Told are the milliseconds of every candidate, and those of the last measuring.
     """
     from modelmill.evaluate.judge import measure
-    from modelmill.recipe.make import MOST, following, limits
+    from modelmill.recipe.limits import at_length, limits
+    from modelmill.recipe.make import MOST, following
     from modelmill.spec import Goal
 
     told: list[float] = []
     asked, test = Goal(maximize=cell.job.spec.goal.maximize[:1], limit=LIMITS), cell.job.splits.test
 
-    def measured(trial: Any) -> tuple[Any, bool]:
-        costs = measure([cell.blobs[trial.artifact]], test, ["latency_ms", "size_bytes"], quick=False)[0]
+    def keeps(costs: Any) -> bool:
         told.append(round(costs["latency_ms"], 6))
-        return costs, all(limit.kept for limit in limits(asked.limit, costs).values())
+        return all(limit.kept for limit in limits(asked.limit, costs).values())
 
     tried: list[Any] = []
     what = "none"
     while len(tried) < MOST and (trial := following(cell.made, asked, tried)) is not None:
-        costs, kept = measured(trial)
-        if kept:
-            what = "keeps" if measured(trial)[1] else "breaks"
+        graphs = [cell.blobs[trial.artifact]]
+        costs = at_length(graphs, test, asked.limit)[0]
+        if keeps(costs):
+            what = "keeps" if keeps(measure(graphs, test, ["latency_ms", "size_bytes"])[0]) else "breaks"
             break
         tried.append((trial, costs))
         what = "none of three keeps the limits, as the build says"

@@ -14,6 +14,7 @@ from modelmill.dataset import Dataset
 from modelmill.recipe.bases import SEARCHED
 from modelmill.recipe.grow import metric_names
 from modelmill.recipe.job import Job
+from modelmill.recipe.limits import at_length, limits, value_of
 from modelmill.recipe.timing import Stopwatch, dropped
 from modelmill.report import Limit, Value
 from modelmill.spec import COSTS, FLOORS, Goal
@@ -61,11 +62,11 @@ class Made:
 
 def measured(job: Job, trial: Trial, result: Mapping[str, Any], test: Dataset) -> Made:
     """Score a model and its uncompressed self on the test rows and measure both, interleaved."""
-    from modelmill.evaluate.judge import REPORTED, evaluate, measure, predict
+    from modelmill.evaluate.judge import evaluate, predict
 
     names = metric_names(job)
     both = [result["artifact"], result["baseline"]]
-    costs, plain = measure(both, test, REPORTED, quick=False)
+    costs, plain = at_length(both, test, job.spec.goal.limit)
     metrics, plain_metrics = (evaluate(graph, test, job.signature, names, "test", seed=job.spec.seed) for graph in both)
     return Made(
         trial=trial,
@@ -80,31 +81,6 @@ def measured(job: Job, trial: Trial, result: Mapping[str, Any], test: Dataset) -
         notes=tuple(result.get("notes", ())),
         steps=tuple(result.get("steps", ())),
     )
-
-
-def limits(asked: Mapping[str, float], found: Mapping[str, float]) -> dict[str, Limit]:
-    """Each limit with what came out; costs are ceilings, `throughput_rps` and metrics where more is better are floors.
-
-    >>> limits({"size_kb": 50}, {"size_bytes": 49_000})["size_kb"].kept
-    True
-    """
-    return {
-        name: Limit(limit, _value(name, found), _kept(name, limit, _value(name, found)))
-        for name, limit in asked.items()
-    }
-
-
-def _value(name: str, found: Mapping[str, float]) -> float:
-    if name == "size_kb" and name not in found:
-        return found["size_bytes"] / 1000
-    return found[name]
-
-
-def _kept(name: str, limit: float, value: float) -> bool:
-    from modelmill.metrics.score import better
-
-    floor = name in FLOORS or (name not in COSTS and better(name) == "higher")
-    return value >= limit if floor else value <= limit
 
 
 Tried = tuple[Trial, Mapping[str, float]]
@@ -136,7 +112,7 @@ def _worst(name: str, tried: Sequence[Tried]) -> float:
 
     if name not in COSTS:
         return 1.0
-    shares = [_value(name, found) / value(trial, name) for trial, found in tried if value(trial, name) > 0]
+    shares = [value_of(name, found) / value(trial, name) for trial, found in tried if value(trial, name) > 0]
     known = [share for share in shares if share > 0]
     return min([1.0, *known]) if name in FLOORS else max([1.0, *known])
 
