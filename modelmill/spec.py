@@ -37,8 +37,8 @@ COSTS: dict[str, str] = {
 FAMILIES = ("arch", "prepare", "train", "compress", "augment")
 """Keys below which a table with a `method` is one of that family; the innermost of a path counts."""
 
-NESTED = ("augment",)
-"""Settings of a method that are lists of tables of the family of that name."""
+NESTED = ("augment", "prepare")
+"""Settings of a method that are lists of tables of the family of that name, where a method has one of that name."""
 
 INSIST = "insist"
 """What a step of compression is taken by that breaks the promise: whatever it costs."""

@@ -63,6 +63,7 @@ def test_the_share_that_steps_can_leave_is_a_bound():
     assert smallest_share([{"method": "distill.parameters", "ratio": 0.5, "every": 4}]) == 0.0625
     assert smallest_share([{"method": "distill.tree"}]) == 0
     assert smallest_share([{"method": "input.downsample"}]) == 0.25
+    assert smallest_share([{"method": "input.prepare", "keep": 0.5}]) == 0
     assert smallest_share([{"method": "distill.larger"}]) == 1
 
 

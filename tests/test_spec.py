@@ -230,3 +230,38 @@ def test_an_empty_list_of_compression_steps_is_none_and_is_kept():
     from modelmill.recipe.look import look
 
     assert look(spec).job.spec.compress == ()
+
+
+ANEW = """
+[[compress]]
+method = "input.prepare"
+keep = { low = 0.25, high = 1.0 }
+prepare = [ { method = "impute" }, { method = "bucket", count = { any = [4, LAST] } } ]
+"""
+
+
+def anew(tmp_path, text):
+    path = tmp_path / "anew.toml"
+    path.write_text(DESIGN + text)
+    return read(path)
+
+
+def test_steps_of_preparation_within_a_step_of_compression_are_searched(tmp_path):
+    name = "compress.input.prepare.prepare.2.bucket.count"
+    found, asked = walked(anew(tmp_path, ANEW.replace("LAST", "16")), {name: 16})
+    assert name in asked
+    step = found.compress[-1]
+    assert [inner["method"] for inner in step["prepare"]] == ["impute", "bucket"]
+    assert step["prepare"][1]["count"] == 16
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        (ANEW.replace("LAST", "1"), OutOfBounds, "bucket.count"),
+        (ANEW.replace("LAST", "8").replace("bucket", "bukket"), UnknownName, "bucket"),
+    ],
+)
+def test_steps_of_preparation_within_a_step_of_compression_are_checked(tmp_path, text, error, words):
+    with pytest.raises(error, match=words):
+        check(anew(tmp_path, text))

@@ -98,7 +98,7 @@ def smallest_share(steps: Sequence[Mapping[str, Any]]) -> float:
         family = step["method"].partition(".")[0]
         if family == "quantize":
             share *= _of_bits(step)
-        elif family in ("share", "factor"):
+        elif family in ("share", "factor") or step["method"] == "input.prepare":
             share = 0.0
         elif family == "prune":
             share *= _of_cuts(step)

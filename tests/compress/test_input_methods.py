@@ -13,6 +13,8 @@ from modelmill.compress import chain
 from modelmill.compress.input import pixels
 from modelmill.compress.input.denoise import Denoise
 from modelmill.compress.input.downsample import Downsample
+from modelmill.compress.input.features import copied, rebuilt
+from modelmill.compress.input.prepare import Prepare
 from modelmill.dataset import Splits
 from modelmill.errors import ModelError
 from modelmill.fragment import Writer
@@ -25,11 +27,17 @@ from modelmill.runtime.features import features
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
 from modelmill.signature import Field, Signature
+from modelmill.task.classify import Classify
 from modelmill.task.regress import Regress
 from modelmill.train.trainers.adam import Adam
+from modelmill.train.trainers.estimator import Estimator
 
 CNN = {"method": "cnn", "width": 8, "depth": 2}
 FLAT = {"method": "mlp", "width": 16, "depth": 1}
+MLP = {"method": "mlp", "width": 12, "depth": 1}
+FOREST = {"method": "forest", "trees": 20}
+LINEAR = {"method": "linear"}
+TASK = Classify()
 
 
 def trained(make, judge, kind, arch, epochs=8):
@@ -163,13 +171,13 @@ def test_values_of_smaller_images_stay_in_their_unit(make, judge, head):
 
 def test_layers_whose_shape_stays_begin_with_their_weights(make, judge):
     model, _, _ = trained(make, judge, "image", CNN)
-    rebuilt, whole = Downsample()._rebuilt(model, (1, 4, 4), 7)
-    assert torch.equal(rebuilt[0].weight, model.body.value[0].weight)
-    assert rebuilt[-1].in_features < model.body.value[-1].in_features
-    assert not torch.equal(rebuilt[-1].bias, model.body.value[-1].bias)
-    assert not whole
+    smaller = rebuilt(model, (1, 4, 4), 7, "here")
+    assert not copied(model.body.value, smaller)
+    assert torch.equal(smaller[0].weight, model.body.value[0].weight)
+    assert smaller[-1].in_features < model.body.value[-1].in_features
+    assert not torch.equal(smaller[-1].bias, model.body.value[-1].bias)
     averaging, _, _ = trained(make, judge, "image", {**CNN, "head": "average"})
-    assert Downsample()._rebuilt(averaging, (1, 4, 4), 7)[1]
+    assert copied(averaging.body.value, rebuilt(averaging, (1, 4, 4), 7, "here"))
 
 
 def test_images_that_are_too_small_are_refused_before_any_training(make, judge):
@@ -183,3 +191,64 @@ def test_a_body_without_an_arch_cannot_be_built_smaller(make, judge):
     bare = model.with_body(model.body.value, "network", "", {})
     with pytest.raises(ModelError, match="names no arch"):
         next(iter(Downsample()(bare, data, task, judge, 0)))
+
+
+def labelled(result, data):
+    """(accuracy, features) of a finished model on the test rows."""
+    graph = list(chain.run([], result, data, TASK, lambda _: 0.0, 0))[-1].result.body.value
+    label = Session(graph).run(from_dataset(data.test))["label"]
+    return (label == data.test.target).mean(), features(result.part, result.signature, data.test)
+
+
+def grown(make, judge, arch):
+    """A trained network, or a fitted estimator, of the table."""
+    if arch is MLP:
+        return trained(make, judge, "table", arch, epochs=30)
+    model, data, task = make("table", arch)
+    return list(Estimator()(model, data, task, judge, 0))[-1].result, data, task
+
+
+@pytest.mark.parametrize("arch", [MLP, FOREST], ids=["mlp", "forest"])
+def test_the_features_that_matter_are_kept_and_the_client_still_sends_raw_rows(make, judge, arch):
+    model, data, task = grown(make, judge, arch)  # size, and a flag each for blue, green and red: red alone counts
+    before = features(model.part, model.signature, data.test)
+    last = list(Prepare(keep=0.5, epochs=20)(model, data, task, judge, 0))[-1]
+    accuracy, seen = labelled(last.result, data)
+    assert np.array_equal(seen, before[:, [0, 3]])
+    assert accuracy > 0.9
+    assert last.values["features"] == 2
+    assert last.result.signature.inputs == model.signature.inputs
+    assert features(model.part, model.signature, data.test) is before
+
+
+@pytest.mark.parametrize("arch", [MLP, LINEAR], ids=["mlp", "linear"])
+def test_preparation_is_fitted_anew_and_the_architecture_trained_for_it(make, judge, arch):
+    model, data, task = grown(make, judge, arch)
+    steps = ({"method": "impute"}, {"method": "bucket", "count": 6}, {"method": "onehot"})
+    last = list(Prepare(prepare=steps, epochs=20)(model, data, task, judge, 0))[-1]
+    accuracy, seen = labelled(last.result, data)
+    assert seen.shape[1] == 5 + 3
+    assert set(np.unique(seen)) == {0, 1}
+    assert accuracy > 0.85
+    fewer = list(Prepare(prepare=steps, keep=0.5, epochs=20)(model, data, task, judge, 0))[-1].result
+    accuracy, seen = labelled(fewer, data)
+    assert seen.shape[1] == 4
+    assert accuracy > 0.85
+
+
+def test_the_weights_of_the_features_that_stay_stay(make, judge):
+    model, _, _ = trained(make, judge, "table", MLP)
+    fewer = rebuilt(model, (2,), 7, "here")
+    assert copied(model.body.value, fewer, np.array([0, 3]))
+    first, old = next(iter(fewer.parameters())), next(iter(model.body.value.parameters()))
+    assert torch.equal(first, old[:, [0, 3]])
+
+
+def test_a_step_that_has_nothing_to_do_or_cannot_says_so(make, judge):
+    model, data, task = make("table", MLP)
+    (last,) = Prepare()(model, data, task, judge, 0)
+    assert last.result is model
+    assert "nothing changes" in last.note
+    model, data, task = make("image", CNN)
+    with pytest.raises(ModelError, match="sees an image or a sequence"):
+        next(iter(Prepare(keep=0.5)(model, data, task, judge, 0)))

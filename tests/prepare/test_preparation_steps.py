@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from sklearn.impute import SimpleImputer
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
+from sklearn.preprocessing import KBinsDiscretizer, MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 
 from modelmill.contracts import Array, Preparation
 from modelmill.dataset import Dataset
@@ -13,6 +13,7 @@ from modelmill.errors import ContentError, OutOfBounds, SpecError
 from modelmill.graph.build import to_onnx
 from modelmill.method import decode
 from modelmill.prepare import chain
+from modelmill.prepare.bucket import Bucket
 from modelmill.prepare.chain import Prepared, defaults, prepare
 from modelmill.prepare.dates import Dates
 from modelmill.prepare.flatten import Flatten
@@ -51,6 +52,31 @@ def fitted(steps: Sequence[Preparation], dataset: Dataset, kind: str = "table") 
 def test_scaling_agrees_with_scikit_learn(by: str, oracle: StandardScaler) -> None:
     found = fitted([decode("prepare", {"method": "scale", "by": by})], numbers(NUMBERS))
     np.testing.assert_allclose(found, oracle.fit_transform(NUMBERS.astype(np.float64)), atol=2e-5)
+
+
+@pytest.mark.parametrize(("by", "strategy"), [("quantile", "quantile"), ("width", "uniform")])
+def test_buckets_are_those_of_scikit_learn(by: str, strategy: str) -> None:
+    data = numbers(NUMBERS)
+    made = prepare([Bucket(by=by, count=6)], data, "table")  # type: ignore[arg-type]
+    found = run(made, data).reshape(len(NUMBERS), 4, 5)
+    oracle = KBinsDiscretizer(6, encode="ordinal", strategy=strategy, quantile_method="linear")
+    assert np.array_equal(found.sum(axis=2), oracle.fit_transform(NUMBERS))
+    assert (np.diff(found, axis=2) <= 0).all()
+    assert made.labels[0].startswith("x0>")
+
+
+def test_bounds_that_fall_together_are_one_and_gaps_are_above_none() -> None:
+    few = np.array([[1, 5, np.nan]] * 30 + [[2, 5, np.nan]] * 10 + [[np.nan, 5, np.nan]] * 2, np.float32)
+    made = prepare([Bucket()], numbers(few), "table")
+    assert made.labels == ("x0>1",)
+    assert run(made, numbers(few)).ravel().tolist() == [0] * 30 + [1] * 10 + [0, 0]
+
+
+def test_flags_are_not_cut_into_buckets() -> None:
+    city, size = texts("a", "b", "a"), numbers(np.array([[1], [2], [3]], np.float32))
+    data = Dataset((*city.fields, *size.fields), {**city.columns, **size.columns})
+    made = prepare([Onehot(), Bucket(count=3)], data, "table")
+    assert sorted(made.labels) == ["city=a", "city=b", "x0>1.66667", "x0>2.33333"]
 
 
 @pytest.mark.parametrize("strategy", ["median", "mean", "constant"])

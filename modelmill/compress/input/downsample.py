@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
 from modelmill.compress.retrain import Retrains
-from modelmill.contracts import Arch, Compressor, Judge, Task
+from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
 from modelmill.errors import ModelError
-from modelmill.method import decode
 from modelmill.model import Kind, Model
 from modelmill.trial import Progress
-
-if TYPE_CHECKING:
-    from torch import nn
 
 WHERE = "compress.input.downsample"
 
@@ -49,6 +45,7 @@ class Downsample(Compressor, Retrains):
         from torch import nn
 
         from modelmill.compress.distill.student import objective, taught
+        from modelmill.compress.input.features import copied, rebuilt
         from modelmill.graph.export import features_shape
         from modelmill.network.slicing import parameters
 
@@ -57,7 +54,8 @@ class Downsample(Compressor, Retrains):
             yield Progress(1, 1, note="nothing becomes smaller: the network sees no images", result=model)
             return
         smaller = self._smaller(shape)
-        network, warm = self._rebuilt(model, smaller, seed)
+        network: nn.Module = rebuilt(model, smaller, seed, WHERE)
+        warm = copied(model.body.value, network)
         before, after = parameters(model.body.value), parameters(network)
         said = f"{shape[1]}x{shape[2]} pixels become {smaller[1]}x{smaller[2]}"
         yield Progress(0, self.epochs, {"weights": after}, f"{said}; of {before} weights there are {after}")
@@ -79,15 +77,6 @@ class Downsample(Compressor, Retrains):
             raise ModelError(WHERE, message, "Take a smaller factor.")
         return channels, height // self.factor, width // self.factor
 
-    def _rebuilt(self, model: Model, shape: tuple[int, int, int], seed: int) -> tuple[nn.Module, bool]:
-        """The model's arch for smaller images, with the weights that fit; and whether the last layer has its own."""
-        arch = decode("arch", model.body.arch) if model.body.arch else None
-        if not isinstance(arch, Arch):
-            message = "the model's body names no arch to build for smaller images"
-            raise ModelError(WHERE, message, "Leave this step out.")
-        network: nn.Module = arch(model.signature, shape, seed)
-        return network, _copied(model.body.value, network)
-
     def _pooled_before(self, trained: Model, shape: tuple[int, int, int]) -> Model:
         """The model with the pool at the end of its preparation."""
         from modelmill.compress.input.pixels import pooled
@@ -97,17 +86,3 @@ class Downsample(Compressor, Retrains):
         model = prepared(trained, writer, pooled(value, self.factor, writer))
         body = replace(model.body, value=trained.body.value[1], features=shape)
         return replace(model, parts=(replace(model.part, body=body),))
-
-
-def _copied(old: nn.Module, new: nn.Module) -> bool:
-    """Copy the weights of layers whose shapes are equal, in place; whether the last layer is one of them.
-
-    A layer is copied as a whole: without the weights that it goes with, a bias means nothing.
-    """
-    mine, layers = old.state_dict(), dict[str, list[str]]()
-    for name in new.state_dict():
-        layers.setdefault(name.rpartition(".")[0], []).append(name)
-    shapes = {name: value.shape for name, value in new.state_dict().items()}
-    fitting = [layer for layer, names in layers.items() if all(n in mine and mine[n].shape == shapes[n] for n in names)]
-    new.load_state_dict({name: mine[name] for layer in fitting for name in layers[layer]}, strict=False)
-    return fitting[-1:] == list(layers)[-1:]
