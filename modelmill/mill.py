@@ -207,6 +207,13 @@ def missed(trials: Sequence[Trial], goal: Goal) -> GoalError:
     if found is None:
         return GoalError("goal", "no candidate was finished within the budget", "Give more time.")
     trial, over = found
+    if not over:
+        message = (
+            f"nothing keeps the limits; #{trial.number} did in the search, but not made anew and measured at length"
+        )
+        return GoalError(
+            "goal.limit", message, "Loosen them a little, give more time, or measure on a quieter machine."
+        )
     words = ", ".join(f"{name} by {value:.4g} (limit {goal.limit[name]:g})" for name, value in over.items())
     return GoalError(
         "goal.limit",

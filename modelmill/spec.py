@@ -27,12 +27,16 @@ COSTS: dict[str, str] = {
     "latency_p99_ms": "99th percentile of the same calls, in milliseconds",
     "throughput_rps": "rows a second, 32 at a time (a floor)",
     "size_kb": "bytes / 1000 of every file served",
+    "stored_kb": "bytes / 1000 of the model's file as the store keeps it, packed",
     "memory_mb": "growth of the process by loading and running, in megabytes",
     "energy_mj": "millijoules a row; modelled where no counter exists",
     "macs": "multiply-adds of one row",
     "cpu_seconds": "processor seconds of a thousand rows",
 }
 """What may be limited or minimized beside metrics."""
+
+KILOBYTES = {"size_kb": "size_bytes", "stored_kb": "stored_bytes"}
+"""Costs that are those of another name, divided by 1000."""
 
 FAMILIES = ("arch", "prepare", "train", "compress", "augment")
 """Keys below which a table with a `method` is one of that family; the innermost of a path counts."""

@@ -22,6 +22,7 @@ UNITS: dict[str, tuple[str, float, str]] = {
     "throughput_rps": ("throughput, 32 at a time", 1, "{:,.0f} rows/s"),
     "size_bytes": ("size", 1e-3, "{:,.1f} kB"),
     "size_kb": ("size", 1, "{:,.1f} kB"),
+    "stored_kb": ("size in the store", 1, "{:,.1f} kB"),
     "stored_bytes": ("size in the store", 1e-3, "{:,.1f} kB"),
     "memory_mb": ("memory", 1, "{:.1f} MB"),
     "energy_mj": ("energy a row", 1, "{:.3f} mJ"),
@@ -223,12 +224,14 @@ def _short(value: Any) -> str:
 
 def scores_table(name: str, metrics: Mapping[str, Value], costs: Mapping[str, float | None]) -> Table:
     """The figures of one evaluation."""
+    from modelmill.spec import KILOBYTES
+
     table = table_of(name, ["", "value", "95 % interval"])
     for key, value in metrics.items():
         interval = f"{value.interval[0]:.4f} to {value.interval[1]:.4f}" if value.interval else ""
         table.add_row(key, f"{value.value:.4f}", interval)
     for key, figure in costs.items():
-        if key in UNITS and not (key == "size_kb" and "size_bytes" in costs):
+        if key in UNITS and KILOBYTES.get(key) not in costs:
             table.add_row(UNITS[key][0], cost(key, figure), "")
     return table
 

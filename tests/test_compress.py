@@ -157,6 +157,18 @@ def test_a_version_that_nothing_improves_stays(run, digits, tmp_path):
     assert versions(run) == [1]
 
 
+def test_bytes_in_the_store_can_be_asked_for(run, digits, tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text('[[compress]]\nmethod = "prune.weights"\nratio = 0.9\nepochs = 4\n')
+    flags = ("--recipe", path, "--budget", "1 trials", "--allow-loss", "0.3")
+    report, _ = compressed(run, *flags, "--limit", "stored_kb=40")
+    assert not report["details"].get("stays")
+    assert report["limits"]["stored_kb"]["kept"]
+    assert report["limits"]["stored_kb"]["value"] == report["costs"]["stored_bytes"] / 1000
+    assert report["costs"]["stored_bytes"] < 0.5 * report["baseline"]["costs"]["stored_bytes"]
+    assert report["costs"]["size_bytes"] <= report["baseline"]["costs"]["size_bytes"]
+
+
 @pytest.mark.parametrize("moment", ["#0", "Making"])
 def test_a_killed_run_publishes_nothing_and_the_same_command_goes_on(digits, run, recipe, moment):
     flags = ["compress", "digits@1", "--recipe", str(recipe), "--budget", "2 trials", "--workers", "1", "--json"]

@@ -10,6 +10,7 @@ from modelmill.ask import request
 from modelmill.errors import UsageError
 from modelmill.evaluate import judge
 from modelmill.evaluate.costs.size import Size
+from modelmill.mill import missed
 from modelmill.recipe.folds import Plan
 from modelmill.recipe.foresee import foresee, smallest_share
 from modelmill.recipe.grow import lookup
@@ -100,13 +101,14 @@ class Wavering:
 
     gives = ("latency_ms", "latency_p99_ms")
 
-    def __init__(self):
-        self.runs = 0
+    def __init__(self, low=0.9):
+        self.runs, self.low = 0, low
 
     def __call__(self, models, data):
-        value = (0.95, 1.02, 0.97)[self.runs]
+        value, ratio = ((0.95, 1.03), (1.02, 0.99), (0.97, 1.01))[self.runs]
         self.runs += 1
-        return [{"latency_ms": value, "latency_p99_ms": 2 * value} for _ in models]
+        figures = {"latency_ms": value, "latency_p99_ms": 2 * value}
+        return [figures | {"latency_ratio": ratio, "latency_ratio_low": self.low} for _ in models]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ class Wavering:
 def test_a_cost_that_keeps_its_limit_narrowly_is_measured_again_and_the_worst_counts(
     monkeypatch, digits, limit, runs, value, kept
 ):
-    clock = Wavering()
+    clock = Wavering(low=1.02)
     monkeypatch.setattr(judge, "FULL", (Size(), clock))
     monkeypatch.setattr(judge, "REPORTED", ("size_bytes", "latency_ms", "latency_p99_ms"))
     found = at_length([b"the model", b"its plain self"], digits.splits.test, {"latency_ms": limit, "size_kb": 100})
@@ -124,6 +126,18 @@ def test_a_cost_that_keeps_its_limit_narrowly_is_measured_again_and_the_worst_co
     assert [one["latency_ms"] for one in found] == [value] * 2
     assert found[0]["latency_p99_ms"] == 2 * value
     assert limits({"latency_ms": limit}, found[0])["latency_ms"].kept is kept
+
+
+@pytest.mark.parametrize(("low", "runs", "ratio"), [(1.0, 3, 1.01), (1.02, 1, 1.03)])
+def test_what_looks_slower_by_less_than_the_noise_is_measured_again_and_the_middle_counts(
+    monkeypatch, digits, low, runs, ratio
+):
+    clock = Wavering(low)
+    monkeypatch.setattr(judge, "FULL", (Size(), clock))
+    monkeypatch.setattr(judge, "REPORTED", ("size_bytes", "latency_ms", "latency_p99_ms"))
+    found = at_length([b"a child", b"its parent"], digits.splits.test, {})
+    assert clock.runs == runs
+    assert found[0]["latency_ratio"] == ratio
 
 
 def trial(number, accuracy, size, spread=0.0):
@@ -306,3 +320,9 @@ def test_flags_that_are_given_win_over_a_spec_file_and_those_that_are_not_leave_
     assert (kept.workers, kept.seed) == (1, 5)
     assert (given.workers, given.seed) == (2, 0)
     assert request(str(path), workers=0).workers >= 1
+
+
+def test_a_nearest_that_missed_no_limit_in_the_search_is_said_to_have_missed_it_at_length():
+    goal = Goal(maximize=("accuracy",), limit={"size_kb": 1.0})
+    assert "did in the search" in str(missed([trial(0, 0.9, 900)], goal))
+    assert "misses size_kb by 0.2 (limit 1)" in str(missed([trial(0, 0.9, 1200)], goal))

@@ -10,6 +10,7 @@ from modelmill.evaluate.charts import bars, errors
 from modelmill.evaluate.story import Story, family, recipe
 from modelmill.evaluate.words import UNITS, duration, figure, higher, words
 from modelmill.report import Report, Value
+from modelmill.spec import KILOBYTES
 
 Row = dict[str, Any]
 
@@ -146,7 +147,7 @@ def _costs(report: Report) -> list[tuple[str, float, float | None]]:
         ("size_kb", v / 1000, p / 1000 if p is not None else None) for n, v, p in found if n == "size_bytes" and v
     ]
     listed = [
-        row for row in found if row[0] not in ("size_bytes", "size_kb") and not row[0].startswith("latency_ratio")
+        row for row in found if row[0] not in ("size_bytes", *KILOBYTES) and not row[0].startswith("latency_ratio")
     ]
     return [(name, value, plain) for name, value, plain in [*kilobytes, *listed] if value is not None]
 

@@ -13,7 +13,7 @@ import msgspec
 
 from modelmill.evaluate.words import UNITS, figure, higher, words
 from modelmill.report import Report
-from modelmill.spec import COSTS, FLOORS
+from modelmill.spec import COSTS, FLOORS, KILOBYTES
 from modelmill.trial import Trial
 
 IN_BYTES = frozenset({"static", "dynamic", "smooth", "fixed_point", "lsq", "pact", "gptq"})
@@ -138,9 +138,9 @@ def member(told: Story, trial: Trial) -> str:
 
 
 def charged(trial: Trial) -> dict[str, float]:
-    """A trial's costs, with the size in kilobytes."""
-    size = trial.costs.get("size_bytes")
-    return {**({"size_kb": size / 1000} if size is not None else {}), **trial.costs}
+    """A trial's costs, with sizes in kilobytes."""
+    sizes = {name: trial.costs.get(bytes_) for name, bytes_ in KILOBYTES.items()}
+    return {**{name: size / 1000 for name, size in sizes.items() if size is not None}, **trial.costs}
 
 
 def figures(trial: Trial) -> dict[str, float]:

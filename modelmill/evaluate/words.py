@@ -17,6 +17,7 @@ UNITS = {
     "latency_b32_ms": "ms",
     "throughput_rps": "rows/s",
     "size_kb": "kB",
+    "stored_kb": "kB",
     "size_bytes": "bytes",
     "stored_bytes": "bytes",
     "memory_mb": "MB",

@@ -88,7 +88,9 @@ def beside(job: Job, trial: Trial, graph: bytes) -> Made:
 
 
 def better(trial: Trial, base: Base) -> bool:
-    """Whether a candidate is no larger and no slower than its parent, and one of the two by measure.
+    """Whether a candidate is no larger and no slower than its parent, and smaller or faster by measure.
+
+    Where a goal names the bytes in the store, smaller is what is smaller there, too.
 
     >>> base = Base("digits@1", None, bytes(2000), None, bytes(2000), 1.0)
     >>> costs = {"size_bytes": 1000, "latency_ratio_low": 0.9, "latency_ratio_high": 1.1}
@@ -99,21 +101,25 @@ def better(trial: Trial, base: Base) -> bool:
     """
     size, low, high = (value(trial, name) for name in ("size_bytes", "latency_ratio_low", "latency_ratio_high"))
     whole = len(base.graph)
-    return size <= whole and low <= NOISE and (size < whole or high < 1)
+    if size > whole or low > NOISE:
+        return False
+    stored = trial.costs.get("stored_kb")
+    return size < whole or high < 1 or (stored is not None and stored * 1000 < base.stored)
 
 
 def product(trial: Trial) -> tuple[float, int]:
     """What a winner is chosen by: bytes times the cube of the time beside the parent; of equal ones the first.
 
-    Bytes fall by codes alone, to an eighth; time by tenths. With the cube a tenth of the time counts as much as a
-    quarter of the bytes.
+    Bytes are those in the store where a goal names them. They fall by codes alone, to an eighth; time by tenths. With
+    the cube a tenth of the time counts as much as a quarter of the bytes.
 
     >>> small = Trial(0, "done", {}, costs={"size_bytes": 800, "latency_ratio": 1.0})
     >>> quick = Trial(1, "done", {}, costs={"size_bytes": 1000, "latency_ratio": 0.9})
     >>> min(small, quick, key=product).number
     1
     """
-    return value(trial, "size_bytes") * value(trial, "latency_ratio") ** 3, trial.number
+    size = trial.costs.get("stored_kb", value(trial, "size_kb"))
+    return size * value(trial, "latency_ratio") ** 3, trial.number
 
 
 def sure(graph: bytes, job: Job) -> bool:

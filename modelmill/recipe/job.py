@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from modelmill.compress.finished import Finished
 from modelmill.contracts import Task
@@ -32,6 +33,13 @@ class Base:
     """The metric that decides, of that graph on the validation rows."""
     agreement: bool = False
     """Whether its own answers stand for the truth: quality is how far a candidate agrees with it."""
+
+    @cached_property
+    def stored(self) -> int:
+        """Bytes of that graph in the store."""
+        from modelmill.store.packing.packed import stored
+
+        return len(stored(self.graph))
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from modelmill.spec import COSTS, FLOORS, Goal
+from modelmill.spec import COSTS, FLOORS, KILOBYTES, Goal
 from modelmill.trial import Trial
 
 Point = Sequence[float]
@@ -20,8 +20,8 @@ def value(trial: Trial, name: str) -> float:
     2.5
     """
     found = trial.metrics.get(name, trial.costs.get(name, math.nan))
-    if name == "size_kb" and math.isnan(found):
-        found = trial.costs.get("size_bytes", math.nan) / 1000
+    if name in KILOBYTES and math.isnan(found):
+        found = trial.costs.get(KILOBYTES[name], math.nan) / 1000
     return found
 
 
@@ -73,15 +73,17 @@ def best(trials: Iterable[Trial], goal: Goal, tolerance: float = 0.0) -> Trial |
     """The winner: of the trials that keep the limits, the smallest of those as good as the best; None if there is none.
 
     As good are, once a trial reaches what the goal asks to reach, all that do; else those whose first objective is
-    within `tolerance` of the best. Among them the fewest bytes win, then the shortest latency where the goal names
-    it (else times decide nothing, and the same seed gives the same winner), then the quality.
+    within `tolerance` of the best. Among them the fewest bytes win (those in the store first, where the goal names
+    them), then the shortest latency where the goal names it (else times decide nothing, and the same seed gives the
+    same winner), then the quality.
     """
     able = [trial for trial in trials if feasible(trial, goal)]
     if not able:
         return None
     enough = [trial for trial in able if reached(trial, goal)] or _near_best(able, goal, tolerance)
-    timed = {"latency_ms", "latency_p99_ms"} & {*goal.limit, *(name for name, _ in goal.objectives)}
-    names = ["size_bytes", *(["latency_ms"] if timed else [])]
+    asked = {*goal.limit, *(name for name, _ in goal.objectives)}
+    stored, timed = "stored_kb" in asked, {"latency_ms", "latency_p99_ms"} & asked
+    names = [*(["stored_kb"] if stored else []), "size_bytes", *(["latency_ms"] if timed else [])]
     return min(enough, key=lambda trial: (*(_cost(trial, name) for name in names), _key(trial, goal)))
 
 

@@ -25,7 +25,7 @@ def test_size_is_the_length_of_the_file(rows) -> None:
 
 def test_what_the_store_keeps_of_a_file_is_less_where_it_packs(rows) -> None:
     small, zeros = Stored()([b"12345", bytes(50_000)], rows)
-    assert small == {"stored_bytes": 5}
+    assert small == {"stored_bytes": 5, "stored_kb": 0.005}
     assert zeros["stored_bytes"] < 200
 
 

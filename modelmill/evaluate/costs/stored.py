@@ -16,8 +16,9 @@ class Stored(Cost):
     A service expands it when it loads the model; `size_bytes` is what it then serves.
     """
 
-    gives: ClassVar[tuple[str, ...]] = ("stored_bytes",)
+    gives: ClassVar[tuple[str, ...]] = ("stored_bytes", "stored_kb")
 
     def __call__(self, models: Sequence[bytes], data: Dataset) -> Measurements:
-        """Bytes, for every model."""
-        return [{"stored_bytes": len(stored(model))} for model in models]
+        """Bytes and kilobytes, for every model."""
+        sizes = [len(stored(model)) for model in models]
+        return [{"stored_bytes": size, "stored_kb": size / 1000} for size in sizes]
