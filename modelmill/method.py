@@ -155,9 +155,6 @@ def decode(key: str, table: Mapping[str, Any], where: str = "") -> Any:
     cls = find(key, str(table["method"]), where)
     given = {name: value for name, value in table.items() if name != "method"}
     check_names(cls, given, where)
-    missing = [f.name for f in dataclasses.fields(cls) if _required(f) and f.name not in given]
-    if missing:
-        raise SpecError(where, f"{table['method']} needs the setting {missing[0]!r}", "")
     return cls(**given)
 
 
@@ -166,11 +163,15 @@ def _required(field: dataclasses.Field[Any]) -> bool:
 
 
 def check_names(cls: type[Method], given: Mapping[str, Any], where: str) -> None:
-    """Refuse a setting that the method does not have, with the closest names."""
+    """Refuse a setting that the method does not have, with the closest names, and the lack of one that it needs."""
     known = settings(cls)
     for name in given:
         if name not in known:
             raise UnknownName.among(f"{where}.{name_of(cls)}", "setting", name, known)
+    missing = [f.name for f in dataclasses.fields(cls) if _required(f) and f.name not in given]
+    if missing:
+        hint = f"`modelmill methods` says what the settings of {where} are."
+        raise SpecError(where, f"{name_of(cls)} needs the setting {missing[0]!r}", hint)
 
 
 def check_value(cls: type[Method], setting: str, value: Any, where: str) -> None:

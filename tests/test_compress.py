@@ -229,6 +229,7 @@ def test_what_cannot_be_is_refused_before_any_work(run, digits, flags, code, wor
     [
         ('method = "prune.tailor"', "Did you mean prune.taylor"),
         ('method = "prune.taylor"\nratio = 1.0', "prune.taylor.ratio"),
+        ('method = "distill.merge"', "distill.merge needs the setting 'model'"),
         ('method = "convert.onnx"\n[arch]\nmethod = "mlp"', "[arch] is no table of a recipe"),
         ('method = "quantize.static"\n[[compress]]\nmethod = "prune.magnitude"', "fits no branch"),
     ],

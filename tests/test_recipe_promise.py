@@ -8,6 +8,7 @@ import pytest
 
 from modelmill.api import registry
 from modelmill.ask import request
+from modelmill.errors import ModelError
 from modelmill.execute.message import Message
 from modelmill.graph.export import export
 from modelmill.recipe import timing
@@ -95,12 +96,21 @@ def test_a_version_keeps_what_was_searched_and_its_preparation(with_network):
 
 def test_a_second_teacher_is_pinned_to_its_number_and_brought(with_network):
     shelf = registry(with_network)
-    step = {"method": "distill.merge", "model": "iris"}
-    spec = named(msgspec.structs.replace(request("iris"), compress=(step,)), shelf)
+    spec = named(asking("iris"), shelf)
     assert spec.compress == ({"method": "distill.merge", "model": "iris@1"},)
     brought = others(spec, shelf)
     assert {name: model.body.kind for name, model in brought.items()} == {"iris@1": "network"}
     assert isinstance(look(spec, others=brought).job, Job)
+
+
+def test_a_second_teacher_of_other_classes_is_refused_before_any_work(with_network):
+    brought = others(named(asking("iris"), registry(with_network)), registry(with_network))
+    with pytest.raises(ModelError, match="Both must know the same classes"):
+        look(msgspec.structs.replace(request("wine"), compress=asking("iris").compress), others={"iris": brought["iris@1"]})
+
+
+def asking(name):
+    return msgspec.structs.replace(request(name), compress=({"method": "distill.merge", "model": name},))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from modelmill.checking import check
+from modelmill.compress.distill.teachers import order
 from modelmill.contracts import Task
 from modelmill.dataset import Dataset, Splits
 from modelmill.errors import ContentError, SpecError, UnknownName
@@ -89,6 +90,8 @@ def look(
         example=tuple(plain(splits.train.columns[field.name][0], field.kind) for field in data.fields),
     )
     check_names(signature)
+    for other in (others or {}).values():
+        order(signature, other.signature, data.fields)
     job = Job(spec, splits, signature, task, live, bases or {}, others=others or {})
     return Look(job, findings, card(data, findings), spec.goal)
 

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from modelmill.checking import check
+from modelmill.compress.distill.teachers import order
 from modelmill.contracts import Task
 from modelmill.dataset import Dataset, Splits
 from modelmill.errors import ContentError, SourceError, SpecError, UnknownName
@@ -67,7 +68,10 @@ def look(spec: Spec, registry: Registry, given: Dataset | None = None) -> Look:
     base = Base(
         version.reference, model, served, searched, graph, quality_of(graph, task, splits, version.signature), agreement
     )
-    job = Job(spec, splits, version.signature, task, model.body, base=base, others=others(spec, registry))
+    teachers = others(spec, registry)
+    for other in teachers.values():
+        order(version.signature, other.signature, data.fields)
+    job = Job(spec, splits, version.signature, task, model.body, base=base, others=teachers)
     return Look(job, findings, card(data, findings), held(spec.goal, job))
 
 

@@ -244,7 +244,7 @@ def test_a_chain_brings_the_model_that_a_step_names(make, judge):
 def test_values_of_two_teachers_are_learned_in_the_unit_of_training(make, judge):
     model, data, task = trained(make, judge, "regress", MLP, epochs=20)
     labels = merged(model, model, data.train, task, 0.5, 1.0, 1.0)
-    training = Merge(epochs=1).training(model, data, task, 0, warm=False)
+    training = Merge(model="itself@1", epochs=1).training(model, data, task, 0, warm=False)
     taught_by(training, labels)
     mean, deviation = data.train.target.mean(), data.train.target.std()
     assert np.allclose(training.train.encoded.numpy(), (labels - mean) / deviation, atol=1e-4)

@@ -77,9 +77,23 @@ def test_identities_dropout_and_what_no_output_needs_go_and_outputs_keep_their_n
     assert np.array_equal(found["y"], found["z"])
 
 
+def test_a_weight_that_is_read_as_it_is_as_well_is_not_written_twice():
+    nodes = [
+        ("Cast", ["x"], ["ids"], {"to": onnx.TensorProto.INT64}),
+        ("Gather", ["w", "ids"], ["e"], {"axis": 0}),
+        ("Transpose", ["w"], ["t"], {"perm": [1, 0]}),
+        ("MatMul", ["e", "t"], ["y"], {}),
+    ]
+    made = proto(nodes, {"x": ["n"]}, {"y": ["n", 400]}, {"w": normal(400, 64)})
+    before, last = cleaned(made)
+    assert "Transpose" in types(last.result.body.value)
+    assert len(last.result.body.value) <= len(before)
+
+
 def test_constants_are_worked_out_unless_they_would_take_more_bytes():
     constants = {"w": normal(64, 64), "half": normal(64, 64).astype(np.float16), "one": np.array([1], np.int64)}
-    constants["twin"] = constants["w"].copy()
+    constants["v"] = normal(64, 64, seed=1)
+    constants["twin"] = constants["v"].copy()
     nodes = [
         ("Transpose", ["w"], ["wt"], {"perm": [1, 0]}),
         ("Cast", ["half"], ["h"], {"to": FLOAT}),
@@ -89,7 +103,7 @@ def test_constants_are_worked_out_unless_they_would_take_more_bytes():
         ("MatMul", ["x", "wt"], ["a"], {}),
         ("MatMul", ["a", "h"], ["b"], {}),
         ("MatMul", ["b", "twin"], ["c"], {}),
-        ("MatMul", ["c", "w"], ["d"], {}),
+        ("MatMul", ["c", "v"], ["d"], {}),
         ("Add", ["d", "nothing"], ["y"], {}),
     ]
     before, last = cleaned(proto(nodes, {"x": ["n", 64]}, {"y": ["n", 64]}, constants))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,12 @@ def fold(model: Any) -> int:
 
 
 class _Constants:
-    """The constants of a model as arrays, made when they are asked for."""
+    """The constants of a model as arrays, made when they are asked for; and how often each is read."""
 
     def __init__(self, model: Any) -> None:
         self.tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.readers = Counter(name for graph in graphs(model) for node in graph.node for name in node.input)
+        self.readers.update(value.name for graph in graphs(model) for value in graph.output)
 
     def __contains__(self, name: str) -> bool:
         return name in self.tensors
@@ -90,14 +93,14 @@ def _sizes(node: Any, makers: dict[str, Any], found: dict[str, Shape], values: _
 
 
 def _may(node: Any, found: dict[str, Shape], values: _Constants) -> bool:
-    """Whether a node works on constants alone, and gives no more bytes than it takes."""
+    """Whether a node works on constants alone, and gives no more bytes than go when nothing reads those any more."""
     if node.op_type in RANDOM | STORED or not node.input or within(node):
         return False
     given = [name for name in node.input if name]
     made = found.get(node.output[0])
     if made is None or made.numbers is None or not all(name in values for name in given):
         return False
-    taken = sum(len(values.tensors[name].raw_data) for name in given)
+    taken = sum(len(values.tensors[name].raw_data) for name in given if values.readers[name] == 1)
     return made.numbers * 4 <= max(SMALL, taken)
 
 

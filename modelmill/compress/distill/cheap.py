@@ -42,7 +42,9 @@ def fit(estimator: Any, inputs: Array, labels: Array, weights: Array | None) -> 
         else:
             rows, classes, shares = spelled(labels, weights)
             if len(np.unique(classes)) < 2:
-                raise ModelError("distill", "the model tells all rows the same class", "There is nothing to learn.")
+                raise ModelError(
+                    "compress.distill", "the model tells all rows the same class", "There is nothing to learn."
+                )
             estimator.fit(inputs[rows], classes, sample_weight=shares)
     return "; ".join(sorted({str(warning.message).strip().partition("\n")[0] for warning in caught}))
 

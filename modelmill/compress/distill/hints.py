@@ -81,7 +81,9 @@ def matching(teacher: nn.Module, student: nn.Module, rows: Tensor) -> list[tuple
         found = [(first[math.ceil((i + 1) * steps) - 1], path) for i, path in enumerate(second) if first]
     if not found:
         message = "no stage of the model has its like in the student"
-        raise ModelError("distill", message, "Use distill.soft, or a student with hidden layers of the same sizes.")
+        raise ModelError(
+            "compress.distill", message, "Use distill.soft, or a student with hidden layers of the same sizes."
+        )
     return found
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from modelmill.compress.distill.labels import blended, softened, told
+from modelmill.compress.distill.teachers import order
 from modelmill.contracts import Array, Task
 from modelmill.dataset import Dataset
-from modelmill.errors import ModelError
 from modelmill.model import Model
 from modelmill.train.rows import tensor
 from modelmill.train.training import Training
@@ -24,33 +24,12 @@ def merged(
     """
     assert train.target is not None, "a data set that is learned from has a target"
     classes = model.signature.classes
-    order = _order(model, other, train)
+    places = order(model.signature, other.signature, train.fields)
     second = told(other, train)
     if classes:
-        second = second[:, order]
+        second = second[:, places]
     mean = (1 - weight) * np.asarray(told(model, train), np.float64) + weight * second
     return blended(softened(mean, temperature) if classes else mean, task.encode(train.target, classes), share)
-
-
-def _order(model: Model, other: Model, train: Dataset) -> list[int]:
-    """Where in the other model's classes each of the model's is."""
-    mine, theirs = model.signature, other.signature
-    where = "compress.distill.merge"
-    if mine.task != theirs.task or set(mine.classes) != set(theirs.classes):
-        message = (
-            f"the second teacher knows {theirs.task} of {_shown(theirs.classes)}, the model {_shown(mine.classes)}"
-        )
-        raise ModelError(where, message, "Both must know the same classes.")
-    lacking = sorted({field.name for field in theirs.inputs} - {field.name for field in train.fields})
-    if lacking:
-        message = f"the second teacher takes the column {lacking[0]!r}, which the data have not"
-        raise ModelError(where, message, "Name a model that was made of data with the same columns.")
-    return [list(theirs.classes).index(label) for label in mine.classes]
-
-
-def _shown(classes: tuple[str | int, ...]) -> str:
-    first = ", ".join(map(str, classes[:5]))
-    return f"{len(classes)} classes ({first}{', ...' if len(classes) > 5 else ''})" if classes else "values"
 
 
 def taught_by(training: Training, labels: Array) -> None:

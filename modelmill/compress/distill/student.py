@@ -59,10 +59,12 @@ def _arch(model: Model) -> Any:
     """The arch of the model's body; one with a width."""
     table = dict(model.body.arch)
     if not table:
-        raise ModelError("distill", "the model's body names no arch to make a narrower one of", "Leave this step out.")
+        raise ModelError(
+            "compress.distill", "the model's body names no arch to make a narrower one of", "Leave this step out."
+        )
     arch = decode("arch", table)
     if "width" not in settings(type(arch)):
-        raise ModelError("distill", f"arch.{table['method']} has no width", "Distil an mlp or a cnn.")
+        raise ModelError("compress.distill", f"arch.{table['method']} has no width", "Distil an mlp or a cnn.")
     return arch
 
 
