@@ -20,12 +20,25 @@ from modelmill.train.trainers.adam import Adam
 from modelmill.train.trainers.estimator import Estimator
 
 ALL = names("compress")
+ITSELF = "itself@1"
 ARCHS = {"network": {"method": "mlp", "width": 16, "depth": 1}, "estimator": {"method": "tree", "depth": 3}}
+
+
+NEEDED = {"distill.merge": {"model": ITSELF}}
+"""Settings without a default."""
 
 
 def quick(name):
     cls = find("compress", name)
-    return cls(epochs=2) if hasattr(cls, "epochs") else cls()
+    return cls(**NEEDED.get(name, {}), **({"epochs": 2} if hasattr(cls, "epochs") else {}))
+
+
+def run(step, model, data, task, judge):
+    return chain.Given(data, task, judge, 0, {ITSELF: model}).run(step, model)
+
+
+def chained(name, model, data, task, judge, seed=0):
+    return list(chain.run([quick(name)], model, data, task, judge, seed, {ITSELF: model}))[-1].result
 
 
 def timed(make):
@@ -70,7 +83,7 @@ def test_the_model_that_goes_in_is_left_as_found(make, judge, name):
     step = quick(name)
     model, data, task = taken(make, judge, step)
     before, history, body = copy.deepcopy(content(model)), model.history, model.body.value
-    list(step(model, data, task, judge, 0))
+    list(run(step, model, data, task, judge))
     assert equal(before, content(model))
     assert model.history == history
     assert model.body.value is body
@@ -80,7 +93,7 @@ def test_the_model_that_goes_in_is_left_as_found(make, judge, name):
 def test_the_signature_is_kept_and_only_the_last_progress_has_a_result(make, judge, name):
     step = quick(name)
     model, data, task = taken(make, judge, step)
-    *others, last = step(model, data, task, judge, 0)
+    *others, last = run(step, model, data, task, judge)
     assert all(progress.result is None for progress in others)
     assert last.result.signature == model.signature
     assert last.result.body.kind == (step.gives or model.body.kind)
@@ -90,7 +103,7 @@ def test_the_signature_is_kept_and_only_the_last_progress_has_a_result(make, jud
 def test_the_same_seed_gives_the_same_digest_and_a_graph_that_answers(make, judge, name):
     step = quick(name)
     model, data, task = taken(make, judge, step)
-    first, second = (list(chain.run([step], model, data, task, judge, 5))[-1].result for _ in range(2))
+    first, second = (chained(name, model, data, task, judge, 5) for _ in range(2))
     assert digest(first.body.value) == digest(second.body.value)
     answers = Session(first.body.value).run(from_dataset(data.test))
     assert set(answers) == {"label", "probabilities"}
@@ -100,7 +113,7 @@ def test_the_same_seed_gives_the_same_digest_and_a_graph_that_answers(make, judg
 @pytest.mark.parametrize("name", ALL)
 def test_it_reads_back_from_its_table_and_says_what_it_is(name):
     cls = find("compress", name)
-    assert decode("compress", cls().as_table()) == cls()
+    assert decode("compress", quick(name).as_table()) == quick(name)
     assert name_of(cls) == name
     assert cls.takes <= {"network", "estimator", "graph"}
     entry = next(entry for entry in catalogue("compress") if entry.name == name)
@@ -111,7 +124,7 @@ def test_it_reads_back_from_its_table_and_says_what_it_is(name):
 @pytest.mark.parametrize("name", [name for name in ALL if "graph" in find("compress", name).takes])
 def test_a_graph_of_trees_comes_through(make, judge, name):
     model, data, task = trained(make, judge, "estimator")
-    result = list(chain.run([quick(name)], model, data, task, judge, 0))[-1].result
+    result = chained(name, model, data, task, judge)
     answers = Session(result.body.value).run(from_dataset(data.test))
     assert (answers["label"] == data.test.target).mean() > 0.8
 
@@ -120,6 +133,6 @@ def test_a_graph_of_trees_comes_through(make, judge, name):
 def test_a_regression_comes_through(make, judge, name):
     model, data, task = timed(make)("regress", ARCHS["network"])
     model = list(Adam(epochs=20)(model, data, task, judge, 0))[-1].result
-    result = list(chain.run([quick(name)], model, data, task, judge, 0))[-1].result
+    result = chained(name, model, data, task, judge)
     values = Session(result.body.value).run(from_dataset(data.test))["value"]
     assert abs(values.mean() - data.test.target.mean()) < 20
