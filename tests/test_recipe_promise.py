@@ -104,9 +104,10 @@ def test_a_second_teacher_is_pinned_to_its_number_and_brought(with_network):
 
 
 def test_a_second_teacher_of_other_classes_is_refused_before_any_work(with_network):
-    brought = others(named(asking("iris"), registry(with_network)), registry(with_network))
+    teacher = others(named(asking("iris"), registry(with_network)), registry(with_network))["iris@1"]
+    spec = msgspec.structs.replace(request("wine"), compress=asking("iris").compress)
     with pytest.raises(ModelError, match="Both must know the same classes"):
-        look(msgspec.structs.replace(request("wine"), compress=asking("iris").compress), others={"iris": brought["iris@1"]})
+        look(spec, others={"iris": teacher})
 
 
 def asking(name):

@@ -150,4 +150,4 @@ def test_where_nothing_gets_smaller_the_model_comes_through(make, judge):
     model, data, task = make("table", {"method": "mlp", "width": 2, "depth": 1})
     (only,) = Svd(energy=1)(model, data, task, judge, 0)
     assert only.result is model
-    assert only.note == "nothing is factored: no float32 layer gets smaller at energy 1"
+    assert only.note == "nothing is factored: no layer gets smaller at energy 1"

@@ -69,7 +69,7 @@ class Factors(Guided):
         with torch.random.fork_rng(devices=[]):  # new layers draw weights that are not used
             network, said = replaced(network, split, _last(network) if self.by == "ratio" else None)
         if not said:
-            yield Progress(1, 1, note=f"nothing is factored: no float32 layer gets smaller at {self.wanted}", result=model)
+            yield Progress(1, 1, note=f"nothing is factored: no layer gets smaller at {self.wanted}", result=model)
             return
         after = parameters(network)
         note = f"of {before} weights {after} stay; {', '.join(said)}"

@@ -41,7 +41,8 @@ class Svd(Compressor, Factors):
         yield planned(len(nodes), f"become two thinner ones where that saves weights ({self.wanted})")
         said = factored(proto, nodes, self._count)
         if not said:
-            yield Progress(1, 1, note=f"nothing is factored: no float32 layer gets smaller at {self.wanted}", result=model)
+            note = f"nothing is factored: no float32 layer gets smaller at {self.wanted}"
+            yield Progress(1, 1, note=note, result=model)
             return
         yield outcome(model, written(proto), "factor.svd", len(said), f"are two thinner ones ({', '.join(said)})")
 
