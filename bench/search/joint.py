@@ -20,7 +20,6 @@ are measured anew, all models interleaved in one run. A row also says whether th
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import json
 import math
@@ -28,7 +27,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +35,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import stats
+from arms import Cell, joint, staged
+from sets import SETS, job_of
 
 HERE = Path(__file__).parent
-FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 LATENCY_MS = (0.005, 1.0)
 """Ideal and reference p50."""
@@ -47,235 +47,12 @@ SIZE = (300.0, 1e6)
 ROUNDS = 7
 """How often all models of a cell are timed in turns; a model's p50 is the median of the rounds. A model that both arms
 found has one."""
-STAGE = 0.7
-"""The share of the staged arm's seconds that goes to the first stage."""
 LIMITS = {"latency_ms": 0.1, "size_kb": 30.0}
 """What the deployed model is asked to keep."""
 
-BUILTIN = ("iris", "wine", "breast_cancer", "digits", "diabetes")
-PARTS: Mapping[str, Sequence[int]] = {
-    "fashion": range(10),
-    "fashion_tops": (0, 2, 4, 6),
-    "fashion_shoes": (5, 7, 9),
-    "fashion_trousers": (1, 3),
-    "fashion_bags": (0, 3, 6, 8),
-}
-"""Parts of Fashion-MNIST: some of the classes."""
-ROWS = {"path": 400, "test": 2000}
-"""Rows to search with, and for the test. With 2,000 and with 700 of the first, and a minute, an arm trained three to
-eight networks, and which came first decided all. With these it trains a dozen: settled on seeds from 100 on."""
-SETS = (*BUILTIN, *PARTS)
 QUICK = ("wine", "digits")
 
 Row = dict[str, Any]
-
-
-class Inline:
-    """Runs one job in this process, a step a call, so that one clock counts all processor seconds."""
-
-    def __init__(self, work: Any) -> None:
-        self._work = work
-        self._job: tuple[str, Iterator[Any]] | None = None
-        self._last: Any = None
-        self._started = 0.0
-        self._said: list[Any] = []
-
-    @property
-    def free(self) -> int:
-        return int(self._job is None)
-
-    def submit(self, job: str, payload: Any) -> None:
-        self._job, self._started = (job, self._work(payload)), time.monotonic()
-
-    def messages(self, timeout_s: float) -> Iterator[Any]:
-        from modelmill.execute.message import Message
-
-        said, self._said = self._said, []
-        yield from said
-        if self._job is None:
-            return
-        job, steps = self._job
-        try:
-            self._last = next(steps)
-        except StopIteration:
-            self._job = None
-            yield Message(job, "result", self._last, seconds=time.monotonic() - self._started)
-        except Exception as error:  # noqa: BLE001 - a candidate that fails is a trial that failed
-            self._job = None
-            yield Message(job, "error", error=str(error), reason="raised")
-        else:
-            yield Message(job, "progress", self._last)
-
-    def cancel(self, job: str, grace_s: float = 0.0) -> None:
-        from modelmill.execute.message import Message
-
-        self._job = None
-        self._said.append(Message(job, "error", error="called off", reason="cancelled"))
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        yield
-
-
-def source(name: str, rows: Mapping[str, int] = ROWS) -> Row:
-    """The data table of a set's spec; parts of Fashion-MNIST are cut into files beside the temporary ones.
-
-    rows: so many to search with (`path`), and for the test (`test`), which search never sees.
-    """
-    if name in BUILTIN:
-        return {"method": "builtin", "name": name}
-    table: Row = {"method": "npz"}
-    for part, count in rows.items():
-        path = Path(tempfile.gettempdir()) / f"modelmill_{name}_{part}_{count}.npz"
-        if not path.exists():
-            stem = "train" if part == "path" else "t10k"
-            images, labels = _idx(f"{stem}-images-idx3-ubyte"), _idx(f"{stem}-labels-idx1-ubyte")
-            found = np.flatnonzero(np.isin(labels, list(PARTS[name])))
-            found = np.random.default_rng(0).permutation(found)[:count]
-            np.savez_compressed(path, x=images[found], y=labels[found].astype(np.int64))
-        table[part] = str(path)
-    return table
-
-
-def _idx(stem: str) -> np.ndarray:
-    import gzip
-
-    path = next(path for path in FASHION.iterdir() if path.name.startswith(stem))
-    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    axes = data[3]
-    shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(axes)]
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
-
-
-def job_of(name: str, seed: int) -> Any:
-    """The job of a set with the mill's own spaces, three objectives, and one holdout."""
-    from modelmill.recipe.look import look
-    from modelmill.spec import read
-
-    metric = "r2" if name == "diabetes" else "accuracy"
-    goal = {"maximize": metric, "minimize": ["latency_ms", "size_kb"], "budget": "10000 trials"}
-    return look(read({"data": source(name), "goal": goal, "seed": seed, "search": {"folds": 1}})).job
-
-
-class Cell:
-    """One arm on one set: models made so far, within its processor seconds."""
-
-    def __init__(self, job: Any, cpu_s: float) -> None:
-        self.job = job
-        self.ends = time.process_time() + cpu_s
-        self.blobs: dict[str, bytes] = {}
-        self.made: list[Any] = []
-
-    @property
-    def over(self) -> bool:
-        return time.process_time() >= self.ends
-
-    def keep(self, artifact: bytes) -> str:
-        from modelmill.graph.digest import digest
-
-        name = digest(artifact)
-        self.blobs[name] = artifact
-        return name
-
-    def judge(self, result: Mapping[str, Any]) -> Mapping[str, float]:
-        from modelmill.evaluate.judge import measure
-
-        return measure([result["artifact"]], self.job.splits.valid, ["latency_ms", "size_bytes"], quick=True)[0]
-
-
-def joint(cell: Cell, seed: int) -> None:
-    """The default search, until its processor seconds are spent."""
-    play(cell, cell.job, seed, stopper=cell.job.spec.search.get("stopper"), until=cell.ends)
-
-
-def play(cell: Cell, job: Any, seed: int, until: float, stopper: Any = None, sampler: Any = None) -> list[Any]:
-    """A search of a job; the trials that were done."""
-    from modelmill.method import decode
-    from modelmill.recipe.grow import same
-    from modelmill.recipe.studies import openings
-    from modelmill.recipe.worker import worker
-    from modelmill.search.ledger.ledger import Ledger
-    from modelmill.search.search import Study, search
-    from modelmill.spec import Budget, space
-    from modelmill.store.database import Database
-
-    study = Study(
-        walk=space(job.spec),
-        goal=job.spec.goal,
-        sampler=decode("sampler", sampler or job.spec.search["sampler"]),
-        stopper=decode("stopper", stopper) if stopper else None,
-        seed=seed,
-        budget=Budget(trials=100_000),
-        first=openings(job.spec),
-        same=lambda picks: same(job, picks),
-    )
-    done = []
-    with tempfile.TemporaryDirectory() as folder:
-        ledger, _ = Ledger.open(Database(f"sqlite:///{folder}/ledger.db"), "joint", {})
-        steps = search(study, Inline(worker(job)), cell.judge, cell.keep, ledger)
-        for trial in steps:
-            if trial.state == "done":
-                done.append(trial)
-                cell.made.append(trial)
-            if time.process_time() >= until:
-                break
-        steps.close()
-    return done
-
-
-def staged(cell: Cell, seed: int) -> None:
-    """Quality first, by Optuna's TPE; then every recipe on the best."""
-    import msgspec
-
-    from modelmill.recipe.worker import worker
-    from modelmill.spec import Goal
-
-    spec = cell.job.spec
-    goal = Goal(maximize=spec.goal.maximize, budget=spec.goal.budget)
-    plain = _with(cell.job, compress=(), goal=goal)
-    first = time.process_time() + STAGE * (cell.ends - time.process_time())
-    done = play(cell, plain, seed, first, sampler={"method": "tpe"}, stopper={"method": "median"})
-    if not done:
-        return
-    best = max(done, key=lambda trial: trial.metrics[goal.maximize[0]])
-    work = worker(cell.job)
-    for recipe in recipes(cell.job, best.settings):
-        if cell.over:
-            return
-        picks = {**best.settings, **recipe}
-        *_, result = work({"settings": picks, "seed": best.seed, "seconds": None, "like": best.number})
-        if "artifact" in result:
-            costs = cell.judge(result)
-            digest = cell.keep(result["artifact"])
-            cell.made.append(msgspec.structs.replace(best, metrics=result["metrics"], costs=costs, artifact=digest))
-
-
-def _with(job: Any, **changes: Any) -> Any:
-    import dataclasses
-
-    import msgspec
-
-    return dataclasses.replace(job, spec=msgspec.structs.replace(job.spec, **changes))
-
-
-def recipes(job: Any, settings: Mapping[str, Any]) -> Iterator[Row]:
-    """Every combination of the steps of compression that the body can take, ranges in five values."""
-    from modelmill.space import Space, grid
-    from modelmill.spec import space
-
-    found = Space(space(job.spec))
-    every = {one.name: one for one in found.dimensions if one.name.startswith("compress")}
-    for values in itertools.product(*(grid(one, 5) for one in every.values())):
-        picked = dict(zip(every, values, strict=True))
-        met = {one.name for one in found.met({**_filled(found, settings), **picked})}
-        if all(name in met or value == grid(every[name], 5)[0] for name, value in picked.items()) and any(
-            value is True for value in picked.values()
-        ):
-            yield {name: value for name, value in picked.items() if name in met}
-
-
-def _filled(found: Any, settings: Mapping[str, Any]) -> Row:
-    return {**{one.name: (one.options or (one.low,))[0] for one in found.dimensions}, **settings}
 
 
 def outcome(cells: Mapping[str, Cell]) -> Row:

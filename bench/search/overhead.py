@@ -23,7 +23,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from joint import Inline
+from arms import Inline
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "overhead.jsonl"

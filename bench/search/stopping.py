@@ -46,7 +46,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from joint import source
+from sets import source
 
 from modelmill.execute.message import Message
 from modelmill.method import decode
