@@ -168,7 +168,8 @@ def check_names(cls: type[Method], given: Mapping[str, Any], where: str) -> None
     for name in given:
         if name not in known:
             raise UnknownName.among(f"{where}.{name_of(cls)}", "setting", name, known)
-    missing = [f.name for f in dataclasses.fields(cls) if _required(f) and f.name not in given]
+    made: Any = cls
+    missing = [f.name for f in dataclasses.fields(made) if _required(f) and f.name not in given]
     if missing:
         hint = f"`modelmill methods` says what the settings of {where} are."
         raise SpecError(where, f"{name_of(cls)} needs the setting {missing[0]!r}", hint)

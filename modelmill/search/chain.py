@@ -15,6 +15,9 @@ from modelmill.history import History, Past
 from modelmill.metrics.convergence import AGREEMENT, effective_sample_size, r_hat
 from modelmill.search.past import scores
 
+ENOUGH = 100
+"""Independent draws below which R-hat says little, all chains together (Vehtari et al., 2021)."""
+
 KEY = "anneal"
 """Under which name a trial's memo holds its place in a chain."""
 
@@ -92,6 +95,7 @@ def statistics(history: History) -> Chains:
     categories, ranges = _settings(states)
     acceptance = sum(moves) / len(moves) if moves else math.nan
     memos = [[one.memo[KEY] for one in chain] for chain in chains(history).values()]
+    numbers = {name: spread for name in ranges if (spread := _numbers(_along(states, name)))}
     loss = _numbers([[value[state.number] for state in chain] for chain in states])
     draws = sum(len(chain) for chain in states)
     return Chains(
@@ -102,14 +106,15 @@ def statistics(history: History) -> Chains:
         temperatures=tuple(tuple(float(memo["temperature"]) for memo in chain) for chain in memos),
         transitions={name: _transitions(states, name) for name in categories},
         frequencies={name: _frequencies(states, name) for name in categories},
-        numbers={name: spread for name in ranges if (spread := _numbers(_along(states, name)))},
+        numbers=numbers,
         loss=loss,
-        words=_words(draws, acceptance, memos, loss),
+        words=_words(draws, acceptance, memos, loss, numbers),
     )
 
 
 def walk(chain: Sequence[Past], history: History) -> list[tuple[Past, bool | None]]:
-    """The states of a chain after each of its trials, and whether the proposal was accepted; None for its start.
+    """The states of a chain after each of its trials, and whether the proposal was accepted; None for its start, and
+    where it proposed to stay.
 
     What was decided is seen from the next trial, which says so, with the proposals in between that were known already;
     the last one is decided now, and what runs has not come to anything yet.
@@ -127,7 +132,8 @@ def walk(chain: Sequence[Past], history: History) -> list[tuple[Past, bool | Non
             found.append((one, None))
         else:
             found.append((one if went else by_number.get(memo["parent"], one), went))
-        found += [(by_number[number], bool(goes)) for number, goes in further.get("inner", ()) if number in by_number]
+        inner = ((number, goes) for number, goes in further.get("inner", ()) if number in by_number)
+        found += [(by_number[number], None if goes is None else bool(goes)) for number, goes in inner]
     return found
 
 
@@ -181,7 +187,11 @@ def _numbers(draws: Sequence[Sequence[float]]) -> Numbers | None:
 
 
 def _words(
-    draws: int, acceptance: float, memos: Sequence[Sequence[Mapping[str, Any]]], loss: Numbers | None
+    draws: int,
+    acceptance: float,
+    memos: Sequence[Sequence[Mapping[str, Any]]],
+    loss: Numbers | None,
+    numbers: Mapping[str, Numbers],
 ) -> tuple[str, ...]:
     """What a person should know of the chains; what was tried before and was proposed again is a draw as well."""
     if not memos:
@@ -193,8 +203,11 @@ def _words(
         found.append(f"{acceptance:.0%} of proposals were accepted; the step came to {last} of a range")
     if loss is not None and not math.isnan(loss.size):
         found.append(f"the losses are worth {loss.size:.0f} independent draws")
-    if loss is not None and not math.isnan(loss.agreement):
-        settled = loss.agreement < AGREEMENT
-        tells = "have settled" if settled else "have not settled: they differ more than draws of one place would"
-        found.append(f"the chains {tells} (R-hat {loss.agreement:.2f})")
+    judged = {name: one for name, one in {"the loss": loss, **numbers}.items() if one and not math.isnan(one.agreement)}
+    if judged:
+        worst = max(judged, key=lambda name: judged[name].agreement)
+        least = min(judged, key=lambda name: judged[name].size)
+        settled = judged[worst].agreement < AGREEMENT and judged[least].size >= ENOUGH
+        why = f"R-hat of {worst} is {judged[worst].agreement:.2f}, and {least} is worth {judged[least].size:.0f} draws"
+        found.append(f"the chains {'have settled' if settled else 'have not settled'}: {why}")
     return tuple(found)

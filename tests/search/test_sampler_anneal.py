@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
 from asking import asked, best, bowl, hard, mixed, numbers, one_loss, score, typical
+from msgspec.structs import replace
 
 from modelmill.errors import OutOfBounds
 from modelmill.history import Past, Suggestion
 from modelmill.search.chain import accepted, statistics
-from modelmill.search.samplers.anneal import Anneal
+from modelmill.search.samplers.anneal import Anneal, _chance, _moved, _proposal
 from modelmill.search.samplers.random import Random
 from modelmill.space import Choose, Dimension, Space
 
@@ -53,6 +55,40 @@ def test_a_chain_of_six_trials_is_told_by_its_states() -> None:
     assert found.loss.mean == pytest.approx((4 + 3 + 3 + 2 + 5 + 1) / 6)
     assert found.numbers["x"].quartiles[1] == pytest.approx(3.0)
     assert any("80% of proposals were accepted" in words for words in found.words)
+
+
+@pytest.mark.parametrize("step", [0.05, 0.2, 0.5])
+def test_a_step_is_as_likely_as_the_way_back_also_at_the_ends(step: float) -> None:
+    draw = np.random.default_rng(0)
+    size = Dimension("n", low=1, high=5, integer=True)
+    counts = np.array(
+        [np.bincount([_moved(size, n, step, draw) for _ in range(20_000)], minlength=6) for n in range(6)][1:]
+    )
+    there, back = counts[:, 1:], counts[:, 1:].T
+    assert np.abs(there - back).max() < 5 * np.sqrt(there.max())
+
+
+def test_a_branch_with_many_settings_is_left_as_often_as_one_without() -> None:
+    def walk(choose: Choose) -> None:
+        if choose(Dimension("arch", options=("lin", "net"))) == "net":
+            for i in range(6):
+                choose(Dimension(f"p{i}", low=0.0, high=1.0))
+
+    space, draw = Space(walk), np.random.default_rng(0)
+    here, seen, chance = space.random(draw), Counter[str](), _chance(space)
+    for _ in range(20_000):
+        here, _ = _proposal(space, here, chance, 0.2, draw)
+        seen[here["arch"]] += 1
+    assert seen["net"] / seen.total() == pytest.approx(0.5, abs=0.03)
+
+
+def test_chains_have_settled_only_where_every_setting_has_and_draws_are_many() -> None:
+    draw = np.random.default_rng(0)
+    calm = [link(i, float(loss), i - 1 if i else None) for i, loss in enumerate(draw.normal(size=400))]
+    assert "have settled" in statistics(calm).words[-1]
+    assert "have not settled" in statistics(calm[:40]).words[-1]
+    wandering = [replace(one, settings={**one.settings, "width": i}) for i, one in enumerate(calm)]
+    assert "have not settled: R-hat of width" in statistics(wandering).words[-1]
 
 
 def test_nothing_is_told_of_a_chain_that_has_not_begun() -> None:

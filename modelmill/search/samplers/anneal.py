@@ -20,8 +20,10 @@ from modelmill.space import Dimension, Settings, Space
 Array = np.ndarray[Any, Any]
 
 WIDEST, NARROWEST = 0.5, 1e-4
-MOST_MOVED = 2 / 3
-"""With which chance a setting moves where there are few."""
+MOVED, MOST_MOVED = 2, 2 / 3
+"""How many settings move on the average, and with which chance one does at the most."""
+LOOKS = 64
+"""Random settings that tell how many there are to move."""
 INNER = 200
 """Proposals that are known already, and so decided at once, before a chain starts elsewhere."""
 
@@ -52,6 +54,8 @@ class Anneal(Sampler):
     def __call__(self, space: Space) -> Pick:
         """Picks the next proposal of a chain of which no trial runs."""
 
+        chance = _chance(space)
+
         def pick(history: History, seed: int) -> Suggestion:
             draw = np.random.default_rng(seed)
             number, chain = _free(history)
@@ -70,10 +74,13 @@ class Anneal(Sampler):
                     return _start(space, number, self.step, draw, {})
                 parent, at, step = start, 1, self.step
             known = {space.key(one.settings): one for one in history if not math.isnan(value[one.number])}
-            inner: list[tuple[int, bool]] = []
+            inner: list[tuple[int, bool | None]] = []
             heat = self.heat * _scale(standing) * self.cooling ** (at - 1)
             for _ in range(INNER):
-                found, numbers = _proposal(space, parent.settings, step, draw)
+                found, numbers = _proposal(space, parent.settings, chance, step, draw)
+                if space.key(found) == space.key(parent.settings):
+                    inner.append((parent.number, None))
+                    continue
                 memo = {
                     "chain": number,
                     "parent": parent.number,
@@ -132,16 +139,25 @@ def _start(space: Space, chain: int, step: float, draw: np.random.Generator, bef
     return Suggestion(space.random(draw), {KEY: memo})
 
 
-def _proposal(space: Space, settings: Settings, step: float, draw: np.random.Generator) -> tuple[Settings, bool]:
-    """Settings about a step away, as likely as the way back, and whether a number moved; at least one setting moves."""
-    free = [dimension for dimension in space.met(settings) if movable(dimension)]
-    if not free:
-        return space.complete(settings, draw), False
-    moved = draw.random(len(free)) < min(2 / len(free), MOST_MOVED)
-    moved[draw.integers(len(free))] = True
-    chosen = [dimension for dimension, moves in zip(free, moved, strict=True) if moves]
+def _chance(space: Space) -> float:
+    """With which chance a setting moves: such that some MOVED do, and the same wherever a chain stands.
+
+    Were it larger where a branch has fewer settings, chains would leave that branch oftener than they come to it.
+    """
+    draw = np.random.default_rng(0)
+    found = [sum(map(movable, space.met(space.random(draw)))) for _ in range(LOOKS)]
+    return min(MOVED / max(float(np.mean(found)), 1.0), MOST_MOVED)
+
+
+def _proposal(
+    space: Space, settings: Settings, chance: float, step: float, draw: np.random.Generator
+) -> tuple[Settings, bool]:
+    """Settings about a step away, as likely as the way back, and whether a number moved. It may be that none moves:
+    to propose until one does would make it likelier to leave a place at an end of a range than to come there."""
+    chosen = [one for one in space.met(settings) if movable(one) and draw.random() < chance]
     changed = {one.name: _moved(one, settings[one.name], step, draw) for one in chosen}
-    return space.complete({**settings, **changed}, draw), any(one.kind != "category" for one in chosen)
+    numbers = any(one.kind != "category" and changed[one.name] != settings[one.name] for one in chosen)
+    return space.complete({**settings, **changed}, draw), numbers
 
 
 def _moved(dimension: Dimension, value: Any, step: float, draw: np.random.Generator) -> Any:
@@ -152,11 +168,5 @@ def _moved(dimension: Dimension, value: Any, step: float, draw: np.random.Genera
     least = 0.7 / len(dimension.options) if dimension.options else 0.0
     if dimension.stride:
         least = 0.7 * dimension.stride / max(dimension.top - dimension.low + dimension.stride, 1e-12)
-    unit = dimension.unit(value)
-    found = value
-    for _ in range(20):
-        place = abs(unit + max(step, least) * draw.standard_normal())
-        found = dimension.at(1 - abs(1 - place))
-        if found != value:
-            break
-    return found
+    place = (dimension.unit(value) + max(step, least) * draw.standard_normal()) % 2
+    return dimension.at(min(place, 2 - place))
