@@ -15,7 +15,9 @@ import msgspec
 import numpy as np
 
 from modelmill.contracts import Generator, Sampler
+from modelmill.errors import SpecError
 from modelmill.history import Curve, Past, Suggestion
+from modelmill.method import name_of
 from modelmill.search.generated import joined
 from modelmill.search.past import curve, past
 from modelmill.search.seeds import derive
@@ -46,6 +48,9 @@ class Suggester:
         same: Same = themselves,
         generator: Generator | None = None,
     ) -> None:
+        if generator and sampler.exact:
+            message = f"{name_of(type(sampler))} goes through every cell, and a generator draws each architecture anew"
+            raise SpecError("search.sampler", message, "Take another sampler, or leave the generator out.")
         self.space = Space(walk, same)
         self._goal = goal
         self._seed = seed

@@ -54,10 +54,13 @@ class Tally:
 def finite(value: object) -> float:
     """A number that JSON can hold; NaN for anything else.
 
-    >>> finite(2), finite(float("inf")), finite("much")
-    (2.0, nan, nan)
+    >>> finite(2), finite(float("inf")), finite("much"), finite(10**400)
+    (2.0, nan, nan, nan)
     """
     if isinstance(value, bool) or (not isinstance(value, int | float) and not hasattr(value, "__float__")):
         return math.nan
-    found = float(value)
+    try:
+        found = float(value)
+    except (OverflowError, TypeError, ValueError):  # an integer beyond all floats, an array of several numbers
+        return math.nan
     return found if math.isfinite(found) else math.nan

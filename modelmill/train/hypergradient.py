@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from modelmill.augment.chain import augment
 from modelmill.contracts import Task
 from modelmill.dataset import Dataset, Splits
 from modelmill.model import Model
@@ -61,7 +62,7 @@ def differentiated(
     learning_rate: the slope of the third split's loss along every epoch's step, which is proportional to the rate
     (Baydin et al., 2018, eq. 4, by epochs); its sign counts, its size sees no further than an epoch. weight_decay and
     smoothing: -dL3/dw H^-1 d2L/dw ds at the last weights (Lorraine et al., 2020, eq. 3), by conjugate gradients; right
-    where the training has come to rest, and L the loss with coupled decay.
+    where the training has come to rest, and L the loss with coupled decay; where batches are augmented, that of a draw.
 
     Baydin, Cornish, Rubio, Schmidt, Wood (2018), https://arxiv.org/abs/1703.04782
     """
@@ -103,12 +104,16 @@ def _implicit(training: Training, away: Rows, task: Task, weights: list[Tensor])
     """Derivatives with respect to what stands in the training loss, where it is at its least."""
     module, train, recipe = training.module.eval(), training.train, training.recipe
     some = slice(0, ROWS)
-    features, encoded = train.features[some], train.encoded[some]
-    share = None if train.weights is None else train.weights[some]
+    batch, other, part = augment(training.augmentations, train.features[some], np.random.default_rng(0))
+    encoded, counts = train.encoded[some], None if train.weights is None else train.weights[some]
     decays = torch.cat([torch.full((w.numel(),), float(w.ndim > 1)) for w in weights])
 
     def slope(smoothing: float, graph: bool) -> Tensor:
-        loss = task.loss(module(features), encoded, share, smoothing)
+        raw = module(batch)
+        loss = task.loss(raw, encoded, counts, smoothing, recipe.focal)
+        if other is not None:
+            turned = None if counts is None else counts[other]
+            loss = part * loss + (1 - part) * task.loss(raw, encoded[other], turned, smoothing, recipe.focal)
         return _filled(torch.autograd.grad(loss, weights, create_graph=graph, allow_unused=True), weights)
 
     def curved(vector: Tensor) -> Tensor:

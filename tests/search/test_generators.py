@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from modelmill.arch.cell import space as cell_space
-from modelmill.contracts import Generator
+from modelmill.contracts import Generator, Sampler
 from modelmill.errors import SpecError
+from modelmill.method import name_of
 from modelmill.network.wiring import wiring
 from modelmill.network.wiring_repair import canonical
 from modelmill.search.generated import cell
@@ -18,6 +19,8 @@ from modelmill.search.generators.controller import Controller
 from modelmill.search.generators.graphs import Graphs
 from modelmill.search.generators.subnetworks import Subnetworks
 from modelmill.search.generators.wirings import Wirings
+from modelmill.search.samplers.grid import Grid
+from modelmill.search.samplers.grid_incremental import GridIncremental
 from modelmill.search.samplers.random import Random
 from modelmill.search.suggest import Suggester
 from modelmill.search.wirings import barabasi_albert, erdos_renyi, reads, watts_strogatz
@@ -33,6 +36,12 @@ CELLS = space(
         train={"method": "adam", "learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}},
     )
 )
+
+
+@pytest.mark.parametrize("sampler", [Grid(), GridIncremental()])
+def test_a_sampler_that_sweeps_every_cell_is_refused_beside_a_generator(sampler: Sampler) -> None:
+    with pytest.raises(SpecError, match=f"{name_of(type(sampler))} goes through every cell"):
+        Suggester(CELLS, GOAL, sampler, 1, generator=Wirings())
 
 
 def parts(choose: Choose) -> None:

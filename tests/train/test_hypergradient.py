@@ -59,9 +59,17 @@ def difference(started, recipe, name, share=0.1):
     return (away(started, up) - away(started, down)) / (2 * share * value)
 
 
+@pytest.mark.parametrize("focal", [0.0, 2.0])
 @pytest.mark.parametrize("name", ["weight_decay", "smoothing"])
-def test_implicit_derivatives_are_those_of_trainings_that_have_come_to_rest(started, name):
-    assert slopes(started, PLAIN)[name] == pytest.approx(difference(started, PLAIN, name), rel=0.15)
+def test_implicit_derivatives_are_those_of_trainings_that_have_come_to_rest(started, name, focal):
+    recipe = msgspec.structs.replace(PLAIN, focal=focal)
+    assert slopes(started, recipe)[name] == pytest.approx(difference(started, recipe, name), rel=0.15)
+
+
+def test_rows_that_are_blended_are_blended_in_the_implicit_derivatives_too(started):
+    plain, blended = (slopes(started, msgspec.structs.replace(PLAIN, mix=mix, epochs=1)) for mix in (0.0, 5.0))
+    training = blended["smoothing"] - plain["smoothing"]
+    assert training != 0
 
 
 @pytest.mark.parametrize(("rate", "way"), [(0.0003, -1), (0.003, -1)])
