@@ -19,6 +19,7 @@ from modelmill.recipe.limits import at_length, limits
 from modelmill.recipe.look import look, plain
 from modelmill.recipe.make import enough_epochs, following, tolerance
 from modelmill.recipe.shelf import Shelf
+from modelmill.recipe.studies import openings
 from modelmill.recipe.worker import worker
 from modelmill.signature import NO_DATE
 from modelmill.space import Dimension
@@ -44,6 +45,16 @@ def test_a_candidate_that_cannot_fit_is_refused_before_training(digits):
     (result,) = worker(with_limit(digits, size_kb=5))({"settings": picks, "seed": 0, "seconds": None})
     assert "untrained graph" in result["refused"]
     assert result["costs"]["size_bytes"] > 5000
+
+
+def test_the_first_candidate_keeps_limits_that_its_untrained_graph_would_break(digits):
+    cnn = msgspec.structs.replace(digits.spec, arch=digits.spec.arch["any"][0])
+    job = dataclasses.replace(digits, spec=cnn)
+    size = foresee(with_limit(job, size_kb=1e6), {}).costs["size_bytes"] / 1000
+    assert openings(with_limit(job, size_kb=1.1 * size)) == [{}]
+    assert openings(with_limit(job, size_kb=0.5 * size)) == [{"compress.quantize.static": True}]
+    assert openings(with_limit(job, size_kb=1e-3)) == [{}]
+    assert openings(with_limit(job, latency_ms=1e-6)) == [{}]
 
 
 def test_a_step_that_shrinks_gives_the_candidate_its_chance(digits):

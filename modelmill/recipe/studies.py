@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from modelmill.method import decode, find
+from modelmill.recipe.foresee import foresee
 from modelmill.recipe.grow import same
+from modelmill.recipe.job import Job
+from modelmill.recipe.limits import TIMED
 from modelmill.recipe.look import Look
 from modelmill.recipe.timing import Stopwatch, dropped
 from modelmill.search.search import Study
@@ -26,32 +32,46 @@ def study(seen: Look, left: Budget, grace_s: float) -> Study:
         same=lambda picks: same(seen.job, picks),
         seed=spec.seed,
         budget=left,
-        first=recipes(seen) if seen.job.base else openings(spec),
+        first=recipes(seen) if seen.job.base else openings(seen.job),
         grace_s=grace_s,
     )
 
 
-def openings(spec: Spec) -> list[dict[str, Any]]:
+def openings(job: Job) -> list[dict[str, Any]]:
     """The first trials: every body with its defaults, so that a short budget has tried them all.
 
-    None where a sampler goes through the space cell by cell, or a generator draws the architecture.
+    Where such a one would break a limit that is not timed, it has the last step of compression that keeps it. There are
+    none where a sampler goes through the space cell by cell, or a generator draws the architecture.
     """
+    spec = job.spec
     if spec.search.get("generator") or find("sampler", spec.search["sampler"]["method"]).exact:
         return []
     options = spec.arch.get("any", [])
-    return [{"arch": option["method"]} for option in options] if len(options) > 1 else [{}]
+    found = [{"arch": option["method"]} for option in options] if len(options) > 1 else [{}]
+    limits = {name: limit for name, limit in spec.goal.limit.items() if name not in TIMED}
+    held = dataclasses.replace(
+        job, spec=msgspec.structs.replace(spec, goal=msgspec.structs.replace(spec.goal, limit=limits))
+    )
+    return [_kept(held, picks) for picks in found] if limits else found
+
+
+def _kept(job: Job, picks: dict[str, Any]) -> dict[str, Any]:
+    if not foresee(job, picks).refusal:
+        return picks
+    steps = reversed(optional(job))
+    return next((more for one in steps if not foresee(job, more := {**picks, one.name: True}).refusal), picks)
 
 
 def recipes(seen: Look) -> list[dict[str, Any]]:
     """The first trials where a version is compressed: no optional step, the last alone, all but it, and all."""
     if find("sampler", seen.job.spec.search["sampler"]["method"]).exact:
         return []
-    steps = [dimension.name for dimension in optional(seen)]
+    steps = [dimension.name for dimension in optional(seen.job)]
     chosen = [[], steps[-1:], steps[:-1], steps]
     return [dict.fromkeys(names, True) for number, names in enumerate(chosen) if names not in chosen[:number]]
 
 
-def optional(seen: Look) -> list[Dimension]:
+def optional(job: Job) -> list[Dimension]:
     """Which steps may be left out, in their order."""
     found: list[Dimension] = []
 
@@ -61,7 +81,7 @@ def optional(seen: Look) -> list[Dimension]:
             return True
         return dimension.options[0] if dimension.options else dimension.low
 
-    space(seen.job.spec, seen.kind)(choose)
+    space(job.spec, job.live.kind if job.live else None)(choose)
     return found
 
 
