@@ -19,7 +19,7 @@ from modelmill.recipe.limits import at_length, limits
 from modelmill.recipe.look import look, plain
 from modelmill.recipe.make import enough_epochs, following, tolerance
 from modelmill.recipe.shelf import Shelf
-from modelmill.recipe.studies import openings
+from modelmill.recipe.studies import openings, repeats
 from modelmill.recipe.worker import worker
 from modelmill.signature import NO_DATE
 from modelmill.space import Dimension
@@ -47,14 +47,14 @@ def test_a_candidate_that_cannot_fit_is_refused_before_training(digits):
     assert result["costs"]["size_bytes"] > 5000
 
 
-def test_the_first_candidate_keeps_limits_that_its_untrained_graph_would_break(digits):
-    cnn = msgspec.structs.replace(digits.spec, arch=digits.spec.arch["any"][0])
-    job = dataclasses.replace(digits, spec=cnn)
-    size = foresee(with_limit(job, size_kb=1e6), {}).costs["size_bytes"] / 1000
-    assert openings(with_limit(job, size_kb=1.1 * size)) == [{}]
-    assert openings(with_limit(job, size_kb=0.5 * size)) == [{"compress.quantize.static": True}]
-    assert openings(with_limit(job, size_kb=1e-3)) == [{}]
-    assert openings(with_limit(job, latency_ms=1e-6)) == [{}]
+def test_where_bytes_are_limited_the_first_candidates_come_with_their_last_step_too(digits):
+    assert openings(with_limit(digits, latency_ms=1).spec) == [{"arch": "cnn"}, {"arch": "mlp"}]
+    found = openings(with_limit(digits, size_kb=20).spec)
+    last = "compress.quantize.static"
+    assert found == [{"arch": "cnn"}, {"arch": "mlp"}, {"arch": "cnn", last: True}, {"arch": "mlp", last: True}]
+    table = openings(with_limit(look(request("wine")).job, stored_kb=20).spec)
+    assert table[5:] == [{"arch": "mlp", "compress.quantize.dynamic": True}]
+    assert repeats(table) == {5: 4}
 
 
 def test_a_step_that_shrinks_gives_the_candidate_its_chance(digits):

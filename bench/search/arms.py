@@ -111,7 +111,7 @@ def play(cell: Cell, job: Any, seed: int, until: float, stopper: Any = None, sam
         stopper=decode("stopper", stopper) if stopper else None,
         seed=seed,
         budget=Budget(trials=100_000),
-        first=openings(job),
+        first=openings(job.spec),
         same=lambda picks: same(job, picks),
     )
     done = []

@@ -59,7 +59,7 @@ def record(task: str, seed: int, trials: int) -> list[Training]:
     job = stopping.job_of(task, seed)
     run = worker(job)
     suggester = Suggester(space(job.spec), job.spec.goal, decode("sampler", {"method": "random"}), seed)
-    first = openings(job)
+    first = openings(job.spec)
     found: list[Training] = []
     for number in range(trials):
         suggestion = suggester.opening(number, first[number]) if number < len(first) else None

@@ -171,7 +171,7 @@ def cell(task: str, seed: int, arm: str, trials: int, whole: Mapping[str, Any] |
         stopper=decode("stopper", stopper) if stopper else None,
         seed=seed,
         budget=Budget(trials=trials),
-        first=openings(job),
+        first=openings(job.spec),
         same=lambda picks: same(job, picks),
     )
     started, wall = time.process_time(), time.monotonic()

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from modelmill.method import decode, find
-from modelmill.recipe.foresee import foresee
+from modelmill.model import Kind
 from modelmill.recipe.grow import same
-from modelmill.recipe.job import Job
-from modelmill.recipe.limits import TIMED
 from modelmill.recipe.look import Look
 from modelmill.recipe.timing import Stopwatch, dropped
 from modelmill.search.search import Study
 from modelmill.space import Dimension
-from modelmill.spec import COSTS, Budget, Spec, space
+from modelmill.spec import COSTS, KILOBYTES, Budget, Spec, space
 
 
 def study(seen: Look, left: Budget, grace_s: float) -> Study:
     """What to look for, where, and for how long."""
     spec = seen.job.spec
+    first = recipes(seen) if seen.job.base else openings(spec)
     return Study(
         walk=space(spec, seen.kind),
         goal=seen.goal,
@@ -32,56 +28,60 @@ def study(seen: Look, left: Budget, grace_s: float) -> Study:
         same=lambda picks: same(seen.job, picks),
         seed=spec.seed,
         budget=left,
-        first=recipes(seen) if seen.job.base else openings(seen.job),
+        first=first,
+        like={} if seen.job.base else repeats(first),
         grace_s=grace_s,
     )
 
 
-def openings(job: Job) -> list[dict[str, Any]]:
+def openings(spec: Spec) -> list[dict[str, Any]]:
     """The first trials: every body with its defaults, so that a short budget has tried them all.
 
-    Where such a one would break a limit that is not timed, it has the last step of compression that keeps it. There are
-    none where a sampler goes through the space cell by cell, or a generator draws the architecture.
+    Where bytes are limited each comes once more with the last step of compression that may be left out: what the
+    limit refuses as it is may keep it so, and what was trained need not be trained again (`repeats`). There are none
+    where a sampler goes through the space cell by cell, or a generator draws the architecture.
     """
-    spec = job.spec
     if spec.search.get("generator") or find("sampler", spec.search["sampler"]["method"]).exact:
         return []
     options = spec.arch.get("any", [])
-    found = [{"arch": option["method"]} for option in options] if len(options) > 1 else [{}]
-    limits = {name: limit for name, limit in spec.goal.limit.items() if name not in TIMED}
-    held = dataclasses.replace(
-        job, spec=msgspec.structs.replace(spec, goal=msgspec.structs.replace(spec.goal, limit=limits))
-    )
-    return [_kept(held, picks) for picks in found] if limits else found
+    plain = [{"arch": option["method"]} for option in options] if len(options) > 1 else [{}]
+    if not set(KILOBYTES) & set(spec.goal.limit):
+        return plain
+    steps = [[one.name for one in optional(spec, None, picks)] for picks in plain]
+    return [*plain, *({**picks, names[-1]: True} for picks, names in zip(plain, steps, strict=True) if names)]
 
 
-def _kept(job: Job, picks: dict[str, Any]) -> dict[str, Any]:
-    if not foresee(job, picks).refusal:
-        return picks
-    steps = reversed(optional(job))
-    return next((more for one in steps if not foresee(job, more := {**picks, one.name: True}).refusal), picks)
+def repeats(first: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """Of the first trials those that compress what another one has trained: number to the number of that one.
+
+    >>> repeats([{"arch": "tree"}, {"arch": "mlp"}, {"arch": "mlp", "compress.quantize.static": True}])
+    {2: 1}
+    """
+    bodies = [picks.get("arch") for picks in first]
+    return {number: bodies.index(body) for number, body in enumerate(bodies) if bodies.index(body) < number}
 
 
 def recipes(seen: Look) -> list[dict[str, Any]]:
     """The first trials where a version is compressed: no optional step, the last alone, all but it, and all."""
     if find("sampler", seen.job.spec.search["sampler"]["method"]).exact:
         return []
-    steps = [dimension.name for dimension in optional(seen.job)]
+    steps = [dimension.name for dimension in optional(seen.job.spec, seen.kind)]
     chosen = [[], steps[-1:], steps[:-1], steps]
     return [dict.fromkeys(names, True) for number, names in enumerate(chosen) if names not in chosen[:number]]
 
 
-def optional(job: Job) -> list[Dimension]:
-    """Which steps may be left out, in their order."""
+def optional(spec: Spec, kind: Kind | None, picks: Mapping[str, Any] = {}) -> list[Dimension]:
+    """Which steps may be left out, in their order; kind: of the body, where no arch makes one."""
     found: list[Dimension] = []
 
     def choose(dimension: Dimension) -> Any:
         if dimension.options == (False, True) and dimension.default is False:
             found.append(dimension)
             return True
-        return dimension.options[0] if dimension.options else dimension.low
+        first = dimension.options[0] if dimension.options else dimension.low
+        return picks.get(dimension.name, first)
 
-    space(job.spec, job.live.kind if job.live else None)(choose)
+    space(spec, kind)(choose)
     return found
 
 

@@ -102,6 +102,9 @@ class Study:
     """Where it differs from the goal's own."""
     first: Sequence[Mapping[str, Any]] = ()
     """Settings of the opening trials; what they leave out takes its default, or is picked at random."""
+    like: Mapping[int, int] = field(default_factory=dict)
+    """Opening trials that repeat the training of an earlier one: number to the number of that one. Where that still
+    runs, another worker has its turn with what the sampler picks."""
     share: float = 0.25
     """The part of a budget in seconds that one trial may use."""
     grace_s: float = 0.0
@@ -255,7 +258,9 @@ class _Run:
             return trial
         number = self.tally.next
         first, started = self.study.first, time.process_time()
-        suggestion = self.suggester.opening(number, first[number]) if number < len(first) else None
+        like = self.study.like.get(number)
+        opens = number < len(first) and like not in self.running
+        suggestion = self.suggester.opening(number, first[number], like) if opens else None
         suggestion = suggestion or self.suggester.pick(number)
         if suggestion is None:
             return None

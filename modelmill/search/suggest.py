@@ -60,11 +60,14 @@ class Suggester:
         self._tried: set[bytes] = set()
         self._finished: deque[Curve] = deque(maxlen=RECENT)
 
-    def opening(self, number: int, partial: Mapping[str, Any]) -> Suggestion | None:
-        """The given settings, all others at their default or picked at random; None where that was tried before."""
-        draw = np.random.default_rng(derive(self._seed, "opening", number))
+    def opening(self, number: int, partial: Mapping[str, Any], like: int | None = None) -> Suggestion | None:
+        """The given settings, all others at their default or picked at random; None where that was tried before.
+
+        like: the trial whose training it repeats.
+        """
+        draw = np.random.default_rng(derive(self._seed, "opening", number if like is None else like))
         settings = self.space.answered(lambda dimension: _opening(dimension, partial, draw))
-        return self._new(number, Suggestion(settings))
+        return self._new(number, Suggestion(settings, like=like))
 
     def pick(self, number: int) -> Suggestion | None:
         """The next candidate, never one of an earlier trial; None where the space is exhausted."""

@@ -174,6 +174,17 @@ def test_opening_trials_take_the_given_settings_and_defaults(ledger: Ledger) -> 
     assert [trial.settings["x"] for trial in trials[:2]] == [0.5, 0.25]
 
 
+def test_an_opening_trial_that_repeats_anothers_training_waits_for_it_or_is_left_out(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    wanted = study(first=({}, {"x": 0.25}), like={1: 0})
+    first, second, *_ = run(wanted, Inline(grow), ledger)
+    assert (second.like, second.seed, second.settings["x"]) == (0, first.seed, 0.25)
+    other, _ = Ledger.open(Database(f"sqlite:///{tmp_path}/other.db"), "key", {})
+    trials = run(wanted, Inline(grow, workers=2), other)
+    assert all(trial.like is None for trial in trials)
+
+
 def test_the_search_stops_as_soon_as_a_candidate_within_the_limits_reaches_the_goal(ledger: Ledger) -> None:
     goal = Goal(maximize=("accuracy",), reach={"accuracy": 0.6}, limit={"latency_ms": 0.8})
     first = [{"x": x} for x in (0.1, 0.9, 0.7, 0.75)]
