@@ -50,6 +50,8 @@ found has one."""
 LIMITS = {"latency_ms": 0.1, "size_kb": 30.0}
 """What the deployed model is asked to keep."""
 
+SAME, TRIES, PAUSE_S = 0.1, 30, 2.0
+"""Within which part of its speed the machine counts as being as fast again; how often that is looked at, and when."""
 QUICK = ("wine", "digits")
 
 Row = dict[str, Any]
@@ -91,29 +93,40 @@ def deployed(cell: Cell) -> Row:
     """What becomes of the model that a build would publish under limits, when it is measured once more.
 
     A build measures its winner thoroughly (three times where a limit is kept narrowly), and takes the next one, of
-    three, where a limit is not kept. Told are the milliseconds of every candidate, and those of the last measuring.
+    three, where a limit is not kept. The slowest other model of the cell is timed beside it in turns: it says how fast
+    the machine is, which on shared hosts changes by a factor of two within seconds. The model is measured once more
+    when the machine is as fast as it was. Told are the milliseconds of every candidate, and those of the last
+    measuring, each with those of the other model.
     """
     from modelmill.evaluate.judge import measure
     from modelmill.recipe.limits import at_length, limits
     from modelmill.recipe.make import MOST, following
     from modelmill.spec import Goal
 
-    told: list[float] = []
+    told: list[tuple[float, float]] = []
     asked, test = Goal(maximize=cell.job.spec.goal.maximize[:1], limit=LIMITS), cell.job.splits.test
 
-    def keeps(costs: Any) -> bool:
-        told.append(round(costs["latency_ms"], 6))
-        return all(limit.kept for limit in limits(asked.limit, costs).values())
+    def keeps(found: Any) -> bool:
+        told.append((round(found[0]["latency_ms"], 6), round(found[1]["latency_ms"], 6)))
+        return all(limit.kept for limit in limits(asked.limit, found[0]).values())
 
     tried: list[Any] = []
     what = "none"
     while len(tried) < MOST and (trial := following(cell.made, asked, tried)) is not None:
-        graphs = [cell.blobs[trial.artifact]]
-        costs = at_length(graphs, test, asked.limit)[0]
-        if keeps(costs):
-            what = "keeps" if keeps(measure(graphs, test, ["latency_ms", "size_bytes"])[0]) else "breaks"
+        others = [one for one in cell.made if one.artifact != trial.artifact] or [trial]
+        beside = max(others, key=lambda one: one.costs["latency_ms"])
+        graphs = [cell.blobs[trial.artifact], cell.blobs[beside.artifact]]
+        found = at_length(graphs, test, asked.limit)
+        if keeps(found):
+            what = "the machine was not as fast again"
+            for _ in range(TRIES):
+                again = measure(graphs, test, ["latency_ms", "size_bytes"])
+                if abs(again[1]["latency_ms"] / found[1]["latency_ms"] - 1) <= SAME:
+                    what = "keeps" if keeps(again) else "breaks"
+                    break
+                time.sleep(PAUSE_S)
             break
-        tried.append((trial, costs))
+        tried.append((trial, found[0]))
         what = "none of three keeps the limits, as the build says"
     return {"deployed": what, "deployed_ms": told}
 
