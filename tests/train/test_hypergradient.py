@@ -66,12 +66,6 @@ def test_implicit_derivatives_are_those_of_trainings_that_have_come_to_rest(star
     assert slopes(started, recipe)[name] == pytest.approx(difference(started, recipe, name), rel=0.15)
 
 
-def test_rows_that_are_blended_are_blended_in_the_implicit_derivatives_too(started):
-    plain, blended = (slopes(started, msgspec.structs.replace(PLAIN, mix=mix, epochs=1)) for mix in (0.0, 5.0))
-    training = blended["smoothing"] - plain["smoothing"]
-    assert training != 0
-
-
 @pytest.mark.parametrize(("rate", "way"), [(0.0003, -1), (0.003, -1)])
 def test_a_step_size_that_is_too_small_wants_to_grow(started, rate, way):
     recipe = msgspec.structs.replace(PLAIN, learning_rate=rate, epochs=30, batch=64, schedule="cosine")
