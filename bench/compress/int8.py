@@ -99,8 +99,8 @@ class Cell:
         return self.place / f"{arm}.onnx"
 
     def has(self, arm: str) -> bool:
-        """Whether the arm's file, or torchao's answers, are still there."""
-        return (self.place / f"{arm}.npy" if arm == TORCH else self.file(arm)).exists()
+        """Whether the arm's file and answers are still there."""
+        return (self.place / f"{arm}.npy").exists() and (arm == TORCH or self.file(arm).exists())
 
     def make(self, arm: str) -> str:
         """Make the file of an arm; what there is to say of it."""
@@ -416,9 +416,10 @@ def new(name: str, seed: int, arms: list[str], fashion: str, results: Path, rows
             continue
         started = time.process_time()
         said = cell.make(arm)
+        row = cell.judged(arm, said, time.process_time() - started)
         if arm not in known:
-            found.append(cell.judged(arm, said, time.process_time() - started))
-            yield found[-1]
+            found.append(row)
+            yield row
     able = TORCH in wanted and not any(row["said"] for row in (*mine, *found) if row.get("arm") == TORCH)
     yield cell.against(wanted, able)
 
