@@ -5,9 +5,14 @@
 >>> modelmill.load("iris").predict([[5.1, 3.5, 1.4, 0.2]])  # doctest: +SKIP
 """
 
+import os
 from typing import TYPE_CHECKING
 
 from modelmill.release import __version__
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+# From 1.29 on onnxruntime tells its maker of every process and every session, hashes of their weights among it, unless
+# this is said before it is imported.
 
 if TYPE_CHECKING:
     from modelmill.api import build, compress_model, import_model, load, publish_pipeline

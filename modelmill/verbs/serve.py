@@ -113,34 +113,28 @@ def serve(
 
 
 EARLY = (
-    "numpy",
-    "msgspec",
-    "orjson",
-    "psutil",
-    "jinja2",
     "cryptography.hazmat.primitives.hmac",
     "httptools",
     "uvloop",
-    "uvicorn",
     "uvicorn.loops.uvloop",
     "uvicorn.protocols.http.httptools_impl",
     "uvicorn.lifespan.off",
     "sqlite3",
     "ssl",
     "modelmill.api",
+    "modelmill.console.pages",
     "modelmill.graph.build",
     "modelmill.registry.registry",
-    "modelmill.serve.access.access",
-    "modelmill.serve.models.known",
+    "modelmill.serve.models.forms",
+    "modelmill.serve.rpc.front",
     "modelmill.serve.rpc.tensors",
-    "modelmill.serve.signals.signals",
-    "modelmill.serve.traffic.meter",
+    "modelmill.serve.server",
     "modelmill.serve.traffic.start",
-    "modelmill.serve.web.bodies",
     "modelmill.serve.web.openapi",
     "modelmill.serve.web.protocol",
+    "modelmill.store.sqlite",
 )
-"""What every worker needs, and what starts no thread, as onnxruntime does; with it comes most of the rest."""
+"""What every worker needs, and what starts no thread; with it comes the rest, onnxruntime among it."""
 
 
 def work(options: dict[str, Any]) -> None:

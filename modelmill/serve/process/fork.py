@@ -1,7 +1,7 @@
 """Processes that begin as copies of this one, so that what was imported before is in memory once.
 
-onnxruntime starts a thread when it is imported, and a copy of a process has none of its threads: it is imported by the
-copies.
+A copy of a process has none of its threads: nothing that starts one may be imported before. onnxruntime does not, since
+its telemetry is off (`modelmill/__init__.py`).
 """
 
 from __future__ import annotations
