@@ -28,7 +28,7 @@ class Attention(Compressor, Learns, Retrains):
 
     ratio: Annotated[float, Meta(gt=0, le=1)] = 0.5
     """The student's width as a share of the model's."""
-    weight: Annotated[float, Meta(ge=0)] = 1.0
+    weight: Annotated[float, Meta(ge=0)] = 0.3
     """How much it counts beside the loss of the answers."""
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
