@@ -17,6 +17,7 @@ without them a seed is made anew where it has to be timed.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import subprocess
@@ -153,7 +154,8 @@ class Seed:
             str(made),
         ]
         subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        return shaped(dense.body.value, torch.load(made, weights_only=True))
+        # The network as it was is still wanted: it teaches the cut one.
+        return shaped(copy.deepcopy(dense.body.value), torch.load(made, weights_only=True))
 
     def timed(self, names: list[str]) -> list[Row]:
         """The milliseconds of graphs in turns, and their ratios to that of the uncut network."""
