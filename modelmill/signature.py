@@ -56,6 +56,11 @@ class Field(msgspec.Struct, frozen=True):
         return DTYPES[self.datatype]
 
     @property
+    def is_boolean(self) -> bool:
+        """Whether its values are true and false, however they are stored."""
+        return self.kind == "boolean" or self.datatype == "BOOL"
+
+    @property
     def row(self) -> tuple[int, ...]:
         """The shape of one row's value.
 

@@ -53,7 +53,7 @@ class Answer(msgspec.Struct, frozen=True):
     error: dict[str, str] | None = None
 
 
-NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed:|/onnxruntime_src/\S+ ")
+NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed:")
 NO_ROOM = re.compile(r"bad.alloc|allocat", re.IGNORECASE)
 
 EXAMPLE_MOST = 20_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -131,5 +132,9 @@ def options(threads: int = 1, spinning: bool = False) -> onnxruntime.SessionOpti
     return chosen
 
 
+PLACE = re.compile(r"/onnxruntime_src/\S+ [^(]*\([^)]*\) ?")
+"""The file, line and function of its source that onnxruntime puts before what it says."""
+
+
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0][:300]
+    return PLACE.sub("", str(error).strip().partition("\n")[0])[:300]

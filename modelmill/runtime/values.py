@@ -80,7 +80,7 @@ def _at_once(field: Field, values: Sequence[Any]) -> Array | None:
         values = [_gap(field) if value is None else value for value in values]
     if field.datatype == "BYTES":
         return _array(field, values) if kinds <= {str} and (field.nullable or "" not in values) else None
-    if field.kind == "boolean" or field.datatype == "BOOL":
+    if field.is_boolean:
         return _array(field, values) if kinds <= {bool} else None
     if field.datatype.startswith("FP"):
         return _floats(field, values) if kinds <= NUMBERS else None
@@ -162,7 +162,7 @@ def _one(field: Field, value: Any, where: str) -> Any:
         if isinstance(value, str):
             return str(value)
     elif isinstance(value, bool):
-        if field.kind == "boolean":
+        if field.is_boolean:
             return value
     elif field.datatype != "BOOL" and isinstance(value, int | float):
         if _fits(field, value):
@@ -172,13 +172,17 @@ def _one(field: Field, value: Any, where: str) -> Any:
     raise _wrong(where, came(value), wanted(field))
 
 
+EXACT = 2.0**53
+"""Up to here every whole number is a float of its own."""
+
+
 def _fits(field: Field, value: float) -> bool:
-    if field.kind == "boolean":
+    if field.is_boolean:
         return value in (0, 1)
     if field.datatype.startswith("FP"):
         return abs(value) <= LARGEST[field.dtype]
     bounds = np.iinfo(field.dtype)
-    whole = isinstance(value, int) or value.is_integer()
+    whole = isinstance(value, int) or (value.is_integer() and abs(value) <= EXACT)
     return whole and bounds.min <= int(value) <= bounds.max
 
 
@@ -220,7 +224,7 @@ def wanted(field: Field) -> str:
         text = "an ISO date such as 2024-05-31 or 2024-05-31T12:00:00Z"
     elif field.datatype == "BYTES":
         text = "text"
-    elif field.kind == "boolean":
+    elif field.is_boolean:
         text = "true or false"
     elif field.datatype.startswith("FP"):
         text = "a number"

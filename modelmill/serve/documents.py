@@ -55,10 +55,10 @@ def metadata(endpoint: Endpoint, numbers: Sequence[int]) -> Document:
     }
 
 
-def config(endpoint: Endpoint, batch_rows: int) -> Document:
+def config(endpoint: Endpoint, batch_rows: int, caller: Caller) -> Document:
     """A version as Triton's configuration describes it: sizes leave the rows out where requests are joined."""
     if endpoint.steps:
-        return _ensemble(endpoint)
+        return _ensemble(endpoint, caller)
     batches = endpoint.lane.batches
     document: Document = {
         "name": endpoint.name,
@@ -74,11 +74,13 @@ def config(endpoint: Endpoint, batch_rows: int) -> Document:
     return document
 
 
-def _ensemble(endpoint: Endpoint) -> Document:
-    """A pipeline as Triton's configuration describes it."""
+def _ensemble(endpoint: Endpoint, caller: Caller) -> Document:
+    """A pipeline as Triton's configuration describes it, without the steps whose models do not exist for the caller."""
     steps: list[Document] = []
     for step in endpoint.steps:
         name, _, number = step.model.rpartition("@")
+        if not caller.sees(name):
+            continue
         pinned = {"model_name": name, "model_version": int(number)}
         steps.append({**pinned, "input_map": step.inputs, "output_map": step.outputs})
     return {

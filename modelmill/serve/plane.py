@@ -78,6 +78,23 @@ class Plane:
         found = self.catalogue.present(reference)
         return found if found is not None else await self.catalogue.endpoint(reference)
 
+    async def load(self, name: str, caller: Caller, origin: str) -> None:
+        """Serve a model again, or its newest live version now, and write down who did. Raises NotServed."""
+        check_sight(caller, name)
+        await asyncio.to_thread(self.catalogue.load, name)
+        await asyncio.to_thread(self.door.note, caller.actor(origin), "serve.load", name)
+
+    async def unload(self, name: str, caller: Caller, origin: str, dependents: bool = False) -> None:
+        """Serve a model no longer, until it is loaded, and write down who did. Raises NotServed.
+
+        dependents: with the models that it is made of, of those that exist for the caller.
+        """
+        check_sight(caller, name)
+        parts = await asyncio.to_thread(self.catalogue.parts, name) if dependents else []
+        for each in (*filter(caller.sees, parts), name):
+            await asyncio.to_thread(self.catalogue.unload, each)
+            await asyncio.to_thread(self.door.note, caller.actor(origin), "serve.unload", each)
+
     async def begin(self, ask: Ask) -> Endpoint:
         """The version that will answer. Raises Draining at the end of the service, NotServed."""
         if self.state.refusing:
@@ -109,7 +126,7 @@ class Plane:
         except ModelError as error:
             self._count(ask, endpoint, Copy(columns, rows, wanted), None)
             if endpoint.is_open:
-                hint = "Check the sizes that the model leaves open, and the texts."
+                hint = "Check the sizes that the model leaves open, integers and texts."
                 raise RequestError("inputs", error.message, hint) from None
             raise
         except (DeadlineExceeded, Overloaded):

@@ -75,6 +75,9 @@ class Wishes:
 
 NO_WISHES = Wishes()
 
+EMPTY_MOST = 65_536
+"""So large the other sizes of a tensor may be, multiplied, of which one size is 0: no bytes of a body bound them."""
+
 CLASSES_MOST = 1_000_000
 """So many numbers of an answer may be ranked by `classification`."""
 
@@ -158,6 +161,9 @@ class Input:
             raise RequestError(where, message, "-1 is any size.")
         if self.field.axis is not None and shape[self.field.axis] == 0:
             raise RequestError(where, "has no rows", "Send at least one row.")
+        if 0 in shape and math.prod(filter(None, shape)) > EMPTY_MOST:
+            message = f"a tensor without elements may have {EMPTY_MOST:,} of other sizes, came {str(shape)[:80]}"
+            raise RequestError(where, message, "Send the elements, or fewer rows.")
         return tuple(shape)
 
     def size_bytes(self, shape: Sequence[int]) -> int:

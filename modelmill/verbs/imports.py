@@ -18,6 +18,7 @@ def import_model(
     classes: Annotated[str, typer.Option(help="The classes in the order of the scores.", metavar="A,B,C")] = "",
     output: Annotated[str, typer.Option(help="The output with the scores or values.")] = "",
     target: Annotated[str, typer.Option(help="The column with the truth, to evaluate with.")] = "",
+    nullable: Annotated[str, typer.Option(help="Inputs that may miss values: NaN, null.", metavar="A,B")] = "",
     example: Annotated[str, typer.Option(help="Inputs to try it with, an array each.", metavar="FILE.npz")] = "",
     seconds: Annotated[float, typer.Option(help="How long the file may take to be examined.", min=1)] = 120.0,
     memory: Annotated[float, typer.Option(help="What that may take, in MB; 0 is ten times the file and 2 GB.")] = 0.0,
@@ -31,9 +32,10 @@ def import_model(
 
     settings = {
         "task": task,
-        "classes": [label.strip() for label in classes.split(",")] if classes else [],
+        "classes": _listed(classes),
         "output": output,
         "target": target,
+        "nullable": _listed(nullable),
         "example": example,
         "seconds": seconds,
         "memory_mb": memory,
@@ -43,3 +45,7 @@ def import_model(
         print_json(report)
     elif not quiet:
         print_imported(report, api.registry().find(f"{report.name}@{report.version}"))
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")] if text else []

@@ -280,3 +280,21 @@ def test_settings_that_are_wrong_are_refused_before_the_file_is_read(home, tmp_p
     with pytest.raises(UsageError, match="a name has"):
         modelmill.import_model(tmp_path / "none.onnx", "../up")
     assert registry(home_of().path).names() == []
+
+
+def test_texts_may_be_empty_and_numbers_may_be_missing_where_it_is_said(home, saved, capsys):
+    text = TensorProto.STRING
+    nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in ("words", "a", "b", "n")]
+    kinds = {"words": text, "a": 1, "b": 1, "n": INT64}
+    given = [value(name, ["rows"], kind) for name, kind in kinds.items()]
+    path = saved(model(nodes, given, [value(f"{name}_out", ["rows"], kind) for name, kind in kinds.items()]))
+    assert run(["import", str(path), "--name", "loose", "--nullable", "a", "--quiet"]) == 0
+    found = {field.name: field.nullable for field in registry().find("loose").signature.inputs}
+    assert found == {"words": True, "a": True, "b": False, "n": False}
+    row = {"words": "", "a": None, "b": 1.0, "n": 2}
+    assert modelmill.load("loose").predict([row])["words_out"].tolist() == [""]
+    with pytest.raises(RequestError, match="takes no missing values"):
+        modelmill.load("loose").predict([{**row, "b": None}])
+    for wrong, words in (("c", "no input named 'c'"), ("n", "n cannot miss values")):
+        assert run(["import", str(path), "--name", "loose", "--nullable", wrong]) == 2
+        assert words in capsys.readouterr().err

@@ -252,3 +252,18 @@ def test_a_column_that_had_to_be_renamed_may_go_by_its_own_name():
         assert to_columns([row], signature)["label_in"].tolist() == [1.5]
     with pytest.raises(RequestError, match="has no 'plug_in'"):
         to_columns([{"label": 1.5, "plug": 2.0}], signature)
+
+
+def test_truths_of_an_array_are_true_and_false_and_nothing_else() -> None:
+    signature = Signature("compute", (Field("x", "BOOL", (-1, 2), "array"),), (Field("y", "BOOL", (-1, 2)),))
+    assert to_columns([[[True, False]]], signature)["x"].tolist() == [[True, False]]
+    for value in (1, "a", None):
+        with pytest.raises(RequestError, match=r"x\[0\]: came .*, expected true or false"):
+            to_columns([[[value, False]]], signature)
+
+
+def test_a_whole_number_that_a_float_cannot_tell_from_the_next_is_refused() -> None:
+    signature = Signature("compute", (Field("n", "INT64"),), (Field("y", "INT64"),))
+    assert to_columns([{"n": 9007199254740993}, {"n": 2.0}], signature)["n"].tolist() == [9007199254740993, 2]
+    with pytest.raises(RequestError, match="expected a whole number"):
+        to_columns([{"n": 9007199254740994.0}], signature)

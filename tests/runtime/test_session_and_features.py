@@ -113,3 +113,12 @@ def test_fragments_are_told_apart_by_their_constants() -> None:
 def test_a_part_without_preparation_is_refused() -> None:
     with pytest.raises(ModelError, match="no preparation"):
         features(Part(Body("graph", b"")), SIGNATURE, some(3))
+
+
+def test_what_fails_in_a_run_is_told_without_the_places_of_another_source() -> None:
+    writer = Writer()
+    writer.rename(writer.op("Reshape", [writer.constant(np.zeros(4, np.float32)), "sizes"]), "y")
+    session = Session(to_onnx(writer.fragment(), [Field("sizes", "INT64", (-1,))], [Field("y", "FP32", (-1, -1))]))
+    with pytest.raises(ModelError, match="cannot be reshaped") as caught:
+        session.run({"sizes": np.array([3, 5])})
+    assert "onnxruntime_src" not in str(caught.value)

@@ -20,6 +20,8 @@ from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
 from modelmill.protocol.schema import schema
 from modelmill.registry.registry import Registry
+from modelmill.serve.access.access import Access
+from modelmill.serve.access.keys import Keys
 from modelmill.serve.request import encode
 from modelmill.serve.server import Limits, Service
 from modelmill.serve.traffic.book import Book
@@ -184,3 +186,33 @@ def test_a_pipeline_is_rolled_out_like_any_model(place, registry, file):
         while book.running() and time.monotonic() < end:
             assert client.predict("joined", [[3, 1], [1, 3]])["scaled"].tolist() == [-3, -1]
     assert "answers differ" in book.latest()[0].reason
+
+
+def test_who_unloads_a_pipeline_unloads_of_its_parts_what_is_theirs(place, file):
+    """Each that goes is in the audit log; a part that another tenant claims stays, and is not named."""
+    modelmill.publish_pipeline("joined", file, place=place)
+    keys = Keys(place.database)
+    keys.tenant("acme", models=["joined"])
+    keys.tenant("blue", models=["scale"])
+    secret, theirs = (keys.create("k", ["infer", "read", "operate"], tenant)[0] for tenant in ("acme", "blue"))
+    access = Access(place.database, place.path)
+    with Service(Registry(place.database, place.blobs), access=access, grpc_port=0) as service:
+
+        def ask(method, path, key, body=None):
+            connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=60)
+            headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            response = connection.getresponse()
+            found = response.status, json.loads(response.read())
+            connection.close()
+            return found
+
+        config = ask("GET", "/v2/models/joined/config", secret)[1]
+        assert [step["model_name"] for step in config["ensemble_scheduling"]["step"]] == ["flowers"]
+        gone = {"parameters": {"unload_dependents": True}}
+        assert ask("POST", "/v2/repository/models/joined/unload", secret, gone)[0] == 200
+        assert [ask("GET", f"/v2/models/{name}/ready", secret)[0] for name in ("joined", "flowers")] == [404, 404]
+        assert ask("GET", "/v2/models/scale/ready", theirs)[0] == 200
+        with place.database.reading() as connection:
+            noted = connection.rows("SELECT subject FROM audit WHERE verb = 'serve.unload' ORDER BY id")
+        assert [subject for (subject,) in noted] == ["flowers", "joined"]

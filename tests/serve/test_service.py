@@ -10,11 +10,15 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+from modelmill.fragment import Writer
+from modelmill.graph.build import to_onnx
 from modelmill.serve.engine.engine import DEFAULT, Engine
 from modelmill.serve.plane import Plane, State
+from modelmill.serve.server import Service
 from modelmill.serve.signals.signals import Signals, Telling
 from modelmill.serve.web import openapi
 from modelmill.serve.web.app import App
+from modelmill.signature import Field, Signature
 
 
 class Answer:
@@ -277,3 +281,20 @@ def test_the_docs_page_stands_alone(ask):
 def test_head_is_answered_like_get_without_a_body(ask):
     answer = ask("HEAD", "/v2/health/live")
     assert (answer.code, answer.body) == (200, b"")
+
+
+def test_a_place_that_a_graph_does_not_have_is_the_requests_fault(empty_registry):
+    writer = Writer()
+    writer.rename(writer.op("Gather", [writer.constant(np.float32([0.5, 1.5])), "place"]), "y")
+    fields, outputs = (Field("place", "INT64"),), (Field("y", "FP32"),)
+    made = to_onnx(writer.fragment(), fields, outputs)
+    empty_registry.publish("table", {"model.onnx": made}, Signature("compute", fields, outputs))
+    with Service(empty_registry) as service:
+        connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=60)
+        for place, code in ((1, 200), (7, 400), (0, 200)):
+            connection.request("POST", "/predict/table", json.dumps([{"place": place}]))
+            response = connection.getresponse()
+            said = json.loads(response.read())
+            assert response.status == code
+            assert code == 200 or "out of data bounds" in said["error"]
+        connection.close()

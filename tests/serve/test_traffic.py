@@ -49,6 +49,14 @@ def numbers(scale=1.0, nan=False):
     return to_onnx(writer.fragment(), fields, outputs), Signature("regress", fields, outputs, (), "y", (1.0,))
 
 
+def pair(width):
+    """A model of one column that gives it so many times."""
+    fields, outputs = (Field("x", "FP32", (-1, 1)),), (Field("value", "FP32", (-1, width)),)
+    writer = Writer()
+    writer.rename(writer.op("Concat", ["x"] * width, {"axis": 1}), "value")
+    return to_onnx(writer.fragment(), fields, outputs), Signature("compute", fields, outputs)
+
+
 def publish_numbers(registry, *made):
     for model in made:
         onnx, signature = model
@@ -264,6 +272,11 @@ def test_a_substitute_takes_the_same_rows(flowers, registry):
         start(flowers, "flowers@1", Plan())
     with pytest.raises(RegistryError, match="no substitute for flowers@1"):
         route(flowers, "flowers", {"method": "canary", "candidate": "4"})
+    onnx, signature = pair(3)
+    flowers.publish("pairs", {"model.onnx": pair(2)[0]}, pair(2)[1])
+    flowers.publish("pairs", {"model.onnx": onnx}, signature)
+    with pytest.raises(RegistryError, match=r"its output value has the shape \[-1, 3\], not \[-1, 2\]"):
+        start(flowers, "pairs@2", Plan())
     with pytest.raises(UnknownModel, match="no version named '9'"):
         route(flowers, "flowers", {"method": "blue_green", "blue": "1", "green": "9"})
     with pytest.raises(UsageError, match="not for one of its versions"):

@@ -274,3 +274,12 @@ def test_names_are_looked_for_without_end():
         wire.parse(b"[" * 1000 + b'":"' + b"]" * 1000)
     with pytest.raises(RequestError, match="comes twice"):
         wire.parse(b'[1, {"a": 1, "a": 2}, 1e5, %b]' % (b"1" * 300))
+
+
+@pytest.mark.parametrize("shape", [[2**40, 0], [2**62, 0], [70_000, 0]])
+def test_a_tensor_without_elements_has_no_rows_without_end(shape):
+    signature = Signature("t", (Field("x", "FP32", (-1, -1)),), OUTPUTS)
+    assert "a tensor without elements may have 65,536 of other sizes" in refused(
+        tensor(shape=shape, data=[]), signature=signature
+    )
+    assert read(tensor(shape=[9, 0], data=[]), signature=signature).rows == 9

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar
 
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from modelmill.contracts import Importer
+from modelmill.errors import UnknownName, UsageError
 from modelmill.model import Body, Model, Part
 from modelmill.registry.quarantine import Limits, examined
-from modelmill.signature import Signature
+from modelmill.signature import Field, Signature
 
 TASK = "compute"
 """The task of a file of which nobody says more."""
@@ -33,6 +35,8 @@ class Onnx(Importer):
     """The output with the scores or values; the first of numbers with fractions where none is named."""
     target: str = ""
     """The column that holds the truth in data to evaluate with."""
+    nullable: tuple[str, ...] = ()
+    """The inputs of fractions that may miss values: NaN, in JSON null. A text may always be empty."""
     example: str = ""
     """An .npz file with an array an input, as the graph takes them: rows that it can be tried with."""
     seconds: Annotated[float, Meta(gt=0, le=86_400)] = 120.0
@@ -46,10 +50,26 @@ class Onnx(Importer):
         answer, graph = examined(path, wanted, Limits(self.seconds, self.memory_mb))
         signature = Signature(
             task=self.task or TASK,
-            inputs=answer.inputs,
+            inputs=self._nullable(path, answer.inputs),
             outputs=answer.outputs,
             classes=answer.classes,
             target=self.target,
             example=answer.example,
         )
         return Model((Part(Body("graph", graph)),), signature, answer.notes)
+
+    def _nullable(self, path: str, inputs: tuple[Field, ...]) -> tuple[Field, ...]:
+        """The inputs, of which some may miss values. Raises UnknownName, UsageError."""
+        able = [field.name for field in inputs if field.datatype.startswith("FP")]
+        for name in self.nullable:
+            if name not in [field.name for field in inputs]:
+                raise UnknownName.among(Path(path).name, "input", name, able)
+            if name not in able:
+                message = f"{name} cannot miss values: only numbers with fractions have one for it, NaN"
+                raise UsageError(
+                    "--nullable", message, f"Of {Path(path).name} that is for {', '.join(able) or 'none'}."
+                )
+        return tuple(
+            structs.replace(field, nullable=field.datatype == "BYTES" or field.name in self.nullable)
+            for field in inputs
+        )

@@ -152,15 +152,19 @@ class Run:
             return error
 
 
+PIECES_MOST = 1024
+"""Into so many pieces a job is cut at most: they are made on the loop, which others wait for."""
+
+
 def cut(job: Job, most_rows: int) -> None:
-    """Give a job its pieces, of `most_rows` at most and as equal as can be.
+    """Give a job its pieces, of `most_rows` at most and as equal as can be; never more than PIECES_MOST.
 
     >>> job = Job({"x": np.arange(7)}, 7, ("y",), None, None, None, None)
     >>> cut(job, 3)
     >>> [piece.columns["x"].tolist() for piece in job.pieces]
     [[0, 1, 2], [3, 4], [5, 6]]
     """
-    count = -(-job.rows // most_rows) if job.rows else 1
+    count = min(-(-job.rows // most_rows), PIECES_MOST) if job.rows else 1
     job.answers = [None] * count
     job.parts = count
     if count == 1:

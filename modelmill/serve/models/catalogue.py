@@ -357,21 +357,23 @@ class Catalogue:
         with self.lock:
             self._name((name, number), endpoint)
 
-    def unload(self, name: str, dependents: bool = False) -> None:
-        """Serve a model no longer, until it is loaded; `dependents` are the models it is made of. Raises NotServed."""
+    def unload(self, name: str) -> None:
+        """Serve a model no longer, until it is loaded. Raises NotServed."""
+        if name not in self.known.numbers:
+            raise self._unknown(name)
+        self.withheld.add(name)
+        self._let_go(name)
+
+    def parts(self, name: str) -> list[str]:
+        """The served models that a pipeline is made of; none for another model. Raises NotServed."""
         number = self.known.numbers.get(name)
         if number is None:
             raise self._unknown(name)
-        if dependents:
-            version = self.shelf.find(f"{name}@{number}")
-            steps = (
-                pipeline.read(self.shelf.file(version, pipeline.FILE)).steps if pipeline.FILE in version.files else ()
-            )
-            for part in sorted({step.model.rpartition("@")[0] for step in steps}):
-                if part in self.known.numbers:
-                    self.unload(part)
-        self.withheld.add(name)
-        self._let_go(name)
+        version = self.shelf.find(f"{name}@{number}")
+        if pipeline.FILE not in version.files:
+            return []
+        steps = pipeline.read(self.shelf.file(version, pipeline.FILE)).steps
+        return sorted({step.model.rpartition("@")[0] for step in steps}.intersection(self.known.numbers))
 
     def _let_go(self, name: str) -> None:
         """Have nothing of a model in memory."""

@@ -69,8 +69,13 @@ class Endpoint:
 
     @property
     def is_open(self) -> bool:
-        """Whether sizes beside the rows, or texts, are left to the client, so that a failure may be the request's."""
-        return any(-1 in field.row or field.datatype == "BYTES" for field in self.signature.inputs)
+        """Whether a failure may be the request's: sizes beside the rows, texts or places are left to the client."""
+        return any(-1 in field.row or _names_a_place(field) for field in self.signature.inputs)
+
+
+def _names_a_place(field: Field) -> bool:
+    """Whether a value may be one that a graph looks up, or takes for a size: a text, or an integer."""
+    return field.datatype == "BYTES" or ("INT" in field.datatype and field.kind != "date")
 
 
 Record = Callable[[str, str], Meter]

@@ -24,7 +24,7 @@ from modelmill.protocol.schema import Value, schema, tagged
 from modelmill.serve import documents
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.caller import INFER as INFERS
-from modelmill.serve.access.door import check, check_role, check_sight, discreet, infers
+from modelmill.serve.access.door import check, check_role, discreet, infers
 from modelmill.serve.access.needs import called
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Outputs, Plane, reference_of
@@ -45,7 +45,7 @@ ORDINARY = frozenset({"traceparent"})
 """Metadata that ask for more than the short way has."""
 
 CHANGES = ("RepositoryModelLoad", "RepositoryModelUnload")
-"""Ends of the paths of methods whose calls are in the audit log."""
+"""Ends of the paths of methods whose calls are in the audit log: they are told where a call came from."""
 
 WATCH_SECONDS = 0.2
 """How often a watched health is looked at."""
@@ -106,7 +106,7 @@ class Methods:
             f"{HEALTH}Watch": self.watch,
         }
 
-    def _plain(self, path: str, method: Callable[[Value, Caller], Awaitable[Value]]) -> Unary:
+    def _plain(self, path: str, method: Callable[..., Awaitable[Value]]) -> Unary:
         """A method on plain values as one on bytes."""
         described = schema().methods[path]
 
@@ -114,12 +114,9 @@ class Methods:
             caller = self._enter(path, peer, len(message))
             request = schema().decode(described.request, message)
             try:
-                answer = await method(request, caller)
+                answer = await method(request, caller, *((peer.address,) if path.endswith(CHANGES) else ()))
             except NotServed as error:
                 raise discreet(error, caller) from None
-            if path.endswith(CHANGES):
-                verb = f"serve.{'unload' if path.endswith('Unload') else 'load'}"
-                await asyncio.to_thread(self.plane.door.note, caller.actor(peer.address), verb, self._model(request))
             return schema().encode(described.response, answer)
 
         return call
@@ -313,7 +310,7 @@ class Methods:
     async def model_config(self, request: Value, caller: Caller) -> Value:
         """A version as Triton's configuration describes it."""
         endpoint = await self._endpoint(request, caller)
-        return {"config": documents.config(endpoint, self.plane.engine.capacity.batch_rows)}
+        return {"config": documents.config(endpoint, self.plane.engine.capacity.batch_rows, caller)}
 
     async def model_statistics(self, request: Value, caller: Caller) -> Value:
         """What versions have done since they were loaded: one of them, or all that are served."""
@@ -329,20 +326,17 @@ class Methods:
         """The models that are served, and those that were unloaded."""
         return {"models": documents.index(self.catalogue, request.get("ready", False), caller)}
 
-    async def load(self, request: Value, caller: Caller) -> Value:
+    async def load(self, request: Value, caller: Caller, origin: str) -> Value:
         """Serve a model again, or its newest live version now."""
         name = self._model(request)
         documents.check_load(_plain(request))
-        check_sight(caller, name)
-        await asyncio.to_thread(self.catalogue.load, name)
+        await self.plane.load(name, caller, origin)
         return {"model_name": name, "isLoaded": True}
 
-    async def unload(self, request: Value, caller: Caller) -> Value:
+    async def unload(self, request: Value, caller: Caller, origin: str) -> Value:
         """Serve a model no longer, until it is loaded."""
         name = self._model(request)
-        dependents = documents.check_unload(_plain(request))
-        check_sight(caller, name)
-        await asyncio.to_thread(self.catalogue.unload, name, dependents)
+        await self.plane.unload(name, caller, origin, documents.check_unload(_plain(request)))
         return {"model_name": name, "isUnloaded": True}
 
     def _model(self, request: Value) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from modelmill.contracts import Router
 from modelmill.errors import OutOfBounds, RegistryError, UnknownName, UsageError
 from modelmill.method import decode, names
+from modelmill.runtime.axes import fits
 from modelmill.serve.traffic.book import Book, Route
 from modelmill.serve.traffic.rollout import Plan, Rollout
 from modelmill.serve.traffic.verdict import Tolerances
@@ -82,10 +83,13 @@ def misfit(live: Version, candidate: Version) -> str:
             return f"its input {field.name} is another"
     if theirs:
         return f"it needs the input {next(iter(theirs))}"
-    gives = {field.name: field.datatype for field in candidate.signature.outputs}
+    gives = {field.name: field for field in candidate.signature.outputs}
     for field in live.signature.outputs:
-        if gives.get(field.name) != field.datatype:
+        given = gives.get(field.name)
+        if given is None or given.datatype != field.datatype:
             return f"it has no output {field.name} of {field.datatype}"
+        if given.axis != field.axis or not fits(given.shape, field.shape):
+            return f"its output {field.name} has the shape {list(given.shape)}, not {list(field.shape)}"
     return ""
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +244,7 @@ class App:
     async def config(self, call: Call) -> Reply:
         """A model as Triton's configuration describes it."""
         endpoint = await self._endpoint(call)
-        return as_json(documents.config(endpoint, self.plane.engine.capacity.batch_rows))
+        return as_json(documents.config(endpoint, self.plane.engine.capacity.batch_rows, call.caller))
 
     async def all_statistics(self, call: Call) -> Reply:
         """What all served models have done since they were loaded."""
@@ -274,20 +273,14 @@ class App:
     async def load(self, call: Call) -> Reply:
         """Serve a model again, or its newest live version now."""
         documents.check_load(parameters("parameters", await self._object(call)))
-        await self._change(call, "load", self.catalogue.load)
+        await self.plane.load(call.names["name"], call.caller, call.origin)
         return as_json({})
 
     async def unload(self, call: Call) -> Reply:
         """Serve a model no longer, until it is loaded."""
         dependents = documents.check_unload(parameters("parameters", await self._object(call)))
-        await self._change(call, "unload", partial(self.catalogue.unload, dependents=dependents))
+        await self.plane.unload(call.names["name"], call.caller, call.origin, dependents)
         return as_json({})
-
-    async def _change(self, call: Call, verb: str, work: Callable[[str], object]) -> None:
-        """Do something to a model that the caller sees, and write down who did."""
-        name = call.names["name"]
-        await asyncio.to_thread(work, name)
-        await asyncio.to_thread(self.door.note, call.caller.actor(call.origin), f"serve.{verb}", name)
 
     async def _object(self, call: Call) -> dict[str, Any]:
         """The body as an object; none is an empty one."""

@@ -40,10 +40,27 @@ class Deployments:
         """The paths. GET is for whoever may use a model; POST, PUT and DELETE are for operators."""
         return {
             "api/deployments": {"GET": self.deployments},
-            "api/models/{name}/changes": {"GET": self.changes},
-            "api/models/{name}/rollout": {"GET": self.rollouts, "POST": self.begin, "DELETE": self.abort},
-            "api/models/{name}/route": {"PUT": self.set_route, "DELETE": self.clear_route},
+            "api/models/{name}/changes": {"GET": self._there(self.changes)},
+            "api/models/{name}/rollout": {
+                "GET": self._there(self.rollouts),
+                "POST": self._there(self.begin),
+                "DELETE": self._there(self.abort),
+            },
+            "api/models/{name}/route": {"PUT": self._there(self.set_route), "DELETE": self._there(self.clear_route)},
         }
+
+    def _there(self, handler: Handler) -> Handler:
+        """A handler for models that are there: of another one nothing in the request is looked at."""
+
+        async def handle(call: Call) -> Reply:
+            name = call.names["name"]
+            try:
+                await asyncio.to_thread(self.shelf.versions, name)
+            except UnknownModel:
+                raise NotServed("model", f"{name[:80]!r} is not served", "") from None
+            return await handler(call)
+
+        return handle
 
     async def deployments(self, call: Call) -> Reply:
         """Who answers for each model."""

@@ -211,6 +211,14 @@ def test_what_a_tenant_claims_exists_for_no_other(start, keys, ask):
         ("GET", "/v2/models/{}/versions/1", None),
         ("GET", "/api/models/{}", None),
         ("GET", "/api/models/{}/report", None),
+        ("GET", "/api/models/{}/changes", None),
+        ("GET", "/api/models/{}/rollout", None),
+    ]
+    changing = [
+        ("POST", "/api/models/{}/rollout", {"version": 1}),
+        ("DELETE", "/api/models/{}/rollout", None),
+        ("PUT", "/api/models/{}/route", {"method": "header"}),
+        ("DELETE", "/api/models/{}/route", None),
     ]
     for (tenant, secret), (model, of), (method, path, body) in itertools.product(secrets.items(), owner.items(), ways):
         answer = ask(service, method, path.format(model), body, secret)
@@ -219,6 +227,11 @@ def test_what_a_tenant_claims_exists_for_no_other(start, keys, ask):
         if not seen:
             nobody = ask(service, method, path.format("nobody"), body, secret)
             assert answer.body == nobody.body.replace(b"nobody", model.encode())
+    for method, path, body in changing:
+        other, nobody = (
+            ask(service, method, path.format(name), body, secrets["acme"]) for name in ("blue-risk", "nobody")
+        )
+        assert (other.code, other.body) == (404, nobody.body.replace(b"nobody", b"blue-risk"))
     for tenant, secret in secrets.items():
         visible = {model for model, of in owner.items() if of in (None, tenant) or tenant == "root"}
         assert {m["name"] for m in ask(service, "GET", "/api/models", key=secret).json["models"]} == visible

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelmill.errors import DeadlineExceeded, ModelError, Overloaded
+from modelmill.serve.engine.batch import PIECES_MOST, Job, cut
 from modelmill.serve.engine.engine import Engine
 from modelmill.serve.engine.lane import HOP_MS, Lane
 from modelmill.serve.engine.pace import Pace
@@ -609,3 +610,10 @@ def test_a_model_that_is_let_go_of_is_gone_at_once(play):
         play(scene)
     finally:
         gc.enable()
+
+
+def test_a_request_is_cut_into_so_many_pieces_at_most():
+    job = Job({"x": np.zeros((100_000, 0), np.float32)}, 100_000, ("y",), None, None, None, None)
+    cut(job, 8)
+    assert len(job.pieces) == PIECES_MOST
+    assert sum(piece.rows for piece in job.pieces) == 100_000
