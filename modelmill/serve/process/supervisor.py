@@ -88,6 +88,7 @@ class Supervisor:
         for index in self.pulse.look(list(self.processes), time.monotonic()):
             print(f"modelmill serve: worker {index} hangs since {HUNG_S:.0f} seconds", file=sys.stderr, flush=True)
             self.processes[index].send_signal(signal.SIGKILL)
+            self.pulse.forget(index)  # it is said once
 
     def _bury(self) -> int | None:
         """Have who died replaced. The exit code of one that could not even start, while none ever was ready."""
