@@ -148,13 +148,16 @@ def rows_for(name: str, data: Any, place: Home) -> Dataset:
     signature = Registry(place.database, place.blobs).find(name).signature
     x, y = data if isinstance(data, tuple) else (data, None)
     names = [field.name for field in signature.inputs]
-    columns = (
-        x
-        if isinstance(x, Mapping)
-        else {"x": x}
-        if len(names) == 1
-        else dict(zip(names, np.asarray(x).T, strict=False))
-    )
+    if isinstance(x, Mapping):
+        columns = x
+    elif len(names) == 1:
+        columns = {"x": x}
+    else:
+        table = np.asarray(x)
+        if table.ndim != 2 or table.shape[1] != len(names):
+            wanted = f"expected (rows, {len(names)}): {', '.join(names[:12])}"
+            raise ContentError("arrays", f"x has the shape {list(table.shape)}; {wanted}", "Or give a column a name.")
+        columns = dict(zip(names, table.T, strict=True))
     arrays = {key: np.asarray(values) for key, values in columns.items()} | ({} if y is None else {"y": np.asarray(y)})
     return replace(arrays_for(signature, arrays, Path("arrays"), y is not None), origin="arrays in memory")
 

@@ -309,3 +309,24 @@ def test_seven_bits_answer_alike_on_every_machine_and_eight_are_simulated_withou
     assert ("cut" in found) is (bits == 8) is (found["saturating"] > 0)
     if bits == 8:
         assert {"whole", "rows"} <= found.keys()
+
+
+def test_a_stated_test_set_is_neither_learned_from_nor_chosen_by(digits, home):
+    from modelmill.recipe.parent import rows
+    from modelmill.spec import Spec
+
+    x, y = pixels(100)
+    np.savez(home / "rows.npz", x=x, y=y, x_test=x[:30], y_test=y[:30])
+    place = Home(home)
+    version = Registry(place.database, place.blobs).find("digits")
+    data, _ = rows(Spec(data={"method": "npz", "path": str(home / "rows.npz")}), None, Spec(data={}), version)
+    assert (data.rows, data.test.rows) == (100, 30)
+
+
+def test_columns_that_no_input_takes_are_refused(run, home):
+    import modelmill
+    from modelmill.errors import ContentError
+
+    assert run("build", "iris", "--budget", "1 trials", "--quiet")[0] == 0
+    with pytest.raises(ContentError, match=r"x has the shape \[60, 5\]; expected \(rows, 4\): sepal length"):
+        modelmill.compress_model("iris", np.ones((60, 5), np.float32), budget="1 trials")

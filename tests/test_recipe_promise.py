@@ -125,3 +125,14 @@ def with_network(tmp_path_factory):
     spec = read({**SPEC, "compress": [], "goal": goal, "search": {"folds": 2, "sampler": {"method": "random"}}})
     list(build(spec, place))
     return place.path
+
+
+@pytest.mark.parametrize(("quality", "floor"), [(-0.05, -0.06), (0.9, 0.89)])
+def test_the_floor_of_a_quality_below_zero_is_below_it(quality, floor):
+    from types import SimpleNamespace
+
+    from modelmill.recipe.parent import held
+    from modelmill.spec import Goal
+
+    job = SimpleNamespace(base=SimpleNamespace(quality=quality), task=SimpleNamespace(metrics=("r2",)))
+    assert held(Goal(maximize=["r2"], allow_loss=0.01), job).limit["r2"] == pytest.approx(floor)

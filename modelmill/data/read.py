@@ -52,10 +52,12 @@ def read_rows(path: str, as_text: Sequence[str] = ()) -> Rows:
     raise SourceError(path, "is no table", "Give a CSV or a Parquet file.")
 
 
-def read_for(signature: Signature, path: str | Path, labeled: bool = False) -> Dataset:
+def read_for(signature: Signature, path: str | Path, labeled: bool = False, learned: bool = False) -> Dataset:
     """Rows from a file (or a built-in set) for a model that is already made: the fields of its signature, strictly.
 
-    Columns that the model does not take are left out. With `labeled`, the target is read as well.
+    Columns that the model does not take are left out. With `labeled`, the target is read as well. What is `learned`
+    from, or chosen by, are training rows: a test set that is stated comes along as `test`. Else it is what is read of
+    IDX files, where there is one.
     Raises ContentError with the line or row of a value that does not fit, and for a column that is not there.
     """
     if str(path) in BUILTINS:
@@ -65,7 +67,7 @@ def read_for(signature: Signature, path: str | Path, labeled: bool = False) -> D
         return read_lines(signature, found)
     source = source_of(found)
     if source in ("npz", "idx"):
-        return _from_arrays(signature, found, source, labeled)
+        return _from_arrays(signature, found, source, labeled, learned)
     return fit_rows(signature, _table_for(signature, found, source), labeled)
 
 
@@ -178,11 +180,25 @@ def _target(signature: Signature, rows: Rows) -> Array:
     if gaps.any():
         where = rows.place(int(np.argmax(gaps)))
         raise ContentError(where, f"the target {signature.target} is missing", "Leave the row out.")
-    return values if text else values.astype(np.int64 if signature.classes else np.float32)
+    return values if text else _numbers(values, signature, f"{rows.origin}: {signature.target}")
 
 
-def _from_arrays(signature: Signature, path: Path, source: str, labeled: bool) -> Dataset:
-    return arrays_for(signature, _idx(path, labeled) if source == "idx" else read_arrays(path), path, labeled)
+def _from_arrays(signature: Signature, path: Path, source: str, labeled: bool, learned: bool) -> Dataset:
+    if source == "idx":
+        order = ("train", "t10k") if learned else ("t10k", "train")
+        arrays = _idx(path, order, labeled)
+        stated = _idx(path, ("t10k",), labeled) if learned and _is_both(path) else {}
+    else:
+        arrays = read_arrays(path)
+        ended = {name: name.removesuffix("_test") for name in arrays if learned and name.endswith("_test")}
+        stated = {whole: arrays[name] for name, whole in ended.items() if whole in arrays}
+    data = arrays_for(signature, arrays, path, labeled)
+    return replace(data, test=arrays_for(signature, stated, path, labeled)) if stated else data
+
+
+def _is_both(path: Path) -> bool:
+    """Whether a folder of IDX files has rows to learn from and a test set."""
+    return path.is_dir() and None not in (pair(path, "train"), pair(path, "t10k"))
 
 
 def arrays_for(signature: Signature, arrays: Mapping[str, Array], path: Path, labeled: bool = False) -> Dataset:
@@ -209,8 +225,9 @@ def _once_for_all(signature: Signature, columns: dict[str, Array]) -> dict[str, 
     return {**columns, **spread}
 
 
-def _idx(path: Path, labeled: bool) -> dict[str, Array]:
-    files = (pair(path, "t10k") or pair(path, "train")) if path.is_dir() else None
+def _idx(path: Path, order: Sequence[str], labeled: bool) -> dict[str, Array]:
+    """The arrays of a file, or of the first of these sets that a folder holds."""
+    files = next(filter(None, (pair(path, stem) for stem in order)), None) if path.is_dir() else None
     images = files[0] if files else path
     found = {"x": read_idx(images)}
     if labeled:
@@ -263,4 +280,16 @@ def _array_target(signature: Signature, arrays: Mapping[str, Array], rows: int, 
         return texts_found.astype(object)
     if target.dtype.kind not in "bifu":
         raise ContentError(f"{path}: {name}", f"holds {target.dtype}; expected numbers", "Give the model's labels.")
-    return target.astype(np.int64 if signature.classes else np.float32)
+    return _numbers(target, signature, f"{path}: {name}")
+
+
+def _numbers(target: Array, signature: Signature, where: str) -> Array:
+    """Targets as a model has them: whole numbers for classes. Raises ContentError for a class that is none."""
+    if not signature.classes:
+        return target.astype(np.float32)
+    wrong = np.not_equal(np.floor(target), target) if target.dtype.kind == "f" else np.zeros(len(target), bool)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        message = f"came {target[row]}; expected one of the model's classes, which are whole numbers"
+        raise ContentError(f"{where} row {row + 1}", message, "Give the labels that the model was made from.")
+    return target.astype(np.int64)

@@ -86,6 +86,13 @@ def places(details: Mapping[str, Any], metric: str) -> str:
     begun = f"Times hold for processors like this one ({here}, {'with' if found['exact'] else 'without'} VNNI)."
     if found.get("unknown"):
         return f"{begun} Whether integers saturate elsewhere could not be told: {found['unknown']}"
+    if found.get("untold"):
+        begun += (
+            f" {found['untold']} of {found['bytes']} operations on bytes are of a kind that is not simulated: without "
+            "VNNI their sums may saturate, and answers be others."
+        )
+        if not found["saturating"]:
+            return begun
     if not found["bytes"]:
         return f"{begun} Nothing is computed in bytes, so that answers are the same everywhere."
     if not found["saturating"]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modelmill.errors import ModelError
 from modelmill.network.blocks import Residual
 from modelmill.network.following import ACTIVE, Channels, channels
 from modelmill.network.graphbody import Graph
@@ -130,6 +131,27 @@ def prune(
         said.append(f"{named(network, group)}: {group.width} to {count}")
         cut(group, largest(sizes(group, norm), count))
     return said
+
+
+def widths(network: nn.Module) -> list[int]:
+    """The widths of all groups of channels that go together, in the order of the layers; none where nobody can tell."""
+    try:
+        return [group.width for group in channels(network)]
+    except ModelError:
+        return []
+
+
+def narrowed(network: nn.Module, sizes: Sequence[int]) -> bool:
+    """Cut the first channels of every group to that many, in place; whether the network has so many groups, as wide."""
+    if len(widths(network)) != len(sizes):
+        return False
+    groups = channels(network)
+    if any(size > group.width for group, size in zip(groups, sizes, strict=True)):
+        return False
+    for group, size in zip(groups, sizes, strict=True):
+        if size < group.width:
+            cut(group, torch.arange(size))
+    return True
 
 
 def largest(scores: Tensor, count: int) -> Tensor:

@@ -17,22 +17,22 @@ def machines(graph: bytes, data: Dataset, signature: Signature, metric: str) -> 
     """What the processor here can do, how many operations on bytes there are, and how many of them may saturate.
 
     Where some may, `cut` and `exact` are the metric on the first rows as a processor without 8-bit dot products (VNNI)
-    would answer, and as one with them would.
+    would answer, and as one with them would. `untold`: of how many operations on bytes nobody can tell.
     """
     from modelmill.compress.quantize.saturation import answers, limits
     from modelmill.metrics.score import score
 
     have = instructions()
-    found: dict[str, Any] = {"instructions": have, "exact": exact_sums(have), "bytes": 0, "saturating": 0}
+    found: dict[str, Any] = {"instructions": have, "exact": exact_sums(have), "bytes": 0, "saturating": 0, "untold": 0}
     try:
-        found["bytes"], found["saturating"] = limits(graph)
-    except ModelError as error:
-        return {**found, "unknown": str(error)}
-    if found["saturating"]:
+        found["bytes"], found["saturating"], found["untold"] = limits(graph)
+        if not found["saturating"]:
+            return found
         rows = data.take(slice(0, ROWS))  # type: ignore[arg-type]  # a slice takes rows as positions do
         assert rows.target is not None, "rows without the truth have answers in its place"
         for name, cut in (("cut", True), ("whole", False)):
             given = answers(graph, dict(rows.columns), cut)
             found[name] = score([metric], given, rows.target, signature.classes)[metric]
-        found["rows"] = rows.rows
-    return found
+    except ModelError as error:
+        return {**found, "unknown": str(error)}
+    return {**found, "rows": rows.rows}

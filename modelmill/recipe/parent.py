@@ -55,7 +55,7 @@ def look(spec: Spec, registry: Registry, given: Dataset | None = None) -> Look:
     data, findings = rows(spec, given, cut, version)
     agreement = data.target is None
     if agreement:
-        data = replace(data, target=answers(served, data, version.signature))
+        data = judged(served, data, version.signature)
     task = led(decode("task", spec.task), made_by.goal)
     splits = parted(data, version, cut.seed, spec.seed)
     searched, graph = model, served
@@ -98,15 +98,15 @@ def rows(spec: Spec, given: Dataset | None, cut: Spec, version: Version) -> tupl
 
 
 def read_from(signature: Signature, path: str) -> Dataset:
-    """Rows of a file, as the signature wants them, with the truth where the file has it."""
+    """Rows to learn from, as the signature wants them, with the truth where the file has it."""
     from modelmill.data.read import read_for
 
     if not signature.target:
-        return read_for(signature, path)
+        return read_for(signature, path, learned=True)
     try:
-        return read_for(signature, path, labeled=True)
+        return read_for(signature, path, labeled=True, learned=True)
     except UnknownName:
-        return read_for(signature, path)
+        return read_for(signature, path, learned=True)
 
 
 def own(version: Version, cut: Spec) -> Dataset:
@@ -143,6 +143,12 @@ def known(data: Dataset, version: Version) -> None:
                 shown = ", ".join(map(str, classes[:8])) + (", ..." if len(classes) > 8 else "")
                 said = f"holds the class {label!r}, which {version.reference} does not know: it knows {shown}"
                 raise ContentError(part.origin, said, "Leave those rows out, or build a model of these data.")
+
+
+def judged(served: bytes, data: Dataset, signature: Signature) -> Dataset:
+    """The rows, and those of the stated test set, with the version's own answers in the place of the truth."""
+    test = None if data.test is None else replace(data.test, target=answers(served, data.test, signature))
+    return replace(data, target=answers(served, data, signature), test=test)
 
 
 def answers(served: bytes, data: Dataset, signature: Signature) -> Any:
@@ -196,7 +202,7 @@ def held(goal: Goal, job: Job) -> Goal:
     if job.base is None or goal.allow_loss is None:
         return goal
     metric = job.task.metrics[0]
-    floor = abs(least(metric, signed(metric, job.base.quality), goal.allow_loss))
+    floor = signed(metric, least(metric, signed(metric, job.base.quality), goal.allow_loss))
     return msgspec.structs.replace(goal, limit={**goal.limit, metric: floor})
 
 

@@ -13,11 +13,14 @@ from modelmill.compress.distill.born_again import BornAgain
 from modelmill.compress.distill.larger import Larger
 from modelmill.compress.distill.mutual import Mutual
 from modelmill.compress.distill.parameters import Parameters
+from modelmill.compress.distill.soft import Soft
 from modelmill.compress.distill.student import best, divergence, peers
 from modelmill.compress.distill.widening import widen
+from modelmill.compress.input.prepare import Prepare
+from modelmill.compress.prune.magnitude import Magnitude
 from modelmill.dataset import Splits
 from modelmill.graph.export import export
-from modelmill.network.slicing import channels
+from modelmill.network.slicing import channels, widths
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
 from modelmill.train.trainers.adam import Adam
@@ -194,3 +197,25 @@ def test_the_best_of_the_students_is_given(make, judge):
     none = Splits(data.train, data.valid.take(np.zeros(0, np.int64)), data.test)
     *_, last = Mutual(epochs=1, students=3)(model, none, task, lambda one: math.nan, 0)
     assert last.note == "student 3 of 3: without validation rows to judge by"
+
+
+@pytest.mark.parametrize("kind", ["table", "image"])
+def test_a_student_of_a_pruned_network_is_narrower_than_that(make, judge, kind):
+    """Its arch still says what was there before: a student of half of that would be as wide, or wider."""
+    arch = MLP if kind == "table" else {"method": "cnn", "width": 8, "depth": 2, "blocks": 2, "residual": True}
+    model, data, task = trained(make, judge, kind, arch, epochs=1)
+    steps = [Magnitude(ratio=0.75, multiple=1, epochs=0), Soft(ratio=0.5, epochs=1), BornAgain(generations=1, epochs=1)]
+    *_, pruned = steps[0](model, data, task, judge, 0)
+    now = widths(pruned.result.body.value)
+    *_, student = steps[1](pruned.result, data, task, judge, 0)
+    assert widths(student.result.body.value) == [max(1, round(width / 2)) for width in now]
+    assert max(now) < max(widths(model.body.value))
+    *_, again = steps[2](pruned.result, data, task, lambda one: float(one is not pruned.result), 0)
+    assert widths(again.result.body.value) == now
+
+
+def test_a_pruned_network_stays_so_where_its_features_change(make, judge):
+    model, data, task = trained(make, judge, "table", MLP, epochs=1)
+    *_, pruned = Magnitude(ratio=0.5, multiple=1, epochs=0)(model, data, task, judge, 0)
+    *_, made = Prepare(keep=0.5, epochs=1)(pruned.result, data, task, judge, 0)
+    assert widths(made.result.body.value) == widths(pruned.result.body.value) == [8, 8]

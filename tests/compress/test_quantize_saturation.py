@@ -9,8 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from modelmill.compress.quantize.dynamic import Dynamic
 from modelmill.compress.quantize.lsq import Lsq
-from modelmill.compress.quantize.saturation import answers, products
+from modelmill.compress.quantize.saturation import answers, limits, products
 from modelmill.compress.quantize.static import Static
+from modelmill.evaluate.steps import places
 from modelmill.graph.export import export
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
@@ -126,3 +127,64 @@ def test_a_graph_without_integers_answers_as_it_does(make, judge, models):
     found = answers(model.body.value, rows)
     assert found.keys() == {"label", "probabilities"}
     assert np.array_equal(found["label"], Session(model.body.value).run(rows)["label"])
+
+
+def branched(node):
+    """A graph that computes on bytes within a branch alone, and one that does in a node of its own."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in ("x", "y"))
+    weights = {"w": np.eye(4, dtype=np.int8) * 100, "one": np.float32(1), "zero": np.uint8(0), "zeros": np.int8(0)}
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
+    quantized = [helper.make_node("QuantizeLinear", ["x", "one", "zero"], ["q"])]
+    if node == "If":
+        inner = [
+            helper.make_node("DequantizeLinear", ["q", "one", "zero"], ["d"]),
+            helper.make_node("DequantizeLinear", ["w", "one", "zeros"], ["f"]),
+            helper.make_node("MatMul", ["d", "f"], ["z"]),
+        ]
+        z = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", 4])
+        branches = {name: helper.make_graph(inner, name, [], [z]) for name in ("then_branch", "else_branch")}
+        tensors.append(numpy_helper.from_array(np.array(True), "yes"))
+        nodes = [*quantized, helper.make_node("If", ["yes"], ["y"], **branches)]
+    else:
+        sides = ["q", "one", "zero", "w", "one", "zeros", "one", "zero"]
+        made = helper.make_node("QLinearMatMul", sides, ["s"])
+        nodes = [*quantized, made, helper.make_node("DequantizeLinear", ["s", "one", "zero"], ["y"])]
+    body = helper.make_graph(nodes, "g", [x], [y], tensors)
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", 20)], ir_version=9).SerializeToString()
+
+
+@pytest.mark.parametrize("node", ["If", "QLinearMatMul"])
+def test_what_is_not_simulated_is_said_to_be_untold(node):
+    bytes_, saturating, untold = limits(branched(node))
+    assert (bytes_ > 0, saturating, untold) == (True, 0, bytes_)
+    found = {"instructions": ["avx2"], "exact": True, "bytes": bytes_, "saturating": 0, "untold": untold}
+    said = places({"machines": found}, "accuracy")
+    assert "not simulated" in said
+    assert "the same" not in said
+
+
+@pytest.mark.parametrize(("pad", "sizes"), [("SAME_UPPER", (6, 5)), ("SAME_LOWER", (6, 5)), ("VALID", (7, 8))])
+def test_a_convolution_that_pads_by_itself_is_simulated(pad, sizes):
+    random = np.random.default_rng(0)
+    weights = {
+        "s": np.float32(0.05),
+        "z": np.uint8(7),
+        "w": random.integers(-9, 9, (3, 2, 3, 2)).astype(np.int8),
+        "wz": np.int8(0),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w", "s", "wz"], ["f"]),
+        helper.make_node("Conv", ["d", "f"], ["y"], auto_pad=pad, strides=[2, 1]),
+    ]
+    body = helper.make_graph(
+        nodes,
+        "conv",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, *sizes])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    graph = helper.make_model(body, opset_imports=[helper.make_opsetid("", 20)], ir_version=9).SerializeToString()
+    rows = {"x": random.normal(size=(4, 2, *sizes)).astype(np.float32)}
+    np.testing.assert_allclose(answers(graph, rows, cut=False)["y"], Session(graph).run(rows)["y"], atol=1e-4)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,29 @@ def test_a_builtin_set_gives_rows_too() -> None:
     assert read_for(signature, "iris", labeled=True) == data
     with pytest.raises(ContentError, match=r"'sepal length .cm.' is missing"):
         read_for(signature, "wine")
+
+
+def test_what_is_learned_from_is_never_the_stated_test_set(tmp_path):
+    signature = Signature("classify", (Field("x", "UINT8", (-1, 2, 2), "image"),), (), (0, 1), "y")
+    for stem, rows, value in (("train", 6, 1), ("t10k", 4, 2)):
+        idx = struct.pack(">4I", 0x803, rows, 2, 2) + bytes([value]) * rows * 4
+        (tmp_path / f"{stem}-images-idx3-ubyte").write_bytes(idx)
+        (tmp_path / f"{stem}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, rows) + bytes(rows))
+    judged = read_for(signature, tmp_path, labeled=True)
+    learned = read_for(signature, tmp_path, labeled=True, learned=True)
+    assert (judged.rows, judged.test, set(judged.columns["x"].flat)) == (4, None, {2})
+    assert (learned.rows, learned.test.rows, set(learned.columns["x"].flat)) == (6, 4, {1})
+    x, y = np.ones((6, 2, 2), np.uint8), np.zeros(6, int)
+    np.savez(tmp_path / "rows.npz", x=x, y=y, x_test=x[:4] + 1, y_test=y[:4])
+    learned = read_for(signature, tmp_path / "rows.npz", labeled=True, learned=True)
+    assert (learned.rows, learned.test.rows, set(learned.test.columns["x"].flat)) == (6, 4, {2})
+    assert read_for(signature, tmp_path / "rows.npz", labeled=True).test is None
+
+
+def test_a_class_with_a_fraction_is_refused_and_not_cut(tmp_path):
+    signature = Signature("classify", (Field("x", "FP32"),), (), (0, 1), "y")
+    np.savez(tmp_path / "rows.npz", x=np.ones(3, np.float32), y=np.array([0, 1, 1.5]))
+    with pytest.raises(ContentError, match=r"y row 3: came 1\.5; expected one of the model's classes"):
+        read_for(signature, tmp_path / "rows.npz", labeled=True)
+    np.savez(tmp_path / "rows.npz", x=np.ones(3, np.float32), y=np.array([0.0, 1.0, 1.0]))
+    assert read_for(signature, tmp_path / "rows.npz", labeled=True).target.tolist() == [0, 1, 1]

@@ -17,7 +17,7 @@ from modelmill.dataset import Dataset
 from modelmill.errors import ModelError
 from modelmill.method import decode, find, settings
 from modelmill.model import Model
-from modelmill.network.slicing import channels
+from modelmill.network.slicing import channels, narrowed, widths
 from modelmill.runtime.features import features
 from modelmill.train.rows import head, rows, unfold, unit
 from modelmill.train.training import Objective
@@ -26,9 +26,15 @@ from modelmill.train.training import Objective
 def narrower(model: Model, ratio: float, train: Dataset, seed: int) -> Model:
     """The model with an untrained body in place of its own: the same arch, with `width` times `ratio`.
 
+    Where channels were cut, it is the layers as they are now that become `ratio` times as wide.
     Raises ModelError where the body has no arch, or its arch has no width.
     """
     arch = _arch(model)
+    whole = _built(arch, model, train, seed)
+    now = widths(model.body.value)
+    if now != widths(whole) and narrowed(whole, [max(1, round(width * ratio)) for width in now]):
+        note = f"a student of {sum(widths(whole))} channels learns from one of {sum(now)}"
+        return model.with_body(whole, "network", note)
     width = max(1, round(arch.width * ratio))
     body = _built(arch.replace(width=width), model, train, seed)
     note = f"a student of width {width} learns from one of width {arch.width}"

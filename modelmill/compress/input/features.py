@@ -51,11 +51,19 @@ def picked(model: Model, places: Array) -> Model:
 
 
 def rebuilt(model: Model, shape: tuple[int, ...], seed: int, where: str) -> Any:
-    """The model's arch, untrained, for features of another shape. Raises ModelError where the body names no arch."""
+    """The model's arch, untrained, for features of another shape; where channels were cut, as wide as it is now.
+
+    Raises ModelError where the body names no arch.
+    """
     arch = decode("arch", model.body.arch) if model.body.arch else None
     if not isinstance(arch, Arch):
         raise ModelError(where, "the model's body names no arch to build anew", "Leave this step out.")
-    return arch(model.signature, shape, seed)
+    body = arch(model.signature, shape, seed)
+    if model.body.kind == "network":
+        from modelmill.network.slicing import narrowed, widths
+
+        narrowed(body, widths(model.body.value))
+    return body
 
 
 def copied(old: nn.Module, new: nn.Module, places: Array | None = None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,18 @@ from modelmill.train.rows import tensor
 
 
 def patches(node: Any, value: Array, kernel: tuple[int, ...]) -> tuple[Array, tuple[int, ...]]:
-    """(rows, places, channels, kernel places) of (rows, channels, ...) with zeros around, and the output's shape."""
+    """(rows, places, channels, kernel places) of (rows, channels, ...) with zeros around, and the output's shape.
+
+    Raises ModelError for a convolution over more than two axes.
+    """
     axes = len(kernel)
+    if axes > 2:
+        said = f"the Conv {node.name!r} goes over {axes} axes; one or two can be taken apart"
+        raise ModelError("quantize", said, "Leave this step out.")
     settings = {attribute.name: list(attribute.ints) for attribute in node.attribute if attribute.ints}
-    if any(attribute.name == "auto_pad" and attribute.s not in (b"", b"NOTSET") for attribute in node.attribute):
-        raise ModelError("quantize", "a Conv with auto_pad", "Export it with pads written out.")
     ones = [1] * axes
-    pads, dilations = settings.get("pads", [0] * 2 * axes), settings.get("dilations", ones)
-    strides = settings.get("strides", ones)
+    dilations, strides = settings.get("dilations", ones), settings.get("strides", ones)
+    pads = _pads(node, value.shape[2:], kernel, strides, dilations) or settings.get("pads", [0] * 2 * axes)
     widths = [pads[place + end * axes] for place in reversed(range(axes)) for end in (0, 1)]
     image = torch.nn.functional.pad(tensor(value), widths)
     sizes = image.shape[2:]
@@ -31,3 +36,20 @@ def patches(node: Any, value: Array, kernel: tuple[int, ...]) -> tuple[Array, tu
     found = torch.nn.functional.unfold(image, steps, dilations, 0, strides).transpose(1, 2)
     rows, places, _ = found.shape
     return np.asarray(found.reshape(rows, places, value.shape[1], -1).numpy()), shape
+
+
+def _pads(
+    node: Any, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> list[int]:
+    """What `auto_pad` comes to, all beginnings before all ends; empty where pads are written out."""
+    said = next((attribute.s for attribute in node.attribute if attribute.name == "auto_pad"), b"")
+    if said in (b"", b"NOTSET"):
+        return []
+    if said == b"VALID":
+        return [0] * 2 * len(kernel)
+    missing = [
+        max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
+        for n, k, s, d in zip(sizes, kernel, strides, dilations, strict=True)
+    ]
+    halves, rests = [size // 2 for size in missing], [size - size // 2 for size in missing]
+    return [*halves, *rests] if said == b"SAME_UPPER" else [*rests, *halves]

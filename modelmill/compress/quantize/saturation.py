@@ -13,12 +13,28 @@ from typing import Any
 
 import numpy as np
 
-from modelmill.compress.quantize.graphs import load
+from modelmill.compress.quantize.graphs import HEAVY, load
 from modelmill.compress.quantize.initializers import constants
 from modelmill.compress.quantize.patches import patches
 from modelmill.compress.quantize.tidy import DEQUANTIZE
 from modelmill.contracts import Array
+from modelmill.graph.scopes import nodes
 from modelmill.runtime.session import Session
+
+UNTOLD = frozenset(
+    {
+        "ConvInteger",
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "QAttention",
+        "QGemm",
+        "QLinearConv",
+        "QLinearMatMul",
+    }
+)
+"""Nodes that compute on bytes, and are not simulated where they are none of the sites."""
 
 LEAST, MOST = -(2**15), 2**15 - 1
 
@@ -53,10 +69,31 @@ def answers(graph: bytes, columns: Mapping[str, Array], cut: bool = True) -> dic
     return _run(model, columns, made, outputs)
 
 
-def limits(graph: bytes) -> tuple[int, int]:
-    """How many nodes compute on bytes, and in how many of them a sum of two products may be cut, whatever comes in."""
-    found = sites(load(graph))
-    return len(found), sum(_may_cut(site.weight) for site in found)
+def limits(graph: bytes) -> tuple[int, int, int]:
+    """How many nodes compute on bytes, in how many of them a sum may be cut, and in how many nobody can tell.
+
+    Of the first and the second whatever comes in. The last are those that are not simulated, within branches and loops
+    for some; they are among the first.
+    """
+    model = load(graph)
+    found = sites(model)
+    known = {site.node.output[0] for site in found}
+    others = [node for node in nodes(model) if node.output and node.output[0] not in known]
+    pairs = {name for node in nodes(model) if node.op_type == DEQUANTIZE for name in node.output}
+    narrow = sum(_bits(node) == 4 for node in others)  # 255 * 15 * 2 is less than 32767
+    untold = sum(
+        node.op_type in UNTOLD or _bits(node) > 4 or (node.op_type in HEAVY and {*node.input[:2]} <= pairs)
+        for node in others
+    )
+    return len(found) + narrow + untold, sum(_may_cut(site.weight) for site in found), untold
+
+
+def _bits(node: Any) -> int:
+    """The bits of a MatMulNBits that rounds its inputs to bytes; 0 for any other node."""
+    if node.op_type != "MatMulNBits":
+        return 0
+    said = {attribute.name: attribute.i for attribute in node.attribute}
+    return int(said.get("bits", 4)) if said.get("accuracy_level") == 4 else 0
 
 
 def _may_cut(weight: Array) -> bool:
