@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from modelmill.compress.prune.gradients import saliency
-from modelmill.compress.prune.masking import masks, zeros
+from modelmill.compress.prune.masking import masks, prunable, zeros
 from modelmill.compress.prune.movement import Movement
 from modelmill.compress.prune.weights import Weights
 from modelmill.errors import ModelError
@@ -79,3 +79,13 @@ def test_adaptive_scope_keeps_more_of_layers_that_few_weights_carry():
     assert kept["1.weight"] > 3 * kept["0.weight"]
     total = sum(int(mask.sum()) for mask in found.values())
     assert total == round(0.1 * (100 * 100 + 200))
+
+
+def test_a_threshold_cuts_what_is_small_in_its_layer(make, judge):
+    model, data, task = make("table", {"method": "mlp", "width": 16, "depth": 2})
+    *_, last = Weights(threshold=0.5, epochs=0)(model, data, task, judge, 0)
+    for name, weight in prunable(model.body.value).items():
+        small = weight.abs() < 0.5 * weight.pow(2).mean().sqrt()
+        assert torch.equal(prunable(last.result.body.value)[name] == 0, small)
+    with pytest.raises(ModelError, match="a threshold is for sizes, not for gradient"):
+        next(iter(Weights(threshold=0.5, criterion="gradient")(model, data, task, judge, 0)))

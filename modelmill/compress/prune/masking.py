@@ -54,6 +54,15 @@ def masks(
     }
 
 
+def below(network: nn.Module, threshold: float) -> float:
+    """The share of weights whose size is below so many times the root mean square of their layer.
+
+    Cut by "global" scope that share is these very weights.
+    """
+    scores = torch.cat([_relative(weight.abs()) for weight in prunable(network).values()])
+    return float((scores < threshold).float().mean())
+
+
 def _relative(score: Tensor) -> Tensor:
     """Scores in units of the layer's own, so that layers of different scale can be compared."""
     flat = score.flatten()

@@ -27,7 +27,7 @@ SEEN = 2048
 class Weights(Compressor, Guided):
     """Set the least important weights to zero, more of them with every epoch of retraining.
 
-    A weight is important by its size; by |gradient times weight|, what the loss would change without it; or by its
+    A weight is important by its size, of which a share stays or what is above a threshold; by |gradient times weight|, what the loss would change without it; or by its
     movement, how far retraining carries it away from zero, which asks for epochs.
 
     Zhu & Gupta (2018), https://arxiv.org/abs/1710.01878, equation 1 (the schedule); Sanh et al. (2020),
@@ -38,6 +38,8 @@ class Weights(Compressor, Guided):
 
     ratio: Annotated[float, Meta(ge=0, lt=1)] = 0.8
     """The share of weights that end as zeros."""
+    threshold: Annotated[float, Meta(ge=0)] = 0.0
+    """In place of a share: weights below so many times the root mean square of their layer end as zeros; 0 is off."""
     criterion: Literal["magnitude", "gradient", "movement"] = "magnitude"
     """What makes a weight important."""
     scope: Literal["local", "global", "adaptive"] = "global"
@@ -48,25 +50,29 @@ class Weights(Compressor, Guided):
 
     def __call__(self, model: Model, data: Splits, task: Task, judge: Judge, seed: int) -> Iterator[Progress]:
         """Prune and retrain a copy of the model."""
-        from modelmill.compress.prune.masking import prunable, share, zeros
+        from modelmill.compress.prune.masking import below, prunable, share, zeros
 
+        if self.threshold and self.criterion != "magnitude":
+            hint = "Take magnitude, or a ratio."
+            raise ModelError("compress.prune.weights", f"a threshold is for sizes, not for {self.criterion}", hint)
         if self.criterion == "movement" and not self.epochs:
             hint = "Give it epochs, or take magnitude."
             raise ModelError("compress.prune.weights", "without epochs of retraining no weight moves", hint)
         weights = [weight.numel() for weight in prunable(model.body.value).values()]
-        note = f"of {sum(weights)} weights in {len(weights)} layers the share {self.ratio:g} becomes zeros"
+        ratio = below(model.body.value, self.threshold) if self.threshold else self.ratio
+        note = f"of {sum(weights)} weights in {len(weights)} layers the share {ratio:.3g} becomes zeros"
         yield Progress(0, self.epochs, {"weights": sum(weights)}, note)
         training = self.training(model, data, task, seed, self.guidance(model, data, task))
         cut = self._cutter(training)
         if self.epochs and self.criterion != "movement":
-            cut(share(self.ratio, 0, training.epochs))
+            cut(share(ratio, 0, training.epochs))
         for progress in training.run():
             yield progress
-            wanted = share(self.ratio, training.epoch, training.epochs)
+            wanted = share(ratio, training.epoch, training.epochs)
             if not training.plan.over and wanted > zeros(training.module):
                 cut(wanted)
-        if zeros(training.module) < self.ratio:
-            cut(self.ratio)
+        if zeros(training.module) < ratio:
+            cut(ratio)
         last = training.finish(f"prune.weights: {zeros(training.module):.0%} zeros; retrain.adam")
         yield replace(last, note="; ".join(filter(None, (last.note, HONESTY))))
 
@@ -84,7 +90,7 @@ class Weights(Compressor, Guided):
             if self.criterion == "gradient":
                 seen = some(training.train, SEEN)
                 scores = saliency(training.module, seen, training.task, self.batch)
-            found = masks(training.module, ratio, self.scope, scores)
+            found = masks(training.module, ratio, "global" if self.threshold else self.scope, scores)
             if movement is not None:
                 movement.bring_back(found)
             training.mask(found)
