@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from modelmill.contracts import Array
+from modelmill.errors import ModelError
 
 LAZY = 256
 """Columns that are kept before they are taken out of the squares."""
@@ -104,7 +105,8 @@ def _inverse(square: Array) -> Array:
     factor, failed = lapack.dpotrf(square.T, lower=1, overwrite_a=1)
     found, failed = (factor, failed) if failed else lapack.dpotri(factor, lower=1, overwrite_c=1)
     if failed:
-        raise np.linalg.LinAlgError("the products of a layer's inputs are no positive matrix")
+        said = "the products of a layer's inputs are no positive matrix"
+        raise ModelError("compress.prune", said, "Give other rows, or leave this step out.")
     for i in range(len(found)):
         found[i, i + 1 :] = found[i + 1 :, i]
     return np.asarray(found)

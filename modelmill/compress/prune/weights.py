@@ -27,8 +27,9 @@ SEEN = 2048
 class Weights(Compressor, Guided):
     """Set the least important weights to zero, more of them with every epoch of retraining.
 
-    A weight is important by its size, of which a share stays or what is above a threshold; by |gradient times weight|, what the loss would change without it; or by its
-    movement, how far retraining carries it away from zero, which asks for epochs.
+    A weight is important by its size, of which a share stays or what is above a threshold; by |gradient times weight|,
+    what the loss would change without it; or by its movement, how far retraining carries it away from zero, which asks
+    for epochs.
 
     Zhu & Gupta (2018), https://arxiv.org/abs/1710.01878, equation 1 (the schedule); Sanh et al. (2020),
     https://arxiv.org/abs/2005.07683 (movement); Lee et al. (2021), https://arxiv.org/abs/2010.07611 (LAMP)

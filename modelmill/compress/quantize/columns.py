@@ -10,6 +10,7 @@ from modelmill.compress.quantize.blocked import Blocks, blocked
 from modelmill.compress.quantize.start import best
 from modelmill.compress.quantize.weights import Weight
 from modelmill.contracts import Array
+from modelmill.errors import ModelError
 from modelmill.train.rows import tensor
 
 LAZY = 128
@@ -81,7 +82,8 @@ def _after(hessian: Array, damping: float) -> Array:
     factor, failed = lapack.dpotrf(hessian.T, lower=1, overwrite_a=1)
     inverse, failed = (factor, failed) if failed else lapack.dtrtri(factor, lower=1, overwrite_c=1)
     if failed:
-        raise np.linalg.LinAlgError("the products of a layer's inputs are no positive matrix")
+        said = "the products of a layer's inputs are no positive matrix"
+        raise ModelError("compress.quantize", said, "Give other rows, or leave this step out.")
     return np.asarray(inverse)[::-1, ::-1]
 
 
