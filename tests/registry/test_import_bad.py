@@ -168,6 +168,63 @@ def test_a_mask_of_infinities_is_no_broken_weight(tmp_path):
     assert examine(Request(str(tmp_path / "m.onnx"), str(tmp_path / "made.onnx"))).inputs
 
 
+@pytest.mark.parametrize("kind", ["BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E5M2"])
+@pytest.mark.parametrize("raw", [True, False])
+def test_nan_in_the_short_types_is_named_too(refused, kind, raw):
+    proto = scores()
+    number = TensorProto.DataType.Value(kind)
+    array = np.full(12, 0.5, helper.tensor_dtype_to_np_dtype(number))
+    array[7] = np.nan
+    if raw:
+        tensor = helper.make_tensor("short", number, [4, 3], array.tobytes(), raw=True)
+    else:
+        codes = array.view(f"u{array.dtype.itemsize}").tolist()
+        tensor = TensorProto(name="short", data_type=number, dims=[4, 3], int32_data=codes)
+    proto.graph.initializer.append(tensor)
+    assert "tensor 'short': it holds NaN" in refused(proto)
+
+
+def test_a_matrix_of_nothing_but_infinities_is_named(refused):
+    assert "tensor 'w': it holds infinite weights" in refused(scores(weights=np.full((4, 3), np.inf, np.float32)))
+
+
+def test_nan_among_the_attributes_of_a_node_is_named(refused):
+    proto = scores()
+    del proto.graph.initializer[0]
+    flat = helper.make_node("Constant", [], ["flat"], value_floats=[float("nan")] * 12)
+    proto.graph.node.insert(0, helper.make_node("Reshape", ["flat", "to"], ["w"]))
+    proto.graph.node.insert(0, flat)
+    proto.graph.initializer.append(helper.make_tensor("to", TensorProto.INT64, [2], [4, 3]))
+    assert "'value_floats' of the Constant that gives 'flat': it holds NaN" in refused(proto)
+    settings = {"coefficients": [1.0, float("nan"), 1.0, 1.0], "intercepts": [0.5]}
+    linear = single("LinearRegressor", domain="ai.onnx.ml", **settings)
+    linear.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    assert "'coefficients' of the LinearRegressor that gives 'y': it holds NaN" in refused(linear)
+
+
+def test_nan_that_stands_for_a_missing_value_is_no_broken_weight(tmp_path):
+    settings = {"keys_floats": [1.0, float("nan")], "values_floats": [0.0, 2.0], "default_float": 9.0}
+    proto = single("LabelEncoder", domain="ai.onnx.ml", **settings)
+    proto.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    assert examine(Request(str(tmp_path / "m.onnx"), str(tmp_path / "made.onnx"))).inputs
+
+
+def test_a_model_that_can_answer_nothing_but_nan_is_refused(refused, tmp_path):
+    proto = scores(classes=1)
+    proto.graph.node.append(helper.make_node("Add", ["scores", "bias"], ["y"]))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([np.nan], np.float32), "bias"))
+    proto.graph.output[0].CopyFrom(value("y", ["batch_size", 1]))
+    words = refused(proto)
+    assert "the output 'y' is NaN for the made-up row and in 48 calls with random ones" in words
+    assert "Training went astray" in words
+    shares = scores()
+    shares.graph.node.append(helper.make_node("Div", ["scores", "scores"], ["y"]))
+    shares.graph.output[0].CopyFrom(value("y", ["batch_size", 3]))
+    (tmp_path / "zero.onnx").write_bytes(shares.SerializeToString())
+    assert examine(Request(str(tmp_path / "zero.onnx"), str(tmp_path / "made.onnx"))).inputs, "NaN for zeros alone"
+
+
 def apart(folder, location, **places):
     """A model whose weights lie in a file of their own."""
     proto = scores(width=4, classes=3)
