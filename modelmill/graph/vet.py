@@ -12,6 +12,7 @@ import numpy as np
 from modelmill.contracts import Array
 from modelmill.errors import ModelError
 from modelmill.fragment import ML
+from modelmill.graph.references import DAMAGED, check_functions, check_names, check_values
 from modelmill.graph.scopes import graphs, nodes, reads
 
 KNOWN = frozenset({"", "ai.onnx", ML, "com.microsoft"})
@@ -56,14 +57,17 @@ BLOCK = 2**20
 
 
 def vet(model: Any, where: str) -> None:
-    """Refuse a model that is not what it says: versions, operators, order, sizes of tensors, weights.
+    """Refuse a model that is not what it says: names, versions, operators, order, sizes of tensors, weights.
 
     Nodes that stand in no order in which they could run are put into one. Raises ModelError, naming the culprit.
     """
+    check_names(model, where)
     _check_versions(model, where)
     _check_domains(model, where)
+    check_functions(model, where)
     for graph in graphs(model):
         _sort(graph, where)
+    check_values(model.graph, where)
     for tensor in tensors(model):
         _check_tensor(tensor, f"{where}: tensor {tensor.name[:80]!r}")
     for node in _nodes(model):
@@ -120,12 +124,19 @@ def _check_versions(model: Any, where: str) -> None:
     if model.ir_version > onnx.IR_VERSION:
         message = f"the file is of format {model.ir_version}, and {onnx.IR_VERSION} is the newest that is known here"
         raise ModelError(where, message, "Export it for an older version of ONNX, or update onnx and onnxruntime.")
-    newest = {"": onnx.defs.onnx_opset_version(), "ai.onnx": onnx.defs.onnx_opset_version()}
+    newest = {"com.microsoft": 1}
+    for domain, version in onnx.helper.OP_SET_ID_VERSION_MAP:
+        newest[domain] = max(version, newest.get(domain, 0))
     for opset in model.opset_import:
-        most = newest.get(opset.domain)
-        if most is not None and opset.version > most:
-            message = f"the file wants opset {opset.version}, and {most} is the newest that is known here"
+        most = newest.get(opset.domain or "ai.onnx", opset.version)
+        if opset.version > most:
+            of = f" of {opset.domain}" if opset.domain else ""
+            message = f"the file wants opset {opset.version}{of}, and {most} is the newest that is known here"
             raise ModelError(where, message, f"Export it with opset {most} or older, or update onnx and onnxruntime.")
+    said = {opset.domain or "ai.onnx" for opset in model.opset_import}
+    if "ai.onnx" not in said and (not said or any(node.domain in ("", "ai.onnx") for node in nodes(model))):
+        message = "the file does not say in which version (opset) of ONNX's operators it is written"
+        raise ModelError(where, message, DAMAGED)
 
 
 def _check_domains(model: Any, where: str) -> None:

@@ -106,9 +106,17 @@ def _limit(request: Request) -> None:
 
 def examine(request: Request) -> Answer:
     """Open the file, look through it, run it, and write what will be served. Raises ModelError for what is wrong."""
+    try:
+        return _examined(request, Path(request.path).name)
+    except UnicodeDecodeError:
+        message = "a text in it is none (UTF-8)"
+        raise ModelError(Path(request.path).name, message, "The file is damaged: copy or export it anew.") from None
+
+
+def _examined(request: Request, where: str) -> Answer:
     from modelmill.graph.decode import fields
 
-    where, made = Path(request.path).name, Path(request.made)
+    made = Path(request.made)
     model, notes = _opened(Path(request.path), where)
     inputs, _ = fields(model)
     shapes, origins = _shapes(model), _origins(model)
