@@ -30,6 +30,7 @@ LAYOUTS = {
     "four rows a call": ({"x": [4, 6]}, 4, []),
     "rows on the second axis": ({"x": [6, "batch"]}, "batch", [("Transpose", ["x"], ["rows"], {"perm": [1, 0]})]),
     "a value for the whole call": ({"x": ["n", 6], "scale": []}, "n", [("Mul", ["x", "scale"], ["rows"], {})]),
+    "functions of its own": ({"x": ["n", 6]}, "n", [("Twice", ["x"], ["rows"], {"domain": "mine"})]),
     "three of them": ({"x": ["n", 6], "scale": [3]}, "n", [("Tile3", ["x", "scale"], ["rows"], {})]),
 }
 
@@ -51,6 +52,10 @@ def model(request, tmp_path):
             node.CopyFrom(helper.make_node("ReduceSum", ["scale"], ["sum"], keepdims=0))
             made.graph.node.insert(1, helper.make_node("Mul", ["x", "sum"], ["rows"]))
             break
+    if "functions" in request.param:
+        made.opset_import.append(helper.make_opsetid("mine", 1))
+        body = [helper.make_node("Add", ["a", "a"], ["b"])]
+        made.functions.append(helper.make_function("mine", "Twice", ["a"], ["b"], body, [helper.make_opsetid("", 17)]))
     (tmp_path / "model.onnx").write_bytes(made.SerializeToString())
     answer = examine(Request(str(tmp_path / "model.onnx"), str(tmp_path / "made.onnx"), task="classify"))
     signature = Signature("classify", answer.inputs, answer.outputs, answer.classes, "y")

@@ -32,7 +32,7 @@ def cascade(gate: Model, model: Model, threshold: float, task: Task) -> bytes:
     Raises ModelError where the two files cannot stand in one.
     """
     signature = model.signature
-    parts = [load(_gate(gate, threshold)), load(_decoding(signature, task)), load(model.body.value)]
+    parts = [load(_gate(gate, threshold)), load(_decoding(signature, task)), _whole(model.body.value)]
     newest = max(entry.version for part in parts for entry in part.opset_import if entry.domain in ("", "ai.onnx"))
     first, last, large = (upgrade(part, newest) for part in parts)
     large = add_prefix(large, "l.")
@@ -43,6 +43,14 @@ def cascade(gate: Model, model: Model, threshold: float, task: Task) -> bytes:
     followed(first, tail)
     opsets(first, [large, tail], WHERE)
     return checked(first, WHERE)
+
+
+def _whole(data: bytes) -> Any:
+    """The large model without functions of its own, which only the outermost file may have."""
+    from onnx.inliner import inline_local_functions
+
+    model = load(data)
+    return inline_local_functions(model) if model.functions else model
 
 
 def _gate(gate: Model, threshold: float) -> bytes:
