@@ -10,6 +10,7 @@ from onnx import helper
 from outside import normal, proto
 
 from modelmill.compress import chain
+from modelmill.compress.average.smooth import Smooth
 from modelmill.compress.distill.filter import Filter
 from modelmill.compress.distill.layout import fitted
 from modelmill.compress.distill.logistic import Logistic
@@ -109,6 +110,24 @@ def test_behind_a_filter_rows_that_are_not_sure_have_the_answers_of_the_model(mo
     wanted = answers(Session(model.body.value), data.valid, 50)["probabilities"]
     found = answers(Session(last.result.body.value), data.valid, 50)["probabilities"]
     assert np.isclose(found, wanted, atol=1e-5).all(axis=1).mean() == pytest.approx(1 - early, abs=0.03)
+
+
+@pytest.mark.parametrize("model", LAYOUTS, indirect=True)
+def test_answers_are_averaged_over_rows_wherever_they_lie_and_not_where_there_is_one(model):
+    data = splits(model)
+    timed = replace(data, train=replace(data.train, times=np.arange(data.train.rows)))
+    step = Smooth(by="moving", window=2)
+    if model.signature.inputs[0].rows == 1:
+        with pytest.raises(ModelError, match="takes one row a call, which is no series"):
+            list(step(model, timed, Classify(), lambda _: 0.0, 0))
+        return
+    graph = list(step(model, timed, Classify(), lambda _: 0.0, 0))[-1].result.body.value
+    four = data.test.take(np.arange(4))
+    before, after = (answers(Session(one), four, 4)["probabilities"] for one in (model.body.value, graph))
+    assert np.allclose(after[1:], (before[1:] + before[:-1]) / 2, atol=1e-5)
+    compute = replace(model, signature=Signature("compute", model.signature.inputs, model.signature.outputs))
+    with pytest.raises(ModelError, match="nobody has said which output is to be averaged"):
+        list(step(compute, timed, Classify(), lambda _: 0.0, 0))
 
 
 def test_a_file_whose_calls_have_no_rows_has_nothing_to_teach():

@@ -9,8 +9,7 @@ import numpy as np
 from onnx import TensorProto, helper
 from onnx.compose import add_prefix
 
-from modelmill.compress.joining import checked, followed, needed, opsets
-from modelmill.compress.quantize.stored import upgrade
+from modelmill.compress.joining import alike, checked, followed, needed, opsets
 from modelmill.contracts import Task
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
@@ -32,9 +31,8 @@ def cascade(gate: Model, model: Model, threshold: float, task: Task) -> bytes:
     Raises ModelError where the two files cannot stand in one.
     """
     signature = model.signature
-    parts = [load(_gate(gate, threshold)), load(_decoding(signature, task)), _whole(model.body.value)]
-    newest = max(entry.version for part in parts for entry in part.opset_import if entry.domain in ("", "ai.onnx"))
-    first, last, large = (upgrade(part, newest) for part in parts)
+    parts = (_gate(gate, threshold), _decoding(signature, task), model.body.value)
+    first, last, large = alike(map(load, parts))
     large = add_prefix(large, "l.")
     names = [value.name for value in first.graph.output]
     branches = {"then_branch": _large(large, names, signature.inputs), "else_branch": _alone(names[0])}
@@ -43,14 +41,6 @@ def cascade(gate: Model, model: Model, threshold: float, task: Task) -> bytes:
     followed(first, tail)
     opsets(first, [large, tail], WHERE)
     return checked(first, WHERE)
-
-
-def _whole(data: bytes) -> Any:
-    """The large model without functions of its own, which only the outermost file may have."""
-    from onnx.inliner import inline_local_functions
-
-    model = load(data)
-    return inline_local_functions(model) if model.functions else model
 
 
 def _gate(gate: Model, threshold: float) -> bytes:
