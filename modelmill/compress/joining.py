@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from modelmill.compress.quantize.stored import upgrade
 from modelmill.errors import ModelError
 from modelmill.fragment import ML
 from modelmill.graph.scopes import reads
@@ -26,6 +27,18 @@ def followed(first: Any, last: Any) -> None:
     first.graph.initializer.extend(last.graph.initializer)
     del first.graph.output[:]
     first.graph.output.extend(last.graph.output)
+
+
+def alike(models: Iterable[Any]) -> list[Any]:
+    """The models without functions of their own, all in the newest of their versions of ONNX's operators.
+
+    Raises ModelError where one cannot be brought there.
+    """
+    from onnx.inliner import inline_local_functions
+
+    whole = [inline_local_functions(model) if model.functions else model for model in models]
+    newest = max(entry.version for model in whole for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return [upgrade(model, newest) for model in whole]
 
 
 def opsets(model: Any, others: Iterable[Any], where: str) -> None:

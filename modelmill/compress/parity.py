@@ -20,7 +20,7 @@ def check(model: Model, graph: bytes, dataset: Dataset, tolerance: float) -> flo
 
     Raises ModelError where it is above `tolerance`, or where labels differ that are no ties.
     """
-    from modelmill.runtime.rows import from_dataset
+    from modelmill.runtime import calls
     from modelmill.runtime.session import Session
 
     session, worst, start = Session(graph), 0.0, 0
@@ -30,7 +30,7 @@ def check(model: Model, graph: bytes, dataset: Dataset, tolerance: float) -> flo
         start += size
         if not len(index):
             break
-        found = session.run(from_dataset(dataset.take(index)))
+        found = calls.answers(session, dataset.take(index), size)
         worst = max(worst, difference(found, {name: value[index] for name, value in wanted.items()}))
     if not worst <= tolerance:
         raise ModelError(

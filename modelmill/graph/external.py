@@ -31,16 +31,14 @@ def take_in(model: Any, folder: Path, where: str) -> None:
         spot = f"{where}: tensor {tensor.name[:80]!r}"
         places = {entry.key: entry.value for entry in tensor.external_data}
         wanted = size_of(tensor, spot)
+        tensor.raw_data = _bytes(folder, places, wanted, MOST - total, spot)
         total += wanted
-        if total > MOST:
-            raise ModelError(spot, "the tensors in other files are over 2 GB", "One ONNX file holds 2 GB: quantize it.")
-        tensor.raw_data = _bytes(folder, places, wanted, spot)
         del tensor.external_data[:]
         tensor.data_location = onnx.TensorProto.DEFAULT
 
 
-def _bytes(folder: Path, places: Mapping[str, str], wanted: int, where: str) -> bytes:
-    """The bytes of one tensor, from the place that it names."""
+def _bytes(folder: Path, places: Mapping[str, str], wanted: int, room: int, where: str) -> bytes:
+    """The bytes of one tensor, from the place that it names, if there is room for as many."""
     location = places.get("location", "")
     offset = _number(places.get("offset", "0"), f"{where}: offset")
     length = _number(places.get("length") or str(wanted), f"{where}: length")
@@ -59,6 +57,10 @@ def _bytes(folder: Path, places: Mapping[str, str], wanted: int, where: str) -> 
         if offset + length > seen.st_size:
             message = f"its file {location[:200]!r} has {seen.st_size} bytes, wanted are {offset} to {offset + length}"
             raise ModelError(where, message, "The file is truncated, or another one's: copy it anew.")
+        if length > room:
+            raise ModelError(
+                where, "the tensors in other files are over 2 GB", "One ONNX file holds 2 GB: quantize it."
+            )
         opened.seek(offset)
         return opened.read(length)
 

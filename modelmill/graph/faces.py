@@ -16,9 +16,6 @@ from modelmill.signature import ROWS
 
 Label = str | int
 
-SUM = 1e-3
-"""How far from 1 the sum of probabilities may be."""
-
 OWN = "modelmill_"
 """What names of ours begin with, so that they meet none of the file's."""
 
@@ -83,16 +80,21 @@ def scores_of(outputs: Mapping[str, Array], name: str, where: str) -> str:
     return found
 
 
-def classify(model: Any, name: str, gave: Array, classes: Sequence[Label], where: str) -> tuple[tuple[Label, ...], str]:
-    """Make `label` and `probabilities` of the scores in an output, in place; the classes, and what was done for it.
-
-    gave: the scores of one row. Scores that are no probabilities go through a softmax; a single one stands for the
-    second of two classes, and goes through a logistic function where it is no probability.
-    """
+def check_scores(name: str, gave: Array, where: str) -> None:
+    """Refuse an output that does not hold rows of scores."""
     if gave.ndim != 2:
         message = f"the output {name!r} has the shape {list(gave.shape)}, expected rows of scores"
         raise ModelError(where, message, "Name another with --output, or import the file without --task.")
-    width = gave.shape[1]
+
+
+def classify(
+    model: Any, name: str, width: int, sure: bool, classes: Sequence[Label], where: str
+) -> tuple[tuple[Label, ...], str]:
+    """Make `label` and `probabilities` of the scores in an output, in place; the classes, and what was done for it.
+
+    width: scores of a row. sure: whether they are probabilities. Scores that are none go through a softmax; a single
+    one stands for the second of two classes, and goes through a logistic function where it is no probability.
+    """
     count = max(width, 2)
     labels = tuple(classes) or classes_in(model) or tuple(range(count))
     if len(labels) != count:
@@ -100,7 +102,6 @@ def classify(model: Any, name: str, gave: Array, classes: Sequence[Label], where
         raise ModelError(where, message, "Name every class, in the order of the scores: --classes a,b,c.")
     writer = _Nodes(model)
     raw = writer.op("Cast", [writer.free(name)], to=1)
-    sure = bool((gave >= 0).all() and (gave <= 1).all() and (width == 1 or abs(float(gave.sum()) - 1) <= SUM))
     if width == 1:
         second = raw if sure else writer.op("Sigmoid", [raw])
         first = writer.op("Sub", [writer.constant(np.ones(1, np.float32)), second])

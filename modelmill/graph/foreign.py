@@ -135,10 +135,10 @@ def inline(proto: Any, names: Mapping[str, str], writer: Writer) -> list[str]:
 
 def _nodes(proto: Any) -> list[Any]:
     """The nodes with Constants and model-local functions resolved."""
-    import onnx
+    from onnx.inliner import inline_local_functions
 
     if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
+        proto = inline_local_functions(proto)
     return list(proto.graph.node)
 
 

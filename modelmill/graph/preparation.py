@@ -20,7 +20,8 @@ def write(prepare: Fragment, inputs: Sequence[Field]) -> bytes:
     shape = features_shape(prepare, inputs)
     if shape is None:
         raise ModelError("graph.preparation", "the shape of the features cannot be told", "Prepare the rows anew.")
-    return to_onnx(prepare, inputs, [Field(FEATURES, "FP32", (-1, *shape))])
+    rows = max((field.rows for field in inputs), default=-1)
+    return to_onnx(prepare, inputs, [Field(FEATURES, "FP32", (rows, *shape))])
 
 
 def read(data: bytes) -> Fragment:

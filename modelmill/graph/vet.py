@@ -12,7 +12,8 @@ import numpy as np
 from modelmill.contracts import Array
 from modelmill.errors import ModelError
 from modelmill.fragment import ML
-from modelmill.graph.scopes import graphs, reads
+from modelmill.graph.references import DAMAGED, check_functions, check_names, check_values
+from modelmill.graph.scopes import graphs, nodes, reads
 
 KNOWN = frozenset({"", "ai.onnx", ML, "com.microsoft"})
 """Domains whose operators the runtime brings with it."""
@@ -44,38 +45,59 @@ HELD = {
 }
 """The types that do not take a byte an element."""
 
-FLOATS = {"FLOAT": np.float32, "DOUBLE": np.float64, "FLOAT16": np.float16}
+FLOATS = frozenset({"FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"})
+"""Types with fractions; those of 8 bits, whose names go on, are some too."""
+
+LEARNED = frozenset({"coefficients", "intercepts", "rho", "support_vectors", "base_values", "class_weights"})
+LEARNED |= {"target_weights", "offset", "scale"}
+"""Where operators of classic machine learning have weights: elsewhere NaN stands for a missing value."""
 
 BLOCK = 2**20
 """Numbers that are looked at together, so that large weights are not copied once more."""
 
 
 def vet(model: Any, where: str) -> None:
-    """Refuse a model that is not what it says: versions, operators, order, sizes of tensors, weights.
+    """Refuse a model that is not what it says: names, versions, operators, order, sizes of tensors, weights.
 
     Nodes that stand in no order in which they could run are put into one. Raises ModelError, naming the culprit.
     """
+    check_names(model, where)
     _check_versions(model, where)
     _check_domains(model, where)
+    check_functions(model, where)
     for graph in graphs(model):
         _sort(graph, where)
+    check_values(model.graph, where)
     for tensor in tensors(model):
         _check_tensor(tensor, f"{where}: tensor {tensor.name[:80]!r}")
+    for node in _nodes(model):
+        for attribute in node.attribute:
+            if node.domain != ML or attribute.name in LEARNED:
+                spot = f"{where}: {attribute.name[:80]!r} of {_called(node)}"
+                _check_finite(np.array(attribute.floats, np.float32), spot)
 
 
 def tensors(model: Any) -> Iterator[Any]:
     """All tensors of a model: initializers and attributes, those in inner graphs and functions too."""
-    nodes = [node for function in model.functions for node in function.node]
     for graph in graphs(model):
         yield from graph.initializer
         for sparse in graph.sparse_initializer:
             yield from (sparse.values, sparse.indices)
-        nodes += graph.node
-    for node in nodes:
+    for node in _nodes(model):
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
+
+
+def _nodes(model: Any) -> list[Any]:
+    """The nodes of all graphs and functions."""
+    return [*nodes(model), *(node for function in model.functions for node in function.node)]
+
+
+def _called(node: Any) -> str:
+    """A node by its operator and what it gives: most have no names."""
+    return f"the {node.op_type[:40]} that gives {', '.join(node.output)[:80]!r}"
 
 
 def size_of(tensor: Any, where: str) -> int:
@@ -102,18 +124,24 @@ def _check_versions(model: Any, where: str) -> None:
     if model.ir_version > onnx.IR_VERSION:
         message = f"the file is of format {model.ir_version}, and {onnx.IR_VERSION} is the newest that is known here"
         raise ModelError(where, message, "Export it for an older version of ONNX, or update onnx and onnxruntime.")
-    newest = {"": onnx.defs.onnx_opset_version(), "ai.onnx": onnx.defs.onnx_opset_version()}
+    newest = {"com.microsoft": 1}
+    for domain, version in onnx.helper.OP_SET_ID_VERSION_MAP:
+        newest[domain] = max(version, newest.get(domain, 0))
     for opset in model.opset_import:
-        most = newest.get(opset.domain)
-        if most is not None and opset.version > most:
-            message = f"the file wants opset {opset.version}, and {most} is the newest that is known here"
+        most = newest.get(opset.domain or "ai.onnx", opset.version)
+        if opset.version > most:
+            of = f" of {opset.domain}" if opset.domain else ""
+            message = f"the file wants opset {opset.version}{of}, and {most} is the newest that is known here"
             raise ModelError(where, message, f"Export it with opset {most} or older, or update onnx and onnxruntime.")
+    said = {opset.domain or "ai.onnx" for opset in model.opset_import}
+    if "ai.onnx" not in said and (not said or any(node.domain in ("", "ai.onnx") for node in nodes(model))):
+        message = "the file does not say in which version (opset) of ONNX's operators it is written"
+        raise ModelError(where, message, DAMAGED)
 
 
 def _check_domains(model: Any, where: str) -> None:
     local = {(function.domain, function.name) for function in model.functions}
-    nodes = [node for graph in graphs(model) for node in graph.node]
-    for node in [*nodes, *(node for function in model.functions for node in function.node)]:
+    for node in _nodes(model):
         if node.domain not in KNOWN and (node.domain, node.op_type) not in local:
             message = f"the operator {node.op_type[:80]!r} is of the domain {node.domain[:80]!r}, no standard one"
             hint = "Export the model with standard operators; code of a file's own is not run."
@@ -136,9 +164,9 @@ def _sort(graph: Any, where: str) -> None:
     except CycleError as error:
         circle = " -> ".join(graph.node[place].op_type[:40] for place in error.args[1][:8])
         raise ModelError(where, f"the graph runs in a circle: {circle}", "Export the model anew.") from None
-    nodes = [type(graph.node[place]).FromString(graph.node[place].SerializeToString()) for place in order]
+    put = [type(graph.node[place]).FromString(graph.node[place].SerializeToString()) for place in order]
     del graph.node[:]
-    graph.node.extend(nodes)
+    graph.node.extend(put)
 
 
 def _check_tensor(tensor: Any, where: str) -> None:
@@ -153,28 +181,33 @@ def _check_tensor(tensor: Any, where: str) -> None:
     if came != wanted:
         message = f"it declares the shape {list(tensor.dims)}, {wanted:,} {unit}, and holds {came:,}"
         raise ModelError(where, message, "The file is damaged, or made to harm: export the model anew.")
-    if kind in FLOATS:
+    if kind in FLOATS or kind.startswith("FLOAT8"):
         _check_finite(_floats(tensor, kind), where)
 
 
 def _floats(tensor: Any, kind: str) -> Array:
+    from onnx import helper
+
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
     if tensor.HasField("raw_data"):
-        return np.frombuffer(tensor.raw_data, np.dtype(FLOATS[kind]).newbyteorder("<"))
-    entries = getattr(tensor, HELD[kind].field)
-    if kind == "FLOAT16":
-        return np.fromiter(entries, np.uint16, len(entries)).view(np.float16)
-    return np.fromiter(entries, FLOATS[kind], len(entries))
+        return np.frombuffer(tensor.raw_data, dtype.newbyteorder("<"))
+    entries = getattr(tensor, HELD.get(kind, Held()).field)
+    if kind in ("FLOAT", "DOUBLE"):
+        return np.fromiter(entries, dtype, len(entries))
+    return np.fromiter(entries, np.dtype(f"u{dtype.itemsize}"), len(entries)).view(dtype)
 
 
 def _check_finite(values: Array, where: str) -> None:
-    """Refuse NaN in weights, and infinities among them.
+    """Refuse NaN in weights, and infinities among them or in the place of all.
 
-    A single NaN may stand for a missing value, and a mask is made of infinities and zeros or ones.
+    A single NaN may stand for a missing value, and a mask is made of infinities, most are below 0, and zeros or ones.
     """
     blocks = [values[start : start + BLOCK] for start in range(0, len(values), BLOCK)]
     if all(np.isfinite(block).all() for block in blocks):
         return
     if len(values) > 1 and any(np.isnan(block).any() for block in blocks):
         raise ModelError(where, "it holds NaN", "Training went astray: export an earlier checkpoint.")
-    if any((np.isfinite(block) & (block != 0) & (block != 1)).any() for block in blocks):
+    others = any((np.isfinite(block) & (block != 0) & (block != 1)).any() for block in blocks)
+    alone = not any(np.isfinite(block).any() for block in blocks)
+    if others or (len(values) > 1 and alone and any((block > 0).any() for block in blocks)):
         raise ModelError(where, "it holds infinite weights", "Training went astray: export an earlier checkpoint.")

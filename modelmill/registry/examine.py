@@ -14,13 +14,14 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from modelmill.contracts import Array
 from modelmill.errors import MillError, MissingExtra, ModelError
+from modelmill.graph.origin import Origin
 from modelmill.signature import Field
 
 
@@ -51,6 +52,16 @@ class Answer(msgspec.Struct, frozen=True):
     example: tuple[Any, ...] = ()
     notes: tuple[str, ...] = ()
     error: dict[str, str] | None = None
+
+
+class Scores(NamedTuple):
+    """The output that the outputs of a task are made of."""
+
+    name: str
+    sure: bool = False
+    """Whether it holds probabilities."""
+    how: str = ""
+    """How that is known."""
 
 
 NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed:")
@@ -95,17 +106,28 @@ def _limit(request: Request) -> None:
 
 def examine(request: Request) -> Answer:
     """Open the file, look through it, run it, and write what will be served. Raises ModelError for what is wrong."""
+    try:
+        return _examined(request, Path(request.path).name)
+    except UnicodeDecodeError:
+        message = "a text in it is none (UTF-8)"
+        raise ModelError(Path(request.path).name, message, "The file is damaged: copy or export it anew.") from None
+
+
+def _examined(request: Request, where: str) -> Answer:
     from modelmill.graph.decode import fields
 
-    where, made = Path(request.path).name, Path(request.made)
+    made = Path(request.made)
     model, notes = _opened(Path(request.path), where)
     inputs, _ = fields(model)
-    shapes = _shapes(model)
+    shapes, origins = _shapes(model), _origins(model)
     _write(model, made)
     del model
-    found = _probed(made, inputs, shapes, _read_example(request.example))
+    session = _loaded(made)
+    found = _probed(session, inputs, shapes, _read_example(request.example))
+    scores = _scores(session, request, found, origins, where)
+    del session  # and its memory with it
     model = _reopened(made)
-    classes, told = _named(model, request, found, where)
+    classes, told = _named(model, request, found, scores, where)
     _write(model, made)
     inputs, outputs = fields(model)
     return Answer(inputs, outputs, classes, _example(inputs, found.given), (*notes, *told, *_noted(found)))
@@ -137,6 +159,13 @@ def _shapes(model: Any) -> dict[str, Any]:
     return {value.name: shape(value) for value in (*given(model), *model.graph.output)}
 
 
+def _origins(model: Any) -> dict[str, Origin]:
+    """What makes the probabilities of every output, as far as operations tell."""
+    from modelmill.graph.origin import origin
+
+    return {value.name: origin(model, value.name) for value in model.graph.output}
+
+
 def _reopened(path: Path) -> Any:
     from modelmill.graph.clean import load
 
@@ -149,20 +178,27 @@ def _write(model: Any, path: Path) -> None:
     path.write_bytes(stripped(model))
 
 
-def _probed(path: Path, inputs: tuple[Field, ...], shapes: dict[str, Any], example: Mapping[str, Array]) -> Any:
-    """What running the file showed; the session is gone when this returns, and its memory with it."""
-    from modelmill.runtime.probe import probe
+def _loaded(path: Path) -> Any:
     from modelmill.runtime.session import Session
 
     try:
-        session = Session(path)
+        return Session(path)
     except ModelError as error:
         raise ModelError("the model", _plain(error.message), "Export it for the operators of ONNX's own.") from None
+
+
+def _probed(session: Any, inputs: tuple[Field, ...], shapes: dict[str, Any], example: Mapping[str, Array]) -> Any:
+    """What running the file showed. Raises ModelError where nothing runs, or nothing but NaN comes of it."""
+    from modelmill.runtime.probe import probe
+    from modelmill.runtime.tries import check_numbers
+
     try:
-        return probe(session, inputs, shapes, example)
+        found = probe(session, inputs, shapes, example)
     except ModelError as error:
         hint = "It may take more with --memory." if NO_ROOM.search(error.message) else error.hint
         raise ModelError(error.where, _plain(error.message), hint) from None
+    check_numbers(session, found)
+    return found
 
 
 def _plain(message: str) -> str:
@@ -176,21 +212,37 @@ def _read_example(path: str) -> dict[str, Array]:
     return read_arrays(Path(path)) if path else {}
 
 
-def _named(model: Any, request: Request, found: Any, where: str) -> tuple[tuple[str | int, ...], list[str]]:
+def _scores(session: Any, request: Request, found: Any, origins: Mapping[str, Origin], where: str) -> Scores | None:
+    """The output that the task's are made of, where there is a task with some."""
+    from modelmill.graph import faces
+    from modelmill.runtime.tries import judged
+
+    if request.task not in ("classify", "regress"):
+        return None
+    name = faces.scores_of(found.gave, request.output, where)
+    if request.task == "regress":
+        return Scores(name)
+    faces.check_scores(name, found.gave[name], where)
+    return Scores(name, *judged(session, found, name, origins[name]))
+
+
+def _named(
+    model: Any, request: Request, found: Any, scores: Scores | None, where: str
+) -> tuple[tuple[str | int, ...], list[str]]:
     """Name the rows' axis, and give the outputs of the task; the classes, and what was done."""
     from modelmill.graph import faces
 
     axes, ranks = dict(found.axes), {name: values.ndim for name, values in (*found.given.items(), *found.gave.items())}
     classes: tuple[str | int, ...] = ()
     notes = []
-    if request.task in ("classify", "regress"):
-        name = faces.scores_of(found.gave, request.output, where)
+    if scores is not None:
+        gave = found.gave[scores.name]
         if request.task == "classify":
-            classes, how = faces.classify(model, name, found.gave[name], request.classes, where)
-            notes.append(f"label and probabilities are made of {name}: {how}")
+            classes, done = faces.classify(model, scores.name, gave.shape[1], scores.sure, request.classes, where)
+            notes.append(f"label and probabilities are made of {scores.name}: {done} ({scores.how})")
         else:
-            faces.regress(model, name, found.gave[name], where)
-            notes.append(f"value is {name}")
+            faces.regress(model, scores.name, gave, where)
+            notes.append(f"value is {scores.name}")
         made = {"label": 1, "probabilities": 2, "value": 1}
         axes, ranks = {**axes, **dict.fromkeys(made, 0)}, {**ranks, **made}
     faces.name_rows(model, axes, ranks, found.rows)

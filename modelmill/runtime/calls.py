@@ -73,7 +73,9 @@ def _cuts(session: Session, columns: dict[str, Array], most: int) -> Iterator[tu
 
 def _edges(columns: list[Array], rows: int) -> list[int]:
     """The places at which a value that holds for a whole call changes."""
-    changed = np.zeros(max(rows - 1, 0), bool)
+    if rows < 2:
+        return []
+    changed = np.zeros(rows - 1, bool)
     for column in columns:
         changed |= ~equal(column[1:], column[:-1]).reshape(len(changed), -1).all(axis=1)
     return [int(place) + 1 for place in np.flatnonzero(changed)]

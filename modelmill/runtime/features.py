@@ -15,8 +15,9 @@ from modelmill.fragment import Fragment
 from modelmill.graph.export import FEATURES
 from modelmill.graph.preparation import write
 from modelmill.model import Part
+from modelmill.runtime.calls import answers
 from modelmill.runtime.rows import from_dataset
-from modelmill.runtime.session import Session
+from modelmill.runtime.session import BATCH_ROWS, Session
 from modelmill.signature import Signature
 
 KEPT = 8
@@ -66,4 +67,7 @@ def _plain(value: object) -> object:
 
 
 def _prepared(fragment: Fragment, signature: Signature, dataset: Dataset) -> Array:
-    return Session(write(fragment, signature.inputs)).run_batches(from_dataset(dataset), [FEATURES])[FEATURES]
+    session = Session(write(fragment, signature.inputs))
+    if dataset.rows == 0:
+        return session.run(from_dataset(dataset))[FEATURES]
+    return answers(session, dataset, BATCH_ROWS)[FEATURES]

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from foreign_files import INT64, encoder, helper, model, recurrent, scores, value
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 import modelmill
 from modelmill.api import home as home_of
@@ -154,7 +154,7 @@ def test_scores_become_labels_and_probabilities_where_they_are_said_to(taken, cl
     assert found["label"].tolist() == labels
     odds = np.exp([[0, 1, 2], [3, 1, 2]])
     assert np.allclose(found["probabilities"], odds / odds.sum(1, keepdims=True))
-    assert answer.notes == ("label and probabilities are made of scores: softmax",)
+    assert answer.notes == ("label and probabilities are made of scores: softmax (the made-up row has none)",)
 
 
 def test_probabilities_stay_and_a_single_score_is_that_of_the_second_class(taken):
@@ -162,13 +162,102 @@ def test_probabilities_stay_and_a_single_score_is_that_of_the_second_class(taken
     proto.graph.node.append(helper.make_node("Softmax", ["scores"], ["sure"], axis=-1))
     proto.graph.output[0].CopyFrom(value("sure", ["batch_size", 3]))
     answer, _ = taken(proto, task="classify")
-    assert answer.notes == ("label and probabilities are made of sure: taken as probabilities",)
+    (note,) = answer.notes
+    assert note == "label and probabilities are made of sure: taken as probabilities (they come from Softmax)"
     single, graph = taken(
         scores(classes=1, weights=np.ones((4, 1), np.float32) - 0.5), task="classify", classes=("n", "y")
     )
     found = Session(graph).run({"features": np.array([[2, 2, 2, 2], [-2, -2, -2, -2]], np.float32)})
     assert found["label"].tolist() == ["y", "n"]
     assert single.classes == ("n", "y")
+
+
+def tailed(classes, *tail, bias=0.0, **weights):
+    """Scores with a bias, and operations behind them: type, inputs, output; the last one's output is the file's."""
+    proto = scores(classes, weights=np.random.default_rng(0).normal(size=(4, classes)).astype(np.float32))
+    proto.graph.initializer.append(numpy_helper.from_array(np.full(classes, bias, np.float32), "b"))
+    nodes = [("Add", ["scores", "b"], "z"), *tail]
+    proto.graph.node.extend(helper.make_node(kind, given, [gives]) for kind, given, gives in nodes)
+    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    proto.graph.output[0].CopyFrom(value(nodes[-1][2], ["batch_size", None]))
+    return proto
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.4])
+def test_one_raw_score_is_no_probability_whatever_the_row_of_zeros_gives(taken, bias):
+    answer, graph = taken(tailed(1, bias=bias), task="classify")
+    (note,) = answer.notes
+    assert note == "label and probabilities are made of z: logistic function (random rows have none)"
+    x = np.random.default_rng(1).normal(size=(50, 4)).astype(np.float32) * 9
+    found = Session(graph).run({"features": x})
+    z = Session(tailed(1, bias=bias).SerializeToString()).run({"features": x})["z"][:, 0]
+    assert np.allclose(found["probabilities"][:, 1], 1 / (1 + np.exp(-z)), atol=1e-6)
+    assert (found["label"] == (z > 0)).all()
+
+
+def test_two_raw_scores_with_biases_that_add_up_to_one_are_no_probabilities(taken):
+    answer, _ = taken(tailed(2, bias=np.array([0.7, 0.3])), task="classify")
+    assert "softmax (random rows have none)" in answer.notes[0]
+
+
+BEHIND = {
+    "a logistic function": (1, [("Sigmoid", ["z"], "p")], "Sigmoid"),
+    "seen through what changes nothing": (1, [("Sigmoid", ["z"], "q"), ("Identity", ["q"], "p")], "Sigmoid"),
+    "p and the rest": (
+        1,
+        [("Sigmoid", ["z"], "q"), ("Sub", ["one", "q"], "rest"), ("ConcatOf", ["rest", "q"], "p")],
+        "Sigmoid",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BEHIND)
+def test_what_comes_from_an_operation_that_makes_probabilities_is_taken_as_such(taken, case):
+    classes, tail, by = BEHIND[case]
+    proto = tailed(classes, *tail, one=np.ones(1, np.float32))
+    for node in proto.graph.node:
+        if node.op_type == "ConcatOf":
+            node.CopyFrom(helper.make_node("Concat", node.input, node.output, axis=1))
+    answer, graph = taken(proto, task="classify")
+    assert answer.notes[0].endswith(f"taken as probabilities (they come from {by})")
+    x = np.ones((3, 4), np.float32)
+    p = Session(proto.SerializeToString()).run({"features": x})["p"][:, -1]
+    assert np.allclose(Session(graph).run({"features": x})["probabilities"][:, 1], p)
+
+
+def test_several_logistic_functions_are_no_probabilities_of_classes_though_one_row_adds_up(taken):
+    answer, _ = taken(tailed(2, ("Sigmoid", ["z"], "p")), task="classify")
+    assert "softmax (random rows have none)" in answer.notes[0]
+
+
+def test_where_no_operation_tells_random_rows_do(taken):
+    tail = [
+        ("Mul", ["z", "little"], "calm"),
+        ("Exp", ["calm"], "odds"),
+        ("ReduceSum", ["odds", "last"], "all"),
+        ("Div", ["odds", "all"], "p"),
+    ]
+    proto = tailed(3, *tail, little=np.full(1, 1e-3, np.float32), last=np.array([1]))
+    answer, _ = taken(proto, task="classify")
+    assert answer.notes[0].endswith("taken as probabilities (48 random calls all gave some)")
+
+
+def test_probabilities_of_a_fixed_number_of_rows_stay_too(taken):
+    proto = tailed(3, ("Softmax", ["z"], "p"))
+    proto.graph.input[0].CopyFrom(value("features", [4, 4]))
+    proto.graph.output[0].CopyFrom(value("p", [4, 3]))
+    answer, _ = taken(proto, task="classify")
+    assert answer.notes[0].endswith("taken as probabilities (they come from Softmax)")
+
+
+def test_one_row_is_answered_where_a_value_is_one_for_the_whole_call(home, saved, tmp_path, capsys):
+    nodes = [helper.make_node("Mul", ["x", "scale"], ["y"])]
+    modelmill.import_model(saved(model(nodes, [value("x", ["n", 2]), value("scale", [])], [value("y", ["n", 2])])), "s")
+    for rows in (1, 2):
+        np.savez(tmp_path / "rows.npz", x=np.ones((rows, 2), np.float32), scale=np.full(rows, 3, np.float32))
+        assert run(["predict", "s", "--input", str(tmp_path / "rows.npz"), "--output", str(tmp_path / "out.csv")]) == 0
+        assert len((tmp_path / "out.csv").read_text().splitlines()) == rows + 1
+    capsys.readouterr()
 
 
 def test_a_converted_estimator_keeps_its_classes_and_needs_no_maps(taken):

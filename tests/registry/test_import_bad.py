@@ -74,6 +74,78 @@ def _format(version):
     return proto
 
 
+def test_a_future_opset_of_another_domain_is_named_too(refused):
+    for domain, version in (("ai.onnx.ml", 77), ("com.microsoft", 9)):
+        proto = scores()
+        proto.opset_import.append(helper.make_opsetid(domain, version))
+        words = refused(proto)
+        assert f"opset {version} of {domain}" in words
+        assert "or older" in words
+
+
+def test_a_file_that_does_not_say_its_opset_is_told(refused):
+    proto = scores()
+    del proto.opset_import[:]
+    assert "does not say in which version (opset)" in refused(proto)
+    proto.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    assert "does not say in which version (opset)" in refused(proto)
+
+
+def test_functions_that_call_themselves_are_named(refused):
+    proto = single("Ping", domain="mine")
+    proto.opset_import.append(helper.make_opsetid("mine", 1))
+    for name, other in (("Ping", "Pong"), ("Pong", "Ping")):
+        body = [helper.make_node(other, ["a"], ["b"], domain="mine")]
+        proto.functions.append(helper.make_function("mine", name, ["a"], ["b"], body, [helper.make_opsetid("mine", 1)]))
+    words = refused(proto)
+    assert "its functions call themselves: " in words
+    assert "Ping -> Pong" in words
+
+
+@pytest.mark.parametrize("missing", ["input", "weight", "output", "value", "within"])
+def test_what_is_read_and_made_by_nothing_is_named(refused, missing):
+    proto = scores()
+    if missing == "input":
+        del proto.graph.input[:]
+    elif missing == "weight":
+        del proto.graph.initializer[:]
+    elif missing == "output":
+        proto.graph.output[0].name = "elsewhere"
+    elif missing == "value":
+        proto.graph.node[0].input[0] = "nowhere"
+    else:
+        branch = helper.make_graph([helper.make_node("Neg", ["nowhere"], ["c"])], "b", [], [value("c", None)])
+        proto.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+        proto.graph.node.append(helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch))
+    words = refused(proto)
+    named = {"input": "reads 'features'", "weight": "reads 'w'", "output": "'elsewhere' is made by nothing"}
+    assert named.get(missing, "reads 'nowhere', which nothing makes") in words
+    assert "operators of ONNX's own" not in words
+
+
+def test_two_things_of_one_name_are_told(refused):
+    proto = scores()
+    proto.graph.initializer.append(proto.graph.initializer[0])
+    assert "2 tensors are named 'w'" in refused(proto)
+    proto = scores()
+    proto.graph.input.append(proto.graph.input[0])
+    assert "2 inputs are named 'features'" in refused(proto)
+
+
+@pytest.mark.parametrize("text", [b"features", b"scores", b"MatMul"])
+def test_a_name_that_is_no_text_is_told(refused, text):
+    broken = scores().SerializeToString().replace(text, b"\xe2" + text[1:])
+    assert "is no text (UTF-8)" in refused(broken)
+
+
+def test_a_text_that_is_none_and_that_nobody_looked_at_is_refused_all_the_same(refused, monkeypatch):
+    from modelmill.graph import vet
+
+    monkeypatch.setattr(vet, "check_names", lambda model, where: None)
+    broken = scores().SerializeToString().replace(b"\x01w", b"\x01\xe2")
+    assert "UTF-8" in refused(broken)
+
+
 def test_an_operator_of_another_domain_is_named(refused):
     words = refused(single("Explode", domain="com.example.secret"))
     assert "'Explode'" in words
@@ -168,6 +240,63 @@ def test_a_mask_of_infinities_is_no_broken_weight(tmp_path):
     assert examine(Request(str(tmp_path / "m.onnx"), str(tmp_path / "made.onnx"))).inputs
 
 
+@pytest.mark.parametrize("kind", ["BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E5M2"])
+@pytest.mark.parametrize("raw", [True, False])
+def test_nan_in_the_short_types_is_named_too(refused, kind, raw):
+    proto = scores()
+    number = TensorProto.DataType.Value(kind)
+    array = np.full(12, 0.5, helper.tensor_dtype_to_np_dtype(number))
+    array[7] = np.nan
+    if raw:
+        tensor = helper.make_tensor("short", number, [4, 3], array.tobytes(), raw=True)
+    else:
+        codes = array.view(f"u{array.dtype.itemsize}").tolist()
+        tensor = TensorProto(name="short", data_type=number, dims=[4, 3], int32_data=codes)
+    proto.graph.initializer.append(tensor)
+    assert "tensor 'short': it holds NaN" in refused(proto)
+
+
+def test_a_matrix_of_nothing_but_infinities_is_named(refused):
+    assert "tensor 'w': it holds infinite weights" in refused(scores(weights=np.full((4, 3), np.inf, np.float32)))
+
+
+def test_nan_among_the_attributes_of_a_node_is_named(refused):
+    proto = scores()
+    del proto.graph.initializer[0]
+    flat = helper.make_node("Constant", [], ["flat"], value_floats=[float("nan")] * 12)
+    proto.graph.node.insert(0, helper.make_node("Reshape", ["flat", "to"], ["w"]))
+    proto.graph.node.insert(0, flat)
+    proto.graph.initializer.append(helper.make_tensor("to", TensorProto.INT64, [2], [4, 3]))
+    assert "'value_floats' of the Constant that gives 'flat': it holds NaN" in refused(proto)
+    settings = {"coefficients": [1.0, float("nan"), 1.0, 1.0], "intercepts": [0.5]}
+    linear = single("LinearRegressor", domain="ai.onnx.ml", **settings)
+    linear.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    assert "'coefficients' of the LinearRegressor that gives 'y': it holds NaN" in refused(linear)
+
+
+def test_nan_that_stands_for_a_missing_value_is_no_broken_weight(tmp_path):
+    settings = {"keys_floats": [1.0, float("nan")], "values_floats": [0.0, 2.0], "default_float": 9.0}
+    proto = single("LabelEncoder", domain="ai.onnx.ml", **settings)
+    proto.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    assert examine(Request(str(tmp_path / "m.onnx"), str(tmp_path / "made.onnx"))).inputs
+
+
+def test_a_model_that_can_answer_nothing_but_nan_is_refused(refused, tmp_path):
+    proto = scores(classes=1)
+    proto.graph.node.append(helper.make_node("Add", ["scores", "bias"], ["y"]))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([np.nan], np.float32), "bias"))
+    proto.graph.output[0].CopyFrom(value("y", ["batch_size", 1]))
+    words = refused(proto)
+    assert "the output 'y' is NaN for the made-up row and in 48 calls with random ones" in words
+    assert "Training went astray" in words
+    shares = scores()
+    shares.graph.node.append(helper.make_node("Div", ["scores", "scores"], ["y"]))
+    shares.graph.output[0].CopyFrom(value("y", ["batch_size", 3]))
+    (tmp_path / "zero.onnx").write_bytes(shares.SerializeToString())
+    assert examine(Request(str(tmp_path / "zero.onnx"), str(tmp_path / "made.onnx"))).inputs, "NaN for zeros alone"
+
+
 def apart(folder, location, **places):
     """A model whose weights lie in a file of their own."""
     proto = scores(width=4, classes=3)
@@ -224,12 +353,23 @@ def test_data_behind_links_and_pipes_are_not_read(refused, tmp_path, kind):
         ({"length": 400}, "lies in 400 bytes, and its shape wants 48"),
         ({"offset": -4}, "expected a number of bytes"),
         ({"offset": 10**17}, "wanted are"),
+        ({"length": 2**42, "dims": (2**20, 2**20)}, "has 48 bytes, wanted are 0 to 4398046511104"),
     ],
 )
 def test_places_past_the_end_of_the_file_are_told(refused, tmp_path, places, words):
-    proto, data = apart(tmp_path, "w.bin", **places)
+    dims = places.get("dims", (4, 3))
+    proto, data = apart(tmp_path, "w.bin", **{name: place for name, place in places.items() if name != "dims"})
+    proto.graph.initializer[0].dims[:] = dims
     (tmp_path / "w.bin").write_bytes(data)
     assert words in refused(proto)
+
+
+def test_more_than_two_gigabytes_in_other_files_are_refused_unread(refused, tmp_path):
+    proto, _ = apart(tmp_path, "w.bin")
+    proto.graph.initializer[0].dims[:] = [2**15, 2**15]
+    with (tmp_path / "w.bin").open("wb") as file:
+        file.truncate(2**32)
+    assert "are over 2 GB" in refused(proto)
 
 
 def test_a_link_that_is_named_is_followed_to_the_model(tmp_path):

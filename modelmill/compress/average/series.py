@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from onnx.compose import add_prefix
 
-from modelmill.compress.joining import checked, followed, needed, opsets
+from modelmill.compress.joining import alike, checked, followed, needed, opsets
 from modelmill.contracts import Array, Task
 from modelmill.dataset import Dataset, Splits
 from modelmill.errors import ModelError
@@ -24,8 +24,13 @@ LEAST = 1e-3
 """Rows that count less than this, beside the newest, are left out."""
 
 
-def refuse(data: Splits) -> None:
-    """Raise ModelError for data that are not one series in the order of time."""
+def refuse(data: Splits, signature: Signature) -> None:
+    """Raise ModelError for data that are not one series in the order of time, and for models that take no series."""
+    if signature.task not in ("classify", "regress"):
+        message = f"the file's task is {signature.task}: nobody has said which output is to be averaged"
+        raise ModelError(WHERE, message, "Import it with a task, classify or regress.")
+    if any(field.rows == 1 for field in signature.inputs):
+        raise ModelError(WHERE, "the model takes one row a call, which is no series", "Leave this step out.")
     if data.train.times is None:
         raise ModelError(WHERE, "the data have no time column", "Name it with --time, or leave this step out.")
     if data.train.groups is not None:
@@ -58,8 +63,9 @@ def smoothed(model: Model, weights: Array, task: Task) -> bytes:
     """
     signature = model.signature
     output = "probabilities" if signature.classes else "value"
-    first = add_prefix(load(model.body.value), "m.", rename_inputs=False)
-    last = add_prefix(load(_tail(signature, weights, task)), "s.", rename_inputs=False, rename_outputs=False)
+    first, last = alike(map(load, (model.body.value, _tail(signature, weights, task))))
+    first = add_prefix(first, "m.", rename_inputs=False)
+    last = add_prefix(last, "s.", rename_inputs=False, rename_outputs=False)
     _rename(last, "rough", f"m.{output}")
     kept = needed(first.graph.node, [f"m.{output}"])
     read = {name for node in kept for name in reads(node)}
@@ -113,10 +119,10 @@ def told(model: Model, result: Model, valid: Dataset, task: Task) -> str:
     if not valid.rows or valid.target is None:
         return ""
     from modelmill.metrics.score import score
-    from modelmill.runtime.rows import from_dataset
-    from modelmill.runtime.session import Session
+    from modelmill.runtime.calls import answers
+    from modelmill.runtime.session import BATCH_ROWS, Session
 
-    name, rows = task.metrics[0], from_dataset(valid)
-    answers = [Session(one.body.value).run_batches(rows) for one in (model, result)]
-    before, after = (score([name], found, valid.target, model.signature.classes)[name] for found in answers)
+    name = task.metrics[0]
+    both = [answers(Session(one.body.value), valid, BATCH_ROWS) for one in (model, result)]
+    before, after = (score([name], found, valid.target, model.signature.classes)[name] for found in both)
     return f"{name} on validation rows {before:.4f} becomes {after:.4f}"

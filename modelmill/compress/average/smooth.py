@@ -35,7 +35,7 @@ class Smooth(Compressor):
         """Give the model with smoothed answers."""
         from modelmill.compress.average.series import kernel, refuse, smoothed, told
 
-        refuse(data)
+        refuse(data, model.signature)
         if self.window == 1:
             yield Progress(1, 1, note="a window of one row smooths nothing", result=model)
             return

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from modelmill.compress.distill.layout import fitted
 from modelmill.dataset import Dataset
 from modelmill.errors import ModelError
 from modelmill.method import decode
 from modelmill.model import Body, Model, Part
-from modelmill.prepare.chain import defaults, prepare
 
 
 def prepared(model: Model, train: Dataset, kind: str) -> Model:
@@ -23,8 +23,7 @@ def prepared(model: Model, train: Dataset, kind: str) -> Model:
     if model.signature.task not in ("classify", "regress"):
         message = f"the file's task is {model.signature.task}: nobody has said which output is to be learned"
         raise ModelError("compress.distill", message, "Import it with a task, classify or regress.")
-    steps = [decode("prepare", step) for step in defaults(train.fields, kind)]
-    made = prepare(steps, train, kind)
+    made = fitted(train, kind)
     body = replace(model.body, features=made.shape)
     return replace(model, parts=(Part(body, made.fragment),))
 

@@ -9,7 +9,7 @@ import numpy as np
 from onnx import TensorProto, helper
 from onnx.compose import add_prefix
 
-from modelmill.compress.joining import checked, followed, needed, opsets
+from modelmill.compress.joining import alike, checked, followed, needed, opsets
 from modelmill.contracts import Task
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
@@ -31,10 +31,11 @@ def cascade(gate: Model, model: Model, threshold: float, task: Task) -> bytes:
     Raises ModelError where the two files cannot stand in one.
     """
     signature = model.signature
-    first, last = load(_gate(gate, threshold)), load(_decoding(signature, task))
-    large = add_prefix(load(model.body.value), "l.")
+    parts = (_gate(gate, threshold), _decoding(signature, task), model.body.value)
+    first, last, large = alike(map(load, parts))
+    large = add_prefix(large, "l.")
     names = [value.name for value in first.graph.output]
-    branches = {"then_branch": _large(large, names), "else_branch": _alone(names[0])}
+    branches = {"then_branch": _large(large, names, signature.inputs), "else_branch": _alone(names[0])}
     first.graph.node.append(helper.make_node("If", [names[2]], ["answers"], **branches))
     tail = add_prefix(last, "d.", rename_inputs=False, rename_outputs=False)
     followed(first, tail)
@@ -72,22 +73,35 @@ def _alone(gate_says: str) -> Any:
     return helper.make_graph([helper.make_node("Identity", [gate_says], ["g.answers"])], "alone", [], [out])
 
 
-def _large(large: Any, gate: Sequence[str]) -> Any:
-    """The branch in which the large model answers the rows that are left open, among those of the gate."""
+def _large(large: Any, gate: Sequence[str], fields: Sequence[Field]) -> Any:
+    """The branch in which the large model answers the rows that are left open, among those of the gate.
+
+    It is given these alone, or all rows where it takes several and no other number.
+    """
     graph, (said, unsure, _) = large.graph, gate
     weights = {tensor.name for tensor in graph.initializer}
     nodes = needed(graph.node, ["l.probabilities"])
     read = {name for node in nodes for name in reads(node)}
+    given = {value.name for value in graph.input if value.name in read} - weights
+    whole = any(field.rows > 1 for field in fields)
     before = [
-        helper.make_node("Compress", [value.name.removeprefix("l."), unsure], [value.name], axis=0)
-        for value in graph.input
-        if value.name in read and value.name not in weights
+        _cut(field.name, f"l.{field.name}", unsure, None if whole else field.axis)
+        for field in fields
+        if f"l.{field.name}" in given
     ]
     after = [
-        helper.make_node("NonZero", [unsure], ["l.places"]),
-        helper.make_node("Transpose", ["l.places"], ["l.rows"]),
-        helper.make_node("ScatterND", [said, "l.rows", "l.probabilities"], ["l.answers"]),
+        helper.make_node("NonZero", [unsure], ["o.places"]),
+        helper.make_node("Transpose", ["o.places"], ["o.rows"]),
+        _cut("l.probabilities", "o.open", unsure, 0 if whole else None),
+        helper.make_node("ScatterND", [said, "o.rows", "o.open"], ["o.answers"]),
     ]
-    out = helper.make_tensor_value_info("l.answers", TensorProto.FLOAT, None)
+    out = helper.make_tensor_value_info("o.answers", TensorProto.FLOAT, None)
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     return helper.make_graph([*before, *nodes, *after], "large", [], [out], kept)
+
+
+def _cut(name: str, gives: str, unsure: str, axis: int | None) -> Any:
+    """The rows of a value that are left open, or all of it where it has none or keeps them."""
+    if axis is None:
+        return helper.make_node("Identity", [name], [gives])
+    return helper.make_node("Compress", [name, unsure], [gives], axis=axis)

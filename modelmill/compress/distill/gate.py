@@ -9,13 +9,12 @@ import numpy as np
 
 from modelmill.compress.distill.cheap import fit
 from modelmill.compress.distill.labels import targets, told
+from modelmill.compress.distill.layout import fitted
 from modelmill.contracts import Array, Task
 from modelmill.dataset import Dataset, Splits
 from modelmill.graph.export import export
-from modelmill.method import decode
 from modelmill.metrics.score import better, score
 from modelmill.model import Body, Model, Part
-from modelmill.prepare.chain import defaults, prepare
 from modelmill.runtime.features import features
 
 LOOKS = 200
@@ -48,9 +47,7 @@ def held(data: Splits) -> tuple[Dataset, Dataset, str]:
 
 def gate(estimator: Any, model: Model, train: Dataset, task: Task, share: float) -> tuple[Model, str]:
     """The estimator fitted to what the model says, as a model with a preparation of its own; and what it said."""
-    fields = model.signature.inputs
-    prepared = prepare([decode("prepare", table) for table in defaults(fields, "table")], train, "table")
-    part = Part(Body("estimator", estimator), prepared.fragment)
+    part = Part(Body("estimator", estimator), fitted(train, "table").fragment)
     said = fit(estimator, features(part, model.signature, train), targets(model, train, task, share), train.weights)
     return Model((part,), model.signature), said
 

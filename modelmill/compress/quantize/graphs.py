@@ -41,11 +41,11 @@ def load(graph: bytes) -> Any:
 
     Graphs within it (branches, loops) read those, too.
     """
-    import onnx
+    from onnx.inliner import inline_local_functions
 
     model = clean.load(graph)
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+        model = inline_local_functions(model)
     hoist(model)
     named(model)
     plain(model)

@@ -25,8 +25,8 @@ from modelmill.dataset import Dataset
 from modelmill.graph.apart import saved
 from modelmill.graph.clean import size, stripped
 from modelmill.graph.scopes import nodes
+from modelmill.runtime.calls import calls
 from modelmill.runtime.memory import give_back
-from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
 
 FLOATS, BYTES, NIBBLES = "floats", "8 bits", "4 bits"
@@ -86,15 +86,16 @@ class Mixer:
         return model
 
     def answers(self, mix: Mix) -> dict[str, Array]:
-        """The float outputs for the rows, with those precisions; large weights lie in a file."""
+        """The float outputs for the rows, call after call, with those precisions; large weights lie in a file."""
         model = self.graph(mix)
         names = [value.name for value in model.graph.output if value.type.tensor_type.elem_type == FLOAT]
         with TemporaryDirectory() as folder:
             path = saved(model, names, Path(folder))
             del model
             give_back()
-            found = Session(path).run(from_dataset(self.rows), names)
-        return {name: value.astype(np.float64) for name, value in found.items()}
+            session = Session(path)
+            found = [session.run(columns, names) for columns in calls(session, self.rows, self.rows.rows)]
+        return {name: np.concatenate([one[name].ravel() for one in found]).astype(np.float64) for name in names}
 
     def losses(self) -> list[list[float]]:
         """For every unit and choice how far the answers are off when that alone has it, in their variance."""
@@ -128,8 +129,8 @@ class Mixer:
             for mix in mixes:
                 yield float(size(self.graph(mix)))
             return
-        row = from_dataset(self.rows.take(np.arange(1)))
         base = self._session(dict.fromkeys(self.nodes, BYTES))
+        row = next(calls(base, self.rows, 1))
         unit = beside(base, base, row)[0]
         for mix in mixes:
             first, second = beside(base, self._session(mix), row)
