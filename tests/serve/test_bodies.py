@@ -87,11 +87,27 @@ def test_csv_of_a_wide_table_is_read_in_its_order():
         ("age,count,city,good,day\n1,2,,true,\n", 'came ""'),
         ("age,count,city,good,day\nnan,2,a,true,\n", 'came "nan"'),
         ("age,count,city,good,day\n1,1_000,a,true,\n", 'came "1_000"'),
+        ("age,count,city,good,day\n1,\u0661,a,true,\n", 'came "\u0661"'),
         ('age,count,city,good,day\n1,2,"a,true,\n', "is not CSV"),
     ],
 )
 def test_wrong_csv_is_refused_in_words(text, words):
     assert words in refused(text.encode(), "text/csv")
+
+
+def test_a_wide_table_has_names_that_are_told_apart():
+    wide = Signature("t", (Field("features", "FP32", (-1, 3), "array"),), ())
+    assert "the column 'a' comes twice" in refused(b"a,b,a\n1,2,3\n", "text/csv", wide)
+    assert "expected a number" in refused("a,b,c\n\u0661,2,3\n".encode(), "text/csv", wide)
+
+
+def test_a_table_that_is_said_to_be_in_another_charset_is_not_taken():
+    wide = Signature("t", (Field("features", "FP32", (-1, 3), "array"),), ())
+    for charset in ("latin-1", '"utf-16"', ""):
+        with pytest.raises(bodies.UnknownType, match=r"the charset .* is not taken\. Send UTF-8"):
+            read(b"a,b,c\n1,2,3\n", f"text/csv; header=present; charset={charset}", wide)
+    for charset in ("UTF-8", '"utf8"', "us-ascii"):
+        assert read(b"a,b,c\n1,2,3\n", f"text/csv;Charset={charset}", wide)["features"].tolist() == [[1, 2, 3]]
 
 
 def test_an_image_is_the_one_row_of_a_model_of_images():

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import wave
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,8 @@ PIXELS_MOST = 50_000_000
 RATES = ("sr", "rate", "sample_rate", "sampling_rate")
 """Names of an input that takes the samples a second."""
 
+UTF_8 = ("utf-8", "utf8", "us-ascii", "ascii")
+"""Names of what a text is in, or a part of it."""
 TRUTHS = {"true": True, "false": False, "1": True, "0": False}
 """Cells that say yes or no."""
 
@@ -53,9 +56,20 @@ def columns(body: bytes, content_type: str | None, signature: Signature) -> Colu
     if reader is None:
         hint = f"Send application/json, {', '.join(READERS)}."
         raise UnknownType("Content-Type", f"{kind[:80]!r} is not taken", hint)
+    if kind == "text/csv":
+        _check_charset(content_type or "")
     if not body:
         raise RequestError("body", "is empty", "")
     return reader(body, signature)
+
+
+def _check_charset(content_type: str) -> None:
+    """Refuse a text that is said not to be in UTF-8. Raises UnknownType."""
+    for part in content_type.split(";")[1:]:
+        name, _, value = part.partition("=")
+        charset = value.strip().strip('"')
+        if name.strip().lower() == "charset" and charset.lower() not in UTF_8:
+            raise UnknownType("Content-Type", f"the charset {charset[:40]!r} is not taken", "Send UTF-8.")
 
 
 def _of_json(body: bytes, signature: Signature) -> Columns:
@@ -82,6 +96,10 @@ def _of_csv(body: bytes, signature: Signature) -> Columns:
     if len(lines) < 2:
         raise RequestError("body", "expected a line of column names, and at least one row", "")
     header, *found = lines
+    twice = next((name for name, count in Counter(header).items() if count > 1), None)
+    if twice is not None:
+        message = f"the column {twice[:80]!r} comes twice in the header"
+        raise RequestError("body", message, "Give every column a name of its own.")
     for number, line in enumerate(found):
         if len(line) != len(header):
             message = f"came {len(line)} cells, expected {len(header)} as in the header"
@@ -90,8 +108,6 @@ def _of_csv(body: bytes, signature: Signature) -> Columns:
     if len(fields) == 1 and fields[0].row == (len(header),) and header != [fields[0].name]:
         wide = fields[0]
         return rows.to_columns([[[_cell(wide, cell) for cell in line]] for line in found], signature)
-    if len(set(header)) < len(header):
-        raise RequestError("body", "a column comes twice in the header", "")
     known = {name: field for field in fields for name in _names(field)}
     for field in fields:
         if field.row:
@@ -116,7 +132,8 @@ def _cell(field: Field | None, cell: str) -> Any:
         return None
     if field.kind == "boolean" and cell.lower() in TRUTHS:
         return TRUTHS[cell.lower()]
-    for number in (int, float) if "_" not in cell else ():  # Python would read 1_000 as a number
+    plain = cell.isascii() and "_" not in cell  # Python would read 1_000, and the digits of every script
+    for number in (int, float) if plain else ():
         try:
             value = number(cell)
         except ValueError:
