@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import wave
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from modelmill.errors import RequestError
 from modelmill.runtime import rows
 from modelmill.runtime.axes import tensor
+from modelmill.serve.web import wav
 from modelmill.serve.web.http import PackedBody
 from modelmill.serve.web.wire import parse
 from modelmill.signature import Field, Signature
@@ -202,11 +202,12 @@ def _of_sound(body: bytes, signature: Signature) -> Columns:
     rates = [field for field in signature.inputs if field.name in RATES]
     others = [field for field in signature.inputs if field not in rates]
     field = _only(Signature("", tuple(others), ()), "sequence", "a sound")
-    samples, width, rate = _samples(body)
+    sound = wav.read(body)
+    width = sound.width
     if field.datatype == "INT16" and width == 2:
-        value = samples
+        value = sound.samples
     elif field.datatype.startswith("FP"):
-        value = (samples / FULL_SCALE[width]).astype(field.dtype)
+        value = (sound.samples / FULL_SCALE[width]).astype(field.dtype)
     else:
         message = f"{field.name} is {field.datatype}, and the sound has {8 * width} bits a sample"
         raise RequestError("body", message, "")
@@ -216,34 +217,12 @@ def _of_sound(body: bytes, signature: Signature) -> Columns:
         raise RequestError("body", f"has {len(value)} samples, the model takes {wanted}", "Cut the sound, or pad it.")
     found = {field.name: tensor(field, value[None])}
     for each in rates:
-        row = np.full((1, *(1 if size < 0 else size for size in each.row)), rate)
+        if each.dtype.startswith(("int", "uint")) and sound.rate > np.iinfo(each.dtype).max:
+            message = f"has {sound.rate} samples a second, more than {each.name} holds as {each.datatype}"
+            raise RequestError("body", message, "Is the rate right?")
+        row = np.full((1, *(1 if size < 0 else size for size in each.row)), sound.rate)
         found[each.name] = tensor(each, row.astype(each.dtype))
     return found
-
-
-def _samples(body: bytes) -> tuple[Array, int, int]:
-    """(frames, channels) as whole numbers; the bytes of a sample; the samples a second."""
-    try:
-        with wave.open(io.BytesIO(body)) as file:
-            width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
-            data = file.readframes(file.getnframes())
-    except (wave.Error, EOFError, OSError, ValueError, OverflowError) as error:
-        words = str(error)[:120] or "it ends too soon"
-        raise RequestError("body", f"is no WAV that can be read: {words}", "Send plain PCM.") from None
-    if width not in FULL_SCALE or channels < 1:
-        raise RequestError("body", f"has samples of {width} bytes in {channels} channels", "Send plain PCM.")
-    data = data[: len(data) // (width * channels) * width * channels]
-    if not data:
-        raise RequestError("body", "has no samples", "")
-    if width == 1:
-        whole: Array = np.frombuffer(data, np.uint8).astype(np.int16) - 128
-    elif width == 3:
-        padded = np.zeros((len(data) // 3, 4), np.uint8)
-        padded[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-        whole = padded.view("<i4").reshape(-1) >> 8
-    else:
-        whole = np.frombuffer(data, f"<i{width}")
-    return whole.reshape(-1, channels), width, rate
 
 
 def _channels(value: Array, field: Field) -> Array:
