@@ -151,6 +151,8 @@ def test_bad_images_are_refused_in_words():
     gray = Signature("t", (Field("image", "FP32", (-1, 8, 8), "image"),), ())
     assert "no image that can be read" in refused(b"nothing", "image/png", gray)
     assert "no image that can be read" in refused(png(np.zeros((8, 8)))[:40], "image/png", gray)
+    said = refused(b"GIF89a" + bytes(20), "image/png", gray)
+    assert said == r"body: is no image that can be read: it begins with b'GIF89a\x00\x00'. Send a whole PNG or JPEG."
     for side in (7_100, 12_000, 100_000):
         assert "more than 50,000,000 pixels" in refused(bomb(side, side), "image/png", gray)
     assert "the model takes age (number), count" in refused(png(np.zeros((8, 8))), "image/png")

@@ -170,7 +170,7 @@ def _layout(field: Field) -> tuple[tuple[int, int], int, bool]:
 
 def _pixels(body: bytes, size: tuple[int, int], mode: str) -> Array:
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
         hint = "Where the service runs: pip install 'modelmill[image]'."
         raise UnknownType("Content-Type", "images cannot be read here: Pillow is not installed", hint) from None
@@ -185,12 +185,18 @@ def _pixels(body: bytes, size: tuple[int, int], mode: str) -> Array:
         image = image.convert(mode)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels() from None
+    except UnidentifiedImageError:
+        raise _no_image(f"it begins with {body[:8]!r}") from None
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
-        raise RequestError("body", f"is no image that can be read: {str(error)[:120]}", "") from None
+        raise _no_image(str(error)[:120]) from None
     height, width = (given if wanted < 0 else wanted for given, wanted in zip(image.size[::-1], size, strict=True))
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image)
+
+
+def _no_image(words: str) -> RequestError:
+    return RequestError("body", f"is no image that can be read: {words}", "Send a whole PNG or JPEG.")
 
 
 def _too_many_pixels() -> RequestError:
