@@ -87,11 +87,27 @@ def test_csv_of_a_wide_table_is_read_in_its_order():
         ("age,count,city,good,day\n1,2,,true,\n", 'came ""'),
         ("age,count,city,good,day\nnan,2,a,true,\n", 'came "nan"'),
         ("age,count,city,good,day\n1,1_000,a,true,\n", 'came "1_000"'),
+        ("age,count,city,good,day\n1,\u0661,a,true,\n", 'came "\u0661"'),
         ('age,count,city,good,day\n1,2,"a,true,\n', "is not CSV"),
     ],
 )
 def test_wrong_csv_is_refused_in_words(text, words):
     assert words in refused(text.encode(), "text/csv")
+
+
+def test_a_wide_table_has_names_that_are_told_apart():
+    wide = Signature("t", (Field("features", "FP32", (-1, 3), "array"),), ())
+    assert "the column 'a' comes twice" in refused(b"a,b,a\n1,2,3\n", "text/csv", wide)
+    assert "expected a number" in refused("a,b,c\n\u0661,2,3\n".encode(), "text/csv", wide)
+
+
+def test_a_table_that_is_said_to_be_in_another_charset_is_not_taken():
+    wide = Signature("t", (Field("features", "FP32", (-1, 3), "array"),), ())
+    for charset in ("latin-1", '"utf-16"', ""):
+        with pytest.raises(bodies.UnknownType, match=r"the charset .* is not taken\. Send UTF-8"):
+            read(b"a,b,c\n1,2,3\n", f"text/csv; header=present; charset={charset}", wide)
+    for charset in ("UTF-8", '"utf8"', "us-ascii"):
+        assert read(b"a,b,c\n1,2,3\n", f"text/csv;Charset={charset}", wide)["features"].tolist() == [[1, 2, 3]]
 
 
 def test_an_image_is_the_one_row_of_a_model_of_images():
@@ -135,6 +151,8 @@ def test_bad_images_are_refused_in_words():
     gray = Signature("t", (Field("image", "FP32", (-1, 8, 8), "image"),), ())
     assert "no image that can be read" in refused(b"nothing", "image/png", gray)
     assert "no image that can be read" in refused(png(np.zeros((8, 8)))[:40], "image/png", gray)
+    said = refused(b"GIF89a" + bytes(20), "image/png", gray)
+    assert said == r"body: is no image that can be read: it begins with b'GIF89a\x00\x00'. Send a whole PNG or JPEG."
     for side in (7_100, 12_000, 100_000):
         assert "more than 50,000,000 pixels" in refused(bomb(side, side), "image/png", gray)
     assert "the model takes age (number), count" in refused(png(np.zeros((8, 8))), "image/png")
@@ -159,6 +177,68 @@ def test_bad_sounds_are_refused_in_words():
     assert "has 2 samples, the model takes 3" in refused(wav(bytes(4)), "audio/wav", fixed)
     assert "has no samples" in refused(wav(b""), "audio/wav", fixed)
     assert "is a sound, the model takes" in refused(wav(bytes(4)), "audio/wav")
+    small = (Field("sound", "FP32", (-1, -1), "sequence"), Field("sr", "INT16", (), axis=None))
+    said = refused(wav(bytes(4), rate=44_100), "audio/wav", Signature("t", small, ()))
+    assert "has 44100 samples a second, more than sr holds as INT16" in said
+
+
+SOUNDS = Signature("t", (Field("sound", "FP32", (-1, -1), "sequence"),), ())
+SOUND = wav(bytes(range(200)))
+
+
+@pytest.mark.parametrize(
+    ("at", "put", "words"),
+    [
+        (4, "ffffffff", "it says that 4294967295 bytes follow its first 8, came 236"),
+        (4, "00000000", "it says that 0 bytes follow its first 8, came 236"),
+        (12, "666d7420ffffff7f", "its chunk b'fmt ' says 2147483647 bytes, and 224 are left"),
+        (16, "0f000000", "its chunk "),
+        (16, "11000000", "its chunk "),
+        (20, "0300", "of format 3, expected 1, which is PCM"),
+        (20, "feff", "of format 65534, expected 1, which is PCM"),
+        (22, "0000", "it says 2 bytes a frame of 0 channels with 16 bits"),
+        (22, "0200", "it says 2 bytes a frame of 2 channels with 16 bits"),
+        (24, "00000000", "it says 0 frames a second"),
+        (32, "0000", "it says 0 bytes a frame"),
+        (34, "0000", "its samples have 0 bits, expected 8, 16, 24 or 32"),
+        (36, "66", "it does not have both the chunks 'fmt ' and 'data'"),
+        (36, "666d7420", "it has the chunk 'fmt ' twice"),
+        (40, "ffffffff", "its chunk b'data' says 4294967295 bytes, and 200 are left"),
+        (40, "c7000000", "199 bytes of samples are not whole frames of 2 bytes"),
+        (40, "c6000000", "2 bytes follow where its chunks should end"),
+        (40, "64000000", "its chunk b'defg' says"),
+    ],
+)
+def test_a_sound_with_a_length_that_lies_is_refused_in_words(at, put, words):
+    piece = bytes.fromhex(put)
+    said = refused(SOUND[:at] + piece + SOUND[at + len(piece) :], "audio/wav", SOUNDS)
+    assert words in said
+    assert said.endswith("Send the whole file, as plain PCM.")
+
+
+def test_a_sound_that_was_cut_or_made_longer_is_refused_wherever():
+    for end in range(1, len(SOUND)):
+        assert "no WAV that can be read" in refused(SOUND[:end], "audio/wav", SOUNDS)
+    assert "no WAV that can be read" in refused(SOUND + bytes(2), "audio/wav", SOUNDS)
+
+
+def riff(*chunks):
+    """A WAV file of chunks, each padded to an even length."""
+    parts = [name + struct.pack("<I", len(data)) + data + bytes(len(data) % 2) for name, data in chunks]
+    content = b"WAVE" + b"".join(parts)
+    return b"RIFF" + struct.pack("<I", len(content)) + content
+
+
+def test_a_sound_may_have_other_chunks_and_the_long_form():
+    form = (b"fmt ", struct.pack("<HHIIHH", 1, 1, 8000, 16_000, 2, 16))
+    data = (b"data", struct.pack("<2h", 16384, -32768))
+    file = riff((b"JUNK", b"odd"), form, (b"LIST", b"INFO"), data, (b"LIST", b"x"), (b"id3 ", b"y"))
+    assert read(file, "audio/wav", SOUNDS)["sound"].tolist() == [[0.5, -1]]
+    subtype = bytes.fromhex("0100000000001000800000aa00389b71")
+    longer = struct.pack("<HHIIHHHHI", 0xFFFE, 1, 8000, 24_000, 3, 24, 22, 24, 4) + subtype
+    file = riff((b"fmt ", longer), (b"data", bytes([0, 0, 0x40])))
+    assert read(file, "audio/wav", SOUNDS)["sound"].tolist() == [[0.5]]
+    assert "no WAV" in refused(riff(form, *[(b"JUNK", b"")] * 1000, data), "audio/wav", SOUNDS)
 
 
 def test_the_type_decides_and_unknown_ones_are_415(service):

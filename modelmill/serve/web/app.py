@@ -41,13 +41,18 @@ from modelmill.serve.web.http import (
     as_last,
     path_parts,
     refusal,
+    send_last,
     send_reply,
+    whole,
     wrong_method,
 )
 from modelmill.serve.web.standing import told
 from modelmill.serve.web.wire import parameters
 
 Array = np.ndarray[Any, Any]
+
+CONTROL_BYTES = 65_536
+"""The largest body of a request for anything but predictions: it is read on the loop, while others wait."""
 
 DOCUMENTED = 100
 """Models whose rows the OpenAPI document describes."""
@@ -149,6 +154,8 @@ class App:
         handlers, names = found if found is not None else ({}, {})
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         call = Call(method, "/".join(parts), names, scope["headers"], receive, self.body_limit)
+        if not call.infers:
+            call.body_limit = min(CONTROL_BYTES, self.body_limit)
         call.query = scope.get("query_string", b"")
         call.origin = (scope.get("client") or ("",))[0]
         if found is None and pages is not None and theirs:
@@ -167,7 +174,10 @@ class App:
             self.state.in_flight -= 1
         self._count(call, reply.status if reply else 499, started, len(reply.body) if reply else 0)
         if reply is not None:
-            await send_reply(as_last(reply) if self.state.draining else reply, send)
+            if call.is_cut_short:
+                await send_last(reply, send, receive)
+            else:
+                await send_reply(as_last(reply) if self.state.draining else reply, send)
 
     async def _page(self, call: Call, parts: list[str], scope: Scope, send: Send, pages: Asgi) -> None:
         """Let the pages for people answer, if whoever asks may see them."""
@@ -204,9 +214,10 @@ class App:
 
     def _count(self, call: Call, code: int, started: float, bytes_out: int = 0) -> None:
         face = call.path.partition("/")[0]
-        if face == "predict" or call.path.endswith("/infer"):
+        if call.infers:
             seconds = time.perf_counter() - started
-            above = parent(call.header("traceparent")) if self.signals.tells_traces or is_failure(code) else None
+            traces = call.values("traceparent") if self.signals.tells_traces or is_failure(code) else []
+            above = parent(traces[0]) if len(traces) == 1 else None
             sizes = (call.bytes_in, bytes_out)
             self.signals.answered(face, *call.which, code, seconds, call.id, above, sizes, call.caller.tenant)
 
@@ -295,8 +306,8 @@ class App:
         arrived = asyncio.get_running_loop().time()
         ask, endpoint, body = await self._begin(call)
         length = call.header("inference-header-content-length")
-        is_long = (int(length) if length is not None and length.isdigit() else len(body)) > bodies.LONG_BYTES
-        if is_long:
+        json_bytes = whole(length)
+        if (len(body) if json_bytes is None else json_bytes) > bodies.LONG_BYTES:
             request = await asyncio.to_thread(wire.read, body, length, endpoint.expected)
         else:
             request = wire.read(body, length, endpoint.expected)
@@ -355,7 +366,7 @@ class App:
 
     async def signin(self, call: Call) -> Reply:
         """Take a key, and give a cookie for it."""
-        return signin.enter(self.door, call, await call.body())
+        return await signin.enter(self.door, call)
 
     async def signout(self, call: Call) -> Reply:
         """Take the cookie back."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-import wave
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from modelmill.errors import RequestError
 from modelmill.runtime import rows
 from modelmill.runtime.axes import tensor
+from modelmill.serve.web import wav
 from modelmill.serve.web.http import PackedBody
 from modelmill.serve.web.wire import parse
 from modelmill.signature import Field, Signature
@@ -33,8 +34,13 @@ PIXELS_MOST = 50_000_000
 RATES = ("sr", "rate", "sample_rate", "sampling_rate")
 """Names of an input that takes the samples a second."""
 
+UTF_8 = ("utf-8", "utf8", "us-ascii", "ascii")
+"""Names of what a text is in, or a part of it."""
+
 TRUTHS = {"true": True, "false": False, "1": True, "0": False}
 """Cells that say yes or no."""
+
+JSON_HINT = "Send rows as JSON."
 
 FULL_SCALE = {1: 2.0**7, 2: 2.0**15, 3: 2.0**23, 4: 2.0**31}
 """Bytes of a sample: the value that is 1.0."""
@@ -53,9 +59,20 @@ def columns(body: bytes, content_type: str | None, signature: Signature) -> Colu
     if reader is None:
         hint = f"Send application/json, {', '.join(READERS)}."
         raise UnknownType("Content-Type", f"{kind[:80]!r} is not taken", hint)
+    if kind == "text/csv":
+        _check_charset(content_type or "")
     if not body:
-        raise RequestError("body", "is empty", "")
+        raise RequestError("body", "is empty", f"Send a body of type {kind}.")
     return reader(body, signature)
+
+
+def _check_charset(content_type: str) -> None:
+    """Refuse a text that is said not to be in UTF-8. Raises UnknownType."""
+    for part in content_type.split(";")[1:]:
+        name, _, value = part.partition("=")
+        charset = value.strip().strip('"')
+        if name.strip().lower() == "charset" and charset.lower() not in UTF_8:
+            raise UnknownType("Content-Type", f"the charset {charset[:40]!r} is not taken", "Send UTF-8.")
 
 
 def _of_json(body: bytes, signature: Signature) -> Columns:
@@ -74,24 +91,27 @@ def _of_csv(body: bytes, signature: Signature) -> Columns:
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise RequestError("body", "is not UTF-8", "") from None
+        raise RequestError("body", "is not UTF-8", "Write the table as UTF-8.") from None
     try:
         lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
     except csv.Error as error:
-        raise RequestError("body", f"is not CSV: {error}", "") from None
+        raise RequestError("body", f"is not CSV: {error}", "Put cells with commas or quotes in quotes.") from None
     if len(lines) < 2:
-        raise RequestError("body", "expected a line of column names, and at least one row", "")
+        message = f"came {len(lines)} lines, expected a line of column names, and at least one row"
+        raise RequestError("body", message, "Send a line a row.")
     header, *found = lines
+    twice = next((name for name, count in Counter(header).items() if count > 1), None)
+    if twice is not None:
+        message = f"the column {twice[:80]!r} comes twice in the header"
+        raise RequestError("body", message, "Give every column a name of its own.")
     for number, line in enumerate(found):
         if len(line) != len(header):
             message = f"came {len(line)} cells, expected {len(header)} as in the header"
-            raise RequestError(f"rows[{number}]", message, "")
+            raise RequestError(f"rows[{number}]", message, "Leave a cell empty where a value is missing.")
     fields = signature.inputs
     if len(fields) == 1 and fields[0].row == (len(header),) and header != [fields[0].name]:
         wide = fields[0]
         return rows.to_columns([[[_cell(wide, cell) for cell in line]] for line in found], signature)
-    if len(set(header)) < len(header):
-        raise RequestError("body", "a column comes twice in the header", "")
     known = {name: field for field in fields for name in _names(field)}
     for field in fields:
         if field.row:
@@ -116,7 +136,8 @@ def _cell(field: Field | None, cell: str) -> Any:
         return None
     if field.kind == "boolean" and cell.lower() in TRUTHS:
         return TRUTHS[cell.lower()]
-    for number in (int, float) if "_" not in cell else ():  # Python would read 1_000 as a number
+    plain = cell.isascii() and "_" not in cell  # Python would read 1_000, and the digits of every script
+    for number in (int, float) if plain else ():
         try:
             value = number(cell)
         except ValueError:
@@ -135,7 +156,7 @@ def _of_image(body: bytes, signature: Signature) -> Columns:
     value = pixels.transpose(2, 0, 1) if first else pixels
     dtype = np.dtype(field.dtype)
     if dtype.kind in "iu" and np.iinfo(dtype).max < 255:
-        raise RequestError("body", f"{field.name} is {field.datatype}, which does not hold pixels up to 255", "")
+        raise RequestError("body", f"{field.name} is {field.datatype}, which does not hold pixels up to 255", JSON_HINT)
     return {field.name: tensor(field, value[None].astype(dtype))}
 
 
@@ -148,12 +169,12 @@ def _layout(field: Field) -> tuple[tuple[int, int], int, bool]:
         return (row[0], row[1]), row[2], False
     if len(row) == 3 and row[0] in (1, 3):
         return (row[1], row[2]), row[0], True
-    raise RequestError("body", f"{field.name} of shape {list(row)} is no image of one or three colours", "")
+    raise RequestError("body", f"{field.name} of shape {list(row)} is no image of one or three colours", JSON_HINT)
 
 
 def _pixels(body: bytes, size: tuple[int, int], mode: str) -> Array:
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
         hint = "Where the service runs: pip install 'modelmill[image]'."
         raise UnknownType("Content-Type", "images cannot be read here: Pillow is not installed", hint) from None
@@ -168,12 +189,18 @@ def _pixels(body: bytes, size: tuple[int, int], mode: str) -> Array:
         image = image.convert(mode)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels() from None
+    except UnidentifiedImageError:
+        raise _no_image(f"it begins with {body[:8]!r}") from None
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
-        raise RequestError("body", f"is no image that can be read: {str(error)[:120]}", "") from None
+        raise _no_image(str(error)[:120]) from None
     height, width = (given if wanted < 0 else wanted for given, wanted in zip(image.size[::-1], size, strict=True))
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image)
+
+
+def _no_image(words: str) -> RequestError:
+    return RequestError("body", f"is no image that can be read: {words}", "Send a whole PNG or JPEG.")
 
 
 def _too_many_pixels() -> RequestError:
@@ -185,48 +212,27 @@ def _of_sound(body: bytes, signature: Signature) -> Columns:
     rates = [field for field in signature.inputs if field.name in RATES]
     others = [field for field in signature.inputs if field not in rates]
     field = _only(Signature("", tuple(others), ()), "sequence", "a sound")
-    samples, width, rate = _samples(body)
+    sound = wav.read(body)
+    width = sound.width
     if field.datatype == "INT16" and width == 2:
-        value = samples
+        value = sound.samples
     elif field.datatype.startswith("FP"):
-        value = (samples / FULL_SCALE[width]).astype(field.dtype)
+        value = (sound.samples / FULL_SCALE[width]).astype(field.dtype)
     else:
         message = f"{field.name} is {field.datatype}, and the sound has {8 * width} bits a sample"
-        raise RequestError("body", message, "")
+        raise RequestError("body", message, "Send 16 bits to INT16; FP32 takes any.")
     value = _channels(value, field)
     wanted = field.row[0]
     if wanted not in (-1, len(value)):
         raise RequestError("body", f"has {len(value)} samples, the model takes {wanted}", "Cut the sound, or pad it.")
     found = {field.name: tensor(field, value[None])}
     for each in rates:
-        row = np.full((1, *(1 if size < 0 else size for size in each.row)), rate)
+        if each.dtype.startswith(("int", "uint")) and sound.rate > np.iinfo(each.dtype).max:
+            message = f"has {sound.rate} samples a second, more than {each.name} holds as {each.datatype}"
+            raise RequestError("body", message, "Is the rate right?")
+        row = np.full((1, *(1 if size < 0 else size for size in each.row)), sound.rate)
         found[each.name] = tensor(each, row.astype(each.dtype))
     return found
-
-
-def _samples(body: bytes) -> tuple[Array, int, int]:
-    """(frames, channels) as whole numbers; the bytes of a sample; the samples a second."""
-    try:
-        with wave.open(io.BytesIO(body)) as file:
-            width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
-            data = file.readframes(file.getnframes())
-    except (wave.Error, EOFError, OSError, ValueError, OverflowError) as error:
-        words = str(error)[:120] or "it ends too soon"
-        raise RequestError("body", f"is no WAV that can be read: {words}", "Send plain PCM.") from None
-    if width not in FULL_SCALE or channels < 1:
-        raise RequestError("body", f"has samples of {width} bytes in {channels} channels", "Send plain PCM.")
-    data = data[: len(data) // (width * channels) * width * channels]
-    if not data:
-        raise RequestError("body", "has no samples", "")
-    if width == 1:
-        whole: Array = np.frombuffer(data, np.uint8).astype(np.int16) - 128
-    elif width == 3:
-        padded = np.zeros((len(data) // 3, 4), np.uint8)
-        padded[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-        whole = padded.view("<i4").reshape(-1) >> 8
-    else:
-        whole = np.frombuffer(data, f"<i{width}")
-    return whole.reshape(-1, channels), width, rate
 
 
 def _channels(value: Array, field: Field) -> Array:
@@ -236,7 +242,7 @@ def _channels(value: Array, field: Field) -> Array:
     if len(field.row) == 2 and field.row[1] in (-1, value.shape[1]):
         return value
     message = f"has {value.shape[1]} channels, {field.name} takes {list(field.row)} a row"
-    raise RequestError("body", message, "")
+    raise RequestError("body", message, "Mix the channels, or leave some out.")
 
 
 def _only(signature: Signature, kind: str, what: str) -> Field:
@@ -247,7 +253,7 @@ def _only(signature: Signature, kind: str, what: str) -> Field:
         if field.kind == kind or plain:
             return field
     shown = ", ".join(f"{field.name} ({field.kind})" for field in signature.inputs[:8])
-    raise RequestError("body", f"is {what}, the model takes {shown or 'nothing of that kind'}", "Send rows as JSON.")
+    raise RequestError("body", f"is {what}, the model takes {shown or 'nothing of that kind'}", JSON_HINT)
 
 
 Reader = Callable[[bytes, Signature], Columns]

@@ -159,6 +159,64 @@ def test_a_body_that_trickles_in_is_told(service, monkeypatch):
     lives(service)
 
 
+def slowly(connection, piece):
+    """All that comes while a piece is sent again and again, until the service closes the connection."""
+    connection.settimeout(0.05)
+    found = b""
+    for _ in range(2000):
+        try:
+            connection.sendall(piece)
+            came = connection.recv(1000)
+        except TimeoutError:
+            continue
+        except (BrokenPipeError, ConnectionResetError):
+            return found
+        if not came:
+            return found
+        found += came
+    raise AssertionError(f"the connection is open still, after {found}")
+
+
+def test_who_trickles_on_after_the_refusal_of_a_body_is_let_go_of(service, monkeypatch):
+    monkeypatch.setattr(web_http, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(web_http, "LINGER_SECONDS", 0.2)
+    with connected(service) as connection:
+        connection.sendall("\r\n".join((*post("Content-Length: 100000"), "", "")).encode())
+        found = slowly(connection, b" ")
+    assert found.startswith(b"HTTP/1.1 408")
+    assert b"connection: close" in found
+    lives(service)
+
+
+def test_who_trickles_on_after_another_answer_is_let_go_of(service, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+    with connected(service) as connection:
+        connection.sendall("\r\n".join((*post("Content-Length: 100000", path="/v2/nowhere"), "", "")).encode())
+        found = slowly(connection, b" ")
+    assert found.startswith(b"HTTP/1.1 404")
+    assert found.count(b"HTTP/1.1") == 1
+    lives(service)
+
+
+@pytest.mark.parametrize("path", ["index", "models/flowers/load", "models/flowers/unload"])
+def test_a_body_that_asks_for_no_prediction_is_small_and_its_refusal_is_heard(service, path):
+    """The whole of a large body is sent: a client that does not look before is not cut off, either."""
+    body = b'{"x": [' + b'":",' * 2_000_000 + b"1]}"
+    found = send(service, *post(f"Content-Length: {len(body)}", path=f"/v2/repository/{path}"), body=body)
+    assert found.startswith(b"HTTP/1.1 413")
+    assert b"the limit is 65536" in found
+    assert b"connection: close" in found
+    lives(service)
+
+
+def test_a_body_over_the_limit_that_came_whole_keeps_its_connection(service):
+    chunk = b"%x\r\n%s\r\n" % (70_000, b" " * 70_000)
+    head = "\r\n".join((*post("Transfer-Encoding: chunked", path="/v2/repository/index"), "", "")).encode()
+    with connected(service) as connection:
+        connection.sendall(head + chunk + b"0\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 413")
+
+
 def test_ranges_change_nothing(service):
     ranges = ",".join(f"{n}-{n}" for n in range(5000))
     for path in ("/docs", "/v2", "/metrics"):
@@ -175,6 +233,60 @@ def test_forms_and_packed_bodies_are_no_rows(service):
     for encoding in ("gzip", "br", "deflate", "gzip, gzip"):
         found = send(service, *post(f"Content-Encoding: {encoding}", "Content-Length: 8"), body=BODY)
         assert found.startswith(b"HTTP/1.1 415")
+    for encoding in ("gzip, chunked", "deflate,chunked"):
+        chunks = b"8\r\n%s\r\n0\r\n\r\n" % BODY
+        found = send(service, *post(f"Transfer-Encoding: {encoding}"), body=chunks)
+        assert found.startswith(b"HTTP/1.1 415")
+    lives(service)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (("GET /v2 HTTP/1.1",), b"Host: does not come"),
+        (("GET /v2 HTTP/1.1", "Host: localhost", "Host: localhost"), b"Host: comes twice"),
+        (("GET /v2 HTTP/1.0", "Host: localhost", "Host: localhost"), b"Host: comes twice"),
+        (("GET /v2 HTTP/1.1", "Host: localhost", "A: " + "b" * 70_000), b"has more than 65,536 bytes of line"),
+        (("GET /" + "v" * 70_000 + " HTTP/1.1", "Host: localhost"), b"has more than 65,536 bytes of line"),
+        (("GET /v2 HTTP/1.1", "Host : localhost"), b"expected a line, headers, and a body"),
+    ],
+)
+def test_a_head_that_is_not_taken_is_told_why(service, lines, said):
+    found = send(service, *lines)
+    assert found.startswith(b"HTTP/1.1 400")
+    assert said in found
+    lives(service)
+
+
+def test_before_http_1_1_there_is_no_host(service):
+    assert send(service, "GET /v2 HTTP/1.0").startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        ("GET /v2 HTTP/1.1", "Host: localhost", "A: "),
+        post("Transfer-Encoding: chunked", "", "1;a="),
+        post("Transfer-Encoding: chunked", "", "0", "A: "),
+    ],
+)
+def test_a_line_without_end_is_not_kept(service, start):
+    with connected(service) as connection:
+        connection.sendall("\r\n".join(start).encode())
+        found = slowly(connection, b"a" * 10_000)
+    assert found.startswith(b"HTTP/1.1 400") or found == b""
+    lives(service)
+
+
+def test_what_is_said_after_a_body_is_no_header(service):
+    chunks = b"8\r\n%s\r\n0\r\nContent-Type: text/csv\r\nContent-Encoding: gzip\r\n\r\n" % BODY
+    assert send(service, *post("Transfer-Encoding: chunked"), body=chunks).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("length", ["\xb2", "1_0", "9" * 5000, "\xa02"])
+def test_a_length_that_is_no_number_is_a_bad_request(service, length):
+    lines = post(f"Inference-Header-Content-Length: {length}", "Content-Length: 2", path="/v2/models/flowers/infer")
+    assert send(service, *lines, body=b"{}").startswith(b"HTTP/1.1 400")
     lives(service)
 
 
