@@ -262,3 +262,9 @@ def test_the_type_decides_and_unknown_ones_are_415(service):
         assert code == 415
         assert "text/csv" in answer["error"]
     connection.close()
+
+
+def test_csv_has_truths_for_a_tensor_of_them():
+    signature = Signature("t", (Field("x", "BOOL", (-1, 2), "array"),), ())
+    assert read(b"a,b\ntrue,0\n", "text/csv", signature)["x"].tolist() == [[True, False]]
+    assert "expected true or false" in refused(b"a,b\ntrue,2\n", "text/csv", signature)

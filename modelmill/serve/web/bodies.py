@@ -134,7 +134,7 @@ def _cell(field: Field | None, cell: str) -> Any:
         return cell or (None if field is not None and field.kind == "date" else cell)
     if not cell:
         return None
-    if field.kind == "boolean" and cell.lower() in TRUTHS:
+    if field.is_boolean and cell.lower() in TRUTHS:
         return TRUTHS[cell.lower()]
     plain = cell.isascii() and "_" not in cell  # Python would read 1_000, and the digits of every script
     for number in (int, float) if plain else ():

@@ -58,7 +58,7 @@ def read(body: bytes) -> Sound:
 
 def _chunks(file: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """The chunks of a file, each with its name, to the file's end."""
-    if len(file) < 12 or file[:4] != b"RIFF" or file[8:12] != b"WAVE":
+    if len(file) < 12 or (bytes(file[:4]), bytes(file[8:12])) != (b"RIFF", b"WAVE"):
         raise _unreadable(f"it begins with {bytes(file[:12])!r}, expected RIFF, a length, and WAVE")
     (_, size), at, count = HEAD.unpack_from(file), 12, 0
     if len(file) - HEAD.size not in (size, size + size % 2):
