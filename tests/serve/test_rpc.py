@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelmill.protocol.schema import schema
+from modelmill.errors import RequestError
+from modelmill.protocol.schema import DTYPES, NUMBERS, VARINT, packed, schema, tagged, varint
 from modelmill.serve.request import encode
 from modelmill.serve.server import Limits, Service
 
@@ -325,3 +326,28 @@ def test_a_model_that_is_asked_over_grpc_is_in_use(rpc, service):
     endpoint.used = 0.0
     rpc(f"{PACKAGE}ModelInfer", **flower())
     assert endpoint.used > 0.0
+
+
+@given(data=st.data(), type=st.sampled_from(sorted(NUMBERS)))
+def test_numbers_are_the_same_packed_one_by_one_and_in_pieces(data, type):
+    entry = next(
+        entry for entry in schema().messages["inference.InferTensorContents"] if entry.type == type and entry.repeated
+    )
+    values = np.array(data.draw(st.lists(ODD[type], min_size=1, max_size=90)), DTYPES[type])
+    pieces = [packed([value], type) for value in values.tolist()]
+    assert packed(values, type) == b"".join(pieces)
+    one_by_one = [varint(entry.number << 3 | NUMBERS[type]) + piece for piece in pieces]
+    cut = data.draw(st.integers(0, len(values)))
+    sent = [
+        b"".join(one_by_one),
+        tagged(entry.number, b"".join(pieces)),
+        b"".join(one_by_one[:cut]) + tagged(entry.number, b"".join(pieces[cut:])),
+    ]
+    for message in sent:
+        found = schema().decode("inference.InferTensorContents", message)[entry.name]
+        assert found.dtype == values.dtype
+        assert found.tobytes() == values.tobytes()
+    if NUMBERS[type] == VARINT:
+        broken = tagged(entry.number, b"\x80") + tagged(entry.number, b"\x01")
+        with pytest.raises(RequestError, match="within a number"):
+            schema().decode("inference.InferTensorContents", broken)
