@@ -6,6 +6,7 @@ generated classes: nothing has to be kept in step, and messages of the same name
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ DTYPES = {
     "float": "<f4",
     "double": "<f8",
 }
+WIDTHS = {FIXED64: 8, FIXED32: 4}
+"""Bytes of a field that does not say how many it has."""
 SMALL = 64
 """Packed bytes up to which a loop is quicker than numpy."""
 
@@ -55,6 +58,20 @@ class Entry:
     type: str
     repeated: bool = False
     key: str = ""
+
+
+@dataclass(slots=True)
+class Room:
+    """How many fields a message may have; it counts them while the message is read."""
+
+    most: float
+    taken: int = 0
+
+    def take(self) -> None:
+        """Count a field. Raises RequestError for one too many."""
+        self.taken += 1
+        if self.taken > self.most:
+            raise crowded(f"more than {self.most:,} fields", f"{self.most:,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,42 +128,59 @@ class Schema:
             return varint(entry.number << 3) + varint(self.enums[entry.type][value])
         return varint(entry.number << 3 | NUMBERS[entry.type]) + packed([value], entry.type)
 
-    def decode(self, name: str, data: bytes | memoryview) -> Value:
-        """The message in `data`; fields that the schema does not know are passed over. Raises RequestError."""
+    def decode(self, name: str, data: bytes | memoryview, most: float = math.inf) -> Value:
+        """The message in `data`; fields that the schema does not know are passed over.
+
+        Raises RequestError, also where it has more than `most` fields, with those of the messages in it. Of repeated
+        numbers and bytes only the first is counted: a tensor has as many as it has elements.
+        """
+        return self._read(name, data, Room(most))
+
+    def _read(self, name: str, data: bytes | memoryview, room: Room) -> Value:
         entries = self.numbered[name]
         found: Value = {}
+        numbers: dict[int, bytearray] = {}
+        texts: dict[int, list[bytes]] = {}
         for number, kind, piece in pieces(data):
+            if number in numbers:
+                numbers[number] += _as_packed(entries[number], kind, piece)
+                continue
+            if number in texts:
+                texts[number].append(bytes(_long(entries[number], kind, piece)))
+                continue
+            room.take()
             entry = entries.get(number)
             if entry is None:
                 continue
             if entry.key:
-                key, item = self._pair(entry, _long(entry, kind, piece))
+                key, item = self._pair(entry, _long(entry, kind, piece), room)
                 found.setdefault(entry.name, {})[key] = item
-            elif entry.repeated and entry.type in NUMBERS:
-                found.setdefault(entry.name, []).append(_unpacked(entry, kind, piece))
-            elif entry.repeated:
-                found.setdefault(entry.name, []).append(self._value(entry, kind, piece))
+            elif not entry.repeated:
+                found[entry.name] = self._value(entry, kind, piece, room)
+            elif entry.type in NUMBERS:
+                numbers[number] = bytearray(_as_packed(entry, kind, piece))
+            elif entry.type == "bytes":
+                found[entry.name] = texts[number] = [self._value(entry, kind, piece, room)]
             else:
-                found[entry.name] = self._value(entry, kind, piece)
-        for entry in entries.values():
-            if entry.repeated and entry.type in NUMBERS and entry.name in found:
-                chunks = found[entry.name]
-                found[entry.name] = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+                found.setdefault(entry.name, []).append(self._value(entry, kind, piece, room))
+        for number, packed in numbers.items():
+            found[entries[number].name] = _numbers(entries[number], packed)
         return found
 
-    def _pair(self, entry: Entry, data: memoryview) -> tuple[Any, Any]:
+    def _pair(self, entry: Entry, data: memoryview, room: Room) -> tuple[Any, Any]:
         key: Any = "" if entry.key == "string" else 0
         value: Any = {} if entry.type in self.messages else ""
         for number, kind, piece in pieces(data):
+            room.take()
             if number == 1:
-                key = self._value(Entry(1, f"{entry.name}.key", entry.key), kind, piece)
+                key = self._value(Entry(1, f"{entry.name}.key", entry.key), kind, piece, room)
             elif number == 2:
-                value = self._value(Entry(2, f"{entry.name}.value", entry.type), kind, piece)
+                value = self._value(Entry(2, f"{entry.name}.value", entry.type), kind, piece, room)
         return key, value
 
-    def _value(self, entry: Entry, kind: int, piece: int | memoryview) -> Any:
+    def _value(self, entry: Entry, kind: int, piece: int | memoryview, room: Room) -> Any:
         if entry.type in self.messages:
-            return self.decode(entry.type, _long(entry, kind, piece))
+            return self._read(entry.type, _long(entry, kind, piece), room)
         if entry.type == "bytes":
             return bytes(_long(entry, kind, piece))
         if entry.type == "string":
@@ -155,7 +189,7 @@ class Schema:
             return piece
         if kind != NUMBERS[entry.type]:
             raise _broken(f"{entry.name} is no {entry.type}")
-        return _unpacked(entry, kind, piece)[0].item()
+        return _numbers(entry, _as_packed(entry, kind, piece))[0].item()
 
 
 @cache
@@ -264,16 +298,25 @@ def pieces(data: bytes | memoryview) -> Iterator[tuple[int, int, int | memoryvie
     view = memoryview(data)
     at, end = 0, len(view)
     while at < end:
-        tag, at = read_varint(view, at)
+        tag = data[at]
+        if tag < 0x80:
+            at += 1
+        else:
+            tag, at = read_varint(data, at)
         number, kind = tag >> 3, tag & 7
         if number == 0:
             raise _broken("a field has the number 0")
-        if kind == VARINT:
-            value, at = read_varint(view, at)
-            yield number, kind, value
-            continue
-        size, at = read_varint(view, at) if kind == LENGTH else ({FIXED64: 8, FIXED32: 4}.get(kind, -1), at)
-        if size < 0:
+        size = WIDTHS.get(kind, -1)
+        if kind in (LENGTH, VARINT):
+            size = data[at] if at < end else 0x80
+            if size < 0x80:
+                at += 1
+            else:
+                size, at = read_varint(data, at)
+            if kind == VARINT:
+                yield number, kind, size
+                continue
+        elif size < 0:
             raise _broken(f"field {number} has the wire type {kind}")
         if size > end - at:
             raise _broken(f"field {number} says {size} bytes, {end - at} are left")
@@ -281,7 +324,7 @@ def pieces(data: bytes | memoryview) -> Iterator[tuple[int, int, int | memoryvie
         at += size
 
 
-def read_varint(view: bytes | memoryview, at: int) -> tuple[int, int]:
+def read_varint(view: bytes | bytearray | memoryview, at: int) -> tuple[int, int]:
     """The number at a place, and the place after it. Raises RequestError.
 
     >>> read_varint(b"\\xac\\x02", 0)
@@ -329,25 +372,51 @@ def tagged(number: int, data: bytes) -> bytes:
 
 def packed(values: Sequence[Any] | Array, type: str) -> bytes:
     """Numbers one after the other."""
-    if NUMBERS[type] == VARINT:
+    if NUMBERS[type] != VARINT:
+        return np.asarray(values, DTYPES[type]).tobytes()
+    if len(values) <= SMALL:
         return b"".join(map(varint, map(int, values)))
-    return np.asarray(values, DTYPES[type]).tobytes()
+    return _as_varints(np.asarray(values, DTYPES[type]))
 
 
-def _unpacked(entry: Entry, kind: int, piece: int | memoryview) -> Array:
-    """The numbers of a field that holds one of them, or many packed."""
-    wire, dtype = NUMBERS[entry.type], DTYPES[entry.type]
+def _as_varints(numbers: Array) -> bytes:
+    """Whole numbers one after the other; negative ones as 64 bits."""
+    left = numbers.astype("<i8" if numbers.dtype.kind == "i" else "<u8").view("<u8")
+    octets = np.zeros((len(left), 10), np.uint8)
+    more = np.ones(len(left), bool)
+    goes = np.zeros(octets.shape, bool)
+    for place in range(10):
+        goes[:, place] = more
+        octets[:, place] = left & 0x7F
+        left = left >> np.uint64(7)
+        more = left > 0
+        octets[more, place] |= 0x80
+        if not more.any():
+            break
+    return octets[goes].tobytes()
+
+
+def _as_packed(entry: Entry, kind: int, piece: int | memoryview) -> bytes | memoryview:
+    """What a field brings of the numbers of `entry`, one or many, as they would be packed."""
+    wire = NUMBERS[entry.type]
     if isinstance(piece, int):
         if wire != VARINT:
             raise _broken(f"{entry.name} is no {entry.type}")
-        return _as(np.array([piece], np.uint64), dtype)
+        return varint(piece)
     if kind not in (wire, LENGTH):
         raise _broken(f"{entry.name} is no {entry.type}")
     if wire == VARINT:
-        return _as(varints(piece), dtype)
-    if len(piece) % np.dtype(dtype).itemsize:
+        if piece and piece[-1] >= 0x80:
+            raise _broken("it ends within a number")
+    elif len(piece) % WIDTHS[wire]:
         raise _broken(f"{entry.name} has {len(piece)} bytes, which are no {entry.type}s")
-    return np.frombuffer(piece, dtype)
+    return piece
+
+
+def _numbers(entry: Entry, packed: bytes | bytearray | memoryview) -> Array:
+    """Packed numbers as an array."""
+    dtype = DTYPES[entry.type]
+    return _as(varints(packed), dtype) if NUMBERS[entry.type] == VARINT else np.frombuffer(packed, dtype)
 
 
 def _as(numbers: Array, dtype: str) -> Array:
@@ -357,7 +426,7 @@ def _as(numbers: Array, dtype: str) -> Array:
     return numbers.view("<i8").astype(dtype) if dtype[1] == "i" else numbers.astype(dtype)
 
 
-def varints(data: memoryview) -> Array:
+def varints(data: bytes | bytearray | memoryview) -> Array:
     """All numbers in `data`. Raises RequestError where the last one is cut off."""
     if len(data) <= SMALL:
         found, at = [], 0
@@ -397,3 +466,9 @@ def _long(entry: Entry, kind: int, piece: int | memoryview) -> memoryview:
 
 def _broken(what: str) -> RequestError:
     return RequestError("message", f"cannot be read: {what}", "Is it a message of this method?")
+
+
+def crowded(came: str, most: str) -> RequestError:
+    """The error for a message of more fields than any client sends."""
+    hint = "Leave out what the method does not take; is it a message of this method?"
+    return RequestError("message", f"came {came}, expected {most} at most", hint)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as member
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -44,6 +44,9 @@ ELEMENTS: dict[str, frozenset[type]] = {
 """Kind of numpy dtype: the Python types that may stand for it."""
 
 LITTLE = sys.byteorder == "little"
+
+LONG_BYTES = 65_536
+"""What is longer is read on a thread, whichever wire it came by."""
 
 SMALL = 4096
 """Elements up to which bytes are searched more quickly than an array."""
@@ -214,6 +217,14 @@ class Input:
         return self.field.kind == "date" and bool((array == NO_DATE).any())
 
 
+class Shaped(Protocol):
+    """A tensor, or what says how large one is."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What a version takes and gives, worked out once for all its requests."""
@@ -233,14 +244,14 @@ class Expected:
         put(self, "plain", tuple(Asked(name, False) for name in self.outputs))
         put(self, "binary", tuple(Asked(name, True) for name in self.outputs))
 
-    def all_inputs(self, columns: Mapping[str, Array]) -> None:
+    def all_inputs(self, columns: Mapping[str, object]) -> None:
         """Refuse a request without some input."""
         if len(columns) < len(self.inputs):
             missing = [name for name in self.inputs if name not in columns]
             hint = f"The model takes {listed(self.inputs)}."
             raise RequestError("inputs", f"missing: {', '.join(missing[:12])}", hint)
 
-    def rows(self, columns: Mapping[str, Array]) -> int:
+    def rows(self, columns: Mapping[str, Shaped]) -> int:
         """How many rows the columns have, every one as many."""
         found = -1
         for name, column in columns.items():
@@ -254,7 +265,7 @@ class Expected:
                 raise self._uneven(columns)
         return max(found, 1)
 
-    def _uneven(self, columns: Mapping[str, Array]) -> RequestError:
+    def _uneven(self, columns: Mapping[str, Shaped]) -> RequestError:
         axes = {name: each.field.axis for name, each in self.inputs.items()}
         lengths = {name: columns[name].shape[axis] for name, axis in axes.items() if axis is not None}
         shown = ", ".join(f"{name} {length}" for name, length in list(lengths.items())[:8])

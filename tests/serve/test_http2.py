@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import socket
 import struct
 import threading
@@ -17,7 +19,8 @@ from patience import eventually
 from modelmill.protocol.schema import schema
 from modelmill.serve.engine.engine import Capacity
 from modelmill.serve.handover import can_share
-from modelmill.serve.rpc import hpack
+from modelmill.serve.request import LONG_BYTES
+from modelmill.serve.rpc import hpack, runner
 from modelmill.serve.rpc.frames import (
     CALM,
     DATA,
@@ -35,6 +38,7 @@ from modelmill.serve.rpc.sender import NOISE_MOST
 from modelmill.serve.server import Limits, Service
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 LIVE = "/inference.GRPCInferenceService/ServerLive"
 END, HEADERS_END, PAD, PRIO = 1, 4, 8, 0x20
 
@@ -494,3 +498,86 @@ def test_a_method_that_is_not_there_is_said_before_its_message_came(service):
         raw.send(frame(HEADERS, HEADERS_END, 1, head("/inference.GRPCInferenceService/Nothing")))
         raw.send(frame(DATA, 0, 1, b"\0\0\0\xff\xff" + b"x" * 100))
         assert raw.answer(1)[1][b"grpc-status"] == b"12"
+
+
+GZIP = (b"grpc-encoding", b"gzip")
+
+
+def squeezed(data):
+    """A message that is packed, and fits into one frame."""
+    packed = gzip.compress(data)
+    return b"\1" + len(packed).to_bytes(4, "big") + packed
+
+
+class Inflating:
+    """Inflates, and remembers in which threads, how much was allowed, and how many did so at a time."""
+
+    def __init__(self, inflated):
+        self.inflated = inflated
+        self.seen = []
+        self.now = self.most = 0
+        self.lock = threading.Lock()
+
+    def __call__(self, message, encoding, most_bytes):
+        with self.lock:
+            self.seen.append((threading.get_ident(), most_bytes))
+            self.now += 1
+            self.most = max(self.most, self.now)
+        found = self.inflated(message, encoding, most_bytes)
+        with self.lock:
+            self.now -= 1
+        return found
+
+
+@pytest.fixture
+def inflating(monkeypatch):
+    found = Inflating(runner.inflated)
+    monkeypatch.setattr(runner, "inflated", found)
+    return found
+
+
+@pytest.mark.parametrize("path", [INFER, STREAM])
+def test_what_is_long_is_inflated_off_the_loop(service, inflating, path):
+    """On the loop no more than what is short anyway, and so much of a long one only as shows that it is."""
+    with Raw(service) as raw:
+        for stream, data in ((1, FLOWER), (3, FLOWER + b"\x42\x80\x80\x20" + bytes(1 << 19))):
+            raw.send(frame(HEADERS, HEADERS_END, stream, head(path, GZIP)) + frame(DATA, END, stream, squeezed(data)))
+            body, headers = raw.answer(stream)
+            assert headers[b"grpc-status"] == b"0"
+            assert b"\x04\0\0\0long" in body
+    loop = service.thread.ident
+    assert [most for thread, most in inflating.seen if thread == loop] == [LONG_BYTES, LONG_BYTES]
+    assert len([most for thread, most in inflating.seen if thread != loop]) == 1
+
+
+def test_one_client_has_few_long_messages_inflated_at_a_time(service, inflating, monkeypatch):
+    """Each is held until it is answered, and 256 of 64 MiB would be more than there is."""
+    gate = threading.Event()
+    held = []
+
+    async def infer(message, peer):
+        held.append(len(message))
+        await asyncio.to_thread(gate.wait, 20)
+        return b""
+
+    monkeypatch.setitem(service.server.front.offer.methods.unary, INFER, infer)
+    with Raw(service) as raw:
+        for stream in range(1, 21, 2):
+            raw.send(frame(HEADERS, HEADERS_END, stream, head(INFER, GZIP)))
+            raw.send(frame(DATA, END, stream, squeezed(bytes(1 << 20))))
+        raw.send(frame(HEADERS, HEADERS_END, 21, head(LIVE)) + frame(DATA, END, 21, message(b"")))
+        assert raw.answer(21)[1][b"grpc-status"] == b"0"
+        assert eventually(lambda: len(held) == runner.LONG_MOST)
+        assert len([most for _, most in inflating.seen if most > LONG_BYTES]) == runner.LONG_MOST
+        gate.set()
+        assert raw.answer(19)[1][b"grpc-status"] == b"0"
+
+
+def test_messages_of_a_stream_wait_as_they_came(service, inflating):
+    """Those that nobody has asked for yet are packed still: the first one is refused, and the second never inflated."""
+    broken = b"\1\0\0\0\4none"
+    with Raw(service) as raw:
+        raw.send(frame(HEADERS, HEADERS_END, 1, head(STREAM, GZIP)))
+        raw.send(frame(DATA, END, 1, broken + squeezed(bytes(1 << 20))))
+        assert raw.answer(1)[1][b"grpc-status"] == b"3"
+    assert len(inflating.seen) == 1

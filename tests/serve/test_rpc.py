@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 
 import grpc
 import numpy as np
@@ -10,8 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelmill.protocol.schema import schema
-from modelmill.serve.request import encode
+from modelmill.errors import RequestError
+from modelmill.protocol.schema import DTYPES, NUMBERS, VARINT, packed, schema, tagged, varint
+from modelmill.serve.request import LONG_BYTES, encode
+from modelmill.serve.rpc import envelope, tensors
+from modelmill.serve.rpc.methods import CONTROL_BYTES
 from modelmill.serve.server import Limits, Service
 
 PACKAGE = "/inference.GRPCInferenceService/"
@@ -325,3 +329,147 @@ def test_a_model_that_is_asked_over_grpc_is_in_use(rpc, service):
     endpoint.used = 0.0
     rpc(f"{PACKAGE}ModelInfer", **flower())
     assert endpoint.used > 0.0
+
+
+FLOWERS = tagged(1, b"flowers")
+UNKNOWN = {"number": b"\xa0\x01\x00", "four bytes": b"\xa5\x01abcd", "bytes": b"\x42\x00"}
+INSIDE = {
+    "inputs": b"\x2a\x00" * 2000,
+    "outputs": b"\x32\x00" * 2000,
+    "parameters": b"\x22\x00" * 2000,
+    "values of a parameter": tagged(4, tagged(1, b"a") + tagged(2, b"\x08\x01" * 2000)),
+    "unknown ones of an input": tagged(5, tagged(1, b"length") + b"\x78\x00" * 2000),
+    "parameters of an input": tagged(5, tagged(1, b"length") + b"\x22\x00" * 2000),
+    "contents of an input": tagged(5, tagged(1, b"length") + b"\x2a\x00" * 2000),
+}
+
+
+def words_of(rpc, path, message):
+    with pytest.raises(grpc.RpcError) as error:
+        rpc.bytes(path, message)
+    return error.value.code().name, error.value.details()
+
+
+@pytest.mark.parametrize("unit", UNKNOWN.values(), ids=UNKNOWN)
+def test_a_request_has_only_so_many_fields_that_nobody_knows(rpc, unit):
+    good = schema().encode("inference.ModelInferRequest", flower())
+    assert rpc.bytes(f"{PACKAGE}ModelInfer", good + unit * 900)
+    code, words = words_of(rpc, f"{PACKAGE}ModelInfer", good + unit * 1001)
+    assert code == "INVALID_ARGUMENT"
+    assert words.startswith("message: came more than 1,000 fields that it does not have, expected 1,000 at most.")
+
+
+@pytest.mark.parametrize("rest", INSIDE.values(), ids=INSIDE)
+def test_what_is_within_a_request_has_only_so_many_fields(rpc, rest):
+    code, words = words_of(rpc, f"{PACKAGE}ModelInfer", FLOWERS + rest)
+    assert code == "INVALID_ARGUMENT"
+    assert "came more than 1,128 fields" in words
+
+
+@pytest.mark.parametrize("unit", [b"\x0a\x00", b"\x1a\x00", b"\x2a\x00", b"\x3a\x00"])
+def test_a_request_has_only_so_many_fields_of_any_kind(rpc, unit):
+    code, words = words_of(rpc, f"{PACKAGE}ModelInfer", FLOWERS + unit * (envelope.FIELDS_MOST + 1))
+    assert (code, "came more than 20,000 fields" in words) == ("INVALID_ARGUMENT", True)
+
+
+def test_other_methods_take_short_messages_of_few_fields(rpc):
+    for name in ("ModelMetadata", "RepositoryModelLoad", "ServerLive"):
+        code, words = words_of(rpc, f"{PACKAGE}{name}", UNKNOWN["number"] * 1001)
+        assert (code, "came more than 1,000 fields" in words) == ("INVALID_ARGUMENT", True)
+        assert words_of(rpc, f"{PACKAGE}{name}", bytes(CONTROL_BYTES + 1))[0] == "RESOURCE_EXHAUSTED"
+
+
+def test_a_name_is_no_longer_than_names_are(rpc):
+    for field in (1, 2):
+        code, words = words_of(rpc, f"{PACKAGE}ModelInfer", tagged(field, b"x" * 2000))
+        assert (code, "has 2000 bytes" in words) == ("INVALID_ARGUMENT", True)
+
+
+class Watched:
+    """Calls a function, and remembers in which threads."""
+
+    def __init__(self, call):
+        self.call = call
+        self.threads = []
+
+    def __call__(self, *given):
+        self.threads.append(threading.get_ident())
+        return self.call(*given)
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Watches a function of the module `tensors`."""
+
+    def watch(name):
+        found = Watched(getattr(tensors, name))
+        monkeypatch.setattr(tensors, name, found)
+        return found
+
+    return watch
+
+
+def typed(rows):
+    """A request for `mixed` with so many rows, all of it in typed contents, which no short way can have."""
+    inputs = [
+        tensor("name", [rows], "BYTES", contents={"bytes_contents": [b"ab"] * rows}),
+        tensor("code", [rows], "BYTES", contents={"bytes_contents": [b"b"] * rows}),
+        tensor("count", [rows], "INT64", contents={"int64_contents": [-3] * rows}),
+        tensor("flag", [rows], "BOOL", contents={"bool_contents": [True] * rows}),
+        tensor("day", [rows], "INT64", contents={"int64_contents": [5] * rows}),
+        tensor("small", [rows, 2, 2], "UINT8", contents={"uint_contents": [7] * 4 * rows}),
+        tensor("vector", [rows, 3], "FP32", contents={"fp32_contents": [1] * 3 * rows}),
+    ]
+    return {"model_name": "mixed", "inputs": inputs}
+
+
+@pytest.mark.parametrize(("rows", "is_long"), [(1000, False), (3000, True)])
+def test_a_long_head_is_read_off_the_loop_and_a_short_one_once(rpc, service, watched, rows, is_long):
+    reads = watched("plan")
+    request = typed(rows)
+    assert (len(schema().encode("inference.ModelInferRequest", request)) > LONG_BYTES) == is_long
+    assert rpc(f"{PACKAGE}ModelInfer", **request)["outputs"][0]["shape"].tolist() == [rows]
+    assert [thread != service.thread.ident for thread in reads.threads] == [is_long]
+
+
+def test_long_texts_are_read_and_written_off_the_loop(rpc, service, watched):
+    reads, writes = watched("columns"), watched("answer")
+    rows = 20_000
+    request = typed(1)
+    raw = []
+    for each in request["inputs"]:
+        (given,) = each.pop("contents").values()
+        each["shape"][0] = rows
+        dtype = object if each["datatype"] == "BYTES" else {"BOOL": "?", "UINT8": "u1", "FP32": "<f4"}
+        values = [value.decode() if isinstance(value, bytes) else value for value in given] * rows
+        raw.append(encode(np.array(values, dtype if dtype is object else dtype.get(each["datatype"], "<i8"))))
+    answer = rpc(f"{PACKAGE}ModelInfer", **request, raw_input_contents=raw)
+    assert answer["raw_output_contents"] == raw
+    assert service.thread.ident not in (*reads.threads, *writes.threads)
+    assert reads.threads
+    assert writes.threads
+
+
+@given(data=st.data(), type=st.sampled_from(sorted(NUMBERS)))
+def test_numbers_are_the_same_packed_one_by_one_and_in_pieces(data, type):
+    entry = next(
+        entry for entry in schema().messages["inference.InferTensorContents"] if entry.type == type and entry.repeated
+    )
+    values = np.array(data.draw(st.lists(ODD[type], min_size=1, max_size=90)), DTYPES[type])
+    pieces = [packed([value], type) for value in values.tolist()]
+    assert packed(values, type) == b"".join(pieces)
+    one_by_one = [varint(entry.number << 3 | NUMBERS[type]) + piece for piece in pieces]
+    cut = data.draw(st.integers(0, len(values)))
+    sent = [
+        b"".join(one_by_one),
+        tagged(entry.number, b"".join(pieces)),
+        b"".join(one_by_one[:cut]) + tagged(entry.number, b"".join(pieces[cut:])),
+    ]
+    for message in sent:
+        found = schema().decode("inference.InferTensorContents", message)[entry.name]
+        assert found.dtype == values.dtype
+        assert found.tobytes() == values.tobytes()
+    if NUMBERS[type] == VARINT:
+        broken = tagged(entry.number, b"\x80") + tagged(entry.number, b"\x01")
+        with pytest.raises(RequestError, match="within a number"):
+            schema().decode("inference.InferTensorContents", broken)

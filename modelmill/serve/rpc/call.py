@@ -37,14 +37,15 @@ class Stream:
     allowed: int = STREAM_WINDOW
     """What may still come."""
     most: int = -1
-    """The most bytes that its message may have; -1 as long as nobody asked."""
+    """The most bytes that a message of it may have; -1 as long as nobody asked."""
     ended: bool = False
     """Whether the client has said everything."""
     begun: bool = False
     """Whether the headers of the answer are out."""
     touched: float = 0.0
     task: asyncio.Task[None] | None = None
-    messages: asyncio.Queue[bytes | None] | None = None
+    messages: asyncio.Queue[tuple[int, bytes] | None] | None = None
+    """Those that wait to be answered, as they came: whether one is packed, and its bytes; None at the end."""
     pending: bytearray = field(default_factory=bytearray)
     """What of the answer waits for the client's window."""
     trailers: bytes | None = None

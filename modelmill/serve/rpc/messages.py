@@ -28,22 +28,24 @@ def announced(data: bytes | bytearray) -> int:
     return int.from_bytes(data[1:5], "big") if len(data) >= 5 else 0
 
 
-def only(data: bytes, encoding: str, most_bytes: int) -> bytes:
-    """The one message in the data of a call. Raises RequestError, TooLarge."""
+def only(data: bytes, most_bytes: int) -> bytes:
+    """The one message in the data of a call, as it came. Raises RequestError, TooLarge."""
     size = announced(data)
     if len(data) != size + 5:
         raise RequestError("message", f"says {size} bytes, the call has {max(0, len(data) - 5)}", "")
-    return opened(data[0], data[5:], encoding, most_bytes)
+    if size > most_bytes:
+        raise too_large(size, most_bytes)
+    return data[5:]
 
 
-def opened(packed: int, message: bytes, encoding: str, most_bytes: int) -> bytes:
-    """A message as it was before it was packed. Raises RequestError, TooLarge."""
-    if len(message) > most_bytes:
-        raise too_large(len(message), most_bytes)
-    if not packed:
-        return message
+def inflated(message: bytes, encoding: str, most_bytes: int) -> bytes | None:
+    """A packed message as it was before; None where it has more bytes than that. Raises RequestError, Unpacked.
+
+    >>> inflated(zlib.compress(b"abc"), "deflate", 3), inflated(zlib.compress(b"abc"), "deflate", 2)
+    (b'abc', None)
+    """
     bits = {"gzip": 31, "deflate": 15}.get(encoding)
-    if packed != 1 or bits is None:
+    if bits is None:
         raise Unpacked("message", f"is packed as {encoding[:40] or 'nothing'}", f"Use {ENCODINGS.decode()}.")
     opener = zlib.decompressobj(bits)
     try:
@@ -51,7 +53,7 @@ def opened(packed: int, message: bytes, encoding: str, most_bytes: int) -> bytes
     except zlib.error:
         raise RequestError("message", f"is no {encoding} that can be read", "") from None
     if len(found) > most_bytes:
-        raise too_large(len(found), most_bytes)
+        return None
     if not opener.eof:
         raise RequestError("message", f"is no whole {encoding}", "")
     return found

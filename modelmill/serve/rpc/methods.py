@@ -28,14 +28,17 @@ from modelmill.serve.access.door import check, check_role, discreet, infers
 from modelmill.serve.access.needs import called
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Outputs, Plane, reference_of
+from modelmill.serve.request import LONG_BYTES
 from modelmill.serve.rpc import tensors
+from modelmill.serve.rpc.envelope import UNKNOWN_MOST, Envelope, opened
 from modelmill.serve.rpc.status import AS_HTTP, Unimplemented, status
-from modelmill.serve.rpc.tensors import Envelope, Plan
+from modelmill.serve.rpc.tensors import Columns, Plan
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.trace import parent
 
 INFERENCE = "/inference.GRPCInferenceService/"
 INFER = f"{INFERENCE}ModelInfer"
+STREAM_INFER = f"{INFERENCE}ModelStreamInfer"
 REPOSITORY = "/inference.model_repository.ModelRepositoryService/"
 HEALTH = "/grpc.health.v1.Health/"
 SERVICES = ("", "inference.GRPCInferenceService", "inference.model_repository.ModelRepositoryService")
@@ -46,6 +49,9 @@ ORDINARY = frozenset({"traceparent"})
 
 CHANGES = ("RepositoryModelLoad", "RepositoryModelUnload")
 """Ends of the paths of methods whose calls are in the audit log: they are told where a call came from."""
+
+CONTROL_BYTES = LONG_BYTES
+"""The largest message of a method that does not infer: it is read on the loop."""
 
 WATCH_SECONDS = 0.2
 """How often a watched health is looked at."""
@@ -102,7 +108,7 @@ class Methods:
         self.unary: dict[str, Unary] = {path: self._plain(path, method) for path, method in plain.items()}
         self.unary[INFER] = self.infer
         self.streaming: dict[str, Streaming] = {
-            f"{INFERENCE}ModelStreamInfer": self.stream_infer,
+            STREAM_INFER: self.stream_infer,
             f"{HEALTH}Watch": self.watch,
         }
 
@@ -112,7 +118,7 @@ class Methods:
 
         async def call(message: bytes, peer: Peer) -> bytes:
             caller = self._enter(path, peer, len(message))
-            request = schema().decode(described.request, message)
+            request = schema().decode(described.request, message, UNKNOWN_MOST)
             try:
                 answer = await method(request, caller, *((peer.address,) if path.endswith(CHANGES) else ()))
             except NotServed as error:
@@ -134,18 +140,20 @@ class Methods:
         return caller
 
     def most_bytes(self, call_path: str, metadata: Mapping[str, str], otherwise: int) -> int:
-        """The most bytes of a message, for whoever sends one that has not come whole.
+        """The most bytes of a message, for whoever sends one that is packed, or has not come whole.
 
         Raises Unidentified, Forbidden, Unimplemented: what is not theirs to send need not be waited for.
         """
-        if call_path not in self.unary:
+        if call_path not in self.unary and call_path not in self.streaming:
             raise self.unknown(call_path)
+        most = otherwise if call_path in (INFER, STREAM_INFER) else min(otherwise, CONTROL_BYTES)
         need = called(call_path)
         if need is None:
-            return otherwise
-        caller = self.plane.door.caller_of(metadata)
+            return most
+        door = self.plane.door
+        caller = door.known_by(metadata) or door.caller_of(metadata)
         check_role(caller, need)
-        return min(otherwise, caller.tier.payload_bytes)
+        return min(most, caller.tier.payload_bytes)
 
     def unknown(self, path: str) -> Unimplemented:
         """The error for a method that is not here."""
@@ -161,7 +169,7 @@ class Methods:
         which, code, identity, caller, answer = ("", ""), 200, b"", ANYONE, b""
         try:
             caller = self._enter(INFER, peer, len(message))
-            envelope = tensors.opened(message)
+            envelope = opened(message)
             identity = envelope.id
             reference = reference_of(envelope.name, envelope.version)
             terms = replace(caller.terms, deadline=peer.deadline)
@@ -201,7 +209,7 @@ class Methods:
             return None
         started = time.perf_counter()
         try:
-            envelope = tensors.opened(message)
+            envelope = opened(message)
             name = envelope.name
             endpoint = plane.catalogue.served.get(name)
             if endpoint is None or envelope.version or name in plane.traffic.watches:
@@ -213,16 +221,17 @@ class Methods:
             if not plane.engine.fits_inline(endpoint.lane, 1):
                 return None
             endpoint.used = time.monotonic()
+            if len(envelope.head) > tensors.KEPT_BYTES:
+                return None
             plan = self._plan(endpoint, envelope)
             if plan.wishes.timeout_s < math.inf:
                 return None
-            expected = endpoint.expected
-            request = tensors.request(envelope, plan, expected)
-            if not plane.engine.fits_inline(endpoint.lane, request.rows) or request.rows > caller.tier.batch_rows:
+            if not plane.engine.fits_inline(endpoint.lane, plan.rows) or plan.rows > caller.tier.batch_rows:
                 return None
-            outputs = plane.engine.run_inline(endpoint.lane, request.columns, request.rows, plan.names)
+            columns = tensors.columns(envelope, plan)
+            outputs = plane.engine.run_inline(endpoint.lane, columns, plan.rows, plan.names)
             ran = time.perf_counter()
-            answer = tensors.answer(envelope, plan, outputs, expected, endpoint.name, endpoint.number)
+            answer = tensors.answer(envelope, plan, outputs, endpoint.expected, endpoint.name, endpoint.number)
         except MillError:
             return None
         ended = time.perf_counter()
@@ -235,14 +244,25 @@ class Methods:
         return answer
 
     async def _answer(self, ask: Ask, endpoint: Endpoint, envelope: Envelope, arrived: float) -> bytes:
-        expected = endpoint.expected
-        plan = self._plan(endpoint, envelope)
-        request = tensors.request(envelope, plan, expected)
+        plan, columns = await self._read(endpoint, envelope)
         terms = plan.wishes.terms(ask.terms, arrived)
         asked = ask if terms is ask.terms else replace(ask, terms=terms)
-        outputs = await self.plane.run(asked, endpoint, request.columns, request.rows, plan.names, _awaited)
+        outputs = await self.plane.run(asked, endpoint, columns, plan.rows, plan.names, _awaited)
+        written = (envelope, plan, outputs, endpoint.expected, endpoint.name, endpoint.number)
         with self.signals.encoding(endpoint.name, endpoint.label):
-            return tensors.answer(envelope, plan, outputs, expected, endpoint.name, endpoint.number)
+            if plan.by_element and sum(array.nbytes for array in outputs.values()) > LONG_BYTES:
+                return await asyncio.to_thread(tensors.answer, *written)
+            return tensors.answer(*written)
+
+    async def _read(self, endpoint: Endpoint, envelope: Envelope) -> tuple[Plan, Columns]:
+        """What a request asks for, and its tensors; a long one is read on a thread."""
+        if len(envelope.head) > LONG_BYTES:
+            plan = await asyncio.to_thread(tensors.plan, envelope, endpoint.expected)
+        else:
+            plan = self._plan(endpoint, envelope)
+        if plan.columns is None and sum(map(len, envelope.raw)) > LONG_BYTES:
+            return plan, await asyncio.to_thread(tensors.columns, envelope, plan)
+        return plan, tensors.columns(envelope, plan)
 
     def _plan(self, endpoint: Endpoint, envelope: Envelope) -> Plan:
         """What the head of a request says: found again, or read and kept."""
@@ -275,7 +295,7 @@ class Methods:
         """A refusal within a stream, with the id of the request where it has one that can be read."""
         document: Value = {"error_message": status(error).message}
         try:
-            identity = tensors.opened(message).id.decode()
+            identity = opened(message).id.decode()
         except RequestError:
             identity = ""
         if identity:
@@ -358,7 +378,8 @@ class Methods:
         """The health of a service now, and whenever it changes, until the client leaves."""
         service = ""
         async for message in messages:
-            service = schema().decode("grpc.health.v1.HealthCheckRequest", message).get("service", "")
+            request = schema().decode("grpc.health.v1.HealthCheckRequest", message, UNKNOWN_MOST)
+            service = request.get("service", "")
         said: Value = {}
         while True:
             now = self._health() if service in SERVICES else {"status": "SERVICE_UNKNOWN"}

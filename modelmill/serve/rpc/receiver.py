@@ -68,7 +68,6 @@ class Receiver:
         self.loop = loop
         self.streams = sender.streams
         self.streaming = runner.methods.streaming
-        self.body_bytes = runner.body_bytes
         self.heads = Heads()
         self.rest = b""
         self.greeted = False
@@ -222,11 +221,10 @@ class Receiver:
     def _may_go_on(self, stream: Stream) -> bool:
         """Whether more of a message should come: of whoever may send it, as large as they may. Else the call ends."""
         try:
-            if stream.most < 0:
-                stream.most = self.runner.methods.most_bytes(stream.call.path, stream.call.metadata, self.body_bytes)
+            most = self.runner.most_bytes(stream)
             size = max(len(stream.body) - 5, announced(stream.body))
-            if size > stream.most:
-                raise too_large(size, stream.most)
+            if size > most:
+                raise too_large(size, most)
             if stream.allowed < STREAM_WINDOW // 2 and sum(len(one.body) for one in self.streams.values()) > HELD_BYTES:
                 raise Overloaded("connection", f"holds {HELD_BYTES} bytes of messages that are not whole", "", 1.0)
         except MillError as error:

@@ -9,12 +9,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from modelmill.errors import MillError
+from modelmill.serve.request import LONG_BYTES
 from modelmill.serve.rpc.call import Call, Stream
 from modelmill.serve.rpc.frames import STREAM_WINDOW
-from modelmill.serve.rpc.messages import only, opened, too_large
+from modelmill.serve.rpc.messages import Unpacked, inflated, only, too_large
 from modelmill.serve.rpc.methods import Methods, Peer
 from modelmill.serve.rpc.sender import Sender
 from modelmill.serve.rpc.status import DEADLINE_EXCEEDED, INTERNAL, Status, status
+
+LATE = Status(DEADLINE_EXCEEDED, "the time that the request allows has passed")
+
+LONG_MOST = 4
+"""Long messages that came packed, which one client may have inflated at a time; its next ones wait for their turn."""
 
 
 class Counter(Protocol):
@@ -42,25 +48,36 @@ class Runner:
         self.sender = sender
         self.loop = loop
         self.address = ""
+        self.room = asyncio.Semaphore(LONG_MOST)
+
+    def most_bytes(self, stream: Stream) -> int:
+        """The most bytes that a message of a call may have, of whoever sends it.
+
+        Raises Unidentified, Forbidden, Unimplemented.
+        """
+        if stream.most < 0:
+            stream.most = self.methods.most_bytes(stream.call.path, stream.call.metadata, self.body_bytes)
+        return stream.most
 
     def whole(self, stream: Stream, data: bytes | bytearray) -> None:
         """Answer a call of one message, which is here."""
         call = stream.call
         try:
-            message = only(bytes(data), call.encoding, self.body_bytes)
+            came = only(bytes(data), self.body_bytes)
+            message = self._short(stream, data[0], came) if data[0] else came
         except MillError as error:
             self.sender.fail(stream, status(error))
             return
         methods = self.methods
-        if methods.is_quick(call.path):
+        if message is not None and methods.is_quick(call.path):
             answer = methods.at_once(message, call.metadata)
             if answer is not None:
                 self.sender.answer(stream, answer)
                 return
         stream.body = bytearray()
-        stream.task = self.loop.create_task(self._run(stream, message))
+        stream.task = self.loop.create_task(self._run(stream, came, message))
 
-    async def _run(self, stream: Stream, message: bytes) -> None:
+    async def _run(self, stream: Stream, came: bytes, message: bytes | None) -> None:
         """Answer a call of one message, which takes its time."""
         state = self.state
         state.in_flight += 1
@@ -72,12 +89,16 @@ class Runner:
                 raise methods.unknown(path)
             caller = self._peer(stream.call)
             async with asyncio.timeout_at(None if caller.deadline == math.inf else caller.deadline):
-                answer = await method(message, caller)
+                if message is not None:
+                    answer = await method(message, caller)
+                else:
+                    async with self.room:
+                        answer = await method(await self._long(stream, came), caller)
             self.sender.answer(stream, answer)
         except MillError as error:
             self.sender.fail(stream, status(error))
         except TimeoutError:
-            self.sender.fail(stream, Status(DEADLINE_EXCEEDED, "the time that the request allows has passed"))
+            self.sender.fail(stream, LATE)
         except Exception:
             self._fault(stream)
             raise
@@ -85,16 +106,43 @@ class Runner:
             state.in_flight -= 1
             self.sender.flush()
 
+    def _short(self, stream: Stream, packed: int, came: bytes) -> bytes | None:
+        """A packed message as it was before; None where that is long, and so not for the loop.
+
+        Nothing is inflated before it is known who sends it, and how much they may. Raises RequestError, Unidentified.
+        """
+        most = self.most_bytes(stream)
+        if packed != 1:
+            raise Unpacked("message", f"is packed in the way {packed}, expected 0 or 1", "Is it a message of gRPC?")
+        if len(came) > LONG_BYTES:
+            return None
+        found = inflated(came, stream.call.encoding, min(most, LONG_BYTES))
+        if found is None and most <= LONG_BYTES:
+            raise too_large(most + 1, most)
+        return found
+
+    async def _long(self, stream: Stream, came: bytes) -> bytes:
+        """A packed message as it was before, inflated on a thread. Raises RequestError, TooLarge."""
+        found = await asyncio.to_thread(inflated, came, stream.call.encoding, stream.most)
+        if found is None:
+            raise too_large(stream.most + 1, stream.most)
+        return found
+
     def begin(self, stream: Stream) -> None:
         """Answer a call of many messages, which are still to come."""
+        try:
+            self.most_bytes(stream)
+        except MillError as error:
+            self.sender.fail(stream, status(error))
+            return
         stream.messages = asyncio.Queue()
         stream.task = self.loop.create_task(self._run_stream(stream))
 
     def feed(self, stream: Stream) -> None:
-        """Hand the whole messages of a stream to its call."""
+        """Hand the whole messages of a stream to its call, as they came."""
         messages = stream.messages
         assert messages is not None
-        body, most_bytes = stream.body, self.body_bytes
+        body, most_bytes = stream.body, stream.most
         while len(body) >= 5:
             size = int.from_bytes(body[1:5], "big")
             if size > most_bytes:
@@ -102,11 +150,7 @@ class Runner:
                 return
             if len(body) < size + 5:
                 break
-            try:
-                messages.put_nowait(opened(body[0], bytes(body[5 : size + 5]), stream.call.encoding, most_bytes))
-            except MillError as error:
-                self.sender.fail(stream, status(error))
-                return
+            messages.put_nowait((body[0], bytes(body[5 : size + 5])))
             del body[: size + 5]
         if stream.ended:
             messages.put_nowait(None)
@@ -132,8 +176,14 @@ class Runner:
 
     async def _messages(self, stream: Stream) -> AsyncIterator[bytes]:
         assert stream.messages is not None
-        while (message := await stream.messages.get()) is not None:
-            yield message
+        while (sent := await stream.messages.get()) is not None:
+            packed, came = sent
+            message = self._short(stream, packed, came) if packed else came
+            if message is not None:
+                yield message
+            else:
+                async with self.room:
+                    yield await self._long(stream, came)
             if not stream.ended and stream.messages.empty() and stream.allowed < STREAM_WINDOW:
                 self.sender.credit(stream)
                 self.sender.flush()

@@ -1,4 +1,4 @@
-"""Inference over gRPC: the bytes of a ModelInferRequest to columns, outputs to the bytes of a ModelInferResponse.
+"""Inference over gRPC: what the head of a request says, its tensors, and outputs as the bytes of a ModelInferResponse.
 
 Everything in a request but its id and its raw tensors is alike from one request to the next. That part, the head, is
 read and checked once, and found again by its bytes; raw tensors are views of the message.
@@ -14,23 +14,11 @@ import numpy as np
 
 from modelmill.errors import RequestError
 from modelmill.protocol.contents import CONTENTS
-from modelmill.protocol.schema import (
-    FIXED32,
-    FIXED64,
-    LENGTH,
-    VARINT,
-    pieces,
-    read_varint,
-    schema,
-    tagged,
-    text,
-    varint,
-)
+from modelmill.protocol.schema import schema, tagged, varint
 from modelmill.serve.request import (
     Asked,
     Expected,
     Input,
-    Request,
     Wishes,
     classified,
     encode,
@@ -38,39 +26,39 @@ from modelmill.serve.request import (
     supported,
     wishes,
 )
+from modelmill.serve.rpc.envelope import ID, UNKNOWN_MOST, Envelope
 
 Array = np.ndarray[Any, Any]
 Columns = dict[str, Array]
 
 MESSAGE = "inference.ModelInferRequest"
 ANSWER = "inference.ModelInferResponse"
-NAME, VERSION, ID, RAW = 1, 2, 3, 7
-"""Numbers of the fields that differ from request to request, or say whose it is."""
-
+PER_TENSOR = 32
+"""Fields of an input or an output, at the most: its name, datatype and shape, and some parameters."""
+SIZES_MOST = 100
+"""Sizes of a shape that are looked at; numpy has none so long."""
 KEPT_BYTES = 8192
 """Heads up to so many bytes are kept."""
 KEPT = 256
 """Heads kept for a version, and shapes of answers kept for a head."""
 
 
-@dataclass(slots=True)
-class Envelope:
-    """A request, taken apart as far as is needed to know whose it is."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the tensor of one input stands in a request, and its shape."""
 
+    where: str
     name: str
-    version: str
-    id: bytes
-    head: bytes
-    """The message without its id and its raw tensors, which is a message too."""
-    raw: list[memoryview]
+    taken: Input
+    shape: tuple[int, ...]
 
 
 @dataclass(slots=True)
 class Plan:
     """What a head says, checked; `columns` are the tensors where the head holds them itself."""
 
-    inputs: list[tuple[str, str, Input, tuple[int, ...]]]
-    """Where it stands, its name, the input, and its shape."""
+    inputs: list[Place]
+    rows: int
     outputs: tuple[Asked, ...]
     wishes: Wishes
     raw: bool
@@ -78,106 +66,54 @@ class Plan:
     columns: Columns | None = None
     names: tuple[str, ...] = ()
     """Of the outputs."""
+    by_element: bool = False
+    """Whether the answer is written element by element: texts, classes, and typed contents."""
     answers: dict[Any, bytes] = field(default_factory=dict)
     """The heads of answers, by the shapes of their tensors."""
 
 
-def opened(message: bytes) -> Envelope:
-    """A request, taken apart. Raises RequestError for bytes that are no message."""
-    view = memoryview(message)
-    envelope = Envelope("", "", b"", message, [])
-    kept: list[memoryview] = []
-    start = at = 0
-    end = len(view)
-    while at < end:
-        begin = at
-        tag = view[at]
-        size = view[at + 1] if at + 1 < end else 0x80
-        if tag & 0x87 == LENGTH and size < 0x80:
-            at += 2
-        else:
-            tag, at = read_varint(view, at)
-            if tag & 7 != LENGTH:
-                at = begin + _skip(view[begin:])
-                continue
-            size, at = read_varint(view, at)
-        stop = at + size
-        if stop > end:
-            raise RequestError("message", f"cannot be read: a field says {size} bytes, {end - at} are left", "")
-        number = tag >> 3
-        if number in (RAW, ID):
-            if begin > start:
-                kept.append(view[start:begin])
-            start = stop
-            if number == RAW:
-                envelope.raw.append(view[at:stop])
-            else:
-                envelope.id = text("id", view[at:stop]).encode()
-        elif number == NAME:
-            envelope.name = text("model_name", view[at:stop])
-        elif number == VERSION:
-            envelope.version = text("model_version", view[at:stop])
-        at = stop
-    if start:
-        if end > start:
-            kept.append(view[start:end])
-        envelope.head = bytes(kept[0]) if len(kept) == 1 else b"".join(kept)
-    return envelope
-
-
-def _skip(rest: memoryview) -> int:
-    """The length of the first field of `rest`, which is none that a request has."""
-    tag, at = read_varint(rest, 0)
-    end = read_varint(rest, at)[1] if tag & 7 == VARINT else at + {FIXED64: 8, FIXED32: 4}.get(tag & 7, 0)
-    list(pieces(rest[:end]))  # raises where the field is broken
-    return end
-
-
 def plan(envelope: Envelope, expected: Expected) -> Plan:
     """What the head of a request says, checked against what the version takes. Raises RequestError."""
-    message = schema().decode(MESSAGE, envelope.head)
+    most = UNKNOWN_MOST + PER_TENSOR * (len(expected.inputs) + len(expected.outputs))
+    message = schema().decode(MESSAGE, envelope.head, most)
     wanted = wishes(_parameters("parameters", message), True)
-    inputs: list[tuple[str, str, Input, tuple[int, ...]]] = []
-    columns: Columns = {}
-    contents = False
+    inputs: dict[str, Place] = {}
+    given: Columns = {}
     for index, tensor in enumerate(message.get("inputs", ())):
         where = f"inputs[{index}]"
         name = named(where, tensor.get("name", ""), expected.inputs, "input")
-        if name in columns:
+        if name in inputs:
             raise RequestError(where, f"input {name!r} comes twice", "Send each input once.")
         taken = expected.inputs[name]
         where = f"{where} ({name})"
         taken.datatype(where, tensor.get("datatype", ""))
         shape = taken.shape(where, _sizes(tensor))
         _parameters(f"{where}.parameters", tensor)
-        inputs.append((where, name, taken, shape))
-        columns[name] = np.empty(0)
-        given = {key: values for key, values in tensor.get("contents", {}).items() if len(values)}
-        if given and envelope.raw:
+        inputs[name] = Place(where, name, taken, shape)
+        contents = {key: values for key, values in tensor.get("contents", {}).items() if len(values)}
+        if contents and envelope.raw:
             hint = "Send all tensors in raw_input_contents, or none."
             raise RequestError(where, "has contents beside raw_input_contents", hint)
         if not envelope.raw:
-            columns[name] = _from_contents(where, given, shape, taken)
-            contents = True
-    expected.all_inputs(columns)
+            given[name] = _from_contents(where, contents, shape, taken)
+    expected.all_inputs(inputs)
+    rows = expected.rows(inputs)
     outputs = _outputs(message.get("outputs", ()), wanted.binary, expected)
     raw = any(asked.binary or expected.outputs[asked.name].datatype not in CONTENTS for asked in outputs)
     names = tuple(asked.name for asked in outputs)
-    return Plan(inputs, outputs, wanted, raw, columns if contents else None, names)
+    texts = any(asked.classes or expected.outputs[asked.name].datatype == "BYTES" for asked in outputs)
+    return Plan(list(inputs.values()), rows, outputs, wanted, raw, given or None, names, texts or not raw)
 
 
-def request(envelope: Envelope, found: Plan, expected: Expected) -> Request:
-    """The request of an envelope, whose head was checked. Raises RequestError."""
-    columns = found.columns
-    if columns is None:
-        if len(envelope.raw) != len(found.inputs):
-            message = f"has {len(envelope.raw)} tensors for {len(found.inputs)} inputs"
-            raise RequestError("raw_input_contents", message, "Send one for each input, in their order.")
-        columns = {
-            name: taken.from_bytes(where, data, shape)
-            for (where, name, taken, shape), data in zip(found.inputs, envelope.raw, strict=True)
-        }
-    return Request(None, columns, expected.rows(columns), found.outputs, found.wishes)
+def columns(envelope: Envelope, found: Plan) -> Columns:
+    """The tensors of an envelope, whose head was checked. Raises RequestError."""
+    if found.columns is not None:
+        return found.columns
+    if len(envelope.raw) != len(found.inputs):
+        message = f"has {len(envelope.raw)} tensors for {len(found.inputs)} inputs"
+        raise RequestError("raw_input_contents", message, "Send one for each input, in their order.")
+    places = zip(found.inputs, envelope.raw, strict=True)
+    return {place.name: place.taken.from_bytes(place.where, data, place.shape) for place, data in places}
 
 
 def answer(
@@ -218,8 +154,9 @@ def _head(found: Plan, arrays: Sequence[Array], expected: Expected, name: str, v
 
 
 def _sizes(tensor: Mapping[str, Any]) -> list[int]:
+    """A shape, as far as one may go: none that is longer is that of an input."""
     shape = tensor.get("shape")
-    sizes: list[int] = [] if shape is None else shape.tolist()
+    sizes: list[int] = [] if shape is None else shape[:SIZES_MOST].tolist()
     return sizes
 
 
@@ -263,7 +200,7 @@ def _from_contents(where: str, given: Mapping[str, Any], shape: tuple[int, ...],
         hint = "" if given else f"Send {place}, or raw_input_contents."
         raise RequestError(where, f"shape {list(shape)} wants {wanted} elements, came {len(values)}", hint)
     if datatype == "BYTES":
-        array: Array = taken.from_values(where, [text(where, memoryview(value)) for value in values])
+        array: Array = taken.from_values(where, _texts(where, values))
     elif wanted == 0:
         array = np.empty(0, taken.dtype)
     else:
@@ -271,3 +208,10 @@ def _from_contents(where: str, given: Mapping[str, Any], shape: tuple[int, ...],
         if array.dtype.kind in "iu" and (array != values).any():
             raise RequestError(where, f"a number does not fit into {datatype}", "")
     return taken.checked(where, array.reshape(shape))
+
+
+def _texts(where: str, values: Sequence[bytes]) -> list[str]:
+    try:
+        return [str(value, "utf-8") for value in values]
+    except UnicodeDecodeError:
+        raise RequestError(where, "is not UTF-8", "") from None

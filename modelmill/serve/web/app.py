@@ -19,7 +19,7 @@ from modelmill.serve.access.door import check, check_sight, discreet
 from modelmill.serve.access.needs import ANY_KEY, STUDY, Need, of_page
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Plane, reference_of
-from modelmill.serve.request import flag, kind
+from modelmill.serve.request import LONG_BYTES, flag, kind
 from modelmill.serve.signals.figures import is_failure
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.status import counts, status
@@ -307,7 +307,7 @@ class App:
         ask, endpoint, body = await self._begin(call)
         length = call.header("inference-header-content-length")
         json_bytes = whole(length)
-        if (len(body) if json_bytes is None else json_bytes) > bodies.LONG_BYTES:
+        if (len(body) if json_bytes is None else json_bytes) > LONG_BYTES:
             request = await asyncio.to_thread(wire.read, body, length, endpoint.expected)
         else:
             request = wire.read(body, length, endpoint.expected)

@@ -14,6 +14,7 @@ import numpy as np
 from modelmill.errors import RequestError
 from modelmill.runtime import rows
 from modelmill.runtime.axes import tensor
+from modelmill.serve.request import LONG_BYTES
 from modelmill.serve.web import wav
 from modelmill.serve.web.http import PackedBody
 from modelmill.serve.web.wire import parse
@@ -24,9 +25,6 @@ Columns = dict[str, Array]
 
 JSON_TYPES = ("", "application/json", "text/json", "application/x-www-form-urlencoded")
 """JSON, and what curl says of a body where nobody told it."""
-
-LONG_BYTES = 65_536
-"""A longer body is read on a thread."""
 
 PIXELS_MOST = 50_000_000
 """Pixels of the largest image: a small file may hold very many."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import struct
 
@@ -13,7 +14,7 @@ from modelmill.protocol.schema import schema
 from modelmill.serve.access.needs import CALLS, OPEN
 from modelmill.serve.access.quota import Quota
 from modelmill.serve.access.tls import TlsFiles
-from modelmill.serve.rpc import hpack
+from modelmill.serve.rpc import hpack, runner
 from modelmill.serve.rpc.frames import DATA, HEAD, HEADERS, PREFACE, SETTINGS
 
 PACKAGE = "/inference.GRPCInferenceService/"
@@ -162,6 +163,49 @@ def test_a_message_of_whoever_may_not_send_it_is_not_waited_for(start, keys):
                 more = connection.recv(65536)
                 assert more, found
                 found += more
+
+
+@pytest.mark.parametrize("method", ["ModelInfer", "ModelStreamInfer"])
+def test_nothing_is_inflated_before_it_is_known_who_sends_it(start, keys, monkeypatch, method):
+    """A frame of 2 kB holds 2 MB: without a key none of them are made, and in the smallest tier no more than it may."""
+    keys.tenant("small", "basic")
+    secret, _ = keys.create("phone", tenant="small")
+    service = start(grpc_port=0)
+    inflated, allowed = runner.inflated, []
+
+    def seen(message, encoding, most_bytes):
+        allowed.append(most_bytes)
+        return inflated(message, encoding, most_bytes)
+
+    monkeypatch.setattr(runner, "inflated", seen)
+    packed = gzip.compress(bytes(2_000_000))
+    body = b"\1" + len(packed).to_bytes(4, "big") + packed
+    for further, code in (((), b"16"), (((b"x-api-key", secret.encode()),), b"8")):
+        pairs = ((b":path", f"{PACKAGE}{method}".encode()), (b"content-type", b"application/grpc"))
+        block = b"".join(hpack.literal(*pair) for pair in (*pairs, (b"grpc-encoding", b"gzip"), *further))
+        host, port = service.grpc_url.split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(
+                PREFACE + frame(SETTINGS, 0, 0) + frame(HEADERS, 4, 1, b"\x83\x86" + block) + frame(DATA, 1, 1, body)
+            )
+            found, trailers = b"", hpack.literal(b"grpc-status", code)
+            while trailers not in found:
+                more = connection.recv(65536)
+                assert more, found
+                found += more
+        assert bool(allowed) == bool(further)
+    assert max(allowed) == 1_000_000
+
+
+def test_what_anyone_may_send_is_short(start, rpc, keys):
+    """Health needs no key, and so its messages are no larger than a name needs."""
+    keys.create("web")
+    call = rpc(start(grpc_port=0))
+    for method in (f"{PACKAGE}ServerLive", "/grpc.health.v1.Health/Check"):
+        packed = call.channel.unary_unary(method)
+        with pytest.raises(grpc.RpcError) as error:
+            packed(bytes(2_000_000), timeout=20, compression=grpc.Compression.Gzip)
+        assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def frame(kind, flags, stream, payload=b""):
