@@ -581,3 +581,14 @@ def test_messages_of_a_stream_wait_as_they_came(service, inflating):
         raw.send(frame(DATA, END, 1, broken + squeezed(bytes(1 << 20))))
         assert raw.answer(1)[1][b"grpc-status"] == b"3"
     assert len(inflating.seen) == 1
+
+
+def test_a_deadline_ends_a_stream_that_waits_for_a_message(service):
+    with Raw(service) as raw:
+        timeout = (b"grpc-timeout", b"300m")
+        raw.send(frame(HEADERS, HEADERS_END, 1, head(STREAM, timeout)))
+        assert raw.answer(1)[1][b"grpc-status"] == b"4"
+        raw.send(frame(HEADERS, HEADERS_END, 3, head(STREAM, timeout)) + frame(DATA, 0, 3, message(FLOWER)))
+        body, headers = raw.answer(3)
+        assert (b"\x04\0\0\0long" in body, headers[b"grpc-status"]) == (True, b"4")
+    assert lives(service)
