@@ -188,6 +188,7 @@ class Runner:
             else:
                 async with self.room:
                     yield await self._long(stream, came)
+            await asyncio.sleep(0)  # or whoever sends many messages at once would keep the loop from all others
             if not stream.ended and stream.messages.empty() and stream.allowed < STREAM_WINDOW:
                 self.sender.credit(stream)
                 self.sender.flush()
