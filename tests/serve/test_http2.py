@@ -581,3 +581,48 @@ def test_messages_of_a_stream_wait_as_they_came(service, inflating):
         raw.send(frame(DATA, END, 1, broken + squeezed(bytes(1 << 20))))
         assert raw.answer(1)[1][b"grpc-status"] == b"3"
     assert len(inflating.seen) == 1
+
+
+def test_a_deadline_ends_a_stream_that_waits_for_a_message(service):
+    with Raw(service) as raw:
+        timeout = (b"grpc-timeout", b"300m")
+        raw.send(frame(HEADERS, HEADERS_END, 1, head(STREAM, timeout)))
+        assert raw.answer(1)[1][b"grpc-status"] == b"4"
+        raw.send(frame(HEADERS, HEADERS_END, 3, head(STREAM, timeout)) + frame(DATA, 0, 3, message(FLOWER)))
+        body, headers = raw.answer(3)
+        assert (b"\x04\0\0\0long" in body, headers[b"grpc-status"]) == (True, b"4")
+    assert lives(service)
+
+
+def test_a_stream_of_many_messages_lets_others_in(service, monkeypatch):
+    """Not only where one of them must wait: here none does."""
+    begun, answered = threading.Event(), []
+
+    async def infer(message, peer):
+        begun.set()
+        time.sleep(0.001)
+        answered.append(message)
+        return b""
+
+    monkeypatch.setattr(service.server.front.offer.methods, "infer", infer)
+    with Raw(service) as many, Raw(service) as one:
+        one.send(frame(HEADERS, HEADERS_END, 1, head(LIVE)) + frame(DATA, END, 1, message(b"")))
+        one.answer(1)
+        many.send(frame(HEADERS, HEADERS_END, 1, head(STREAM)) + frame(DATA, END, 1, message(b"") * 300))
+        assert begun.wait(20)
+        one.send(frame(HEADERS, HEADERS_END, 3, head(LIVE)) + frame(DATA, END, 3, message(b"")))
+        one.answer(3)
+        assert len(answered) < 300
+        assert many.answer(1)[1][b"grpc-status"] == b"0"
+    assert len(answered) == 300
+
+
+def test_streams_hold_no_more_than_a_client_s_share_of_unfinished_messages(service, monkeypatch):
+    monkeypatch.setattr("modelmill.serve.rpc.receiver.HELD_BYTES", 1_400_000)
+    piece = b"x" * 16_000
+    with Raw(service) as raw:
+        for stream in (1, 3):
+            raw.send(frame(HEADERS, HEADERS_END, stream, head(STREAM)))
+            first = b"\0" + (2_000_000).to_bytes(4, "big")
+            raw.send(b"".join(frame(DATA, 0, stream, one) for one in (first, *[piece] * 60)))
+        assert b"not whole" in raw.answer(3)[1][b"grpc-message"]

@@ -213,7 +213,7 @@ class Receiver:
             self.runner.feed(stream)
         elif stream.ended:
             self.runner.whole(stream, stream.body)
-        elif not self._may_go_on(stream):
+        if not stream.ended and not self._may_go_on(stream):
             return
         if stream.allowed < STREAM_WINDOW // 2 and not stream.ended and stream.is_hungry():
             self.sender.credit(stream)

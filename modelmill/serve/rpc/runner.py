@@ -158,16 +158,20 @@ class Runner:
     async def _run_stream(self, stream: Stream) -> None:
         method = self.methods.streaming[stream.call.path]
         sender = self.sender
+        peer = self._peer(stream.call)
         try:
-            async for answer in method(self._messages(stream), self._peer(stream.call)):
-                sender.add(stream, answer)
-                sender.flush()
-                while stream.pending:
-                    stream.sent = asyncio.Event()
-                    await stream.sent.wait()
+            async with asyncio.timeout_at(None if peer.deadline == math.inf else peer.deadline):
+                async for answer in method(self._messages(stream), peer):
+                    sender.add(stream, answer)
+                    sender.flush()
+                    while stream.pending:
+                        stream.sent = asyncio.Event()
+                        await stream.sent.wait()
             sender.finish(stream)
         except MillError as error:
             sender.fail(stream, status(error))
+        except TimeoutError:
+            sender.fail(stream, LATE)
         except Exception:
             self._fault(stream)
             raise
@@ -184,6 +188,7 @@ class Runner:
             else:
                 async with self.room:
                     yield await self._long(stream, came)
+            await asyncio.sleep(0)  # or whoever sends many messages at once would keep the loop from all others
             if not stream.ended and stream.messages.empty() and stream.allowed < STREAM_WINDOW:
                 self.sender.credit(stream)
                 self.sender.flush()
