@@ -193,7 +193,8 @@ def check_role(caller: Caller, roles: frozenset[str]) -> None:
     if roles.isdisjoint(caller.roles):
         wanted = " or ".join(sorted(roles))
         if caller.tier.infers_only:
-            raise Forbidden("key", f"is of tier {caller.tier.name}, whose keys infer and do nothing else", "")
+            message = f"is of tier {caller.tier.name}, whose keys infer and do nothing else"
+            raise Forbidden("key", message, "Ask for a key of another tier.")
         has = ", ".join(sorted(caller.roles)) or "none"
         raise Forbidden("key", f"has the roles {has}, and {wanted} is wanted", "Ask for a key with that role.")
 

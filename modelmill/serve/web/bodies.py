@@ -36,8 +36,11 @@ RATES = ("sr", "rate", "sample_rate", "sampling_rate")
 
 UTF_8 = ("utf-8", "utf8", "us-ascii", "ascii")
 """Names of what a text is in, or a part of it."""
+
 TRUTHS = {"true": True, "false": False, "1": True, "0": False}
 """Cells that say yes or no."""
+
+JSON_HINT = "Send rows as JSON."
 
 FULL_SCALE = {1: 2.0**7, 2: 2.0**15, 3: 2.0**23, 4: 2.0**31}
 """Bytes of a sample: the value that is 1.0."""
@@ -59,7 +62,7 @@ def columns(body: bytes, content_type: str | None, signature: Signature) -> Colu
     if kind == "text/csv":
         _check_charset(content_type or "")
     if not body:
-        raise RequestError("body", "is empty", "")
+        raise RequestError("body", "is empty", f"Send a body of type {kind}.")
     return reader(body, signature)
 
 
@@ -88,13 +91,14 @@ def _of_csv(body: bytes, signature: Signature) -> Columns:
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise RequestError("body", "is not UTF-8", "") from None
+        raise RequestError("body", "is not UTF-8", "Write the table as UTF-8.") from None
     try:
         lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
     except csv.Error as error:
-        raise RequestError("body", f"is not CSV: {error}", "") from None
+        raise RequestError("body", f"is not CSV: {error}", "Write it as RFC 4180 says.") from None
     if len(lines) < 2:
-        raise RequestError("body", "expected a line of column names, and at least one row", "")
+        message = f"came {len(lines)} lines, expected a line of column names, and at least one row"
+        raise RequestError("body", message, "Send a line a row.")
     header, *found = lines
     twice = next((name for name, count in Counter(header).items() if count > 1), None)
     if twice is not None:
@@ -103,7 +107,7 @@ def _of_csv(body: bytes, signature: Signature) -> Columns:
     for number, line in enumerate(found):
         if len(line) != len(header):
             message = f"came {len(line)} cells, expected {len(header)} as in the header"
-            raise RequestError(f"rows[{number}]", message, "")
+            raise RequestError(f"rows[{number}]", message, "Leave a cell empty where a value is missing.")
     fields = signature.inputs
     if len(fields) == 1 and fields[0].row == (len(header),) and header != [fields[0].name]:
         wide = fields[0]
@@ -152,7 +156,7 @@ def _of_image(body: bytes, signature: Signature) -> Columns:
     value = pixels.transpose(2, 0, 1) if first else pixels
     dtype = np.dtype(field.dtype)
     if dtype.kind in "iu" and np.iinfo(dtype).max < 255:
-        raise RequestError("body", f"{field.name} is {field.datatype}, which does not hold pixels up to 255", "")
+        raise RequestError("body", f"{field.name} is {field.datatype}, which does not hold pixels up to 255", JSON_HINT)
     return {field.name: tensor(field, value[None].astype(dtype))}
 
 
@@ -165,7 +169,7 @@ def _layout(field: Field) -> tuple[tuple[int, int], int, bool]:
         return (row[0], row[1]), row[2], False
     if len(row) == 3 and row[0] in (1, 3):
         return (row[1], row[2]), row[0], True
-    raise RequestError("body", f"{field.name} of shape {list(row)} is no image of one or three colours", "")
+    raise RequestError("body", f"{field.name} of shape {list(row)} is no image of one or three colours", JSON_HINT)
 
 
 def _pixels(body: bytes, size: tuple[int, int], mode: str) -> Array:
@@ -216,7 +220,7 @@ def _of_sound(body: bytes, signature: Signature) -> Columns:
         value = (sound.samples / FULL_SCALE[width]).astype(field.dtype)
     else:
         message = f"{field.name} is {field.datatype}, and the sound has {8 * width} bits a sample"
-        raise RequestError("body", message, "")
+        raise RequestError("body", message, "Send 16 bits to INT16; FP32 takes any.")
     value = _channels(value, field)
     wanted = field.row[0]
     if wanted not in (-1, len(value)):
@@ -238,7 +242,7 @@ def _channels(value: Array, field: Field) -> Array:
     if len(field.row) == 2 and field.row[1] in (-1, value.shape[1]):
         return value
     message = f"has {value.shape[1]} channels, {field.name} takes {list(field.row)} a row"
-    raise RequestError("body", message, "")
+    raise RequestError("body", message, "Mix the channels, or leave some out.")
 
 
 def _only(signature: Signature, kind: str, what: str) -> Field:
@@ -249,7 +253,7 @@ def _only(signature: Signature, kind: str, what: str) -> Field:
         if field.kind == kind or plain:
             return field
     shown = ", ".join(f"{field.name} ({field.kind})" for field in signature.inputs[:8])
-    raise RequestError("body", f"is {what}, the model takes {shown or 'nothing of that kind'}", "Send rows as JSON.")
+    raise RequestError("body", f"is {what}, the model takes {shown or 'nothing of that kind'}", JSON_HINT)
 
 
 Reader = Callable[[bytes, Signature], Columns]
