@@ -240,11 +240,24 @@ def _check_site(found: Mapping[bytes, bytes]) -> None:
     if SITE in found:
         same = found[SITE] in (b"same-origin", b"none")
     elif ORIGIN in found:
-        same = urlsplit(found[ORIGIN].decode("latin-1")).netloc == found.get(HOST, b"").decode("latin-1")
+        site = _site_of(found[ORIGIN].decode("latin-1"))
+        same = bool(site) and site == found.get(HOST, b"").decode("latin-1")
     else:
         return
     if not same:
-        raise Forbidden("Origin", "is another site, whose pages may change nothing here", "")
+        raise Forbidden("Origin", "is another site, whose pages may change nothing here", "Use a page of this service.")
+
+
+def _site_of(origin: str) -> str:
+    """The host and port of a value of `Origin`; empty for one that names no site.
+
+    >>> _site_of("https://a.example:8443"), _site_of("null"), _site_of("http://[")
+    ('a.example:8443', '', '')
+    """
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def picked(headers: Headers) -> dict[bytes, bytes]:

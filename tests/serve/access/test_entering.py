@@ -253,6 +253,8 @@ def test_pages_of_other_sites_change_nothing_on_loopback(start, ask):
     foreign = [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Origin": "http://]:a@["},
         {"Origin": service.url, "Sec-Fetch-Site": "cross-site"},
     ]
     for headers in foreign:
@@ -260,6 +262,11 @@ def test_pages_of_other_sites_change_nothing_on_loopback(start, ask):
         assert ask(service, "POST", INFER, TENSORS, headers={"Origin": "https://evil.example"}).code == 403
     for headers in ({"Origin": service.url}, {"Sec-Fetch-Site": "same-origin", "Origin": service.url}):
         assert ask(service, "POST", "/predict/flowers", ROWS, headers=headers).code == 200
+
+
+def test_a_page_of_no_site_is_not_of_a_host_without_a_name(start):
+    head = b"POST /predict/flowers HTTP/1.0\r\nOrigin: null\r\nContent-Length: 8\r\n\r\n"
+    assert b" 403 " in raw(start(), head + b"[[3, 1]]")
 
 
 def test_other_machines_are_let_in_by_keys_or_on_a_word(place, shelf, keys):

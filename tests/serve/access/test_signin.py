@@ -91,6 +91,7 @@ def test_pages_of_other_sites_cannot_use_the_cookie(paged, keys, ask):
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "https://evil.example"},
+        {"Origin": "http://["},
     ]
     for path in ("/predict/flowers", "/v2/repository/models/flowers/unload", "/signout"):
         for headers in foreign:
