@@ -10,7 +10,7 @@ from modelmill.errors import OutOfBounds
 
 SECONDS = {"s": 1, "second": 1, "m": 60, "minute": 60, "h": 3600, "hour": 3600}
 DAYS = ("d", "day")
-RATE = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:e[0-9]{1,2})?)/([a-z]+)")
+RATE = re.compile(r"([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?(?:e[0-9]{1,2})?)/([a-z]+)")
 
 
 class Quota(msgspec.Struct, frozen=True):
