@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -230,3 +232,35 @@ def test_what_others_counted_before_is_not_of_the_last_minutes():
     found = status(past, 1020.0, now, {"availability": 0.999})["windows"]
     assert {window["requests"] for window in found.values()} == {100}
     assert {window["availability"] for window in found.values()} == {1.0}
+
+
+def infer(service, path, *traces):
+    """The status of a request for inference with so many headers `traceparent`."""
+    tensors = [{"name": n, "datatype": "FP32", "shape": [1], "data": [1]} for n in ("length", "width")]
+    body = json.dumps({"inputs": tensors}).encode()
+    connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=20)
+    connection.putrequest("POST", path)
+    for name, value in (("Content-Length", len(body)), *(("traceparent", trace) for trace in traces)):
+        connection.putheader(name, value)
+    connection.endheaders(body)
+    answer = connection.getresponse()
+    assert json.loads(answer.read())
+    connection.close()
+    return answer.status
+
+
+@pytest.mark.parametrize("name", ["flowers", "flowers@1"])
+def test_both_ways_write_the_trace_to_the_log_and_none_that_comes_twice(registry, tmp_path, quick, name):
+    log, other = tmp_path / "access.jsonl", SAMPLED.replace("b7ad", "c7ad")
+    with Service(registry, ["flowers"], telling=Telling(log, 1.0)) as service:
+        for traces in ((SAMPLED,), (SAMPLED,), (SAMPLED, other), (), ("00-xyz",)):
+            assert infer(service, f"/v2/models/{name}/infer", *traces) == 200
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line.get("trace") for line in lines] == [TRACE, TRACE, None, None, None]
+
+
+def test_a_trace_that_comes_twice_is_none_where_requests_are_traced(registry, tmp_path, spans):
+    with Service(registry, ["flowers"], telling=Telling(tmp_path / "log", 0.0, 1.0)) as service:
+        assert infer(service, "/v2/models/flowers/infer", SAMPLED, SAMPLED) == 200
+    (span,) = spans.get_finished_spans()
+    assert span.parent is None

@@ -207,7 +207,8 @@ class App:
         face = call.path.partition("/")[0]
         if face == "predict" or call.path.endswith("/infer"):
             seconds = time.perf_counter() - started
-            above = parent(call.header("traceparent")) if self.signals.tells_traces or is_failure(code) else None
+            traces = call.values("traceparent") if self.signals.tells_traces or is_failure(code) else []
+            above = parent(traces[0]) if len(traces) == 1 else None
             sizes = (call.bytes_in, bytes_out)
             self.signals.answered(face, *call.which, code, seconds, call.id, above, sizes, call.caller.tenant)
 

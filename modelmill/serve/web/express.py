@@ -17,12 +17,13 @@ from modelmill.serve.access.door import LOOKED_AT, check_rate, check_rows, infer
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Plane
 from modelmill.serve.signals.signals import Signals
+from modelmill.serve.signals.trace import Parent, parent
 from modelmill.serve.web import standing, wire
 from modelmill.serve.web.http import JSON, refusal
 from modelmill.serve.web.protocol import head
 
 BEFORE, AFTER = b"/v2/models/", b"/infer"
-LENGTH = b"inference-header-content-length"
+LENGTH, TRACE = b"inference-header-content-length", b"traceparent"
 
 ORDINARY = frozenset({b"content-encoding", b"transfer-encoding"})
 """Headers that ask for more than the short way has."""
@@ -32,13 +33,14 @@ ORDINARY = frozenset({b"content-encoding", b"transfer-encoding"})
 class Opening:
     """What the line and the headers of a request ask for; it holds nothing that changes, and so may be kept.
 
-    json_bytes: as the header of the binary tensor data extension says it.
+    json_bytes: as the header of the binary tensor data extension says it. above: the caller's span, for the log.
     """
 
     name: str
     headers: tuple[tuple[bytes, bytes], ...]
     """Those that say who asks."""
     json_bytes: str | None
+    above: Parent | None
 
 
 class Express:
@@ -57,14 +59,18 @@ class Express:
         if self._endpoint(name) is None:
             return None
         length: str | None = None
+        traces: list[str] = []
         for key, value in headers:
             if key in ORDINARY or (key == LENGTH and length is not None):
                 return None
-            if key == b"traceparent" and self.signals.tracer is not None:
+            if key == TRACE and self.signals.tracer is not None:
                 return None
+            if key == TRACE and self.signals.tells_traces:
+                traces.append(value.decode("latin-1"))
             if key == LENGTH:
                 length = value.decode("latin-1").strip()
-        return Opening(name, tuple(pair for pair in headers if pair[0] in LOOKED_AT), length)
+        above = parent(traces[0]) if len(traces) == 1 else None
+        return Opening(name, tuple(pair for pair in headers if pair[0] in LOOKED_AT), length, above)
 
     def _endpoint(self, name: str) -> Endpoint | None:
         """The endpoint of a name, if its model is cheap and requests are taken."""
@@ -99,7 +105,7 @@ class Express:
             return None
         gate = caller.gate
         if gate is not None and gate.is_full(time.monotonic_ns()):
-            return self._over(caller, 0, len(body), started)
+            return self._over(opening, caller, 0, len(body), started)
         endpoint.used = time.monotonic()
         expected = endpoint.expected
         try:
@@ -117,14 +123,14 @@ class Express:
         except MillError:
             return None
         if gate is not None:  # not before: what fails is left to the ordinary handler, which counts it
-            over = self._over(caller, request.rows, len(body), started)
+            over = self._over(opening, caller, request.rows, len(body), started)
             if over is not None:
                 return over
         ended = time.perf_counter()
         self.signals.figures.of(endpoint.name, endpoint.label).encode.add(ended - ran)
         sizes = (len(body), len(answer.body))
         which = ("v2", endpoint.name, endpoint.label)
-        self.signals.answered(*which, 200, ended - started, request.id, None, sizes, caller.tenant)
+        self.signals.answered(*which, 200, ended - started, request.id, opening.above, sizes, caller.tenant)
         self.plane.engine.turns.spent(caller.terms, ended - started)
         headers: tuple[tuple[str, str], ...] = (("modelmill-version", endpoint.version.reference),)
         kind = JSON
@@ -135,7 +141,7 @@ class Express:
             headers += standing.headers(caller)
         return head(200, kind, len(answer.body), headers) + answer.body
 
-    def _over(self, caller: Caller, rows: int, size: int, started: float) -> bytes | None:
+    def _over(self, opening: Opening, caller: Caller, rows: int, size: int, started: float) -> bytes | None:
         """Count a request and its rows; the answer where that is beyond the quota, which is cheap to say."""
         try:
             check_rate(caller)
@@ -145,6 +151,7 @@ class Express:
         except OverQuota as error:
             reply = standing.told(refusal(error), caller)
         seconds = time.perf_counter() - started
-        self.signals.answered("v2", "", "", reply.status, seconds, None, None, (size, len(reply.body)), caller.tenant)
+        sizes = (size, len(reply.body))
+        self.signals.answered("v2", "", "", reply.status, seconds, None, opening.above, sizes, caller.tenant)
         self.plane.engine.turns.spent(caller.terms, seconds)
         return head(reply.status, reply.content_type, len(reply.body), reply.headers) + reply.body

@@ -90,13 +90,17 @@ class Call:
     bytes_in: int = 0
     body_read: bool = field(default=False)
 
+    def values(self, name: str) -> list[str]:
+        """The values of a header, as often as it comes."""
+        wanted = name.lower().encode()
+        return [value.decode("latin-1").strip() for key, value in self.headers if key == wanted]
+
     def header(self, name: str) -> str | None:
         """The value of a header; None without it. Raises RequestError if it comes twice."""
-        wanted = name.lower().encode()
-        found = [value for key, value in self.headers if key == wanted]
+        found = self.values(name)
         if len(found) > 1:
             raise RequestError(name, "comes twice", "Send it once.")
-        return found[0].decode("latin-1").strip() if found else None
+        return found[0] if found else None
 
     @property
     def accepts(self) -> bytes:
