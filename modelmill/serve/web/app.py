@@ -43,6 +43,7 @@ from modelmill.serve.web.http import (
     path_parts,
     refusal,
     send_reply,
+    whole,
     wrong_method,
 )
 from modelmill.serve.web.standing import told
@@ -303,8 +304,8 @@ class App:
         arrived = asyncio.get_running_loop().time()
         ask, endpoint, body = await self._begin(call)
         length = call.header("inference-header-content-length")
-        is_long = (int(length) if length is not None and length.isdigit() else len(body)) > bodies.LONG_BYTES
-        if is_long:
+        json_bytes = whole(length)
+        if (len(body) if json_bytes is None else json_bytes) > bodies.LONG_BYTES:
             request = await asyncio.to_thread(wire.read, body, length, endpoint.expected)
         else:
             request = wire.read(body, length, endpoint.expected)

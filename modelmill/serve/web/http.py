@@ -112,9 +112,9 @@ class Call:
         encoding = self.header("content-encoding")
         if encoding not in (None, "", "identity"):
             raise PackedBody("Content-Encoding", f"{str(encoding)[:40]!r} is not taken", "Send the body as it is.")
-        declared = self.header("content-length")
-        if declared is not None and declared.isdigit() and int(declared) > self.body_limit:
-            raise self._too_large(int(declared))
+        declared = whole(self.header("content-length"))
+        if declared is not None and declared > self.body_limit:
+            raise self._too_large(declared)
         parts: list[bytes] = []
         size = 0
         more = True
@@ -257,3 +257,12 @@ async def send_reply(reply: Reply, send: Send) -> None:
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
+
+
+def whole(text: str | None) -> int | None:
+    """The number that a text of a request is; None for any other. Python alone would take "1_0", and other digits.
+
+    >>> whole("12"), whole("1_2"), whole("\u00b2")
+    (12, None, None)
+    """
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 18 else None

@@ -9,6 +9,7 @@ import msgspec
 
 from modelmill.errors import RequestError
 from modelmill.serve.access.keyring import Keyring
+from modelmill.serve.web.http import whole
 from modelmill.store import audit
 
 MOST = 1000
@@ -31,7 +32,7 @@ def _number(asked: dict[str, list[str]], name: str) -> int | None:
     given = asked.get(name)
     if given is None:
         return None
-    text = given[-1]
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise RequestError(name, f"{text[:40]!r} is not a number", f"Write ?{name}=100.")
-    return int(text)
+    number = whole(given[-1])
+    if number is None:
+        raise RequestError(name, f"{given[-1][:40]!r} is not a number", f"Write ?{name}=100.")
+    return number
