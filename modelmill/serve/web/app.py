@@ -364,7 +364,7 @@ class App:
 
     async def signin(self, call: Call) -> Reply:
         """Take a key, and give a cookie for it."""
-        return signin.enter(self.door, call, await call.body())
+        return await signin.enter(self.door, call)
 
     async def signout(self, call: Call) -> Reply:
         """Take the cookie back."""

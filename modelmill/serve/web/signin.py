@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlencode
 
-from modelmill.errors import RequestError, Unidentified
+from modelmill.errors import Unidentified
 from modelmill.serve.access.caller import Caller
 from modelmill.serve.access.door import COOKIE, Door, check_same_site, picked
 from modelmill.serve.access.sessions import in_cookies, set_cookie
@@ -24,6 +24,8 @@ SAFETY = (
     ("referrer-policy", "no-referrer"),
     ("cache-control", "no-store"),
 )
+FORM_BYTES = 4096
+"""The largest form with a key: nobody knows yet who sends it."""
 WRONG = '<p class="problem" role="alert">That key does not open this service.</p>'
 
 
@@ -40,15 +42,14 @@ def page(door: Door, call: Call) -> Reply:
     return _page("signin.html", {"next": local(asked.get("next", ["/"])[0])}, problem)
 
 
-def enter(door: Door, call: Call, body: bytes) -> Reply:
-    """Where a person goes on after showing a key. Raises Forbidden for a form of another site."""
+async def enter(door: Door, call: Call) -> Reply:
+    """Where a person goes on after showing a key. Raises Forbidden for a form of another site, TooLarge."""
     check_same_site(picked(call.headers))
-    if len(body) > 4096:
-        raise RequestError("body", "is too long for a key", "")
-    form = parse_qs(body.decode("latin-1"))
-    onward = local(form.get("next", ["/"])[0])
     if door.keyring is None or not door.needs_key:
         return _to("/")
+    call.body_limit = min(FORM_BYTES, call.body_limit)
+    form = parse_qs((await call.body()).decode("latin-1"))
+    onward = local(form.get("next", ["/"])[0])
     try:
         cookie = door.keyring.sign_in(form.get("key", [""])[0].strip())
     except Unidentified:

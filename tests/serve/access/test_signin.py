@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
+import socket
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from patience import eventually
@@ -99,6 +100,25 @@ def test_pages_of_other_sites_cannot_use_the_cookie(paged, keys, ask):
     assert ask(service, "POST", "/v2/repository/models/flowers/unload", b"", headers={**signed, **own}).code == 200
     body = urlencode({"key": secret}).encode()
     assert ask(service, "POST", "/signin", body, headers={"Origin": "https://evil.example"}).code == 403
+
+
+def begun(service, *lines, body=b""):
+    """The beginning of the answer to a sign-in of which the head is sent, and no more of its form than `body`."""
+    host, port = urlsplit(service.url).netloc.split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall("\r\n".join(("POST /signin HTTP/1.1", "Host: localhost", *lines, "", "")).encode() + body)
+        return connection.recv(1000)
+
+
+def test_a_form_is_small_and_not_read_before_it_is_known_whose_page_sent_it(paged, keys):
+    keys.create("ada")
+    service = paged()
+    site = "Sec-Fetch-Site: same-origin"
+    assert b" 413 " in begun(service, site, "Content-Length: 50000000")
+    assert b" 403 " in begun(service, "Content-Length: 50000000")
+    assert b" 403 " in begun(service, "Origin: https://evil.example", "Content-Length: 10")
+    chunk = b"1400\r\n" + b"a" * 0x1400
+    assert b" 413 " in begun(service, site, "Transfer-Encoding: chunked", body=chunk)
 
 
 def test_a_session_ends_with_its_key_its_time_and_its_secret(paged, keys, ask, place):
