@@ -42,6 +42,7 @@ from modelmill.serve.web.http import (
     as_last,
     path_parts,
     refusal,
+    send_last,
     send_reply,
     whole,
     wrong_method,
@@ -169,7 +170,10 @@ class App:
             self.state.in_flight -= 1
         self._count(call, reply.status if reply else 499, started, len(reply.body) if reply else 0)
         if reply is not None:
-            await send_reply(as_last(reply) if self.state.draining else reply, send)
+            if call.is_cut_short:
+                await send_last(reply, send, receive)
+            else:
+                await send_reply(as_last(reply) if self.state.draining else reply, send)
 
     async def _page(self, call: Call, parts: list[str], scope: Scope, send: Send, pages: Asgi) -> None:
         """Let the pages for people answer, if whoever asks may see them."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -38,6 +39,10 @@ BODY_SECONDS = 30.0
 
 BODY_BYTES_S = 10_000
 """As slowly as this a body may come: whoever sends a byte a minute would hold on to what has come for ever."""
+
+LINGER_SECONDS = 5.0
+"""How long the rest of a body is taken after its refusal: whoever is still sending would not hear the answer on a
+connection that is reset."""
 
 
 class ClientLeft(Exception):
@@ -88,7 +93,8 @@ class Call:
     id: str | None = None
     """What the client calls its request."""
     bytes_in: int = 0
-    body_read: bool = field(default=False)
+    is_cut_short: bool = False
+    """Whether the body was refused before all of it had come."""
 
     def values(self, name: str) -> list[str]:
         """The values of a header, as often as it comes."""
@@ -114,7 +120,7 @@ class Call:
             raise PackedBody("Content-Encoding", f"{str(encoding)[:40]!r} is not taken", "Send the body as it is.")
         declared = whole(self.header("content-length"))
         if declared is not None and declared > self.body_limit:
-            raise self._too_large(declared)
+            raise self._too_large(declared, more=True)
         parts: list[bytes] = []
         size = 0
         more = True
@@ -122,12 +128,11 @@ class Call:
         while more:
             message = await self._next(began + BODY_SECONDS + size / BODY_BYTES_S)
             part = message.get("body", b"")
+            more = message.get("more_body", False)
             size += len(part)
             if size > self.body_limit:
-                raise self._too_large(size)
+                raise self._too_large(size, more)
             parts.append(part)
-            more = message.get("more_body", False)
-        self.body_read = True
         self.bytes_in = size
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -136,13 +141,15 @@ class Call:
             async with asyncio.timeout_at(deadline):
                 message = await self.receive()
         except TimeoutError:
+            self.is_cut_short = True
             slowest = f"{BODY_SECONDS:g} seconds, and {BODY_BYTES_S / 1000:g} kB a second after that"
-            raise SlowBody("body", f"does not come in time, which is {slowest}", "") from None
+            raise SlowBody("body", f"does not come in time, which is {slowest}", "Send less at a time.") from None
         if message["type"] == "http.disconnect":
             raise ClientLeft
         return message
 
-    def _too_large(self, size: int) -> TooLarge:
+    def _too_large(self, size: int, more: bool) -> TooLarge:
+        self.is_cut_short = more
         return TooLarge("body", f"has {size} bytes or more, the limit is {self.body_limit}", "Send less at a time.")
 
     async def unless_gone(self, work: asyncio.Future[Any]) -> Any:
@@ -248,15 +255,25 @@ def as_last(reply: Reply) -> Reply:
     return replace(reply, headers=(*reply.headers, ("connection", "close")))
 
 
-async def send_reply(reply: Reply, send: Send) -> None:
-    """Put an answer on the wire."""
+async def send_reply(reply: Reply, send: Send, more: bool = False) -> None:
+    """Put an answer on the wire; with `more` its connection is told later that it was the whole one."""
     headers = [
         (b"content-type", reply.content_type.encode()),
         (b"content-length", str(len(reply.body)).encode()),
         *((name.encode(), value.encode("latin-1", "replace")) for name, value in reply.headers),
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+    await send({"type": "http.response.body", "body": reply.body, "more_body": more})
+
+
+async def send_last(reply: Reply, send: Send, receive: Receive) -> None:
+    """Put an answer on the wire while the body still comes, and end the connection a moment later."""
+    await send_reply(as_last(reply), send, more=True)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (await receive()).get("more_body"):
+                pass
+    await send({"type": "http.response.body", "body": b""})
 
 
 def whole(text: str | None) -> int | None:

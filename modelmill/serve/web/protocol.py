@@ -117,7 +117,7 @@ def protocol(express: Express | None) -> Any:
         in_head = False
         """Whether a request has begun whose headers have not all come."""
         looked_at: Any = None
-        """The headers that were being read when `_look` last looked."""
+        """The headers of the request whose rest, and nothing else, was waited for when `_look` last looked."""
         looks = 0
         """How often `_look` has looked since anything came or was answered."""
         unread = 0
@@ -144,6 +144,8 @@ def protocol(express: Express | None) -> Any:
         def _look(self) -> None:
             """End a connection whose headers have not come for two looks, or that has been idle for some more.
 
+            Nor is the rest of a body waited for longer than that, once its request is answered.
+
             What that costs, it costs idle connections: the short way sets no timer.
             """
             unread, before = self.transport.get_write_buffer_size(), self.unread
@@ -158,13 +160,14 @@ def protocol(express: Express | None) -> Any:
             self.look = self.loop.call_later(HEAD_SECONDS, self._look)
 
         def _end_if_late(self) -> None:
-            late = self.in_head and self.headers is self.looked_at
-            if late and self.header_bytes:
+            waits = self.in_head or (not self.at_rest and self._is_answered())
+            late = waits and self.headers is self.looked_at
+            if late and self.in_head and self.header_bytes:
                 self.transport.write(head(408, "application/json", len(SLOW), (("connection", "close"),)) + SLOW)
             if late or (self.looks >= IDLE_LOOKS and not self.unread):
                 self.transport.close()
             self.looks = self.looks + 1 if self.at_rest and self._is_answered() else 0
-            self.looked_at = self.headers
+            self.looked_at = self.headers if waits else None
 
         def shutdown(self) -> None:
             self._go_on()

@@ -159,6 +159,45 @@ def test_a_body_that_trickles_in_is_told(service, monkeypatch):
     lives(service)
 
 
+def slowly(connection, piece):
+    """All that comes while a piece is sent again and again, until the service closes the connection."""
+    connection.settimeout(0.05)
+    found = b""
+    for _ in range(2000):
+        try:
+            connection.sendall(piece)
+            came = connection.recv(1000)
+        except TimeoutError:
+            continue
+        except (BrokenPipeError, ConnectionResetError):
+            return found
+        if not came:
+            return found
+        found += came
+    raise AssertionError(f"the connection is open still, after {found}")
+
+
+def test_who_trickles_on_after_the_refusal_of_a_body_is_let_go_of(service, monkeypatch):
+    monkeypatch.setattr(web_http, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(web_http, "LINGER_SECONDS", 0.2)
+    with connected(service) as connection:
+        connection.sendall("\r\n".join((*post("Content-Length: 100000"), "", "")).encode())
+        found = slowly(connection, b" ")
+    assert found.startswith(b"HTTP/1.1 408")
+    assert b"connection: close" in found
+    lives(service)
+
+
+def test_who_trickles_on_after_another_answer_is_let_go_of(service, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+    with connected(service) as connection:
+        connection.sendall("\r\n".join((*post("Content-Length: 100000", path="/v2/nowhere"), "", "")).encode())
+        found = slowly(connection, b" ")
+    assert found.startswith(b"HTTP/1.1 404")
+    assert found.count(b"HTTP/1.1") == 1
+    lives(service)
+
+
 def test_ranges_change_nothing(service):
     ranges = ",".join(f"{n}-{n}" for n in range(5000))
     for path in ("/docs", "/v2", "/metrics"):
