@@ -52,6 +52,9 @@ from modelmill.serve.web.wire import parameters
 
 Array = np.ndarray[Any, Any]
 
+CONTROL_BYTES = 65_536
+"""The largest body of a request for anything but predictions: it is read on the loop, while others wait."""
+
 DOCUMENTED = 100
 """Models whose rows the OpenAPI document describes."""
 
@@ -152,6 +155,8 @@ class App:
         handlers, names = found if found is not None else ({}, {})
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         call = Call(method, "/".join(parts), names, scope["headers"], receive, self.body_limit)
+        if not call.infers:
+            call.body_limit = min(CONTROL_BYTES, self.body_limit)
         call.query = scope.get("query_string", b"")
         call.origin = (scope.get("client") or ("",))[0]
         if found is None and pages is not None and theirs:
@@ -210,7 +215,7 @@ class App:
 
     def _count(self, call: Call, code: int, started: float, bytes_out: int = 0) -> None:
         face = call.path.partition("/")[0]
-        if face == "predict" or call.path.endswith("/infer"):
+        if call.infers:
             seconds = time.perf_counter() - started
             traces = call.values("traceparent") if self.signals.tells_traces or is_failure(code) else []
             above = parent(traces[0]) if len(traces) == 1 else None

@@ -109,6 +109,11 @@ class Call:
         return found[0] if found else None
 
     @property
+    def infers(self) -> bool:
+        """Whether predictions are asked for."""
+        return self.path.startswith("predict/") or self.path.endswith("/infer")
+
+    @property
     def accepts(self) -> bytes:
         """What the client takes, as it says."""
         return next((value for key, value in self.headers if key == b"accept"), b"")

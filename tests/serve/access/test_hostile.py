@@ -198,6 +198,25 @@ def test_who_trickles_on_after_another_answer_is_let_go_of(service, monkeypatch)
     lives(service)
 
 
+@pytest.mark.parametrize("path", ["index", "models/flowers/load", "models/flowers/unload"])
+def test_a_body_that_asks_for_no_prediction_is_small_and_its_refusal_is_heard(service, path):
+    """The whole of a large body is sent: a client that does not look before is not cut off, either."""
+    body = b'{"x": [' + b'":",' * 2_000_000 + b"1]}"
+    found = send(service, *post(f"Content-Length: {len(body)}", path=f"/v2/repository/{path}"), body=body)
+    assert found.startswith(b"HTTP/1.1 413")
+    assert b"the limit is 65536" in found
+    assert b"connection: close" in found
+    lives(service)
+
+
+def test_a_body_over_the_limit_that_came_whole_keeps_its_connection(service):
+    chunk = b"%x\r\n%s\r\n" % (70_000, b" " * 70_000)
+    head = "\r\n".join((*post("Transfer-Encoding: chunked", path="/v2/repository/index"), "", "")).encode()
+    with connected(service) as connection:
+        connection.sendall(head + chunk + b"0\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 413")
+
+
 def test_ranges_change_nothing(service):
     ranges = ",".join(f"{n}-{n}" for n in range(5000))
     for path in ("/docs", "/v2", "/metrics"):
