@@ -120,9 +120,7 @@ class Call:
 
     async def body(self) -> bytes:
         """The whole body. Raises TooLarge, SlowBody, PackedBody, or ClientLeft when the client leaves."""
-        encoding = self.header("content-encoding")
-        if encoding not in (None, "", "identity"):
-            raise PackedBody("Content-Encoding", f"{str(encoding)[:40]!r} is not taken", "Send the body as it is.")
+        self._check_packing()
         declared = whole(self.header("content-length"))
         if declared is not None and declared > self.body_limit:
             raise self._too_large(declared, more=True)
@@ -140,6 +138,13 @@ class Call:
             parts.append(part)
         self.bytes_in = size
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _check_packing(self) -> None:
+        """Refuse a body that is not sent as it is. Raises PackedBody."""
+        for name, plain in (("Content-Encoding", "identity"), ("Transfer-Encoding", "chunked")):
+            value = self.header(name)
+            if value and value.lower() != plain:
+                raise PackedBody(name, f"{value[:40]!r} is not taken, only {plain}", "Send the body as it is.")
 
     async def _next(self, deadline: float) -> Message:
         try:

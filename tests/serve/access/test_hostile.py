@@ -236,6 +236,13 @@ def test_forms_and_packed_bodies_are_no_rows(service):
     lives(service)
 
 
+@pytest.mark.parametrize("length", ["\xb2", "1_0", "9" * 5000, "\xa02"])
+def test_a_length_that_is_no_number_is_a_bad_request(service, length):
+    lines = post(f"Inference-Header-Content-Length: {length}", "Content-Length: 2", path="/v2/models/flowers/infer")
+    assert send(service, *lines, body=b"{}").startswith(b"HTTP/1.1 400")
+    lives(service)
+
+
 @pytest.mark.parametrize(
     "name",
     [
