@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
+
+import orjson
 
 HEADERS_MOST = 65_536
 """Bytes of a request's line and headers."""
@@ -90,12 +92,21 @@ def _opening(status: int, content_type: str, headers: tuple[tuple[str, str], ...
     return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{told}content-length: ".encode("latin-1")
 
 
-REFUSED = b'{"error":"the request is not HTTP that can be read"}'
+HOST = b"host"
+
+REFUSED = (
+    "request: is not HTTP that can be read, expected a line, headers, and a body of the length that they say. "
+    "Use https:// only where the service has a certificate."
+)
+TOO_LONG = f"request: has more than {HEADERS_MOST:,} bytes of line and headers, which is the limit. Send less in them."
+TOO_MANY = f"body: has more than {CHUNKS_MOST:,} chunks, which is the limit. Send larger ones, or a Content-Length."
+NO_HOST = "Host: does not come, expected once. Send: Host: NAME."
+HOSTS = "Host: comes twice, expected once. Send: Host: NAME."
 
 HEAD_SECONDS = 15.0
 """How often it is looked whether the headers of a request are still on their way; the second time is too late."""
 
-SLOW = b'{"error":"the headers did not come in time"}'
+SLOW = b'{"error":"headers: do not come in time, which is some 15 seconds. Send them in one piece."}'
 
 IDLE_LOOKS = 4
 """After so many looks at which nothing had come a connection is closed."""
@@ -114,6 +125,10 @@ def protocol(express: Express | None) -> Any:
 
         header_bytes = 0
         chunks = 0
+        unseen = 0
+        """Bytes that came since the parser last made anything of them: it keeps them until it does."""
+        problem = REFUSED
+        """What is said where the parser stops."""
         in_head = False
         """Whether a request has begun whose headers have not all come."""
         looked_at: Any = None
@@ -210,10 +225,14 @@ def protocol(express: Express | None) -> Any:
 
         def _read(self, data: bytes) -> None:
             """Parse what came."""
+            self.unseen += len(data)
             super().data_received(data)
             self.data, self.refused = b"", False
             if self.opening is not None:  # only a part came: whoever waits for the rest has a time limit
                 self._ordinary()
+            if self.unseen > HEADERS_MOST and not self.at_rest and not self.transport.is_closing():
+                self.problem = TOO_LONG
+                self.send_400_response("")
 
         def _answered_at_once(self, data: bytes) -> bool:
             """Whether what came was one whole request with a head that is known, and is answered."""
@@ -236,7 +255,7 @@ def protocol(express: Express | None) -> Any:
             self.url = b""
             self.headers = []
             self.expect_100_continue = False
-            self.header_bytes = self.chunks = 0
+            self.header_bytes = self.chunks = self.unseen = 0
 
         def on_url(self, url: bytes) -> None:
             self._bound(len(url))
@@ -244,10 +263,14 @@ def protocol(express: Express | None) -> Any:
 
         def on_header(self, name: bytes, value: bytes) -> None:
             self._bound(len(name) + len(value))
-            super().on_header(name, value)
+            if self.in_head:  # what is said after a body is not heard: by then all is decided
+                super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
             self.in_head = False
+            hosts = [name for name, _ in self.headers].count(HOST)
+            if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
+                self._stop(HOSTS if hosts else NO_HOST)
             if express is not None and self.parser.get_method() == b"POST" and self._is_alone():
                 self.opening = express.opened(self.url, self.headers)
             if self.opening is None:
@@ -256,11 +279,13 @@ def protocol(express: Express | None) -> Any:
                 self.body = b""
 
         def on_chunk_header(self) -> None:
+            self.unseen = 0
             self.chunks += 1
             if self.chunks > CHUNKS_MOST:
-                raise ValueError("the body has more than 65,536 chunks")
+                self._stop(TOO_MANY)
 
         def on_body(self, body: bytes) -> None:
+            self.unseen = 0
             if self.opening is None:
                 super().on_body(body)
                 return
@@ -319,13 +344,21 @@ def protocol(express: Express | None) -> Any:
                 super().on_body(body)
 
         def _bound(self, size: int) -> None:
+            self.unseen = 0
             self.header_bytes += size
             if self.header_bytes > HEADERS_MOST:
-                raise ValueError("the headers are larger than 64 KiB")
+                self._stop(TOO_LONG)
+
+        def _stop(self, problem: str) -> NoReturn:
+            """Let the parser stop, which has `send_400_response` called."""
+            self.problem = problem
+            raise ValueError(problem)
 
         def send_400_response(self, msg: str) -> None:
+            """Say what is wrong with a request that is not read to its end; uvicorn's own words do not."""
             self.opening = None
-            self.transport.write(head(400, "application/json", len(REFUSED), (("connection", "close"),)) + REFUSED)
+            body = orjson.dumps({"error": self.problem})
+            self.transport.write(head(400, "application/json", len(body), (("connection", "close"),)) + body)
             self.transport.close()
 
     return Connection

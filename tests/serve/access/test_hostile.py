@@ -233,7 +233,54 @@ def test_forms_and_packed_bodies_are_no_rows(service):
     for encoding in ("gzip", "br", "deflate", "gzip, gzip"):
         found = send(service, *post(f"Content-Encoding: {encoding}", "Content-Length: 8"), body=BODY)
         assert found.startswith(b"HTTP/1.1 415")
+    for encoding in ("gzip, chunked", "deflate,chunked"):
+        chunks = b"8\r\n%s\r\n0\r\n\r\n" % BODY
+        found = send(service, *post(f"Transfer-Encoding: {encoding}"), body=chunks)
+        assert found.startswith(b"HTTP/1.1 415")
     lives(service)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (("GET /v2 HTTP/1.1",), b"Host: does not come"),
+        (("GET /v2 HTTP/1.1", "Host: localhost", "Host: localhost"), b"Host: comes twice"),
+        (("GET /v2 HTTP/1.0", "Host: localhost", "Host: localhost"), b"Host: comes twice"),
+        (("GET /v2 HTTP/1.1", "Host: localhost", "A: " + "b" * 70_000), b"has more than 65,536 bytes of line"),
+        (("GET /" + "v" * 70_000 + " HTTP/1.1", "Host: localhost"), b"has more than 65,536 bytes of line"),
+        (("GET /v2 HTTP/1.1", "Host : localhost"), b"expected a line, headers, and a body"),
+    ],
+)
+def test_a_head_that_is_not_taken_is_told_why(service, lines, said):
+    found = send(service, *lines)
+    assert found.startswith(b"HTTP/1.1 400")
+    assert said in found
+    lives(service)
+
+
+def test_before_http_1_1_there_is_no_host(service):
+    assert send(service, "GET /v2 HTTP/1.0").startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        ("GET /v2 HTTP/1.1", "Host: localhost", "A: "),
+        post("Transfer-Encoding: chunked", "", "1;a="),
+        post("Transfer-Encoding: chunked", "", "0", "A: "),
+    ],
+)
+def test_a_line_without_end_is_not_kept(service, start):
+    with connected(service) as connection:
+        connection.sendall("\r\n".join(start).encode())
+        found = slowly(connection, b"a" * 10_000)
+    assert found.startswith(b"HTTP/1.1 400") or found == b""
+    lives(service)
+
+
+def test_what_is_said_after_a_body_is_no_header(service):
+    chunks = b"8\r\n%s\r\n0\r\nContent-Type: text/csv\r\nContent-Encoding: gzip\r\n\r\n" % BODY
+    assert send(service, *post("Transfer-Encoding: chunked"), body=chunks).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("length", ["\xb2", "1_0", "9" * 5000, "\xa02"])
