@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelmill.method import Entry
 from modelmill.report import Report
+from modelmill.signature import Field
 
 if TYPE_CHECKING:
     from modelmill.registry.registry import Registry
@@ -86,9 +87,9 @@ def print_version(version: Version, registry: Registry) -> None:
     page.print(f"[bold]{version.reference}[/]  {', '.join(version.aliases)}  {when(version.created_ms)} UTC")
     page.print(scores_table("", report.metrics, report.costs))
     for field in version.signature.inputs:
-        page.print(f"  in   {field.name}: {field.datatype} {list(field.shape)}{' nullable' if field.nullable else ''}")
+        page.print(f"  in   {_told(field)}")
     for field in version.signature.outputs:
-        page.print(f"  out  {field.name}: {field.datatype} {list(field.shape)}")
+        page.print(f"  out  {_told(field)}")
     for name, kept in registry.stored(version).items():
         size = version.sizes[name]
         packed = f", {kept:,} in the store" if kept < size else ""
@@ -106,9 +107,13 @@ def print_imported(report: Report, version: Version) -> None:
     print(f"{version.reference}{' (live)' if report.live else ''}: {report.task}, {size:,} bytes")
     for side, fields in (("takes", version.signature.inputs), ("gives", version.signature.outputs)):
         for field in fields:
-            print(f"  {side}  {field.name}: {field.datatype} {list(field.shape)}")
+            print(f"  {side}  {_told(field)}")
     for note in report.details["notes"]:
         print(f"  {note}")
+
+
+def _told(field: Field) -> str:
+    return f"{field.name}: {field.datatype} {list(field.shape)}{' nullable' if field.nullable else ''}"
 
 
 def compare(first: Report, second: Report) -> dict[str, dict[str, float | None]]:
