@@ -159,7 +159,11 @@ def test_a_version_that_nothing_improves_stays(run, digits, tmp_path):
 
 def test_bytes_in_the_store_can_be_asked_for(run, digits, tmp_path):
     path = tmp_path / "recipe.toml"
-    path.write_text('[[compress]]\nmethod = "prune.weights"\nratio = 0.9\nepochs = 4\n')
+    # Zeros alone make nothing faster, and a graph beside its equal is slower by chance: channels are cut as well.
+    path.write_text(
+        '[[compress]]\nmethod = "prune.magnitude"\nratio = 0.5\nepochs = 4\n'
+        '[[compress]]\nmethod = "prune.weights"\nratio = 0.9\nepochs = 4\n'
+    )
     flags = ("--recipe", path, "--budget", "1 trials", "--allow-loss", "0.3")
     report, _ = compressed(run, *flags, "--limit", "stored_kb=40")
     assert not report["details"].get("stays")
