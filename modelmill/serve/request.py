@@ -78,6 +78,9 @@ class Wishes:
 
 NO_WISHES = Wishes()
 
+FITS = "Send a number that it can hold."
+STRINGS = "Every string is its length, 4 bytes with the lowest first, and then its bytes."
+
 EMPTY_MOST = 65_536
 """So large the other sizes of a tensor may be, multiplied, of which one size is 0: no bytes of a body bound them."""
 
@@ -149,14 +152,15 @@ class Input:
         """Refuse another datatype."""
         if came != self.field.datatype:
             came = repr(came[:20]) if isinstance(came, str) else kind(came)
-            raise RequestError(f"{where}.datatype", f"expected {self.field.datatype}, came {came}", "")
+            wanted = self.field.datatype
+            raise RequestError(f"{where}.datatype", f"expected {wanted}, came {came}", f"Send {wanted}.")
 
     def shape(self, where: str, shape: Any) -> tuple[int, ...]:
         """A shape that the input takes."""
         where = f"{where}.shape"
         if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
             example = [1 if size < 0 else size for size in self.field.shape]
-            raise RequestError(where, f"expected a list of sizes such as {example}", "")
+            raise RequestError(where, f"expected a list of sizes such as {example}", "Give a size for every axis.")
         if not self.field.shape and shape == [1]:
             shape = []  # there are clients that cannot send a scalar
         if not fits(shape, self.field.shape):
@@ -182,7 +186,7 @@ class Input:
             message = f"shape {list(shape)} of {self.field.datatype} wants {wanted} bytes, came {len(data)}"
             raise RequestError(where, message, "")
         if self.dtype.kind == "b" and wanted and np.frombuffer(data, np.uint8).max() > 1:
-            raise RequestError(where, "a BOOL is a byte 0 or 1", "")
+            raise RequestError(where, "a BOOL is a byte 0 or 1", "Send no other byte.")
         array = np.frombuffer(data, self.wire).reshape(shape)
         if not (array.flags.aligned and array.dtype.isnative):
             array = array.astype(self.dtype)
@@ -198,15 +202,15 @@ class Input:
             with np.errstate(over="ignore"):
                 array = np.array(values, self.dtype)
         except OverflowError:
-            raise RequestError(where, f"a number does not fit into {self.field.datatype}", "") from None
+            raise RequestError(where, f"a number does not fit into {self.field.datatype}", FITS) from None
         if array.dtype.kind == "f" and np.isinf(array).any():
-            raise RequestError(where, f"a number does not fit into {self.field.datatype}", "")
+            raise RequestError(where, f"a number does not fit into {self.field.datatype}", FITS)
         return array
 
     def checked(self, where: str, array: Array) -> Array:
         """The array, if what it misses may be missing."""
         if not self.field.nullable and self._has_gaps(array):
-            raise RequestError(where, "a value is missing, which this input does not allow", "")
+            raise RequestError(where, "a value is missing, which this input does not allow", "Give every value.")
         return array
 
     def _has_gaps(self, array: Array) -> bool:
@@ -236,10 +240,13 @@ class Expected:
     """All outputs as JSON, or as a wire gives them by itself."""
     binary: tuple[Asked, ...] = member(init=False)
     """All outputs as bytes."""
+    texts: bool = member(init=False)
+    """Whether it takes text, which is read element by element even where it comes as bytes."""
 
     def __post_init__(self) -> None:
         put = object.__setattr__
         put(self, "inputs", {each.name: Input(each) for each in self.signature.inputs})
+        put(self, "texts", any(each.datatype == "BYTES" for each in self.signature.inputs))
         put(self, "outputs", {each.name: each for each in self.signature.outputs})
         put(self, "plain", tuple(Asked(name, False) for name in self.outputs))
         put(self, "binary", tuple(Asked(name, True) for name in self.outputs))
@@ -284,7 +291,7 @@ class Expected:
     def _check_classes(self, where: str, name: str, classes: Any) -> None:
         each = self.outputs[name]
         if type(classes) is not int or not 0 < classes < 2**31:
-            raise RequestError(where, "expected a number of classes, 1 or more", "")
+            raise RequestError(where, f"expected a number of classes, 1 or more, came {kind(classes)}", "Such as 3.")
         if not _holds_scores(each):
             others = [field.name for field in self.outputs.values() if _holds_scores(field)]
             hint = f"It is for scores, such as {others[0]}." if others else ""
@@ -325,7 +332,7 @@ def wishes(parameters: Mapping[str, Any], binary: bool) -> Wishes:
 
 def _count(where: str, value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
-        raise RequestError(where, f"expected a whole number, 0 or more, came {kind(value)}", "")
+        raise RequestError(where, f"expected a whole number, 0 or more, came {kind(value)}", "Leave it out for none.")
     return int(value)
 
 
@@ -338,27 +345,27 @@ def supported(where: str, name: str, value: Any) -> None:
 def flag(where: str, value: Any) -> bool:
     """A value that is true or false."""
     if not isinstance(value, bool):
-        raise RequestError(where, f"expected true or false, came {kind(value)}", "")
+        raise RequestError(where, f"expected true or false, came {kind(value)}", "Leave it out for its default.")
     return value
 
 
 def strings(where: str, data: memoryview, count: int) -> Array:
     """Elements of four bytes of length, then as many bytes of UTF-8."""
     if count > len(data) // 4:
-        raise RequestError(where, f"expected {count} strings, the bytes hold at most {len(data) // 4}", "")
+        raise RequestError(where, f"expected {count} strings, the bytes hold at most {len(data) // 4}", STRINGS)
     array = np.empty(count, object)
     at = 0
     for index in range(count):
         if at + 4 > len(data):
-            raise RequestError(where, f"the bytes end before string {index}", "")
+            raise RequestError(where, f"the bytes end before string {index}", STRINGS)
         (length,) = struct.unpack_from("<I", data, at)
         at += 4
         if at + length > len(data):
-            raise RequestError(where, f"string {index} says {length} bytes, {len(data) - at} are left", "")
+            raise RequestError(where, f"string {index} says {length} bytes, {len(data) - at} are left", STRINGS)
         array[index] = as_text(where, data[at : at + length])
         at += length
     if at != len(data):
-        raise RequestError(where, f"{len(data) - at} bytes follow the last string", "")
+        raise RequestError(where, f"{len(data) - at} bytes follow the last string", STRINGS)
     return array
 
 
@@ -367,7 +374,7 @@ def as_text(where: str, data: bytes | memoryview) -> str:
     try:
         return str(data, "utf-8")
     except UnicodeDecodeError:
-        raise RequestError(where, "a string is not UTF-8", "") from None
+        raise RequestError(where, "a string is not UTF-8", "Encode it as UTF-8.") from None
 
 
 def has_nan(array: Array) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from patience import eventually
@@ -11,6 +14,7 @@ from modelmill.errors import NotServed, RequestError, WorkError
 from modelmill.runtime.rows import to_columns
 from modelmill.runtime.session import Session
 from modelmill.serve.server import Limits, Service
+from modelmill.serve.web import app, wire
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +95,26 @@ def test_a_client_follows_a_version_that_takes_and_gives_other_types(empty_regis
         eventually(lambda: client.models()[0]["version"] == 2)
         assert client.infer("passing", {"x": [1]})["y"].dtype == np.int64
         assert client.predict("passing", [[1]])["y"].dtype == np.int64
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_what_is_long_to_read_leaves_the_loop_free_and_text_is_as_bytes_too(client, monkeypatch, binary):
+    threads = []
+
+    def watched(*given):
+        threads.append(threading.current_thread())
+        return wire.read(*given)
+
+    monkeypatch.setattr(app, "wire", SimpleNamespace(read=watched, write=wire.write))
+    numbers = {"length": np.ones(20_000), "width": np.zeros(20_000)}
+    assert client.infer("flowers", numbers, binary=binary)["label"].tolist() == ["long"] * 20_000
+    assert client.infer("flowers", {"length": [1], "width": [2]}, binary=binary)["label"].tolist() == ["wide"]
+    rows = 5_000
+    text = {"name": ["a text of some length"] * rows, "code": ["b"] * rows, "count": np.arange(rows)}
+    text |= {"flag": np.ones(rows, bool), "day": np.arange(rows), "small": np.ones((rows, 2, 2), np.uint8)}
+    text |= {"vector": np.ones((rows, 3))}
+    found = client.infer("mixed", text, binary=binary)
+    assert found["name_out"].tolist() == text["name"]
+    long_numbers, loop, long_text = threads
+    assert long_text is not loop
+    assert (long_numbers is loop) == binary

@@ -184,7 +184,9 @@ class App:
         try:
             self._enter(call, of_page(parts))
             if of_page(parts) == STUDY and not call.caller.sight.everything:
-                raise Forbidden("key", "does not see every model, and searches are shown to those that do", "")
+                raise Forbidden(
+                    "key", "does not see every model, and searches are shown to those that do", "Use another key."
+                )
         except MillError as error:
             await send_reply(self._refusal(call, error), send)
             return
@@ -306,7 +308,7 @@ class App:
         arrived = asyncio.get_running_loop().time()
         ask, endpoint, body = await self._begin(call)
         length = call.header("inference-header-content-length")
-        json_bytes = whole(length)
+        json_bytes = None if endpoint.expected.texts else whole(length)
         if (len(body) if json_bytes is None else json_bytes) > LONG_BYTES:
             request = await asyncio.to_thread(wire.read, body, length, endpoint.expected)
         else:
