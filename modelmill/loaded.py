@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelmill.contracts import Array, Outputs
-from modelmill.errors import UsageError
+from modelmill.errors import UnknownName
 from modelmill.finding import Finding
 from modelmill.version import Version
 
@@ -48,9 +48,10 @@ class Loaded:
                 for field in signature.inputs
                 if field.name in rows
             }
-            unknown = set(rows) - {field.name for field in signature.inputs}
+            known = [field.name for field in signature.inputs]
+            unknown = sorted(set(rows).difference(known))
             if unknown:
-                raise UsageError("predict", f"no input named {sorted(unknown)[0]!r}", "")
+                raise UnknownName.among("predict", "input", unknown[0], known)
             check(columns, signature)
             return self._session.run(columns)
         return by_row(self._session.run(to_columns(rows, signature)), signature, len(rows))

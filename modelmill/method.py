@@ -54,7 +54,8 @@ class Method:
             try:
                 value = msgspec.convert(getattr(self, name), annotation, str_keys=True)
             except msgspec.ValidationError as error:
-                raise _out_of_bounds(f"{name_of(type(self))}.{name}", getattr(self, name), error) from None
+                where = f"{name_of(type(self))}.{name}"
+                raise _out_of_bounds(where, getattr(self, name), annotation, error) from None
             object.__setattr__(self, name, value)
 
     def as_table(self) -> dict[str, Any]:
@@ -177,15 +178,31 @@ def check_names(cls: type[Method], given: Mapping[str, Any], where: str) -> None
 
 def check_value(cls: type[Method], setting: str, value: Any, where: str) -> None:
     """Refuse a value that the setting of the method cannot take: the end of a range, say."""
+    annotation = settings(cls)[setting]
     try:
-        msgspec.convert(value, settings(cls)[setting], str_keys=True)
+        msgspec.convert(value, annotation, str_keys=True)
     except msgspec.ValidationError as error:
-        raise _out_of_bounds(f"{where}.{name_of(cls)}.{setting}", value, error) from None
+        raise _out_of_bounds(f"{where}.{name_of(cls)}.{setting}", value, annotation, error) from None
 
 
-def _out_of_bounds(where: str, value: Any, error: msgspec.ValidationError) -> OutOfBounds:
-    wanted = str(error)[:1].lower() + str(error)[1:]
-    return OutOfBounds(f"{where} = {value!r}", wanted, f"`modelmill methods` lists the bounds of {where}.")
+def _out_of_bounds(where: str, value: Any, annotation: Any, error: msgspec.ValidationError) -> OutOfBounds:
+    hint = f"`modelmill methods` lists the bounds of {where}."
+    return OutOfBounds(f"{where} = {value!r}", wanted(annotation, error), hint)
+
+
+def wanted(annotation: Any, error: msgspec.ValidationError) -> str:
+    """What was expected, as an annotation's `description` says it where it has a pattern: no regex for people.
+
+    >>> from typing import Annotated
+    >>> kind = Annotated[str, msgspec.Meta(pattern="^[a-z]+$", description="small letters")]
+    >>> wanted(kind, msgspec.ValidationError("Expected `str` matching regex '^[a-z]+$' - at `$.by`"))
+    'expected small letters - at `$.by`'
+    """
+    described = [one.description for one in getattr(annotation, "__metadata__", ()) if getattr(one, "pattern", None)]
+    if described and described[0] and "matching regex" in str(error):
+        _, at, place = str(error).rpartition(" - at ")
+        return f"expected {described[0]}{at}{place if at else ''}"
+    return str(error)[:1].lower() + str(error)[1:]
 
 
 def name_of(cls: type[Method]) -> str:

@@ -103,7 +103,7 @@ def measure(
     several models `latency_ratio` with its interval. `quick` is for trials, in well under a second a model.
     """
     if data.rows == 0:
-        raise ModelError("measure", "there are no rows to measure on", "")
+        raise ModelError("measure", "there are no rows to measure on", "Give at least one.")
     measured: Measurements = [{} for _ in models]
     for cost in costs(wanted, quick):
         for figures, found in zip(measured, cost(models, data), strict=True):

@@ -27,7 +27,8 @@ class Wiring(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if len(self.reads) != len(self.operations) + 1:
             found = f"{len(self.operations)} operations and {len(self.reads)} rows of edges"
-            raise SpecError("arch.cell", f"{found}: expected a row for every node, and one for the output", "")
+            hint = "Write a row for every node, and one for the output."
+            raise SpecError("arch.cell", f"{found} do not fit", hint)
 
     @property
     def edges(self) -> int:

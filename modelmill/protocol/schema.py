@@ -455,7 +455,7 @@ def text(where: str, data: memoryview) -> str:
     try:
         return str(data, "utf-8")
     except UnicodeDecodeError:
-        raise RequestError(where, "is not UTF-8", "") from None
+        raise RequestError(where, "is not UTF-8", "Encode it as UTF-8.") from None
 
 
 def _long(entry: Entry, kind: int, piece: int | memoryview) -> memoryview:

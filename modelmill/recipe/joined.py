@@ -58,7 +58,7 @@ def _read(steps: str | Path | Mapping[str, Any]) -> Pipeline:
         try:
             table = tomllib.loads(Path(steps).read_text("utf-8"))
         except OSError as error:
-            raise SourceError(where, f"cannot be read: {error.strerror}", "") from None
+            raise SourceError(where, f"cannot be read: {error.strerror}", "Name a file that can.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SpecError(where, f"is not TOML: {error}", "") from None
     try:

@@ -140,7 +140,11 @@ def _made(field: Field, axis: int | None, rows: int, size: int, example: Mapping
         return np.ascontiguousarray(np.take(values, np.arange(rows), axis, mode="clip"))
     sizes = tuple(rows if at == axis else n if n >= 0 else size for at, n in enumerate(field.shape))
     if math.prod(sizes) > MOST:
-        raise ModelError(field.name, f"a row of {field.name!r} has the shape {list(sizes)}, which is too large", "")
+        raise ModelError(
+            field.name,
+            f"a row of {field.name!r} has the shape {list(sizes)}, which is too large",
+            "Export it with smaller fixed sizes.",
+        )
     if field.datatype == "BYTES":
         return np.full(sizes, "0", object)  # a text that a graph may also read as a number
     rate = axis is None and RATE.match(field.name) and field.datatype.startswith(("INT", "UINT", "FP"))

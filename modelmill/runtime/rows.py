@@ -32,7 +32,7 @@ def to_columns(rows: Sequence[Any], signature: Signature) -> dict[str, Array]:
     if not isinstance(rows, list | tuple | np.ndarray):
         raise RequestError("rows", f"came {came(rows)}, expected a list of rows", "Write [{...}, {...}].")
     if not len(rows):
-        raise RequestError("rows", "came no rows, expected at least one", "")
+        raise RequestError("rows", "came no rows, expected at least one", "Write [{...}, {...}].")
     fields = signature.inputs
     if set(map(type, rows)) == {dict}:
         columns = _of_objects(_under_their_own_names(rows, signature), fields)
@@ -164,11 +164,11 @@ def count(columns: Mapping[str, Array], fields: Sequence[Field]) -> int:
 def _check_column(column: Array, field: Field) -> None:
     where = f"inputs.{field.name}"
     if column.dtype != np.dtype(field.dtype):
-        raise RequestError(where, f"came {column.dtype}, expected {field.datatype}", "")
+        raise RequestError(where, f"came {column.dtype}, expected {field.datatype}", f"Give it as {field.dtype}.")
     if not fits(column.shape, field.shape):
         raise RequestError(where, f"came the shape {list(column.shape)}, expected {list(field.shape)}", "-1 is any.")
     if field.datatype == "BYTES" and not all(isinstance(value, str) for value in column.flat):
-        raise RequestError(where, "holds something that is no text", "")
+        raise RequestError(where, "holds something that is no text", "Give every value as a string.")
     if not field.nullable and _has_gaps(column, field):
         raise RequestError(where, "has missing values, which this input does not take", "Give every value.")
 

@@ -132,7 +132,7 @@ def report(catalogue: Catalogue, reference: str) -> bytes:
     """The HTML report of a version. Raises NotServed where there is none."""
     version = catalogue.version(reference)
     if "report.html" not in version.files:
-        raise NotServed("report", f"{version.reference} has no report", "")
+        raise NotServed("report", f"{version.reference} has no report", "`modelmill build` and `compress` write one.")
     return catalogue.shelf.file(version, "report.html")
 
 

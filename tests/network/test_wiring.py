@@ -154,5 +154,5 @@ def test_flags_and_wirings_say_the_same() -> None:
 
 
 def test_a_row_of_edges_for_every_node_is_wanted() -> None:
-    with pytest.raises(SpecError, match="2 operations and 2 rows of edges: expected a row for every node"):
+    with pytest.raises(SpecError, match="2 operations and 2 rows of edges do not fit"):
         wiring(["a", "b"], [[1], [1, 0]])

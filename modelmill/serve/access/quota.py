@@ -45,7 +45,8 @@ def requests_per_s(text: str) -> float:
         raise OutOfBounds(f"--quota {text}", "expected requests in a time", "Write --quota 100/s, 30/m or 500/h.")
     rate = float(found[1]) / SECONDS[found[2]]
     if not 1e-4 <= rate <= 1e6:
-        raise OutOfBounds(f"--quota {text}", "is not between 0.36 an hour and a million a second", "")
+        said = "is not between 0.36 an hour and a million a second"
+        raise OutOfBounds(f"--quota {text}", said, "Such as 100/s or 5000/h.")
     return rate
 
 

@@ -9,6 +9,8 @@ from msgspec import Meta
 from modelmill.contracts import Labels, Router
 from modelmill.errors import NotServed
 
+NAME = "the name of a header: letters, digits and hyphens, 60 at most"
+
 
 class Header(Router):
     """Answer with the version that a header of the request names, by number or alias.
@@ -20,7 +22,7 @@ class Header(Router):
     (2, 1)
     """
 
-    header: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{1,60}$")] = "modelmill-use"
+    header: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{1,60}$", description=NAME)] = "modelmill-use"
     """The header's name."""
 
     @property

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from modelmill.contracts import Labels, Router
-from modelmill.serve.traffic.place import place
+from modelmill.serve.traffic.place import By, place
 
 
 class Sticky(Router):
@@ -26,7 +26,7 @@ class Sticky(Router):
     """The number or alias of the version that is tried."""
     percent: Annotated[float, Meta(ge=0, le=100)] = 5.0
     """How many callers in a hundred it answers."""
-    by: Annotated[str, Meta(pattern=r"^(tenant|key|header:[A-Za-z0-9-]{1,60}|cookie:[A-Za-z0-9_.-]{1,60})$")] = "tenant"
+    by: By = "tenant"
     """What tells callers apart: `tenant`, `key`, `header:NAME` or `cookie:NAME`."""
     salt: str = ""
     """Other callers are drawn with another salt."""

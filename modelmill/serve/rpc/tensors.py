@@ -191,13 +191,17 @@ def _from_contents(where: str, given: Mapping[str, Any], shape: tuple[int, ...],
     place = CONTENTS[datatype]
     others = [name for name in given if name != place]
     if others:
-        raise RequestError(f"{where}.contents", f"expected {place} for {datatype}, came {others[0]}", "")
+        raise RequestError(
+            f"{where}.contents",
+            f"expected {place} for {datatype}, came {others[0]}",
+            f"Send {place}, or raw_input_contents.",
+        )
     values = given.get(place, ())
     wanted = 1
     for size in shape:
         wanted *= size
     if len(values) != wanted:
-        hint = "" if given else f"Send {place}, or raw_input_contents."
+        hint = "Let shape and contents agree." if given else f"Send {place}, or raw_input_contents."
         raise RequestError(where, f"shape {list(shape)} wants {wanted} elements, came {len(values)}", hint)
     if datatype == "BYTES":
         array: Array = taken.from_values(where, _texts(where, values))
@@ -206,7 +210,7 @@ def _from_contents(where: str, given: Mapping[str, Any], shape: tuple[int, ...],
     else:
         array = values.astype(taken.dtype)
         if array.dtype.kind in "iu" and (array != values).any():
-            raise RequestError(where, f"a number does not fit into {datatype}", "")
+            raise RequestError(where, f"a number does not fit into {datatype}", f"Send what {datatype} can hold.")
     return taken.checked(where, array.reshape(shape))
 
 
@@ -214,4 +218,4 @@ def _texts(where: str, values: Sequence[bytes]) -> list[str]:
     try:
         return [str(value, "utf-8") for value in values]
     except UnicodeDecodeError:
-        raise RequestError(where, "is not UTF-8", "") from None
+        raise RequestError(where, "is not UTF-8", "Encode it as UTF-8.") from None

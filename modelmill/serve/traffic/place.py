@@ -1,10 +1,22 @@
-"""Where an id falls between 0 and 1: the same id always at the same place, and ids spread evenly."""
+"""What tells callers apart, and where one falls between 0 and 1: always at the same place, and evenly spread."""
 
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Annotated
+
+from msgspec import Meta
 
 WHOLE = float(2**64)
+
+_APART = r"(tenant|key|header:[A-Za-z0-9-]{1,60}|cookie:[A-Za-z0-9_.-]{1,60})"
+_SAID = "tenant, key, header:NAME or cookie:NAME"
+
+By = Annotated[str, Meta(pattern=f"^{_APART}$", description=_SAID)]
+"""What tells callers apart."""
+
+ByOrNothing = Annotated[str, Meta(pattern=f"^{_APART}?$", description=f"{_SAID}, or nothing")]
+"""What tells callers apart, if anything does."""
 
 
 def place(id: str, salt: str = "") -> float:

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from modelmill.errors import OutOfBounds
 from modelmill.serve.traffic.counts import Counts
+from modelmill.serve.traffic.place import ByOrNothing
 from modelmill.serve.traffic.verdict import Finding, Tolerances, judge
 
 HOLD_LOG10 = 1.0
@@ -32,7 +33,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Requests that the candidate must have answered in each further step, and as many that were mirrored."""
     seconds: Annotated[float, Meta(ge=0)] = 10.0
     """How long a step takes at least."""
-    by: Annotated[str, Meta(pattern=r"^(|tenant|key|header:[A-Za-z0-9-]{1,60}|cookie:[A-Za-z0-9_.-]{1,60})$")] = ""
+    by: ByOrNothing = ""
     """What tells callers apart, where one caller is always to be answered by one version; empty: each request anew."""
     mirror: Percent = 100.0
     """How many requests in a hundred are mirrored, where there is time."""
@@ -60,7 +61,9 @@ def check(plan: Plan) -> Plan:
         value = getattr(plan.tolerances, name)
         most = 1.0 if name in ("errors", "differ", "level") else 1000.0
         if not (least <= value < most) or (name in ("errors", "differ", "level") and value <= 0):
-            raise OutOfBounds(f"{name} = {value:g}", f"expected a number from {least:g} to {most:g}", "")
+            raise OutOfBounds(
+                f"{name} = {value:g}", f"expected a number from {least:g} to {most:g}", "Leave it out for its default."
+            )
     return plan
 
 

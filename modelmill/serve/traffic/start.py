@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 import msgspec
 
 from modelmill.contracts import Router
 from modelmill.errors import OutOfBounds, RegistryError, UnknownName, UsageError
-from modelmill.method import decode, names
+from modelmill.method import decode, names, wanted
 from modelmill.runtime.axes import fits
 from modelmill.serve.traffic.book import Book, Route
 from modelmill.serve.traffic.rollout import Plan, Rollout
@@ -116,7 +116,8 @@ def plan_of(settings: Mapping[str, Any]) -> Plan:
     try:
         return msgspec.convert({**rest, "tolerances": tolerated}, Plan)
     except msgspec.ValidationError as error:
-        raise OutOfBounds("rollout", str(error)[:1].lower() + str(error)[1:], f"Known: {', '.join(known)}.") from None
+        said = wanted(get_type_hints(Plan, include_extras=True)["by"], error)
+        raise OutOfBounds("rollout", said, f"Known: {', '.join(known)}.") from None
 
 
 def table_of(body: Any) -> Mapping[str, Any]:

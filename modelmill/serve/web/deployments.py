@@ -122,5 +122,7 @@ async def _json(call: Call) -> Any:
     """The body, if it says that it is JSON: a page elsewhere cannot make a browser send that unasked."""
     kind = (call.header("content-type") or "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise RequestError("Content-Type", f"expected application/json, came {kind[:40] or 'nothing'}", "")
+        raise RequestError(
+            "Content-Type", f"expected application/json, came {kind[:40] or 'nothing'}", "Say what the body is."
+        )
     return wire.parse(await call.body())

@@ -74,7 +74,7 @@ def _check_names(text: bytes, value: Any) -> None:
     try:
         json.loads(text, object_pairs_hook=_once, parse_int=float)
     except RecursionError:
-        raise RequestError("body", "is nested too deeply", "") from None
+        raise RequestError("body", "is nested too deeply", "Nest lists as shape says.") from None
 
 
 def _names(value: Any) -> int:
@@ -153,7 +153,7 @@ class _Tail:
     def take(self, where: str, size: int) -> memoryview:
         left = len(self.view) - self.used
         if size > left:
-            raise RequestError(where, f"binary_data_size says {size} bytes, {left} are left in the body", "")
+            raise RequestError(where, f"binary_data_size says {size} bytes, {left} are left in the body", AFTER)
         self.used += size
         return self.view[self.used - size : self.used]
 
@@ -161,7 +161,7 @@ class _Tail:
 def _read_envelope(envelope: dict[str, Any], tail: _Tail, expected: Expected) -> Request:
     identity = envelope.get("id")
     if identity is not None and not isinstance(identity, str):
-        raise RequestError("id", f"expected a string, came {kind(identity)}", "")
+        raise RequestError("id", f"expected a string, came {kind(identity)}", "Quote it, or leave it out.")
     wanted = wishes(parameters("parameters", envelope), False)
     columns = _read_inputs(envelope.get("inputs"), tail, expected)
     if tail.used != len(tail.view):
@@ -193,6 +193,11 @@ def _read_plain(body: bytes, expected: Expected) -> Request | None:
     return Request(identity, columns, expected.rows(columns), expected.plain)
 
 
+AFTER = "It is the length of this tensor's bytes, which come after the JSON in the order of the inputs."
+TENSORS = 'Write [{"name": ..., "datatype": ..., "shape": [...], "data": [...]}].'
+OUTPUTS = 'Write [{"name": ...}], or leave it out for all.'
+AGREE = "Let shape and data agree."
+
 PLAIN = frozenset({"id", "inputs"})
 """What the envelope of a request holds that asks for all outputs as JSON."""
 
@@ -205,12 +210,13 @@ def parameters(where: str, holder: dict[str, Any]) -> dict[str, Any]:
     if found is None:
         return NONE
     if not isinstance(found, dict):
-        raise RequestError(where, f"expected an object, came {kind(found)}", "")
+        raise RequestError(where, f"expected an object, came {kind(found)}", 'Such as {"binary_data": true}.')
     for name, value in found.items():
         if not isinstance(value, str | int | float | bool):
             if name in IGNORED:
                 continue
-            raise RequestError(f"{where}.{name[:80]}", f"expected a string, number or boolean, came {kind(value)}", "")
+            said = f"expected a string, number or boolean, came {kind(value)}"
+            raise RequestError(f"{where}.{name[:80]}", said, "Leave it out, or write it as a string.")
         supported(where, name, value)
     return found
 
@@ -221,12 +227,12 @@ IGNORED = frozenset({"content_type", "headers"})
 
 def _read_inputs(inputs: Any, tail: _Tail, expected: Expected) -> dict[str, Array]:
     if not isinstance(inputs, list):
-        raise RequestError("inputs", f"expected a list of tensors, came {kind(inputs)}", "")
+        raise RequestError("inputs", f"expected a list of tensors, came {kind(inputs)}", TENSORS)
     columns: dict[str, Array] = {}
     for index, tensor in enumerate(inputs):
         where = f"inputs[{index}]"
         if not isinstance(tensor, dict):
-            raise RequestError(where, f"expected an object, came {kind(tensor)}", "")
+            raise RequestError(where, f"expected an object, came {kind(tensor)}", TENSORS)
         name = named(where, tensor.get("name"), expected.inputs, "input")
         if name in columns:
             raise RequestError(where, f"input {name!r} comes twice", "Send each input once.")
@@ -247,17 +253,18 @@ def _read_tensor(where: str, tensor: dict[str, Any], taken: Input, tail: _Tail) 
     if "data" in tensor:
         raise RequestError(where, "has both data and binary_data_size", "Send one of them.")
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-        raise RequestError(f"{where}.parameters.binary_data_size", "expected a number of bytes", "")
+        said = f"expected a number of bytes, came {kind(size)}{f' {size}' if type(size) is int else ''}"
+        raise RequestError(f"{where}.parameters.binary_data_size", said, AFTER)
     return taken.from_bytes(where, tail.take(where, size), shape)
 
 
 def _from_json(where: str, data: Any, shape: tuple[int, ...], taken: Input) -> Array:
     where = f"{where}.data"
     if not isinstance(data, list):
-        raise RequestError(where, f"expected a list, came {kind(data)}", "")
+        raise RequestError(where, f"expected a list, came {kind(data)}", "Write [...], for one element, too.")
     flat = _flatten(where, data, shape) if data and isinstance(data[0], list) else data
     if len(flat) != math.prod(shape):
-        raise RequestError(where, f"shape {list(shape)} wants {math.prod(shape)} elements, came {len(flat)}", "")
+        raise RequestError(where, f"shape {list(shape)} wants {math.prod(shape)} elements, came {len(flat)}", AGREE)
     if taken.field.datatype == "FP16":
         raise RequestError(where, "FP16 cannot be sent as JSON", "Send it as binary data.")
     types = set(map(type, flat))
@@ -266,7 +273,8 @@ def _from_json(where: str, data: Any, shape: tuple[int, ...], taken: Input) -> A
         types.discard(type(None))
     if not types <= taken.elements:
         wrong = next(value for value in flat if type(value) not in taken.elements)
-        raise RequestError(where, f"expected {taken.field.datatype}, came {kind(wrong)}", "")
+        hint = f"Every element of {taken.field.name} is a {taken.field.datatype}."
+        raise RequestError(where, f"expected {taken.field.datatype}, came {kind(wrong)}", hint)
     return taken.checked(where, taken.from_values(where, flat).reshape(shape))
 
 
@@ -277,14 +285,15 @@ def _flatten(where: str, data: list[Any], shape: tuple[int, ...]) -> list[Any]:
         if set(map(type, level)) != {list}:
             raise RequestError(where, f"lists are nested unevenly at axis {axis}", f"Nest them as {list(shape)}.")
         if set(map(len, level)) - {size}:
-            raise RequestError(where, f"a list at axis {axis} has not the {size} items that shape says", "")
+            came = next(len(items) for items in level if len(items) != size)
+            raise RequestError(where, f"a list at axis {axis} has {came} items, shape says {size}", AGREE)
         level = list(chain.from_iterable(level))
     return level
 
 
 def _without_null(where: str, flat: list[Any], field: Field) -> list[Any]:
     if not field.nullable:
-        raise RequestError(where, "null is not allowed: the column has no missing values", "")
+        raise RequestError(where, "null is not allowed: the column has no missing values", "Give every value.")
     if field.datatype == "BYTES":
         missing: Any = ""
     elif field.kind == "date":
@@ -292,7 +301,7 @@ def _without_null(where: str, flat: list[Any], field: Field) -> list[Any]:
     elif np.dtype(field.dtype).kind == "f":
         missing = math.nan
     else:
-        raise RequestError(where, f"null cannot be stored as {field.datatype}", "")
+        raise RequestError(where, f"null cannot be stored as {field.datatype}", "Give every value.")
     return [missing if value is None else value for value in flat]
 
 
@@ -301,12 +310,12 @@ def _read_outputs(outputs: Any, binary: bool, expected: Expected) -> tuple[Asked
     if outputs is None:
         return everything
     if not isinstance(outputs, list):
-        raise RequestError("outputs", f"expected a list, came {kind(outputs)}", "")
+        raise RequestError("outputs", f"expected a list, came {kind(outputs)}", OUTPUTS)
     asked: dict[str, Asked] = {}
     for index, output in enumerate(outputs):
         where = f"outputs[{index}]"
         if not isinstance(output, dict):
-            raise RequestError(where, f"expected an object, came {kind(output)}", "")
+            raise RequestError(where, f"expected an object, came {kind(output)}", OUTPUTS)
         name = named(where, output.get("name"), expected.outputs, "output")
         if name in asked:
             raise RequestError(where, f"output {name!r} is asked for twice", "Ask for each output once.")
@@ -317,7 +326,8 @@ def _read_outputs(outputs: Any, binary: bool, expected: Expected) -> tuple[Asked
 def _read_raw(view: memoryview, expected: Expected) -> Request:
     """A body that is nothing but the one input of the model, of at most one variable size."""
     if len(expected.inputs) != 1:
-        raise RequestError("body", f"a raw request is for models of one input, this has {len(expected.inputs)}", "")
+        said = f"a raw request is for models of one input, this has {len(expected.inputs)}"
+        raise RequestError("body", said, "Send it with JSON.")
     ((name, taken),) = expected.inputs.items()
     field = taken.field
     if not view:
@@ -343,6 +353,6 @@ def _raw_shape(view: memoryview, field: Field) -> tuple[int, ...]:
     sizes = [abs(size) for size in field.shape]
     rest = math.prod(size for at, size in enumerate(sizes) if at != axis) * np.dtype(field.dtype).itemsize
     if rest == 0 or len(view) % rest:
-        raise RequestError("body", f"expected a multiple of {rest} bytes, came {len(view)}", "")
+        raise RequestError("body", f"expected a multiple of {rest} bytes, came {len(view)}", "Send whole rows.")
     sizes[axis] = len(view) // rest
     return tuple(sizes)
