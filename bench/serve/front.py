@@ -38,7 +38,7 @@ RESULTS = HERE / "results" / "front.jsonl"
 TAKES = {
     "json": (
         *("limit", "modelmill", "bare", "fastapi", "mlserver", "kserve", "litserve", "torchserve"),
-        *("bentoml", "bentoml-batch"),
+        *("bentoml", "bentoml-batch", "rayserve", "mlflow"),
     ),
     "binary": ("limit", "modelmill", "kserve", "pytriton"),
     "grpc": ("limit", "modelmill", "grpcaio", "mlserver", "kserve", "pytriton"),

@@ -27,7 +27,7 @@ WIRES = {"json": "wrk", "binary": "wrk", "grpc": "h2load"}
 PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client"}
 """Debian's names of them."""
 CALL = "/inference.GRPCInferenceService/ModelInfer"
-OWN_FORMS = {"bentoml": '{"x": %s}', "bentoml-batch": '{"x": %s}'}
+OWN_FORMS = {"bentoml": '{"x": %s}', "bentoml-batch": '{"x": %s}', "mlflow": '{"inputs": {"x": %s}}'}
 """The documents around rows of servers that have one of their own."""
 STREAMS = 8
 """The most streams of a connection over gRPC: so many callers share one."""

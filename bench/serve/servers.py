@@ -53,7 +53,7 @@ def free_port() -> int:
 
 
 def url_of(name: str, port: int) -> str:
-    path = {"torchserve": "/predictions/m"}.get(name, "/v2/models/m/infer")
+    path = {"torchserve": "/predictions/m", "mlflow": "/invocations"}.get(name, "/v2/models/m/infer")
     return f"http://127.0.0.1:{port}{path}"
 
 
