@@ -241,14 +241,20 @@ def grown_up(
 
     found = yield from chosen(seen, home.blobs, trials, make, missed(trials, seen.goal))
     if not found.stays:
-        yield from published(seen, found.made, trials, home, options, started)
+        yield from published(seen, found.made, trials, home, options, started, found.left)
         return
     registry = Registry(home.database, home.blobs)
-    yield written(seen, home, stays(seen, registry, found.made, trials, time.monotonic() - started))
+    yield written(seen, home, stays(seen, registry, found.made, trials, time.monotonic() - started, found.left))
 
 
 def published(
-    seen: Look, made: Made, trials: Sequence[Trial], home: Home, options: Options, started: float
+    seen: Look,
+    made: Made,
+    trials: Sequence[Trial],
+    home: Home,
+    options: Options,
+    started: float,
+    left: Mapping[int, str] = {},
 ) -> Iterator[Step]:
     """Account for the run and publish the version with its report; yields the report last."""
     from modelmill.evaluate.page import page
@@ -258,7 +264,7 @@ def published(
 
     registry = Registry(home.database, home.blobs)
     decision = decide(registry, seen, made, options.promote)
-    found = report(seen, made, trials, time.monotonic() - started, decision.parent)
+    found = report(seen, made, trials, time.monotonic() - started, decision.parent, left)
     found.details["live_why"] = decision.words
 
     def numbered(number: int, live: bool) -> Report:

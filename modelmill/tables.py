@@ -76,24 +76,53 @@ def table_of(title: str, columns: Sequence[str]) -> Table:
     return table
 
 
+SHOWN = 8
+"""So many candidates are shown beside the front, where that is shorter."""
+
+FRONT = 16
+"""So many of the front are shown; the report has all."""
+
+
 def _tried(report: Report) -> Table:
+    """The winner, then the front, then others while there is room; each part by quality."""
     trials = [trial for trial in report.details.get("trials", []) if trial["metrics"]]
     names = list(report.metrics)[:1]
     table = table_of(_count_words(report), ["trial", *names, "latency", "size", "settings"])
     table.columns[-1].justify = "left"
     winner = report.details.get("winner")
+    front = {point["trial"] for point in report.pareto}
     better = _sign(report, names[0]) if names else 1
-    for trial in sorted(trials, key=lambda t: -better * t["metrics"].get(names[0], 0))[:8]:
-        mark = " ★" if trial["number"] == winner else ""
+    order = sorted(
+        trials,
+        key=lambda one: (
+            one["number"] != winner,
+            one["number"] not in front,
+            -better * one["metrics"].get(names[0], 0) if names else 0,
+        ),
+    )
+    for trial in order[: min(max(SHOWN, len(front | {winner})), FRONT)]:
+        mark = " ★" if trial["number"] == winner else " ◦" if trial["number"] in front else ""
         table.add_row(
             f"#{trial['number']}{mark}",
             *(f"{trial['metrics'].get(name, float('nan')):.4f}" for name in names),
             cost("latency_ms", trial["costs"].get("latency_ms")),
             cost("size_bytes", trial["costs"].get("size_bytes")),
             summary(trial["settings"], 7),
-            style="bold green" if mark else None,
+            style="bold green" if trial["number"] == winner else None,
         )
+    table.caption = _legend(len(front), "as it is" if report.details.get("stays") else "won")
+    table.caption_justify = "left"
     return table
+
+
+def _legend(front: int, winner: str) -> str:
+    """What the marks of trials say.
+
+    >>> _legend(3, "won")
+    '★ won  ◦ on the front of 3: no other is better in all that counts'
+    """
+    rest = f", of which {FRONT} are shown" if front > FRONT else ""
+    return f"★ {winner}  ◦ on the front of {front}{rest}: no other is better in all that counts"
 
 
 def _sign(report: Report, name: str) -> int:
@@ -171,7 +200,8 @@ def _words(report: Report) -> Iterator[str]:
     losers = report.details.get("runners_up", [])
     if losers:
         yield "\n[bold]Why the runners-up lost[/]"
-    for loser in losers[:4]:
+    front = {point["trial"] for point in report.pareto}
+    for loser in sorted(losers, key=lambda one: one["trial"] not in front)[:4]:
         yield f"  #{loser['trial']}: {escape(loser['why'])}"
     yield from _placed(report)
     if report.details.get("stays"):

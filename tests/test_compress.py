@@ -10,12 +10,14 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from modelmill.ask import compression
 from modelmill.compress.quantize.static import Static
 from modelmill.recipe.machines import machines
-from modelmill.recipe.parent import look
+from modelmill.recipe.parent import SEARCHED_GRAPH, look
 from modelmill.recipe.timing import Stopwatch
 from modelmill.registry.registry import Registry
 from modelmill.report import Report
@@ -132,7 +134,8 @@ def test_a_child_of_another_seed_is_compressed_again_on_the_rows_of_its_first_pa
 def test_people_read_what_was_dropped_and_where_figures_hold(run, digits, recipe):
     code, out, err = run("compress", "digits@1", "--recipe", recipe, "--budget", "1 trials", "--workers", "1")
     assert code == 0, err
-    for words in ("How it was compressed", "distill.larger", "dropped", "it makes the file larger", "digits@2 is"):
+    shown = ("★ won", "How it was compressed", "distill.larger", "dropped", "it makes the file larger", "digits@2 is")
+    for words in shown:
         assert words in " ".join(out.split())
     page = next(line for line in out.splitlines() if line.startswith("The report: ")).removeprefix("The report: ")
     assert "distill.larger" in Path(page).read_text()
@@ -155,6 +158,39 @@ def test_a_version_that_nothing_improves_stays(run, digits, tmp_path):
     report, _ = compressed(run, "--recipe", path, "--budget", "1 trials")
     assert (report["version"], report["details"]["stays"]) == (1, True)
     assert versions(run) == [1]
+
+
+def test_a_child_is_held_against_its_parent_as_it_is_served(run, digits, recipe, tmp_path):
+    """What was searched may be smaller than what is served: a step was dropped when it was made anew."""
+    compressed(run, "--recipe", recipe, "--budget", "1 trials", "--allow-loss", "0.9")
+    registry = Registry((place := Home(digits)).database, place.blobs)
+    parent, small = registry.find("digits@1"), registry.find("digits@2")
+    files = {name: registry.file(parent, name) for name in parent.files}
+    files[SEARCHED_GRAPH] = registry.file(small, "model.onnx")
+    registry.publish("digits", files, parent.signature, lineage=parent.lineage)
+    path = tmp_path / "light.toml"
+    path.write_text('[[compress]]\nmethod = "prune.magnitude"\nratio = 0.4\nepochs = 8\n')
+    flags = ("--recipe", path, "--budget", "1 trials", "--allow-loss", "0.9", "--json")
+    code, out, err = run("compress", "digits@3", "--workers", "1", *flags)
+    assert code == 0, err
+    report = json.loads(out)
+    assert (report["version"], report["details"]["base"]) == (4, "digits@3")
+    assert small.sizes["model.onnx"] < report["costs"]["size_bytes"] < parent.sizes["model.onnx"]
+
+
+def test_answers_that_depend_on_the_rows_beside_them_tell_nothing(run, home, tmp_path):
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [0])
+    nodes = [helper.make_node("ReduceMean", ["x", "axes"], ["mean"]), helper.make_node("Sub", ["x", "mean"], ["y"])]
+    graph = helper.make_graph(nodes, "centred", [x], [y], [axes])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "c.onnx")
+    np.savez(tmp_path / "rows.npz", x=np.random.default_rng(0).standard_normal((100, 4)).astype(np.float32))
+    code, _, err = run("import", tmp_path / "c.onnx", "--name", "centred")
+    assert code == 0, err
+    code, out, _ = run("compress", "centred", "--data", tmp_path / "rows.npz", "--budget", "1 trials", "--json")
+    assert code == 1
+    assert "depends on the rows asked with it" in json.loads(out)["error"]["message"]
 
 
 def test_bytes_in_the_store_can_be_asked_for(run, digits, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite, nan
 from typing import Any
 
@@ -28,11 +28,16 @@ UNITS = {
 """The unit of every cost, as it is printed."""
 
 
-def why_lost(trials: Sequence[Trial], goal: Goal, winner: int, most: int = 500) -> list[dict[str, Any]]:
-    """For every other trial `{"trial", "why"}`: what it lacked against the winner, in a few words."""
+def why_lost(
+    trials: Sequence[Trial], goal: Goal, winner: int, left: Mapping[int, str] = {}, most: int = 500
+) -> list[dict[str, Any]]:
+    """For every other trial `{"trial", "why"}`: what it lacked against the winner, in a few words.
+
+    left: what is known of a trial beyond its figures, by number.
+    """
     won = next((trial for trial in trials if trial.number == winner), None)
     others = [trial for trial in trials if trial.number != winner and trial.state != "running"]
-    return [{"trial": trial.number, "why": _why(trial, won, goal)} for trial in others[:most]]
+    return [{"trial": trial.number, "why": left.get(trial.number) or _why(trial, won, goal)} for trial in others[:most]]
 
 
 def _why(trial: Trial, won: Trial | None, goal: Goal) -> str:

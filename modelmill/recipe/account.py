@@ -44,8 +44,18 @@ class Decision:
         return f"it is {'live' if self.live else 'not live'}, since {self.why}"
 
 
-def report(seen: Look, made: Made, trials: Sequence[Trial], seconds: float, parent: str | None) -> Report:
-    """Everything a run found out, not yet published: version 0, not live."""
+def report(
+    seen: Look,
+    made: Made,
+    trials: Sequence[Trial],
+    seconds: float,
+    parent: str | None,
+    left: Mapping[int, str] = {},
+) -> Report:
+    """Everything a run found out, not yet published: version 0, not live.
+
+    left: why candidates were not taken that keep the limits, by number, where that is known.
+    """
     job = seen.job
     return Report(
         name=job.spec.name,
@@ -68,15 +78,17 @@ def report(seen: Look, made: Made, trials: Sequence[Trial], seconds: float, pare
             parent=job.base.reference if job.base else parent,
             tools=tools(),
         ),
-        details=_details(seen, made, trials),
+        details=_details(seen, made, trials, left),
     )
 
 
-def stays(seen: Look, registry: Registry, made: Made, trials: Sequence[Trial], seconds: float) -> Report:
+def stays(
+    seen: Look, registry: Registry, made: Made, trials: Sequence[Trial], seconds: float, left: Mapping[int, str]
+) -> Report:
     """The account of a run after which a version stays as it is: nothing was better than it."""
     assert seen.job.base is not None, "only a version that is compressed can stay"
     version = registry.find(seen.job.base.reference)
-    found = report(seen, made, trials, seconds, version.lineage.parent)
+    found = report(seen, made, trials, seconds, version.lineage.parent, left)
     found.details["stays"] = True
     found.details["live_why"] = "no candidate was smaller or faster and within the allowed loss"
     return msgspec.structs.replace(found, version=version.number, live=LIVE in version.aliases, lineage=version.lineage)
@@ -142,7 +154,7 @@ def tools() -> dict[str, str]:
     return found
 
 
-def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
+def _details(seen: Look, made: Made, trials: Sequence[Trial], left: Mapping[int, str]) -> dict[str, Any]:
     from modelmill.evaluate.details import confusion, latency, residuals
     from modelmill.evaluate.diagnosis import diagnose
     from modelmill.evaluate.words import why_lost
@@ -169,7 +181,7 @@ def _details(seen: Look, made: Made, trials: Sequence[Trial]) -> dict[str, Any]:
             {key: value.value for key, value in made.metrics.items()},
             str(made.trial.settings.get("arch") or job.spec.arch.get("method", "")),
         ),
-        "runners_up": why_lost(trials, seen.goal, made.trial.number),
+        "runners_up": why_lost(trials, seen.goal, made.trial.number, left),
         "latency": latency(made.costs, made.plain_costs),
         "kind": features_kind(test),
     }
@@ -243,8 +255,10 @@ def decide(registry: Registry, seen: Look, made: Made, promote: bool) -> Decisio
     said = f"{metric} {new:.4f} against {old:.4f} of {live.reference} on the same test rows"
     if _other_split(registry, live, seen):
         said += ", some of which it may have learned from, since its data were split with another seed"
-    if sign * (new - old) > 0 or (new == old and len(made.artifact) < live.sizes["model.onnx"]):
+    if sign * (new - old) > 0:
         return Decision(True, f"it is better: {said}", live.reference)
+    if new == old and len(made.artifact) < live.sizes["model.onnx"]:
+        return Decision(True, f"it is as good and smaller: {said}", live.reference)
     return Decision(False, f"it is not better: {said}; `modelmill models promote` makes it live", live.reference)
 
 

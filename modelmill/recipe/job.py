@@ -23,12 +23,13 @@ class Base:
     reference: str
     model: Model
     served: bytes
-    """Its graph as it is served."""
+    """Its graph as it is served: what a candidate's bytes and time are held against."""
     searched: Model
     """What candidates begin with: the model as it was before it was made anew, which has not seen the validation rows;
     the model itself where that is not kept, or where the rows are new to it."""
     graph: bytes
-    """The graph that the searched model was served by, or would be: what candidates are measured against."""
+    """The graph of the searched model: what a candidate's answers are held against. It may have steps of compression
+    that were dropped for their time when the version was made anew."""
     quality: float
     """The metric that decides, of that graph on the validation rows."""
     agreement: bool = False
@@ -36,10 +37,10 @@ class Base:
 
     @cached_property
     def stored(self) -> int:
-        """Bytes of that graph in the store."""
+        """Bytes in the store of its graph as it is served."""
         from modelmill.store.packing.packed import stored
 
-        return len(stored(self.graph))
+        return len(stored(self.served))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from modelmill.checking import check
 from modelmill.compress.distill.teachers import order
 from modelmill.contracts import Task
 from modelmill.dataset import Dataset, Splits
-from modelmill.errors import ContentError, SourceError, SpecError, UnknownName
+from modelmill.errors import ContentError, ModelError, SourceError, SpecError, UnknownName
 from modelmill.finding import Finding
 from modelmill.method import decode
 from modelmill.model import Model
@@ -35,6 +35,12 @@ SEARCHED_GRAPH = f"{SEARCHED}model.onnx"
 OBJECTIVES = ("size_kb", "latency_ms")
 """What compressing makes small where nobody says."""
 
+ASKED = 64
+"""So many rows are asked together and in two halves, where a version's own answers stand for the truth."""
+
+ITSELF = 0.99
+"""How far both must agree."""
+
 LEAST_ROWS = 20
 """Fewer rows than this tell nothing of a model."""
 
@@ -55,6 +61,7 @@ def look(spec: Spec, registry: Registry, given: Dataset | None = None) -> Look:
     data, findings = rows(spec, given, cut, version)
     agreement = data.target is None
     if agreement:
+        check_alone(served, data, version.reference)
         data = judged(served, data, version.signature)
     task = led(decode("task", spec.task), made_by.goal)
     splits = parted(data, version, cut.seed, spec.seed)
@@ -149,6 +156,38 @@ def judged(served: bytes, data: Dataset, signature: Signature) -> Dataset:
     """The rows, and those of the stated test set, with the version's own answers in the place of the truth."""
     test = None if data.test is None else replace(data.test, target=answers(served, data.test, signature))
     return replace(data, target=answers(served, data, signature), test=test)
+
+
+def check_alone(served: bytes, data: Dataset, reference: str) -> None:
+    """Refuse a version whose answer to a row depends on the rows that are asked with it: who differs from it is then
+    no worse. Raises ModelError."""
+    from modelmill.evaluate.judge import predict
+    from modelmill.metrics.agreement import Agreement
+    from modelmill.task.compute import taught
+
+    order = np.arange(min(data.rows, ASKED))
+    halves = order[::2], order[1::2]
+    whole = predict(served, data.take(order))
+    parts = [predict(served, data.take(half)) for half in halves]
+    metric = Agreement()
+    wanted = {name: values[np.concatenate(halves)] for name, values in whole.items()}
+    joined = {name: alike(np.concatenate([part[name] for part in parts]), wanted[name]) for name in whole}
+    found = metric.total(metric.part(joined, taught(wanted), ()))
+    if not found >= ITSELF:
+        said = f"its answer to a row depends on the rows asked with it: its agreement with itself is {found:.4f}"
+        hint = "Give rows with the truth, or export a model whose rows do not depend on each other."
+        raise ModelError(reference, f"{said}, so that nothing tells what a step costs", hint)
+
+
+def alike(said: Any, wanted: Any) -> Any:
+    """The answers, with those in place that they differ from by rounding alone.
+
+    >>> alike(np.array([1.0000001, 2.0]), np.array([1.0, 3.0])).tolist()
+    [1.0, 2.0]
+    """
+    if wanted.dtype.kind != "f":
+        return said
+    return np.where(np.isclose(said, wanted, rtol=1e-3, atol=1e-6, equal_nan=True), wanted, said)
 
 
 def answers(served: bytes, data: Dataset, signature: Signature) -> Any:

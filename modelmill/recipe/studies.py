@@ -88,8 +88,8 @@ def optional(spec: Spec, kind: Kind | None, picks: Mapping[str, Any] = {}) -> li
 def judged(seen: Look, stopwatch: Stopwatch, result: Mapping[str, Any]) -> Mapping[str, Any]:
     """The costs of a candidate, measured while the workers pause.
 
-    Where a version is compressed it is measured beside that, and its steps are timed: one that turns out to be slower
-    is left out, and the candidate made again.
+    Where a version is compressed it is measured beside that as it is served, and its steps are timed: one that turns
+    out to be slower is left out, and the candidate made again.
     """
     from modelmill.evaluate.judge import measure
 
@@ -100,8 +100,8 @@ def judged(seen: Look, stopwatch: Stopwatch, result: Mapping[str, Any]) -> Mappi
     steps = stopwatch.steps(result["steps"])
     if len(found := dropped(steps)) > len(dropped(result["steps"])):
         return {"again": {"slow": found}}
-    costs = measure([result["artifact"], job.base.graph], job.splits.valid, wanted, quick=True)[0]
-    middle, low, high = stopwatch.beside(job.base.graph, result["artifact"])
+    costs = measure([result["artifact"], job.base.served], job.splits.valid, wanted, quick=True)[0]
+    middle, low, high = stopwatch.beside(job.base.served, result["artifact"])
     return {**costs, "latency_ratio": middle, "latency_ratio_low": low, "latency_ratio_high": high, "steps": steps}
 
 
