@@ -22,6 +22,7 @@ from modelmill.finding import Finding
 from modelmill.report import Report
 from modelmill.spec import Budget, Goal, Spec, as_table, as_toml, read
 from modelmill.trial import Progress, Trial
+from modelmill.version import LIVE, Version
 
 if TYPE_CHECKING:
     from modelmill.dataset import Dataset
@@ -270,6 +271,12 @@ def published(
     def numbered(number: int, live: bool) -> Report:
         return msgspec.structs.replace(found, version=number, live=live)
 
+    if known := made_before(registry, found):
+        found.details["known"] = True
+        if options.promote:
+            registry.promote(known.name, known.number)
+        yield written(seen, home, numbered(known.number, options.promote or LIVE in known.aliases))
+        return
     version = registry.publish(
         found.name,
         {
@@ -287,6 +294,15 @@ def published(
     )
     registry.sweep()
     yield written(seen, home, numbered(version.number, decision.live))
+
+
+def made_before(registry: Registry, report: Report) -> Version | None:
+    """The child of the same parent by the same recipe that has the same bytes; None where there is none."""
+    if "base" not in report.details or report.name not in registry.names():
+        return None
+    same = (report.lineage.model, report.lineage.spec, report.lineage.parent)
+    lineages = ((version, version.lineage) for version in registry.versions(report.name))
+    return next((version for version, one in lineages if (one.model, one.spec, one.parent) == same), None)
 
 
 def written(seen: Look, home: Home, report: Report) -> Report:

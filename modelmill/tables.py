@@ -206,6 +206,9 @@ def _words(report: Report) -> Iterator[str]:
     yield from _placed(report)
     if report.details.get("stays"):
         yield f"\nNothing is published: {report.details['live_why']}."
+    elif report.details.get("known"):
+        state = "live" if report.live else "not live"
+        yield f"\nNothing is published: [bold]{report.name}@{report.version}[/], which is {state}, is this very model."
     else:
         yield f"\n[bold]{report.name}@{report.version}[/] is published; {report.details.get('live_why', '')}."
 

@@ -112,6 +112,7 @@ def test_a_child_names_its_parent_its_steps_and_what_was_dropped_and_a_second_ru
 
     again, _ = compressed(run, *flags)
     assert again["lineage"]["model"] == report["lineage"]["model"]
+    assert (again["version"], again["live"], versions(run)) == (2, report["live"], [1, 2])
     reused, taken = again["details"]["reused"]
     assert reused == taken > 0
 
