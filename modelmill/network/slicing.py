@@ -13,6 +13,10 @@ from modelmill.errors import ModelError
 from modelmill.network.blocks import Residual
 from modelmill.network.following import ACTIVE, Channels, channels
 from modelmill.network.graphbody import Graph
+from modelmill.network.passing import ways
+
+UNKNOWN = -1
+"""Stands for the channels that come into a network; no layer makes so many."""
 
 
 def kept(width: int, ratio: float, multiple: int) -> int:
@@ -172,13 +176,17 @@ def named(network: nn.Module, group: Channels) -> str:
 def removable(network: nn.Module) -> list[tuple[int, int]]:
     """The blocks of a Sequential that can go: (first, one past last) places of its children.
 
-    A residual block with a plain shortcut is one, and so is a cell; so is a map between equal numbers of channels,
-    without a stride, with the norm, activation and dropout behind it.
+    A residual block with a plain shortcut is one; so is a cell that gives as many channels as it takes, which it may no
+    longer do once some were cut; so is a map between equal numbers of channels, without a stride, with the norm,
+    activation and dropout behind it.
     """
     children = list(network) if isinstance(network, nn.Sequential) else []
+    widths = ways(network, UNKNOWN) if children else []
     found = []
     for place, child in enumerate(children):
-        if isinstance(child, Graph) or (isinstance(child, Residual) and isinstance(child.shortcut, nn.Identity)):
+        if isinstance(child, Graph):
+            found += [(place, place + 1)] if widths[place] == widths[place + 1] else []
+        elif isinstance(child, Residual) and isinstance(child.shortcut, nn.Identity):
             found.append((place, place + 1))
         elif _keeps_shape(child) and any(isinstance(other, nn.Linear) for other in children[place + 1 :]):
             end = place + 1

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 class Rounded(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """Activations rounded to whole multiples of a learned step, from `low` to `high` of them.
 
+    The numbers that share the step are those of one row: how fast it learns does not hang on the size of a batch.
+
     Esser et al. (2020), https://arxiv.org/abs/1902.08153, equations 1 to 3
     """
 
@@ -45,8 +47,8 @@ class Rounded(nn.Module):  # type: ignore[misc]  # torch is untyped here
             self.log_step.fill_(math.log(step))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape; as it came while not `live`."""
-        return rounded(x, self.log_step.exp(), self.low, self.high) if self.live else x
+        """(batch, ...) to the same shape; as it came while not `live`."""
+        return rounded(x, self.log_step.exp(), self.low, self.high, math.prod(x.shape[1:])) if self.live else x
 
 
 class Capped(nn.Module):  # type: ignore[misc]  # torch is untyped here
@@ -127,19 +129,21 @@ class Stepped(nn.Module):  # type: ignore[misc]  # torch is untyped here
     def forward(self, x: Tensor) -> Tensor:
         """As the layer."""
         layer = self.layer
-        weight = rounded(layer.weight, _spread(self.steps, layer.weight), self.low, self.high)
+        steps = _spread(self.steps, layer.weight)
+        weight = rounded(layer.weight, steps, self.low, self.high, layer.weight[0].numel())
         if isinstance(layer, nn.Linear):
             return nn.functional.linear(x, weight, layer.bias)
         return cast(Tensor, layer._conv_forward(x, weight, layer.bias))
 
 
-def rounded(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+def rounded(x: Tensor, step: Tensor, low: int, high: int, count: int) -> Tensor:
     """The nearest multiples of the step; the gradients of both are those of LSQ.
 
     Within the bounds that of the step is `round(x / step) - x / step`, beyond them the bound; both are made smaller by
-    the root of how many numbers share the step times `high`.
+    the root of `count`, how many numbers share the step, times `high`. Those are weights, or the features of a row
+    (Esser et al., section 2.2).
     """
-    share = 1 / math.sqrt(max(x.numel() // step.numel(), 1) * max(high, 1))
+    share = 1 / math.sqrt(max(count, 1) * max(high, 1))
     step = (step - step * share).detach() + step * share
     kept = (x / step).clamp(low, high)
     return (kept + (kept.round() - kept).detach()) * step

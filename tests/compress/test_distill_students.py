@@ -20,6 +20,7 @@ from modelmill.compress.input.prepare import Prepare
 from modelmill.compress.prune.magnitude import Magnitude
 from modelmill.dataset import Splits
 from modelmill.graph.export import export
+from modelmill.network.graphbody import Graph
 from modelmill.network.slicing import channels, widths
 from modelmill.runtime.rows import from_dataset
 from modelmill.runtime.session import Session
@@ -90,6 +91,18 @@ def test_every_second_block_stays(make, judge):
     kinds = [type(module).__name__ for module in last.result.body.value]
     assert kinds.count("Residual") == 3
     assert torch.equal(last.result.body.value[4].body[0].weight, model.body.value[5].body[0].weight)
+
+
+def test_a_pruned_cell_stays_where_it_no_longer_gives_what_it_takes(make, judge):
+    arch = {"method": "cell", "width": 8, "join": "concat", "depth": 2, "stages": 1}
+    model, data, task = make("image", arch)
+    first, last = Parameters(ratio=1, every=2, epochs=0)(model, data, task, judge, 0)
+    assert "1 of 2 blocks" in first.note
+    *_, pruned = Magnitude(epochs=0, multiple=1)(model, data, task, judge, 0)
+    first, last = Parameters(ratio=0.5, epochs=0)(pruned.result, data, task, judge, 0)
+    assert "blocks" not in first.note
+    assert sum(isinstance(child, Graph) for child in last.result.body.value) == 2
+    export(last.result, task)
 
 
 def test_a_student_of_all_weights_is_the_model_itself(make, judge):

@@ -11,6 +11,7 @@ from torch import nn
 
 from modelmill.compress.prune.activation import Activation
 from modelmill.compress.prune.best_per_class import BestPerClass
+from modelmill.compress.prune.blocks import Blocks
 from modelmill.compress.prune.boundary import Boundary
 from modelmill.compress.prune.counts import together
 from modelmill.compress.prune.gates import Gates
@@ -26,6 +27,7 @@ from modelmill.compress.prune.taylor import Taylor
 from modelmill.errors import ModelError
 from modelmill.graph.digest import digest
 from modelmill.graph.export import export
+from modelmill.network.graphbody import Graph
 from modelmill.network.slicing import channels, parameters
 from modelmill.runtime.features import features
 from modelmill.runtime.rows import from_dataset
@@ -88,6 +90,18 @@ def test_cells_with_depthwise_convolutions_are_cut_and_answer_the_same_in_the_ru
     answers = Session(export(last.result, task)).run(from_dataset(data.test))["probabilities"]
     given = tensor(features(model.part, model.signature, data.test))
     assert np.allclose(answers, network(given).softmax(1).detach(), atol=1e-4)
+
+
+@pytest.mark.parametrize("edges", [[[1], [0, 1], [1, 0, 1]], [[1], [0, 1]]])
+def test_of_pruned_cells_only_those_can_go_that_still_give_what_they_take(make, judge, edges):
+    model, data, task = make("image", {"method": "cell", "edges": edges, "join": "concat", "width": 8})
+    *_, pruned = quick(Magnitude)(model, data, task, judge, 0)
+    found = [
+        list(Blocks(ratio=1, epochs=1)(each, data, task, judge, 0))[-1].result.body.value
+        for each in (model, pruned.result)
+    ]
+    cells = [sum(isinstance(child, Graph) for child in network) for network in found]
+    assert cells == [0, 2 if len(edges) > 2 else 0]
 
 
 @pytest.mark.parametrize("cls", GLOBAL)

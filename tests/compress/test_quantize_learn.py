@@ -48,14 +48,34 @@ def accuracy(graph, dataset):
 def test_the_gradient_of_a_step_is_that_of_the_paper():
     grid = Rounded(3)
     grid.start(0.5, signed=True)
-    x = torch.tensor([0.6, -0.7, 9.0, -9.0], requires_grad=True)
+    x = torch.tensor([[0.6, -0.7, 9.0, -9.0]], requires_grad=True)
     found = grid(x)
-    assert found.tolist() == pytest.approx([0.5, -0.5, 1.5, -2.0])
+    assert found[0].tolist() == pytest.approx([0.5, -0.5, 1.5, -2.0])
     found.sum().backward()
     inside = (round(1.2) - 1.2) + (round(-1.4) + 1.4)
     by_step = (inside + 3 - 4) / np.sqrt(4 * 3)
     assert grid.log_step.grad.item() == pytest.approx(by_step * 0.5, abs=1e-6)  # of the logarithm: times the step
-    assert x.grad.tolist() == [1, 1, 0, 0]
+    assert x.grad.tolist() == [[1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 2, 2)])
+def test_the_gradient_of_a_step_by_a_mean_loss_is_the_same_in_a_larger_batch(shape):
+    rows, found = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0)), []
+    for times in (1, 16):
+        grid = Rounded(3)
+        grid.start(0.5, signed=True)
+        grid(rows.repeat(times, *[1] * len(shape))).square().flatten(1).sum(1).mean().backward()
+        found.append(grid.log_step.grad.item())
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
+def test_the_gradient_of_a_channels_step_is_shared_by_its_weights():
+    layer = Stepped(nn.Conv2d(2, 3, 2, bias=False), 3, learned=True)
+    with torch.no_grad():
+        layer.layer.weight.fill_(9.0)  # beyond three steps: every weight tells the step to grow by three
+    layer.start(torch.full((3,), 0.5))
+    layer(torch.ones(1, 2, 2, 2)).sum().backward()
+    assert layer.log_steps.grad.tolist() == pytest.approx([8 * 3 / np.sqrt(8 * 3) * 0.5] * 3)
 
 
 def test_only_what_a_ceiling_cuts_teaches_it():

@@ -76,6 +76,17 @@ def test_blocks_that_keep_the_shape_can_go_and_shared_ones_one_by_one():
     assert smaller(torch.rand(2, 1, 1, 1)).shape == (2, 2)
 
 
+@pytest.mark.parametrize(("reads", "mix"), [([[0], [1]], None), ([[0], [0, 1]], nn.Conv2d(8, 4, 1))])
+def test_a_cell_can_go_until_fewer_channels_come_in_than_it_gives(reads, mix):
+    cell = Graph([nn.Sequential(nn.Conv2d(4, 4, 1))], reads, mix and nn.Sequential(mix))
+    network = nn.Sequential(nn.Conv2d(1, 4, 1), cell, nn.Flatten(), nn.Linear(4, 2))
+    assert removable(network) == [(1, 2)]
+    last = channels(network)[-1]
+    cut(last, torch.arange(3))
+    assert network(torch.rand(2, 1, 1, 1)).shape == (2, 2)
+    assert removable(network) == []
+
+
 def test_a_dilated_convolution_goes_only_where_it_keeps_the_size():
     for padding, found in ((1, []), (2, [(1, 2)])):
         dilated = nn.Conv2d(4, 4, 3, padding=padding, dilation=2)

@@ -18,8 +18,8 @@ from modelmill.trial import Progress
 class Attention(Compressor, Learns, Retrains):
     """Train a narrower network that is active at the same places as the model.
 
-    Maps of energy, the sum of squares over channels, are compared where both have as many pixels. A table has no
-    places: there it is the rows of a batch over which the energy of a hidden layer is spread.
+    Maps of energy, the sum of squares over channels, are compared where both have as many pixels, steps or tokens. The
+    hidden layers of an mlp have no places: there it is the rows of a batch over which the energy is spread.
 
     Zagoruyko & Komodakis (2017), https://arxiv.org/abs/1612.03928
     """

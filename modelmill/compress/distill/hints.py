@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from modelmill.errors import ModelError
+from modelmill.network.attention import Pooled, Tokens
+from modelmill.network.recurrent import Recurrent
 from modelmill.train.training import Objective, Training
 from modelmill.trial import Progress
 
@@ -44,21 +46,28 @@ def _closing(training: Training, seen: Tap) -> Iterator[Progress]:
 
 
 class Tap:
-    """Keeps what some modules of a network gave the last time that they ran."""
+    """Keeps what some modules of a network gave the last time that they ran, as (rows, channels, ...).
+
+    Of a recurrent unit that is what it knew at every step.
+    """
 
     def __init__(self, network: nn.Module, paths: Sequence[str]) -> None:
         self._found: dict[str, Tensor] = {}
         self._paths = list(paths)
-        self._handles = [network.get_submodule(path).register_forward_hook(self._keep(path)) for path in self._paths]
+        last = _channels_last(network)
+        self._handles = [
+            network.get_submodule(path).register_forward_hook(self._keep(path, path in last)) for path in self._paths
+        ]
 
-    def _keep(self, path: str) -> Callable[[Any, Any, Tensor], None]:
-        def keep(module: Any, given: Any, made: Tensor) -> None:
-            self._found[path] = made
+    def _keep(self, path: str, last: bool) -> Callable[[Any, Any, Any], None]:
+        def keep(module: Any, given: Any, made: Any) -> None:
+            values: Tensor = made[0] if isinstance(module, nn.RNNBase) else made
+            self._found[path] = values.movedim(-1, 1) if last else values
 
         return keep
 
     def values(self) -> list[Tensor]:
-        """What each module gave, in the order of the paths."""
+        """What each module gave, in the order of the paths: (rows, channels, ...) each."""
         return [self._found[path] for path in self._paths]
 
     def close(self) -> None:
@@ -70,7 +79,8 @@ class Tap:
 def matching(teacher: nn.Module, student: nn.Module, rows: Tensor) -> list[tuple[str, str]]:
     """Paths of stages that are alike in both networks.
 
-    Maps match where they have as many pixels or steps; hidden layers of tables by their place on the way to the output.
+    Maps match where they have as many pixels, steps or tokens; hidden layers of tables by their place on the way to the
+    output.
     Raises ModelError where none do.
     """
     maps, others = (_maps(network, rows) for network in (teacher, student))
@@ -88,8 +98,16 @@ def matching(teacher: nn.Module, student: nn.Module, rows: Tensor) -> list[tuple
 
 
 def _maps(network: nn.Module, rows: Tensor) -> dict[tuple[int, ...], str]:
-    """For every size of maps, in order, the last module that gives one."""
-    sizes = {tuple(shape[2:]): path for path, _, shape in _trace(network, rows) if len(shape) > 2}
+    """For every size of maps, in order, the last module that gives one.
+
+    Not a layer norm: behind it all tokens are as active as each other.
+    """
+    trace = _trace(network, rows)
+    sizes = {
+        tuple(shape[2:]): path
+        for path, module, shape in trace
+        if len(shape) > 2 and not isinstance(module, nn.LayerNorm)
+    }
     return {size: path for size, path in sizes.items() if math.prod(size) > 1}
 
 
@@ -101,7 +119,7 @@ def _hidden(network: nn.Module, rows: Tensor) -> list[str]:
 
 
 def _trace(network: nn.Module, rows: Tensor) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
-    """Path, module and the shape that it gives, for every step of a network in the order in which they run."""
+    """Path, module and the shape of what it gives, (rows, channels, ...), for every step of a network as they run."""
     steps = list(_steps(network, ""))
     tap = Tap(network, [path for path, _ in steps])
     training = {module: module.training for module in network.modules()}
@@ -114,9 +132,25 @@ def _trace(network: nn.Module, rows: Tensor) -> list[tuple[str, nn.Module, tuple
     return [(path, module, tuple(made.shape)) for (path, module), made in zip(steps, tap.values(), strict=True)]
 
 
+def _channels_last(network: nn.Module) -> set[str]:
+    """Paths of what gives (rows, places, channels): all from tokens up to what pools them, and recurrent units."""
+    found, tokens = set(), False
+    for path, module in _steps(network, ""):
+        tokens = isinstance(module, Tokens) or (tokens and not isinstance(module, Pooled))
+        if tokens or isinstance(module, nn.RNNBase):
+            found.add(path)
+    return found
+
+
 def _steps(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
-    if not isinstance(module, nn.Sequential):
+    """Path and module of every step.
+
+    Of a recurrent layer it is the unit, which tells of every step, for the layer may give the end of its way alone.
+    """
+    if isinstance(module, nn.Sequential):
+        for name, child in module.named_children():
+            yield from _steps(child, f"{path}.{name}" if path else name)
+    elif isinstance(module, Recurrent):
+        yield (f"{path}.unit" if path else "unit"), module.unit
+    else:
         yield path, module
-        return
-    for name, child in module.named_children():
-        yield from _steps(child, f"{path}.{name}" if path else name)

@@ -1,4 +1,7 @@
-"""Losses of a student's hidden values against its teacher's, whatever the number of channels of each."""
+"""Losses of a student's hidden values against its teacher's, whatever the number of channels of each.
+
+Values are (rows, channels, *places), where places are pixels, steps or tokens, or (rows, neurons) of a table.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch.nn.functional import normalize
 def attention(teacher: Tensor, student: Tensor) -> Tensor:
     """The distance of normalised maps of energy, mean over rows (Zagoruyko & Komodakis, equation 2 with p = 2).
 
-    A map is the sum of squares over channels. Hidden values without pixels have one number a row: there the map is
+    A map is the sum of squares over channels. Hidden values without places have one number a row: there the map is
     that of the batch.
     """
     return vector_norm(_energy(student) - _energy(teacher), dim=1).mean()
@@ -35,14 +38,14 @@ def _likeness(values: Tensor) -> Tensor:
 def selectivity(teacher: Tensor, student: Tensor) -> Tensor:
     """The squared maximum mean discrepancy of what neurons react to, by the kernel (x'y)^2 (Huang & Wang, equation 5).
 
-    A neuron is told by its map over pixels, of length one; without pixels, by its values over the batch.
+    A neuron is told by its map over places, of length one; without places, by its values over the batch.
     """
     first, second = _reactions(teacher), _reactions(student)
     return (_kernel(first, first) + _kernel(second, second) - 2 * _kernel(first, second)).mean()
 
 
 def _reactions(values: Tensor) -> Tensor:
-    """(rows, neurons, pixels), or (1, neurons, rows) where there are no pixels."""
+    """(rows, neurons, places), or (1, neurons, rows) where there are none."""
     return normalize(values.flatten(2) if values.ndim > 2 else values.T[None], dim=2)
 
 

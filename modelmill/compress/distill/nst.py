@@ -18,8 +18,8 @@ from modelmill.trial import Progress
 class Nst(Compressor, Learns, Retrains):
     """Train a narrower network whose neurons react to the same places as the model's.
 
-    The two distributions of neurons are brought together by a polynomial kernel. In a table a neuron's places are the
-    rows of a batch.
+    The two distributions of neurons are brought together by a polynomial kernel. Places are pixels, steps or tokens; in
+    the hidden layers of an mlp, the rows of a batch.
 
     Huang & Wang (2017), https://arxiv.org/abs/1707.01219
     """
