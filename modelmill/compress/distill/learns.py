@@ -12,7 +12,7 @@ from msgspec import Meta
 class Learns:
     """Settings of an untrained student: among the bases it comes before `Retrains`, and sets its defaults."""
 
-    temperature: Annotated[float, Meta(gt=0)] = 3.0
+    temperature: Annotated[float, Meta(gt=0)] = 2.0
     """How much the probabilities are softened."""
     share: Annotated[float, Meta(ge=0, le=1)] = 0.7
     """The weight of the soft labels; the rest goes to the true ones."""
