@@ -1,11 +1,11 @@
 """What a teacher is worth: students that listen to one against the same students without, on rows that none has seen.
 
     python bench/compress/distill.py [--quick] [--seeds 0-4] [--fashion FOLDER] [--only METHOD,...] [--show]
-    python bench/compress/distill.py --seeds 100-103 --only nst,nst:10,nst:50 --on valid     # to choose a weight
+    python bench/compress/distill.py --seeds 100-103 --only "nst,nst:weight=10" --on valid     # to choose a setting
 
 A cell is a data set and a seed. A network is trained; then the same narrow network, from the same weights, for the same
 epochs, with the same moved images, once on true labels alone (`distill.soft` with `share = 0`) and once by every method
-that listens to the first. METHOD:WEIGHT is a method with another weight. What counts is the accuracy on the test rows;
+that listens to the first. `METHOD:KEY=VALUE;KEY=VALUE` has other settings. What counts is the accuracy on test rows;
 choices are made with seeds from 100 on, and on the validation rows. Rows are in `results/distill.jsonl`; what is there
 is not run again. Sets: digits, and 6,000 rows of Fashion-MNIST from a folder of IDX files.
 """
@@ -45,10 +45,10 @@ def cell(name: str, seed: int, wanted: list[str], folder: str) -> Iterator[Row]:
     given = SETS[name]
     model, data, task = network(name, seed, folder)
     for arm in wanted:
-        method, _, weight = arm.partition(":")
+        method, _, other = arm.partition(":")
         table: Row = {"method": "distill.soft", "share": 0.0} if arm == ALONE else {"method": f"distill.{method}"}
         table |= {"ratio": given["ratio"], "epochs": given["epochs"], "shift": 1}
-        table |= {"weight": float(weight)} if weight else {}
+        table |= {key: float(value) for key, _, value in (each.partition("=") for each in other.split(";") if each)}
         started = time.process_time()
         found = model
         if arm != "teacher":
