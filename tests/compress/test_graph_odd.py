@@ -12,11 +12,13 @@ from modelmill.compress.convert.clean import Clean
 from modelmill.compress.distill.tree import Tree
 from modelmill.compress.prune.subset import Subset
 from modelmill.compress.quantize.blocks import Blocks
+from modelmill.compress.quantize.codebook import Codebook
 from modelmill.compress.quantize.dynamic import Dynamic
 from modelmill.compress.quantize.gptq import Gptq
 from modelmill.compress.quantize.mixed import Mixed
 from modelmill.compress.quantize.smooth import Smooth
 from modelmill.compress.quantize.static import Static
+from modelmill.compress.share.product import Product
 from modelmill.errors import ModelError
 from modelmill.runtime.session import Session
 
@@ -124,6 +126,20 @@ def test_weights_that_branches_read_are_stored_in_fewer_bits_at_any_opset(opset)
     before, after, note, off = before_and_after(branches(opset), Blocks(bits=4))
     assert len(after) < len(before) / 3, note
     assert 0 < off < 0.3
+
+
+@pytest.mark.parametrize("step", [Codebook(bits=8), Product(bits=8, smallest=256)])
+@pytest.mark.parametrize(("opset", "bits"), [(17, 8), (20, 8), (21, 4)])
+def test_codes_of_few_values_are_4_bits_where_the_operators_know_these_and_else_bytes(step, opset, bits):
+    signs = np.sign(normal(64, 64))
+    nodes = [("MatMul", ["x", "w"], ["h"], {}), ("Relu", ["h"], ["y"], {})]
+    model = model_of(proto(nodes, {"x": ["N", 64]}, {"y": ["N", 64]}, {"w": signs.astype("f")}, opset))
+    before, after, _, off = before_and_after(model, step)
+    onnx.checker.check_model(onnx.load_from_string(after))
+    assert off < 1e-6, "two values, or 16 runs of four, say all there is"
+    codes = 64 * 64 if isinstance(step, Codebook) else 64 * 64 // 4
+    assert codes * bits / 8 < len(after) < codes * bits / 8 + 800
+    assert len(after) < len(before)
 
 
 def test_nodes_that_read_one_weight_have_one_precision():

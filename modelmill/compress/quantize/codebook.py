@@ -21,7 +21,8 @@ class Codebook(Compressor, Guided):
     """Store a few values for each layer, and for every weight the number of its value.
 
     Values are found by k-means and trained again by the summed gradients of their weights; a graph is not trained.
-    Zeros stay zeros. Up to 16 values take 4 bits a weight, more take 8. It is no faster: weights are looked up once.
+    Zeros stay zeros. A weight takes 4 bits, or 8 where `bits` are more. It is no faster: weights are looked up
+    once.
 
     Han, Mao & Dally (2016), https://arxiv.org/abs/1510.00149
     """

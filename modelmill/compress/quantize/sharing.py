@@ -9,7 +9,8 @@ import numpy as np
 from torch import nn
 
 from modelmill.compress.quantize.initializers import constants
-from modelmill.compress.quantize.stored import INT32, UINT4, expanded, packed
+from modelmill.compress.quantize.stored import INT32, expanded
+from modelmill.compress.quantize.stored import coded as stored
 from modelmill.compress.share.looked import Looked
 from modelmill.contracts import Array
 
@@ -81,12 +82,11 @@ def shared(layer: nn.Module, count: int) -> Looked:
 
 
 def coded(model: Any, name: str, weight: Array, count: int) -> int:
-    """Put a codebook and codes in the place of a weight; the number of centroids. Up to 16 take 4 bits a weight."""
+    """Put a codebook and codes in the place of a weight; the number of centroids."""
     from onnx import helper, numpy_helper
 
     centroids, codes = clustered(weight, count)
-    small = len(centroids) <= 16
-    tensor = packed(f"{name}_codes", codes, UINT4) if small else numpy_helper.from_array(codes, f"{name}_codes")
+    tensor = stored(model, f"{name}_codes", codes, len(centroids))
     book = numpy_helper.from_array(centroids, f"{name}_book")
     nodes = [
         helper.make_node("Cast", [tensor.name], [f"{name}_index"], to=INT32),
