@@ -92,12 +92,17 @@ def test_what_makes_up_for_lost_channels_is_cut_with_the_layer_that_has_no_bias(
     assert (12, 8, 3, 3) in weights
 
 
-def branches(opset):
-    """An If whose branches read one large weight each."""
+def branches(opset, within=""):
+    """An If whose branches read one large weight each, which they hold themselves as what `within` says."""
+    held = {name: numpy_helper.from_array(normal(64, 32, seed=seed), name) for seed, name in enumerate(("w0", "w1"))}
 
     def branch(name):
         made = [helper.make_node("MatMul", ["x", name], [f"{name}_y"])]
-        return helper.make_graph(made, name, [], [helper.make_tensor_value_info(f"{name}_y", FLOAT, ["N", 32])])
+        if within == "Constants":
+            made.insert(0, helper.make_node("Constant", [], [name], value=held[name]))
+        inner = [held[name]] if within == "initializers" else []
+        output = helper.make_tensor_value_info(f"{name}_y", FLOAT, ["N", 32])
+        return helper.make_graph(made, name, [], [output], inner)
 
     nodes = [
         helper.make_node("ReduceSum", ["x"], ["s"], keepdims=0),
@@ -105,27 +110,28 @@ def branches(opset):
         helper.make_node("If", ["positive"], ["h"], then_branch=branch("w0"), else_branch=branch("w1")),
         helper.make_node("MatMul", ["h", "w2"], ["y"]),
     ]
-    constants = {
-        "zero": np.float32(0),
-        "w0": normal(64, 32),
-        "w1": normal(64, 32, seed=1),
-        "w2": normal(32, 32, seed=2),
-    }
+    constants = {"zero": np.float32(0), "w2": normal(32, 32, seed=2)}
     graph = helper.make_graph(
         nodes,
         "branches",
         [helper.make_tensor_value_info("x", FLOAT, ["N", 64])],
         [helper.make_tensor_value_info("y", FLOAT, ["N", 32])],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+        [
+            *(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()),
+            *([] if within else held.values()),
+        ],
     )
     return model_of(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8))
 
 
+@pytest.mark.parametrize("within", ["", "initializers", "Constants"])
+@pytest.mark.parametrize("step", [Blocks(bits=4), Codebook(), Product(bits=4, length=2, smallest=256)])
 @pytest.mark.parametrize("opset", [13, 17, 20])
-def test_weights_that_branches_read_are_stored_in_fewer_bits_at_any_opset(opset):
-    before, after, note, off = before_and_after(branches(opset), Blocks(bits=4))
+def test_weights_that_branches_read_are_stored_in_fewer_bits_at_any_opset(opset, step, within):
+    before, after, note, off = before_and_after(branches(opset, within), step)
+    onnx.checker.check_model(onnx.load_from_string(after))
     assert len(after) < len(before) / 3, note
-    assert 0 < off < 0.3
+    assert 0 < off < (1 if isinstance(step, Product) else 0.3)
 
 
 @pytest.mark.parametrize("step", [Codebook(bits=8), Product(bits=8, smallest=256)])

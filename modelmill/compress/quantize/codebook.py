@@ -62,15 +62,11 @@ class Codebook(Compressor, Guided):
     def _stored(self, last: Progress, graph: bytes) -> Progress:
         from modelmill.compress.quantize.sharing import coded as shared
         from modelmill.compress.quantize.sharing import round_biases
-        from modelmill.compress.quantize.stored import upgrade
         from modelmill.compress.share.coding import coded
 
-        def ready(proto: Any, weights: dict[str, Array]) -> Any:
-            if self.precision:
-                round_biases(proto, set(weights), self.precision)
-            return upgrade(proto) if self.bits <= 4 else proto
-
         def coder(proto: Any, name: str, weight: Array) -> int:
+            if self.precision:
+                round_biases(proto, name, self.precision)
             return shared(proto, name, weight, 2**self.bits)
 
-        return coded(last, graph, "quantize.codebook", self.smallest, coder, ready)
+        return coded(last, graph, "quantize.codebook", self.smallest, coder, self.bits)

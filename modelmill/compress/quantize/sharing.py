@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -96,13 +95,13 @@ def coded(model: Any, name: str, weight: Array, count: int) -> int:
     return len(centroids)
 
 
-def round_biases(model: Any, weights: Collection[str], bits: int) -> None:
-    """Keep so many significant bits of the biases that stand beside these weights."""
+def round_biases(model: Any, weight: str, bits: int) -> None:
+    """Keep so many significant bits of the biases that stand beside a weight."""
     from onnx import numpy_helper
 
     known = constants(model)
     for node in model.graph.node:
-        if len(node.input) > 2 and node.input[1] in weights and node.input[2] in known:
+        if len(node.input) > 2 and node.input[1] == weight and node.input[2] in known:
             tensor = known[node.input[2]]
             value = rounded(numpy_helper.to_array(tensor), bits)
             tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
