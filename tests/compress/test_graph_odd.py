@@ -148,6 +148,16 @@ def test_codes_of_few_values_are_4_bits_where_the_operators_know_these_and_else_
     assert len(after) < len(before)
 
 
+def test_weights_are_rounded_by_what_a_gemm_reads_though_its_rows_are_columns():
+    constants = {"w": normal(64, 32), "b": normal(32, seed=1)}
+    shapes = {"x": ["N", 64]}, {"y": ["N", 32]}
+    straight = model_of(proto([("Gemm", ["x", "w", "b"], ["y"], {})], *shapes, constants))
+    nodes = [("Transpose", ["x"], ["t"], {"perm": [1, 0]}), ("Gemm", ["t", "w", "b"], ["y"], {"transA": 1})]
+    turned = model_of(proto(nodes, *shapes, constants))
+    *_, note, off = before_and_after(turned, Gptq(bits=4))
+    assert off == pytest.approx(before_and_after(straight, Gptq(bits=4))[-1], rel=0.05), note
+
+
 def test_nodes_that_read_one_weight_have_one_precision():
     nodes = [
         ("MatMul", ["x", "w0"], ["h0"], {}),

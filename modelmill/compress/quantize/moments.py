@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modelmill.compress.quantize.calibrate import asked
+from modelmill.compress.quantize.matrices import turned
 from modelmill.compress.quantize.patches import patches
 from modelmill.compress.quantize.weights import Weight, weights
 from modelmill.contracts import Array
@@ -113,6 +114,8 @@ def _inputs(layer: _Layer, value: Array, most: int) -> Array:
         places = value[0, 0].size
         found, _ = patches(layer.node, value[:: max(1, len(value) * places // (4 * most))], layer.kernel)
         rows = found.reshape(-1, layer.width)
+    elif turned(layer.node):
+        rows = value.T
     else:
         rows = value.reshape(-1, value.shape[-1])
     return np.asarray(rows[:: max(1, len(rows) // most)], np.float32)
