@@ -9,6 +9,8 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from msgspec.structs import replace as told
@@ -19,11 +21,14 @@ from modelmill.compress.finished import HURRIED
 from modelmill.compress.promise import Promise
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
-from modelmill.errors import ModelError
+from modelmill.errors import MillError, ModelError
 from modelmill.graph.export import export
 from modelmill.method import name_of
 from modelmill.model import Model
 from modelmill.trial import Outcome, Progress
+
+FAULT = "This is a fault of the method: report it, and leave the step out."
+"""What to do about a step that should have ended otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,12 +134,29 @@ def _bridged(step: Compressor, model: Model, given: Given) -> Generator[Progress
 
 
 def _taken(step: Compressor, found: Iterator[Progress]) -> Generator[Progress, None, Model]:
-    """What one step yields, without the result, which is returned."""
-    result = None
-    for progress in found:
-        result = progress.result
-        note = f"{name_of(type(step))}: {progress.note}" if progress.note else ""
-        yield replace(progress, note=note, result=None)
+    """What one step yields, without the result, which is returned. Raises ModelError for whatever a step raises."""
+    result, name = None, name_of(type(step))
+    try:
+        for progress in found:
+            result = progress.result
+            yield replace(progress, note=f"{name}: {progress.note}" if progress.note else "", result=None)
+    except MillError:
+        raise
+    except Exception as error:
+        raise ModelError(f"compress.{name}", f"failed with {_fault(error)}", FAULT) from error
     if result is None:
-        raise ModelError(f"compress.{name_of(type(step))}", "ended without a result", "This is a fault of the method.")
+        raise ModelError(f"compress.{name}", "ended without a result", FAULT)
     return result
+
+
+def _fault(error: Exception) -> str:
+    """An error that nobody meant to raise: its type, its words, and where it came up.
+
+    >>> try:
+    ...     [][0]
+    ... except IndexError as error:
+    ...     _fault(error)
+    'IndexError: list index out of range (<doctest modelmill.compress.chain._fault[0]>, line 2)'
+    """
+    place = extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {' '.join(str(error).split())} ({Path(place.filename).name}, line {place.lineno})"
