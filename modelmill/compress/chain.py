@@ -24,11 +24,18 @@ from modelmill.dataset import Splits
 from modelmill.errors import MillError, ModelError
 from modelmill.graph.export import export
 from modelmill.method import name_of
-from modelmill.model import Model
+from modelmill.model import Kind, Model
 from modelmill.trial import Outcome, Progress
 
 FAULT = "This is a fault of the method: report it, and leave the step out."
 """What to do about a step that should have ended otherwise."""
+
+ORDER = "Put steps that take a network before those that take a graph."
+ESTIMATORS = (
+    "Leave the step out; these take an estimator: prune.trees, distill.tree, distill.logistic, input.prepare. Or train "
+    "a network."
+)
+ARTICLES: dict[Kind, str] = {"network": "a network", "estimator": "an estimator", "graph": "a graph"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +132,9 @@ def _bridged(step: Compressor, model: Model, given: Given) -> Generator[Progress
     if kind in step.takes:
         return model
     if kind == "graph" or "graph" not in step.takes:
-        raise ModelError(
-            f"compress.{name_of(type(step))}",
-            f"takes a {' or '.join(sorted(step.takes))}, and a {kind} came",
-            "Put steps that take a network before those that take a graph.",
-        )
+        wanted = " or ".join(ARTICLES[one] for one in sorted(step.takes))
+        message = f"takes {wanted}, and {ARTICLES[kind]} came"
+        raise ModelError(f"compress.{name_of(type(step))}", message, ORDER if kind == "graph" else ESTIMATORS)
     return (yield from _taken(Onnx(), given.run(Onnx(), model)))
 
 
