@@ -14,6 +14,7 @@ from modelmill.compress.prune.subset import Subset
 from modelmill.compress.quantize.blocks import Blocks
 from modelmill.compress.quantize.codebook import Codebook
 from modelmill.compress.quantize.dynamic import Dynamic
+from modelmill.compress.quantize.float16 import Float16
 from modelmill.compress.quantize.gptq import Gptq
 from modelmill.compress.quantize.mixed import Mixed
 from modelmill.compress.quantize.smooth import Smooth
@@ -92,8 +93,11 @@ def test_what_makes_up_for_lost_channels_is_cut_with_the_layer_that_has_no_bias(
     assert (12, 8, 3, 3) in weights
 
 
-def branches(opset, within=""):
-    """An If whose branches read one large weight each, which they hold themselves as what `within` says."""
+def branches(opset, within="", last=True):
+    """An If whose branches read one large weight each, which they hold themselves as what `within` says.
+
+    last: whether there is a large weight behind it, too.
+    """
     held = {name: numpy_helper.from_array(normal(64, 32, seed=seed), name) for seed, name in enumerate(("w0", "w1"))}
 
     def branch(name):
@@ -108,7 +112,7 @@ def branches(opset, within=""):
         helper.make_node("ReduceSum", ["x"], ["s"], keepdims=0),
         helper.make_node("Greater", ["s", "zero"], ["positive"]),
         helper.make_node("If", ["positive"], ["h"], then_branch=branch("w0"), else_branch=branch("w1")),
-        helper.make_node("MatMul", ["h", "w2"], ["y"]),
+        helper.make_node("MatMul", ["h", "w2"], ["y"]) if last else helper.make_node("Relu", ["h"], ["y"]),
     ]
     constants = {"zero": np.float32(0), "w2": normal(32, 32, seed=2)}
     graph = helper.make_graph(
@@ -185,6 +189,41 @@ def test_what_the_quantizer_cannot_write_is_refused_in_words():
     model = model_of(proto(nodes, {"x": ["N", 8, 8, 8]}, {"y": ["N", 16, 6, 6]}, constants, 21))
     with pytest.raises(ModelError, match="integers cannot be written"):
         before_and_after(model, Static())
+
+
+@pytest.mark.parametrize(("step", "types"), [(Static(), "Conv, Gemm or MatMul"), (Blocks(), "Gemm or MatMul")])
+def test_a_note_that_nothing_is_quantized_says_what_stands_in_the_way(step, types):
+    nodes = [
+        ("Transpose", ["x"], ["t"], {"perm": [1, 0]}),
+        ("MatMul", ["w", "t"], ["h"], {}),
+        ("Transpose", ["h"], ["y"], {"perm": [1, 0]}),
+    ]
+    left = model_of(proto(nodes, {"x": ["N", 64]}, {"y": ["N", 32]}, {"w": normal(32, 64)}))
+    before, after, note, _ = before_and_after(left, step)
+    assert after == before
+    assert f"no {types} multiplies by a constant float32 weight" in note
+    assert note.endswith("stay: 1 on the left of a MatMul (export the model with it on the right, as x @ w)")
+
+
+def test_a_note_that_nothing_is_quantized_tells_of_weights_that_branches_read():
+    model = branches(17, "initializers", last=False)
+    before, after, note, _ = before_and_after(model, Static())
+    assert after == before
+    assert note.endswith("stay: 2 read within a branch or a loop")
+
+
+@pytest.mark.parametrize("kind", ["float64", "float16"])
+@pytest.mark.parametrize("step", [Static(), Dynamic(), Blocks(), Mixed(), Gptq(), Smooth(), Float16(), Codebook()])
+def test_a_note_that_nothing_is_quantized_says_what_makes_other_floats_float32(step, kind):
+    nodes = [
+        ("Cast", ["x"], ["c"], {"to": int(helper.np_dtype_to_tensor_dtype(np.dtype(kind)))}),
+        ("MatMul", ["c", "w"], ["h"], {}),
+        ("Cast", ["h"], ["y"], {"to": FLOAT}),
+    ]
+    model = model_of(proto(nodes, {"x": ["N", 64]}, {"y": ["N", 32]}, {"w": normal(64, 32).astype(kind)}))
+    before, after, note, _ = before_and_after(model, step)
+    assert after == before
+    assert f"1 in {kind} (no step changes that: export the model in float32" in note
 
 
 def test_a_file_of_tensors_teaches_no_tree():

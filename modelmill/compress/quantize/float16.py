@@ -48,7 +48,7 @@ class Float16(Compressor):
             if float(limits.tiny) <= max(float(weight.max()), -float(weight.min())) <= float(limits.max)
         ]
         if not held:
-            yield skipped(model, self.smallest)
+            yield skipped(model, self.smallest, "node")
             return
         yield planned(len(held), f"have weights in 16 bits ({HONESTY})")
         for name in held:

@@ -50,7 +50,7 @@ class Gptq(Compressor):
         found = opened(model.body.value, self.smallest)
         nodes = [] if found is None else matrices(*found) if self.block else found[1]
         if found is None or not nodes:
-            yield skipped(model, self.smallest)
+            yield skipped(model, self.smallest, "Gemm or MatMul" if self.block else "Conv, Gemm or MatMul")
             return
         proto = found[0]
         del found  # a large model is held once

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from modelmill.compress.quantize.graphs import load
+from modelmill.compress.quantize.graphs import load, passed_over
 from modelmill.compress.quantize.stored import large, upgrade
 from modelmill.compress.quantize.tidy import tidy
 from modelmill.contracts import Array
@@ -34,7 +34,8 @@ def coded(
     assert last.result is not None
     proto = load(graph)
     if not any(map(fits, large(proto, smallest).values())):
-        note = f"nothing to share: no weight that fits has {smallest} numbers or more"
+        note = f"nothing to share: no float32 weight that fits has {smallest} numbers or more"
+        note += passed_over(proto, smallest)
         return replace(last, note=note, result=last.result.with_body(graph, "graph", note))
     if bits <= 4:
         proto = upgrade(proto)  # weights may have other names then
