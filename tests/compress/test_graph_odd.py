@@ -226,6 +226,29 @@ def test_a_note_that_nothing_is_quantized_says_what_makes_other_floats_float32(s
     assert f"1 in {kind} (no step changes that: export the model in float32" in note
 
 
+@pytest.mark.parametrize("step", [Gptq(bits=8), Subset(ratio=0.5, multiple=1)])
+def test_a_convolution_over_three_axes_is_no_reason_to_refuse(step):
+    nodes = [
+        ("Conv", ["x", "k0", "b0"], ["c0"], {"pads": [1] * 6}),
+        ("Relu", ["c0"], ["r0"], {}),
+        ("Conv", ["r0", "k1", "b1"], ["c1"], {}),
+        ("GlobalAveragePool", ["c1"], ["p"], {}),
+        ("Flatten", ["p"], ["f"], {}),
+        ("Gemm", ["f", "w"], ["y"], {}),
+    ]
+    constants = {
+        "k0": normal(8, 2, 3, 3, 3),
+        "b0": normal(8),
+        "k1": normal(16, 8, 3, 3, 3, scale=0.1),
+        "b1": normal(16),
+    }
+    constants["w"] = normal(16, 8)
+    model = model_of(proto(nodes, {"x": ["N", 2, 5, 5, 5]}, {"y": ["N", 8]}, constants))
+    before, after, note, off = before_and_after(model, step)
+    assert len(after) < len(before), note
+    assert off < (0.1 if isinstance(step, Gptq) else 1)
+
+
 def test_a_file_of_tensors_teaches_no_tree():
     model = gemms()
     other = model.__class__(model.parts, model.signature.__class__("compute", model.signature.inputs, ()))
