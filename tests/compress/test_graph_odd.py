@@ -226,6 +226,14 @@ def test_a_note_that_nothing_is_quantized_says_what_makes_other_floats_float32(s
     assert f"1 in {kind} (no step changes that: export the model in float32" in note
 
 
+def test_weights_that_16_bits_do_not_reach_are_no_weights_that_are_not_there():
+    nodes = [("MatMul", ["x", "w"], ["y"], {})]
+    model = model_of(proto(nodes, {"x": ["N", 64]}, {"y": ["N", 32]}, {"w": normal(64, 32, scale=1e6)}))
+    before, after, note, _ = before_and_after(model, Float16())
+    assert after == before
+    assert note == "nothing to quantize: 16 bits do not reach the numbers of any of 1 large weights"
+
+
 @pytest.mark.parametrize("step", [Gptq(bits=8), Subset(ratio=0.5, multiple=1)])
 def test_a_convolution_over_three_axes_is_no_reason_to_refuse(step):
     nodes = [
