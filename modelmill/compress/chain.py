@@ -9,6 +9,8 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from msgspec.structs import replace as told
@@ -19,11 +21,21 @@ from modelmill.compress.finished import HURRIED
 from modelmill.compress.promise import Promise
 from modelmill.contracts import Compressor, Judge, Task
 from modelmill.dataset import Splits
-from modelmill.errors import ModelError
+from modelmill.errors import MillError, ModelError
 from modelmill.graph.export import export
 from modelmill.method import name_of
-from modelmill.model import Model
+from modelmill.model import Kind, Model
 from modelmill.trial import Outcome, Progress
+
+FAULT = "This is a fault of the method: report it, and leave the step out."
+"""What to do about a step that should have ended otherwise."""
+
+ORDER = "Put steps that take a network before those that take a graph."
+ESTIMATORS = (
+    "Leave the step out; these take an estimator: prune.trees, distill.tree, distill.logistic, input.prepare. Or train "
+    "a network."
+)
+ARTICLES: dict[Kind, str] = {"network": "a network", "estimator": "an estimator", "graph": "a graph"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,21 +132,36 @@ def _bridged(step: Compressor, model: Model, given: Given) -> Generator[Progress
     if kind in step.takes:
         return model
     if kind == "graph" or "graph" not in step.takes:
-        raise ModelError(
-            f"compress.{name_of(type(step))}",
-            f"takes a {' or '.join(sorted(step.takes))}, and a {kind} came",
-            "Put steps that take a network before those that take a graph.",
-        )
+        wanted = " or ".join(ARTICLES[one] for one in sorted(step.takes))
+        message = f"takes {wanted}, and {ARTICLES[kind]} came"
+        raise ModelError(f"compress.{name_of(type(step))}", message, ORDER if kind == "graph" else ESTIMATORS)
     return (yield from _taken(Onnx(), given.run(Onnx(), model)))
 
 
 def _taken(step: Compressor, found: Iterator[Progress]) -> Generator[Progress, None, Model]:
-    """What one step yields, without the result, which is returned."""
-    result = None
-    for progress in found:
-        result = progress.result
-        note = f"{name_of(type(step))}: {progress.note}" if progress.note else ""
-        yield replace(progress, note=note, result=None)
+    """What one step yields, without the result, which is returned. Raises ModelError for whatever a step raises."""
+    result, name = None, name_of(type(step))
+    try:
+        for progress in found:
+            result = progress.result
+            yield replace(progress, note=f"{name}: {progress.note}" if progress.note else "", result=None)
+    except MillError:
+        raise
+    except Exception as error:
+        raise ModelError(f"compress.{name}", f"failed with {_fault(error)}", FAULT) from error
     if result is None:
-        raise ModelError(f"compress.{name_of(type(step))}", "ended without a result", "This is a fault of the method.")
+        raise ModelError(f"compress.{name}", "ended without a result", FAULT)
     return result
+
+
+def _fault(error: Exception) -> str:
+    """An error that nobody meant to raise: its type, its words, and where it came up.
+
+    >>> try:
+    ...     [][0]
+    ... except IndexError as error:
+    ...     _fault(error)
+    'IndexError: list index out of range (<doctest modelmill.compress.chain._fault[0]>, line 2)'
+    """
+    place = extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {' '.join(str(error).split())} ({Path(place.filename).name}, line {place.lineno})"

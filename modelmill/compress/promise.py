@@ -90,7 +90,7 @@ class Promise:
 
     def refused(self, step: Compressor, place: int, error: ModelError) -> Outcome:
         """The outcome of a step that cannot be taken, with the reason that it gave."""
-        return Outcome(name_of(type(step)), settings(step), place, kept=False, why=f"it refuses: {error}")
+        return Outcome(name_of(type(step)), settings(step), place, kept=False, why=f"it cannot be taken: {error}")
 
     def _told(self, before: Stand, after: Stand) -> tuple[float, float] | None:
         """The qualities as the metric tells them; None where there were no rows to judge by."""

@@ -39,6 +39,7 @@ def _names(model: Any) -> Iterator[Any]:
         yield from (function.name, function.domain, *function.input, *function.output, *function.attribute)
     for graph in graphs(model):
         yield from (tensor.name for tensor in graph.initializer)
+        yield from (sparse.values.name for sparse in graph.sparse_initializer)
         for value in (*graph.input, *graph.output):
             yield from (value.name, *(size.dim_param for size in value.type.tensor_type.shape.dim))
     yield from (opset.domain for opset in model.opset_import)

@@ -138,6 +138,7 @@ def _opened(path: Path, where: str) -> tuple[Any, list[str]]:
     from modelmill.graph.clean import load
     from modelmill.graph.external import take_in
     from modelmill.graph.faces import without_maps
+    from modelmill.graph.sparse import without_sparse
     from modelmill.graph.vet import vet
 
     try:
@@ -148,7 +149,8 @@ def _opened(path: Path, where: str) -> tuple[Any, list[str]]:
         ) from None
     take_in(model, path.resolve().parent, where)
     vet(model, where)
-    notes = [f"{name}: a list of maps became a tensor" for name in without_maps(model)]
+    notes = [f"{name}: a sparse tensor was written out" for name in without_sparse(model, where)]
+    notes += [f"{name}: a list of maps became a tensor" for name in without_maps(model)]
     return model, notes
 
 

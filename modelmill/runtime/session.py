@@ -80,7 +80,7 @@ class Session:
             self._session = onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"])
         except FAILURES as error:
             where = "the model" if isinstance(source, bytes) else str(source)
-            raise ModelError(where, f"cannot be loaded: {_first_line(error)}", "Is it an ONNX file?") from error
+            raise _refusal(where, _first_line(error)) from error
         self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
         self.shapes = {value.name: tuple(map(_size, value.shape)) for value in self._session.get_inputs()}
@@ -134,6 +134,19 @@ def options(threads: int = 1, spinning: bool = False) -> onnxruntime.SessionOpti
 
 PLACE = re.compile(r"/onnxruntime_src/\S+ [^(]*\([^)]*\) ?")
 """The file, line and function of its source that onnxruntime puts before what it says."""
+
+
+UNKNOWN = re.compile(r"Could not find an implementation for (\w+)\((\d+)\)")
+
+
+def _refusal(where: str, said: str) -> ModelError:
+    """Why a file cannot be loaded; in other words where its operators are newer than the runtime."""
+    if (found := UNKNOWN.search(said)) is None:
+        return ModelError(where, f"cannot be loaded: {said}", "Is it an ONNX file?")
+    what = f"{found[1]} of opset {found[2]} for these types"
+    message = f"cannot be loaded: onnxruntime {onnxruntime.__version__} has no {what}"
+    hint = f"Export the model with an opset below {found[2]} or in other types, or update onnxruntime."
+    return ModelError(where, message, hint)
 
 
 def _first_line(error: BaseException) -> str:

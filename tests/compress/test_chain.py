@@ -11,6 +11,7 @@ from modelmill.compress.convert.onnx import Onnx
 from modelmill.compress.prune.magnitude import Magnitude
 from modelmill.compress.quantize.static import Static
 from modelmill.errors import ModelError
+from modelmill.method import find
 from modelmill.train.trainers.adam import Adam
 
 MLP = {"method": "mlp", "width": 16, "depth": 1}
@@ -35,6 +36,16 @@ def test_a_step_for_networks_after_one_for_graphs_is_refused(make, judge):
     model, data, task = make("image", MLP)
     with pytest.raises(ModelError, match="takes a network, and a graph came"):
         list(chain.run([Static(), Magnitude()], model, data, task, judge, 0))
+
+
+def test_a_step_for_networks_names_steps_that_take_the_estimator_that_came(make, judge):
+    model, data, task = make("table", {"method": "forest", "trees": 3})
+    model = model.with_body(model.body.value, "estimator", "")
+    with pytest.raises(ModelError, match="takes a network, and an estimator came") as caught:
+        list(chain.run([Magnitude()], model, data, task, judge, 0))
+    named = [word.strip(",.") for word in caught.value.hint.split() if "." in word.strip(",.")]
+    assert len(named) == 4
+    assert all("estimator" in find("compress", name).takes for name in named)
 
 
 def test_a_graph_that_answers_otherwise_than_its_body_is_refused(make, judge):

@@ -16,11 +16,11 @@ from modelmill.compress.prune.blocks import Blocks
 from modelmill.compress.prune.gates import Gates
 from modelmill.compress.prune.magnitude import Magnitude
 from modelmill.compress.quantize.static import Static
-from modelmill.errors import ModelError
+from modelmill.errors import ModelError, StorageError
 from modelmill.graph.export import export
 from modelmill.store.cache import Cache
 from modelmill.train.trainers.adam import Adam
-from modelmill.trial import Outcome
+from modelmill.trial import Outcome, Progress
 
 MLP = {"method": "mlp", "width": 48, "depth": 2}
 
@@ -82,8 +82,33 @@ def test_a_step_that_refuses_is_dropped_with_its_reason(trained, monkeypatch):
     monkeypatch.setattr(Static, "__call__", refuse)
     _, (found,) = held([Static()], trained, Promise("accuracy"))
     assert (found.kept, found.size_bytes) == (False, None)
-    assert "it refuses" in found.why
-    assert "no such thing" in found.why
+    assert found.why == "it cannot be taken: compress.quantize.static: no such thing"
+
+
+def test_a_step_that_fails_unforeseen_is_dropped_with_what_it_raised_and_the_next_goes_on(trained, monkeypatch):
+    def fail(self, model, data, task, judge, seed):
+        yield Progress(0, 1)
+        return [][0]
+
+    monkeypatch.setattr(Larger, "__call__", fail)
+    graph, (larger, static) = held([Larger(), Static()], trained, Promise("accuracy"))
+    assert (larger.kept, static.kept) == (False, True)
+    assert "distill.larger: failed with IndexError: list index out of range (test_promise.py, line" in larger.why
+    assert graph == held([Static()], trained, Promise("accuracy"))[0]
+    model, data, task = trained
+    with pytest.raises(ModelError, match="fault of the method") as caught:  # nothing is dropped without a promise
+        list(chain.run([Larger()], model, data, task, lambda model: 1.0, 0))
+    assert isinstance(caught.value.__cause__, IndexError)
+
+
+def test_what_is_no_fault_of_a_step_ends_the_chain(trained, monkeypatch):
+    def full(self, model, data, task, judge, seed):
+        raise StorageError("the store", "no space left", "Make room.")
+        yield
+
+    monkeypatch.setattr(Static, "__call__", full)
+    with pytest.raises(StorageError, match="no space left"):
+        held([Static()], trained, Promise("accuracy"))
 
 
 @pytest.mark.parametrize("steps", [[Magnitude(epochs=2, ratio=0.5), Static()], [Gates(epochs=2, gate_epochs=2)]])

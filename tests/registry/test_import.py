@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 from foreign_files import INT64, encoder, helper, model, recurrent, scores, value
 from onnx import TensorProto, numpy_helper
@@ -74,6 +75,33 @@ def test_what_says_nothing_of_the_answers_is_taken_out(taken):
     assert b"traced here" not in graph
     assert b"/head/MatMul" not in graph
     assert b"elsewhere" not in graph
+
+
+def sparse(weight, flat, name="w"):
+    """A sparse tensor of the numbers of a weight that are not zero."""
+    places = np.flatnonzero(weight) if flat else np.argwhere(weight)
+    values = numpy_helper.from_array(weight[weight != 0], name)
+    return helper.make_sparse_tensor(values, numpy_helper.from_array(places, "places"), list(weight.shape))
+
+
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("constant", [True, False])
+def test_sparse_weights_are_written_out_so_that_whatever_comes_after_knows_them(taken, flat, constant):
+    rng = np.random.default_rng(0)
+    weight = (rng.normal(size=(4, 3)) * (rng.random((4, 3)) < 0.4)).astype(np.float32)
+    proto = scores()
+    del proto.graph.initializer[:]
+    if constant:
+        node = helper.make_node("Constant", [], ["w"], sparse_value=sparse(weight, flat))
+        proto.graph.node.insert(0, node)
+    else:
+        proto.graph.sparse_initializer.append(sparse(weight, flat))
+    answer, graph = taken(proto)
+    assert answer.notes[0] == "w: a sparse tensor was written out"
+    onnx.checker.check_model(onnx.load_from_string(graph))
+    assert b"sparse" not in graph
+    x = rng.normal(size=(5, 4)).astype(np.float32)
+    assert np.allclose(Session(graph).run({"features": x})["scores"], x @ weight, atol=1e-6)
 
 
 def test_importing_twice_gives_a_second_version_of_the_same_bytes_that_is_not_live(home, saved):

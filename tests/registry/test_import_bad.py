@@ -194,6 +194,35 @@ def test_a_tensor_that_declares_more_than_it_holds_is_named(refused, dims):
     assert "declares" in words or "shape" in words
 
 
+@pytest.mark.parametrize(
+    ("places", "dims", "words"),
+    [
+        ([0, 12], [4, 3], "do not lie in the shape [4, 3]"),
+        ([0, -1], [4, 3], "do not lie in the shape [4, 3]"),
+        ([[0, 0], [1, 3]], [4, 3], "do not lie in the shape [4, 3]"),
+        ([[0, 0, 0], [1, 1, 1]], [4, 3], "do not lie in the shape [4, 3]"),
+        ([0.0, 1.0], [4, 3], "do not lie in the shape [4, 3]"),
+        ([[], []], [], "do not lie in the shape []"),
+        ([0], [4, 3], "not as many as its 2 numbers"),
+        ([0, 1], [4, 10**9], "16,000,000,000 bytes when written out"),
+        ([0, 1], [-4, -3], "has the shape [-4, -3]"),
+    ],
+)
+@pytest.mark.parametrize("constant", [True, False])
+def test_a_sparse_tensor_that_is_none_or_too_large_is_named(refused, constant, places, dims, words):
+    proto = scores()
+    del proto.graph.initializer[:]
+    values = numpy_helper.from_array(np.ones(2, np.float32), "w")
+    tensor = onnx.SparseTensorProto(values=values, indices=numpy_helper.from_array(np.array(places), "i"), dims=dims)
+    if constant:
+        proto.graph.node.insert(0, helper.make_node("Constant", [], ["w"], sparse_value=tensor))
+    else:
+        proto.graph.sparse_initializer.append(tensor)
+    said = refused(proto)
+    assert "sparse tensor 'w'" in said
+    assert words in said
+
+
 def test_a_constant_of_half_a_gigabyte_of_text_for_a_few_bytes_is_named(refused):
     proto = scores()
     proto.graph.initializer.append(TensorProto(name="t", data_type=TensorProto.STRING, dims=[10**9]))

@@ -64,6 +64,15 @@ def test_a_file_that_is_no_model_is_refused_without_a_word_on_the_terminal(
     assert capfd.readouterr() == ("", "")
 
 
+def test_an_operator_that_the_runtime_does_not_have_is_named_with_its_opset() -> None:
+    writer = Writer()
+    writer.rename(writer.op("Erf", ["x"]), "y")
+    graph = to_onnx(writer.fragment(), [Field("x", "FP64", (-1, 2))], [Field("y", "FP64", (-1, 2))])
+    with pytest.raises(ModelError, match=r"onnxruntime \S+ has no Erf of opset 13 for these types") as caught:
+        Session(graph)
+    assert caught.value.hint == "Export the model with an opset below 13 or in other types, or update onnxruntime."
+
+
 FIELDS = (Field("a", "FP32"), Field("city", "BYTES", kind="category"))
 
 

@@ -79,9 +79,15 @@ class Subset(Compressor, Cuts):
         if not counts:
             yield Progress(1, 1, note=f"nothing is removed: no channels of the graph can be cut{stays}", result=model)
             return
-        said = ", ".join(f"{spaces.widths[space]} to {count} channels" for space, count in counts.items())
-        yield Progress(0, 1, note=f"{said}{stays}")
+        said = {space: f"{spaces.widths[space]} to {count} channels" for space, count in counts.items()}
+        yield Progress(0, 1, note=f"{', '.join(said.values())}{stays}")
         with products(proto, spaces, sample(data, self.rows, seed)) as seen:
             stay = chosen(proto, spaces, seen, counts)
             cut(proto, spaces, stay, seen)
-        yield outcome(model, written(proto), "prune.subset", len(stay), f"layers were cut ({said})")
+        left = len(counts) - len(stay)
+        whole = f"{left} stay whole, as what reads them is too wide or goes over three axes" if left else ""
+        if not stay:
+            yield Progress(1, 1, note=f"nothing is removed: {whole}", result=model)
+            return
+        what = f"layers were cut ({', '.join(filter(None, (*map(said.get, stay), whole)))})"
+        yield outcome(model, written(proto), "prune.subset", len(stay), what)

@@ -49,7 +49,7 @@ class Blocks(Compressor):
         tables = looked_up(proto, self.smallest)
         count = len(nodes) + len(tables)
         if not count:
-            yield skipped(model, self.smallest)
+            yield skipped(model, self.smallest, "Gemm or MatMul")
             return
         yield planned(count, f"read weights of {self.bits} bits in blocks of {self.block}")
         proto = upgrade(proto)

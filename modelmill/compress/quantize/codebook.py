@@ -21,7 +21,8 @@ class Codebook(Compressor, Guided):
     """Store a few values for each layer, and for every weight the number of its value.
 
     Values are found by k-means and trained again by the summed gradients of their weights; a graph is not trained.
-    Zeros stay zeros. Up to 16 values take 4 bits a weight, more take 8. It is no faster: weights are looked up once.
+    Zeros stay zeros. A weight takes 4 bits, or 8 where `bits` are more. It is no faster: weights are looked up
+    once.
 
     Han, Mao & Dally (2016), https://arxiv.org/abs/1510.00149
     """
@@ -61,15 +62,11 @@ class Codebook(Compressor, Guided):
     def _stored(self, last: Progress, graph: bytes) -> Progress:
         from modelmill.compress.quantize.sharing import coded as shared
         from modelmill.compress.quantize.sharing import round_biases
-        from modelmill.compress.quantize.stored import upgrade
         from modelmill.compress.share.coding import coded
 
-        def ready(proto: Any, weights: dict[str, Array]) -> Any:
-            if self.precision:
-                round_biases(proto, set(weights), self.precision)
-            return upgrade(proto) if self.bits <= 4 else proto
-
         def coder(proto: Any, name: str, weight: Array) -> int:
+            if self.precision:
+                round_biases(proto, name, self.precision)
             return shared(proto, name, weight, 2**self.bits)
 
-        return coded(last, graph, "quantize.codebook", self.smallest, coder, ready)
+        return coded(last, graph, "quantize.codebook", self.smallest, coder, self.bits)

@@ -47,7 +47,7 @@ class Dynamic(Compressor):
         units, tables = recurrent(proto, self.smallest), looked_up(proto, self.smallest)
         count = len(nodes) + len(units) + len(tables)
         if not count:
-            yield skipped(model, self.smallest)
+            yield skipped(model, self.smallest, "Gemm, MatMul or LSTM")
             return
         yield planned(count, f"compute in 8 bits, weights in {self.weight_bits}")
         place(proto, nodes, self.per_channel, self.weight_bits)

@@ -47,8 +47,12 @@ class Float16(Compressor):
             for name, weight in weights.items()
             if float(limits.tiny) <= max(float(weight.max()), -float(weight.min())) <= float(limits.max)
         ]
+        if len(weights) and not held:
+            note = f"nothing to quantize: 16 bits do not reach the numbers of any of {len(weights)} large weights"
+            yield Progress(1, 1, note=note, result=model)
+            return
         if not held:
-            yield skipped(model, self.smallest)
+            yield skipped(model, self.smallest, "node")
             return
         yield planned(len(held), f"have weights in 16 bits ({HONESTY})")
         for name in held:

@@ -50,7 +50,7 @@ class Gptq(Compressor):
         found = opened(model.body.value, self.smallest)
         nodes = [] if found is None else matrices(*found) if self.block else found[1]
         if found is None or not nodes:
-            yield skipped(model, self.smallest)
+            yield skipped(model, self.smallest, "Gemm or MatMul" if self.block else "Conv, Gemm or MatMul")
             return
         proto = found[0]
         del found  # a large model is held once
@@ -62,7 +62,7 @@ class Gptq(Compressor):
         yield outcome(model, tidy(made), "quantize.gptq", len(nodes), f"{what}, weights rounded to {self.bits} bits")
 
     def _channels(self, proto: Any, given: Mapping[str, Weight], rows: Dataset) -> Any:
-        """The model that computes in integers. Grouped convolutions are rounded as they are."""
+        """The model that computes in integers. Convolutions with groups or over three axes are rounded as they are."""
         from modelmill.compress.quantize.calibrate import Rounded, chosen, paired, ranges
         from modelmill.compress.quantize.columns import by_channel, steps
         from modelmill.compress.quantize.moments import moments

@@ -150,10 +150,39 @@ def outcome(model: Model, graph: bytes, name: str, count: int, what: str = "comp
     return Progress(1, 1, values, note, model.with_body(graph, "graph", f"{name}: {note}"))
 
 
-def skipped(model: Model, smallest: int) -> Progress:
-    """The Progress where there is nothing to do: the model as it came."""
-    note = f"nothing to quantize: no Conv, Gemm or MatMul has a constant float32 weight of {smallest} numbers or more"
-    return Progress(1, 1, note=note, result=model)
+def skipped(model: Model, smallest: int, types: str = "Conv, Gemm or MatMul") -> Progress:
+    """The Progress where there is nothing to do: the model as it came.
+
+    types: of nodes that would have been quantized.
+    """
+    note = f"nothing to quantize: no {types} multiplies by a constant float32 weight of {smallest} numbers or more"
+    return Progress(1, 1, note=note + passed_over(load(model.body.value), smallest), result=model)
+
+
+def passed_over(model: Any, smallest: int) -> str:
+    """Which large weights of Conv, Gemm and MatMul no step quantizes, and what to do, as it goes on a note."""
+    known, found = constants(model), dict[str, set[str]]()
+    within = {node.name for graph in graphs(model)[:-1] for node in graph.node}
+    for node in nodes(model):
+        for place, name in enumerate(node.input[:2] if node.op_type in HEAVY else ()):
+            tensor = known.get(name)
+            if tensor is not None and math.prod(tensor.dims) >= smallest:
+                why = _why(node, tensor, place) or "read within a branch or a loop" * (node.name in within)
+                found.setdefault(why, set()).add(name)
+    found.pop("", None)
+    said = ", ".join(f"{len(names)} {why}" for why, names in found.items())
+    return f"; large weights that stay: {said}" if said else ""
+
+
+def _why(node: Any, tensor: Any, place: int) -> str:
+    from onnx import TensorProto, helper
+
+    if tensor.data_type in (TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16):
+        kind = helper.tensor_dtype_to_np_dtype(tensor.data_type).name
+        return f"in {kind} (no step changes that: export the model in float32, in PyTorch after model.float())"
+    if place == 0 and node.op_type != "Conv":
+        return f"on the left of a {node.op_type} (export the model with it on the right, as x @ w)"
+    return "with more than two axes" if len(tensor.dims) > 2 and node.op_type == "MatMul" else ""
 
 
 @contextmanager

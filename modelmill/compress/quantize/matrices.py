@@ -17,10 +17,14 @@ def matrices(model: Any, chosen: Sequence[str]) -> list[str]:
 
 
 def _is_plain(node: Any) -> bool:
-    if node.op_type != "Gemm":
+    if node.op_type != "Gemm" or turned(node):
         return False
-    turned = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-    return not turned and all(attribute.f == 1 for attribute in node.attribute if attribute.name in ("alpha", "beta"))
+    return all(attribute.f == 1 for attribute in node.attribute if attribute.name in ("alpha", "beta"))
+
+
+def turned(node: Any) -> bool:
+    """Whether a node reads its rows as columns, as a Gemm with transA does."""
+    return any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
 
 
 def matrix(weight: Weight) -> Array:

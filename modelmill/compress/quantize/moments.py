@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modelmill.compress.quantize.calibrate import asked
-from modelmill.compress.quantize.patches import patches
+from modelmill.compress.quantize.matrices import turned
+from modelmill.compress.quantize.patches import AXES, patches
 from modelmill.compress.quantize.weights import Weight, weights
 from modelmill.contracts import Array
 from modelmill.dataset import Dataset
@@ -83,13 +84,16 @@ class Moments:
 def moments(
     model: Any, chosen: Sequence[str], dataset: Dataset, *, ones: bool = False, most: int = MOST
 ) -> Iterator[Moments]:
-    """The mean products of what those nodes read, as the model is now; grouped convolutions have none.
+    """The mean products of what those nodes read, as the model is now.
+
+    Grouped convolutions, and those over more than two axes, have none.
 
     ones: whether a 1 that stands for the bias is the last of the inputs.
     """
     given = weights(model, chosen)
     by_name = {node.name: node for node in model.graph.node if node.name in given and not _grouped(node)}
     layers = {name: _layer(node, given[name]) for name, node in by_name.items()}
+    layers = {name: layer for name, layer in layers.items() if len(layer.kernel) <= AXES}
     with TemporaryDirectory() as folder:
         names = list(dict.fromkeys(layer.node.input[0] for layer in layers.values()))
         yield Moments(saved(model, names, Path(folder)), layers, dataset, ones, most)
@@ -113,6 +117,8 @@ def _inputs(layer: _Layer, value: Array, most: int) -> Array:
         places = value[0, 0].size
         found, _ = patches(layer.node, value[:: max(1, len(value) * places // (4 * most))], layer.kernel)
         rows = found.reshape(-1, layer.width)
+    elif turned(layer.node):
+        rows = value.T
     else:
         rows = value.reshape(-1, value.shape[-1])
     return np.asarray(rows[:: max(1, len(rows) // most)], np.float32)

@@ -12,6 +12,9 @@ from modelmill.contracts import Array
 from modelmill.errors import ModelError
 from modelmill.train.rows import tensor
 
+AXES = 2
+"""Axes that a convolution may go over to be taken apart."""
+
 
 def patches(node: Any, value: Array, kernel: tuple[int, ...]) -> tuple[Array, tuple[int, ...]]:
     """(rows, places, channels, kernel places) of (rows, channels, ...) with zeros around, and the output's shape.
@@ -19,7 +22,7 @@ def patches(node: Any, value: Array, kernel: tuple[int, ...]) -> tuple[Array, tu
     Raises ModelError for a convolution over more than two axes.
     """
     axes = len(kernel)
-    if axes > 2:
+    if axes > AXES:
         said = f"the Conv {node.name!r} goes over {axes} axes; one or two can be taken apart"
         raise ModelError("quantize", said, "Leave this step out.")
     settings = {attribute.name: list(attribute.ints) for attribute in node.attribute if attribute.ints}

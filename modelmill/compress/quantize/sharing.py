@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from modelmill.compress.quantize.initializers import constants
-from modelmill.compress.quantize.stored import INT32, UINT4, expanded, packed
+from modelmill.compress.quantize.stored import INT32, expanded
+from modelmill.compress.quantize.stored import coded as stored
 from modelmill.compress.share.looked import Looked
 from modelmill.contracts import Array
 
@@ -81,12 +81,11 @@ def shared(layer: nn.Module, count: int) -> Looked:
 
 
 def coded(model: Any, name: str, weight: Array, count: int) -> int:
-    """Put a codebook and codes in the place of a weight; the number of centroids. Up to 16 take 4 bits a weight."""
+    """Put a codebook and codes in the place of a weight; the number of centroids."""
     from onnx import helper, numpy_helper
 
     centroids, codes = clustered(weight, count)
-    small = len(centroids) <= 16
-    tensor = packed(f"{name}_codes", codes, UINT4) if small else numpy_helper.from_array(codes, f"{name}_codes")
+    tensor = stored(model, f"{name}_codes", codes, len(centroids))
     book = numpy_helper.from_array(centroids, f"{name}_book")
     nodes = [
         helper.make_node("Cast", [tensor.name], [f"{name}_index"], to=INT32),
@@ -96,13 +95,13 @@ def coded(model: Any, name: str, weight: Array, count: int) -> int:
     return len(centroids)
 
 
-def round_biases(model: Any, weights: Collection[str], bits: int) -> None:
-    """Keep so many significant bits of the biases that stand beside these weights."""
+def round_biases(model: Any, weight: str, bits: int) -> None:
+    """Keep so many significant bits of the biases that stand beside a weight."""
     from onnx import numpy_helper
 
     known = constants(model)
     for node in model.graph.node:
-        if len(node.input) > 2 and node.input[1] in weights and node.input[2] in known:
+        if len(node.input) > 2 and node.input[1] == weight and node.input[2] in known:
             tensor = known[node.input[2]]
             value = rounded(numpy_helper.to_array(tensor), bits)
             tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))

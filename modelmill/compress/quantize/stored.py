@@ -19,6 +19,8 @@ FLOAT, INT32, UINT4, INT4 = 1, 6, 21, 22
 """ONNX's numbers for the types."""
 INTEGERS, IR_VERSION = 13, 7
 """The opset that knows integers with a scale for every channel, and the version of the format that came with it."""
+NIBBLES = 21
+"""The opset that knows 4-bit numbers, and blocks with a scale each."""
 
 
 def large(model: Any, smallest: int) -> Mapping[str, Array]:
@@ -76,14 +78,28 @@ def packed(name: str, codes: Array, kind: int) -> Any:
     return TensorProto(name=name, data_type=kind, dims=codes.shape, raw_data=raw)
 
 
-def upgrade(model: Any, opset: int = 21, ir_version: int = 10) -> Any:
-    """The model, in place, by a version of the operators that knows 4-bit numbers and blocks; the first such is 21.
+def coded(model: Any, name: str, codes: Array, count: int) -> Any:
+    """The tensor of codes below `count`: 4 bits each where these are enough and the model's operators know them."""
+    from onnx import numpy_helper
+
+    if count <= 16 and _operators(model).version >= NIBBLES:
+        return packed(name, codes, UINT4)
+    return numpy_helper.from_array(codes.astype(np.uint8), name)
+
+
+def _operators(model: Any) -> Any:
+    """Where a model says in which version its operators are written."""
+    return next(entry for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def upgrade(model: Any, opset: int = NIBBLES, ir_version: int = 10) -> Any:
+    """The model, in place, by a version of the operators that knows 4-bit numbers and blocks, or another.
 
     What we write in version 20 means the same there. Raises ModelError where another file cannot be brought there.
     """
     from onnx import version_converter
 
-    found = next(entry for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    found = _operators(model)
     model.ir_version = max(model.ir_version, ir_version)
     if found.version >= opset:
         return model

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from modelmill.compress.quantize.graphs import load
-from modelmill.compress.quantize.stored import large
+from modelmill.compress.quantize.graphs import load, passed_over
+from modelmill.compress.quantize.stored import large, upgrade
 from modelmill.compress.quantize.tidy import tidy
 from modelmill.contracts import Array
 from modelmill.trial import Progress
@@ -24,20 +24,22 @@ def coded(
     name: str,
     smallest: int,
     coder: Coder,
-    ready: Callable[[Any, dict[str, Array]], Any] = lambda proto, weights: proto,
+    bits: int = 8,
     fits: Callable[[Array], bool] = lambda weight: True,
 ) -> Progress:
     """The last Progress of a step, with the graph in which large weights that fit are looked up in tables.
 
-    name: of the step. ready: what is done to the graph, and its large weights by name, before.
+    name: of the step. bits: of a code, at most; up to 4 the graph is brought to operators that know such numbers.
     """
     assert last.result is not None
     proto = load(graph)
-    weights = {key: weight for key, weight in large(proto, smallest).items() if fits(weight)}
-    if not weights:
-        note = f"nothing to share: no weight that fits has {smallest} numbers or more"
+    if not any(map(fits, large(proto, smallest).values())):
+        note = f"nothing to share: no float32 weight that fits has {smallest} numbers or more"
+        note += passed_over(proto, smallest)
         return replace(last, note=note, result=last.result.with_body(graph, "graph", note))
-    proto = ready(proto, weights)
+    if bits <= 4:
+        proto = upgrade(proto)  # weights may have other names then
+    weights = {key: weight for key, weight in large(proto, smallest).items() if fits(weight)}
     lengths = [coder(proto, key, weight) for key, weight in weights.items()]
     made = tidy(proto)
     what = f"{len(lengths)} weights share tables of at most {max(lengths)}"

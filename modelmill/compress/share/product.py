@@ -82,7 +82,6 @@ class Product(Compressor, Guided):
         return maker
 
     def _stored(self, last: Progress, graph: bytes, seed: int) -> Progress:
-        from modelmill.compress.quantize.stored import upgrade
         from modelmill.compress.share import runs
         from modelmill.compress.share.coding import coded
 
@@ -92,6 +91,6 @@ class Product(Compressor, Guided):
             "share.product",
             self.smallest,
             lambda proto, name, weight: runs.coded(proto, name, weight, self.length, 2**self.bits, seed),
-            ready=lambda proto, weights: upgrade(proto) if self.bits <= 4 else proto,
+            bits=self.bits,
             fits=lambda weight: runs.length_of(weight.shape, self.length) > 1,
         )

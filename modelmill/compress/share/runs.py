@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from modelmill.compress.quantize.insert import WEIGHTED
-from modelmill.compress.quantize.stored import INT32, UINT4, expanded, packed
+from modelmill.compress.quantize.stored import INT32, expanded
+from modelmill.compress.quantize.stored import coded as stored
 from modelmill.compress.share.clusters import clustered
 from modelmill.compress.share.looked import Looked
 from modelmill.contracts import Array
@@ -83,15 +84,13 @@ def shareable(network: nn.Module, most: int, smallest: int) -> dict[nn.Module, i
 
 
 def coded(model: Any, name: str, weight: Array, most: int, count: int, seed: int) -> int:
-    """Put runs and codes in the place of a weight; the number of runs. Up to 16 take 4 bits each."""
+    """Put runs and codes in the place of a weight; the number of runs."""
     from onnx import helper, numpy_helper
 
     length = length_of(weight.shape, most)
     table, codes = clustered(weight.reshape(-1, length), count, seed)
     codes = codes.reshape(len(weight), -1)
-    tensor = (
-        packed(f"{name}_codes", codes, UINT4) if len(table) <= 16 else numpy_helper.from_array(codes, f"{name}_codes")
-    )
+    tensor = stored(model, f"{name}_codes", codes, len(table))
     book = numpy_helper.from_array(table, f"{name}_book")
     shape = numpy_helper.from_array(np.array(weight.shape, np.int64), f"{name}_shape")
     nodes = [
