@@ -364,6 +364,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         # Whoever had a lead, or whose port is handed on, was told to go elsewhere; who comes still is answered like the
         # others, since a call can cross the warning.
         self.state.refusing = not (self.limits.lead_seconds or self.limits.reuse_port)
+        if self.front is not None:
+            self.front.part()
         deadline = asyncio.get_running_loop().time() + self.limits.drain_seconds
         while self.state.in_flight and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.01)

@@ -72,6 +72,8 @@ class Peer:
     deadline: float = math.inf
     metadata: Mapping[str, str] = field(default_factory=dict)
     address: str = ""
+    taken: bool = False
+    """Whether what comes from it is owed an answer even at the end: a stream takes no message then."""
 
 
 Unary = Callable[[bytes, Peer], Awaitable[bytes]]
@@ -173,7 +175,7 @@ class Methods:
             identity = envelope.id
             reference = reference_of(envelope.name, envelope.version)
             terms = replace(caller.terms, deadline=peer.deadline)
-            ask = Ask(reference, terms, peer.metadata.get, caller)
+            ask = Ask(reference, terms, peer.metadata.get, caller, peer.taken)
             endpoint = await self.plane.begin(ask)
             which = (endpoint.name, endpoint.label)
             answer = await self._answer(ask, endpoint, envelope, arrived)
