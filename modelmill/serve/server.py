@@ -215,6 +215,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.listeners = tuple(sockets or ())
         try:
             await asyncio.to_thread(self.catalogue.start)
+            if self.is_ending:
+                return
             await self.traffic.turn()
             watches = [asyncio.create_task(self._watch()), asyncio.create_task(self._remember())]
             try:
@@ -230,6 +232,11 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             await asyncio.to_thread(self.catalogue.close)
             await asyncio.to_thread(self.signals.close)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it was told to end, maybe before it was up."""
+        return self.state.draining or self.should_exit
+
     @contextlib.asynccontextmanager
     async def _grpc(self) -> AsyncIterator[None]:
         """The gRPC port, if there is to be one: it opens before HTTP's, and closes after it."""
@@ -244,7 +251,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             self.listeners += (listener,)
             self.front = front
             self.gate.url = address_of(self.gate.host, listener.getsockname()[1])
-            if self.gate.ready is not None:
+            if self.gate.ready is not None and not self.is_ending:
                 self.gate.ready(self.gate.url)
             try:
                 yield
@@ -259,11 +266,12 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         gc.collect()
         gc.freeze()  # what is there now stays: looking through it again and again would hold requests up
         await super().startup(sockets)
+        if self.is_ending:
+            self.should_exit = True
+            return
         self.state.ready = True
         self._mark(True)
         self._beat()
-        if self.state.draining:
-            self.should_exit = True
         if self.ready is not None:
             self.ready(self.url)
 
@@ -354,6 +362,10 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         task.add_done_callback(self.tasks.discard)
 
     async def _end(self) -> None:
+        if not self.started:  # nobody was told that it is up
+            self.should_exit = True
+            self.catalogue.stop()
+            return
         if self.limits.reuse_port:
             # Among many workers the second socket of the port is anybody's.
             for listener in self.listeners if self.worker is None else ():
