@@ -9,14 +9,20 @@ W3C (2021), Trace Context, https://www.w3.org/TR/trace-context-1/
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from modelmill.errors import MissingExtra
+from modelmill.serve.signals.seldom import hush
 
 PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+
+
+CLOSING_S = 1.5
+"""How long the end waits for what was not sent yet: a collector that is gone keeps nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,9 @@ class OpenTelemetry:
         except ImportError:
             raise MissingExtra.of("--trace-ratio", "OpenTelemetry", "otel") from None
         self._bound = int(ratio * 2**64)
-        self._provider = TracerProvider(resource=Resource.create({"service.name": "modelmill"}))
+        hush("opentelemetry", "traces")
+        resource = Resource.create({"service.name": "modelmill"})
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter if exporter is not None else _exporter()))
         self._tracer = self._provider.get_tracer("modelmill")
         self._state = time.monotonic_ns() | 1
@@ -101,8 +109,10 @@ class OpenTelemetry:
         span.end()
 
     def close(self) -> None:
-        """Send what was not sent yet."""
-        self._provider.shutdown()
+        """Send what was not sent yet, as far as that takes no longer than the end may."""
+        sending = threading.Thread(target=self._provider.shutdown, name="modelmill-spans", daemon=True)
+        sending.start()
+        sending.join(CLOSING_S)
 
 
 def _exporter() -> Any:
