@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import logging
@@ -10,6 +11,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import grpc
 import pytest
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -166,6 +168,34 @@ def test_a_traced_callers_request_is_a_part_of_its_trace(registry, tmp_path, spa
     assert f"{span.context.trace_id:032x}" == TRACE
     assert f"{span.parent.span_id:016x}" == "b7ad6b7169203331"
     assert (tmp_path / "log").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("states", "wanted"),
+    [
+        (("a=1,vendor@b=x y",), {"a": "1", "vendor@b": "x y"}),
+        (("a=1", "b=2"), {"a": "1", "b": "2"}),
+        ((), {}),
+        (("a=1,no pair",), {}),
+        (("a=1,a=2",), {}),
+        (("a=" + "x" * 3000,), {}),
+    ],
+)
+def test_what_tracers_before_us_say_is_passed_on(registry, tmp_path, spans, states, wanted):
+    with Service(registry, ["flowers"], telling=Telling(tmp_path / "log", 0.0, 0.0), grpc_port=0) as service:
+        sent = [("traceparent", SAMPLED), *(("tracestate", state) for state in states)]
+        connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=20)
+        connection.putrequest("POST", "/predict/flowers")
+        for header in [("Content-Length", "8"), *sent]:
+            connection.putheader(*header)
+        connection.endheaders(b"[[3, 1]]")
+        assert connection.getresponse().status == 200
+        connection.close()
+        with grpc.insecure_channel(service.grpc_url) as channel, contextlib.suppress(grpc.RpcError):
+            channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(b"", metadata=sent, timeout=20)
+    found = spans.get_finished_spans()
+    assert [dict(span.context.trace_state) for span in found] == [wanted, wanted]
+    assert {f"{span.context.trace_id:032x}" for span in found} == {TRACE}
 
 
 class Stuck(SpanExporter):

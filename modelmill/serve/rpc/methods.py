@@ -191,10 +191,11 @@ class Methods:
             raise
         finally:
             seconds = time.perf_counter() - started
-            traced = parent(peer.metadata.get("traceparent")) if self.signals.tells_traces else None
+            said = peer.metadata
+            above = parent(said.get("traceparent"), said.get("tracestate", "")) if self.signals.tells_traces else None
             sizes = (len(message), len(answer))
             told = identity.decode() or None
-            self.signals.answered("grpc", *which, code, seconds, told, traced, sizes, caller.tenant)
+            self.signals.answered("grpc", *which, code, seconds, told, above, sizes, caller.tenant)
 
     def is_quick(self, path: str) -> bool:
         """Whether `at_once` may know the answer of a method."""

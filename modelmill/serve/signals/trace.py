@@ -24,18 +24,24 @@ PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(
 CLOSING_S = 1.5
 """How long the end waits for what was not sent yet: a collector that is gone keeps nobody."""
 
+STATE_CHARS = 2048
+"""The longest `tracestate` that is read; the W3C wants 512 to be passed on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The span of the caller."""
+    """The span of the caller. state: what tracers before us want to have passed on, as they wrote it."""
 
     trace: str
     span: str
     sampled: bool
+    state: str = ""
 
 
-def parent(header: str | None) -> Parent | None:
+def parent(header: str | None, state: str = "") -> Parent | None:
     """The caller's span in the header `traceparent`; None where there is none, or none that can be read.
+
+    state: the header `tracestate`, its values joined by commas where it came more than once.
 
     >>> parent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").sampled
     True
@@ -47,7 +53,7 @@ def parent(header: str | None) -> Parent | None:
     version, trace, span, flags, rest = found.groups()
     if version == "ff" or (version == "00" and rest) or not trace.strip("0") or not span.strip("0"):
         return None
-    return Parent(trace, span, bool(int(flags, 16) & 1))
+    return Parent(trace, span, bool(int(flags, 16) & 1), state)
 
 
 class Tracer(Protocol):
@@ -99,7 +105,8 @@ class OpenTelemetry:
         context = None
         if parent is not None:
             flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
-            far = trace.SpanContext(int(parent.trace, 16), int(parent.span, 16), is_remote=True, trace_flags=flags)
+            state = trace.TraceState.from_header([parent.state] if len(parent.state) <= STATE_CHARS else [])
+            far = trace.SpanContext(int(parent.trace, 16), int(parent.span, 16), True, flags, state)
             context = trace.set_span_in_context(trace.NonRecordingSpan(far))
         span = self._tracer.start_span(
             name, context=context, kind=trace.SpanKind.SERVER, attributes=dict(told), start_time=began_ns
