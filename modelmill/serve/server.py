@@ -45,6 +45,9 @@ from modelmill.store.audit import SERVICE
 ACCEPTING_SECONDS = 1.0
 """How long connections are still taken from the port's queue at the end, where nobody else takes new ones meanwhile."""
 
+LAST_SECONDS = 0.1
+"""How long what is done at the end may take in any case, with nothing left to wait for."""
+
 PATIENCE_TURNS = 5
 """How many turns the server that drives the rollouts may be silent before another one takes its place."""
 
@@ -208,6 +211,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.tasks: set[asyncio.Task[None]] = set()
         self.listeners: tuple[socket.socket, ...] = ()
         self.front: Front | None = None
+        self.deadline: float | None = None
+        """When the end waits no longer for what is in flight; None as long as there is none to wait for."""
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Load, serve, end."""
@@ -256,7 +261,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             try:
                 yield
             finally:
-                await front.stop(self.limits.drain_seconds)
+                await front.stop(self._left(), lambda: self.force_exit)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
@@ -283,7 +288,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         are given time: their clients close them, or come once more, and are told with the answer to open another.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.limits.drain_seconds
+        deadline = loop.time() + self._left()
         longest = deadline if self.limits.reuse_port else loop.time() + ACCEPTING_SECONDS
         while any(has_data(listener) for listener in self.listeners) and loop.time() < longest:
             await asyncio.sleep(0)
@@ -295,6 +300,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
                     if not has_data(connection.transport.get_extra_info("socket").fileno()):
                         connection.shutdown()
             await asyncio.sleep(0.01)
+        self.config.timeout_graceful_shutdown = max(LAST_SECONDS, self._left())
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):
             connection.transport.abort()  # whoever does not read what waits for them
@@ -378,10 +384,16 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.state.refusing = not (self.limits.lead_seconds or self.limits.reuse_port)
         if self.front is not None:
             self.front.part()
-        deadline = asyncio.get_running_loop().time() + self.limits.drain_seconds
-        while self.state.in_flight and asyncio.get_running_loop().time() < deadline:
+        while self.state.in_flight and self._left() and not self.force_exit:
             await asyncio.sleep(0.01)
         self.should_exit = True
+
+    def _left(self) -> float:
+        """Seconds that what is in flight may still take, from the first time that this is asked."""
+        now = asyncio.get_running_loop().time()
+        if self.deadline is None:
+            self.deadline = now + self.limits.drain_seconds
+        return max(0.0, self.deadline - now)
 
     async def _remember(self) -> None:
         """Keep the counts of the last day, for `/api/status`."""

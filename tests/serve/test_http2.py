@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import queue
+import signal
 import socket
 import struct
 import threading
@@ -459,6 +460,18 @@ def test_what_takes_longer_than_the_end_may_is_told_so(registry):
         raw.send(frame(HEADERS, HEADERS_END, 1, head()) + frame(DATA, END, 1, message(FLOWER)))
         assert lane.session.started.wait(10)
         service.server.drain()
+        headers = raw.answer(1)[1]
+        assert (headers[b"grpc-status"], b"has ended" in headers[b"grpc-message"]) == (b"14", True)
+
+
+def test_a_second_interrupt_waits_for_nothing(slow):
+    service, lane = slow
+    with Raw(service) as raw:
+        raw.send(frame(HEADERS, HEADERS_END, 1, head()) + frame(DATA, END, 1, message(FLOWER)))
+        assert lane.session.started.wait(10)
+        service.server.handle_exit(signal.SIGINT, None)
+        assert eventually(lambda: service.server.state.refusing)
+        service.server.handle_exit(signal.SIGINT, None)
         headers = raw.answer(1)[1]
         assert (headers[b"grpc-status"], b"has ended" in headers[b"grpc-message"]) == (b"14", True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from modelmill.serve.rpc.connection import Connection
@@ -46,25 +47,25 @@ class Front:
         for connection in tuple(self.connections):
             connection.part()
 
-    async def stop(self, seconds: float) -> None:
-        """Take no further calls, and end those that run for longer than so many seconds."""
+    async def stop(self, seconds: float, in_haste: Callable[[], bool]) -> None:
+        """Take no further calls, and end those that run for longer than so many seconds, or as there is haste."""
         if self.server is not None:
             self.server.close()
         self.part()
-        await self._gone(min(READING_SECONDS, seconds))
+        await self._gone(min(READING_SECONDS, seconds), in_haste)
         for connection in tuple(self.connections):
             connection.leave()
-        await self._gone(seconds - READING_SECONDS)
+        await self._gone(seconds - READING_SECONDS, in_haste)
         for connection in tuple(self.connections):
             connection.cut()
-        await self._gone(LAST_SECONDS)
+        await self._gone(LAST_SECONDS, lambda: False)
         for connection in tuple(self.connections):
             connection.abort()
         await asyncio.sleep(0)
 
-    async def _gone(self, seconds: float) -> None:
+    async def _gone(self, seconds: float, in_haste: Callable[[], bool]) -> None:
         """Wait until all clients are gone, so long at most."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        while self.connections and loop.time() < end:
+        while self.connections and loop.time() < end and not in_haste():
             await asyncio.sleep(0.01)
