@@ -35,13 +35,15 @@ Wait = Callable[[asyncio.Future[Outputs]], Awaitable[Outputs]]
 class Ask:
     """What is asked of the plane, beside the tensors: whose version, by whom, and on what terms.
 
-    reference: NAME, NAME@3 or NAME@alias. header: what reads a header of the request, where it has any.
+    reference: NAME, NAME@3 or NAME@alias. header: what reads a header of the request, where it has any. taken: whether
+    it is owed an answer also at the end of the service, since it was taken before.
     """
 
     reference: str
     terms: Terms = DEFAULT_TERMS
     header: Header | None = None
     caller: Caller = ANYONE
+    taken: bool = False
 
 
 @dataclass
@@ -52,6 +54,8 @@ class State:
     draining: bool = False
     refusing: bool = False
     """Draining, and past the time in which new requests are still taken."""
+    parting: bool = False
+    """Draining, and streams take no further messages, which would have no end."""
     in_flight: int = 0
     board: Board | None = None
     """Where the workers of one port say that they are ready; None for a process that is alone."""
@@ -97,7 +101,7 @@ class Plane:
 
     async def begin(self, ask: Ask) -> Endpoint:
         """The version that will answer. Raises Draining at the end of the service, NotServed."""
-        if self.state.refusing:
+        if self.state.refusing and not ask.taken:
             raise Draining("service", "is shutting down", "Send the request to another instance.")
         watch = self.traffic.watches.get(ask.reference)
         if watch is not None:

@@ -45,6 +45,9 @@ from modelmill.store.audit import SERVICE
 ACCEPTING_SECONDS = 1.0
 """How long connections are still taken from the port's queue at the end, where nobody else takes new ones meanwhile."""
 
+LAST_SECONDS = 0.1
+"""How long what is done at the end may take in any case, with nothing left to wait for."""
+
 PATIENCE_TURNS = 5
 """How many turns the server that drives the rollouts may be silent before another one takes its place."""
 
@@ -208,6 +211,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.tasks: set[asyncio.Task[None]] = set()
         self.listeners: tuple[socket.socket, ...] = ()
         self.front: Front | None = None
+        self.deadline: float | None = None
+        """When the end waits no longer for what is in flight; None as long as there is none to wait for."""
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Load, serve, end."""
@@ -215,6 +220,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.listeners = tuple(sockets or ())
         try:
             await asyncio.to_thread(self.catalogue.start)
+            if self.is_ending:
+                return
             await self.traffic.turn()
             watches = [asyncio.create_task(self._watch()), asyncio.create_task(self._remember())]
             try:
@@ -230,6 +237,11 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             await asyncio.to_thread(self.catalogue.close)
             await asyncio.to_thread(self.signals.close)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it was told to end, maybe before it was up."""
+        return self.state.draining or self.should_exit
+
     @contextlib.asynccontextmanager
     async def _grpc(self) -> AsyncIterator[None]:
         """The gRPC port, if there is to be one: it opens before HTTP's, and closes after it."""
@@ -244,12 +256,12 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             self.listeners += (listener,)
             self.front = front
             self.gate.url = address_of(self.gate.host, listener.getsockname()[1])
-            if self.gate.ready is not None:
+            if self.gate.ready is not None and not self.is_ending:
                 self.gate.ready(self.gate.url)
             try:
                 yield
             finally:
-                await front.stop(self.limits.drain_seconds)
+                await front.stop(self._left(), lambda: self.force_exit)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
@@ -259,11 +271,12 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         gc.collect()
         gc.freeze()  # what is there now stays: looking through it again and again would hold requests up
         await super().startup(sockets)
+        if self.is_ending:
+            self.should_exit = True
+            return
         self.state.ready = True
         self._mark(True)
         self._beat()
-        if self.state.draining:
-            self.should_exit = True
         if self.ready is not None:
             self.ready(self.url)
 
@@ -275,7 +288,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         are given time: their clients close them, or come once more, and are told with the answer to open another.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.limits.drain_seconds
+        deadline = loop.time() + self._left()
         longest = deadline if self.limits.reuse_port else loop.time() + ACCEPTING_SECONDS
         while any(has_data(listener) for listener in self.listeners) and loop.time() < longest:
             await asyncio.sleep(0)
@@ -287,6 +300,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
                     if not has_data(connection.transport.get_extra_info("socket").fileno()):
                         connection.shutdown()
             await asyncio.sleep(0.01)
+        self.config.timeout_graceful_shutdown = max(LAST_SECONDS, self._left())
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):
             connection.transport.abort()  # whoever does not read what waits for them
@@ -354,6 +368,10 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         task.add_done_callback(self.tasks.discard)
 
     async def _end(self) -> None:
+        if not self.started:  # nobody was told that it is up
+            self.should_exit = True
+            self.catalogue.stop()
+            return
         if self.limits.reuse_port:
             # Among many workers the second socket of the port is anybody's.
             for listener in self.listeners if self.worker is None else ():
@@ -364,10 +382,18 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         # Whoever had a lead, or whose port is handed on, was told to go elsewhere; who comes still is answered like the
         # others, since a call can cross the warning.
         self.state.refusing = not (self.limits.lead_seconds or self.limits.reuse_port)
-        deadline = asyncio.get_running_loop().time() + self.limits.drain_seconds
-        while self.state.in_flight and asyncio.get_running_loop().time() < deadline:
+        if self.front is not None:
+            self.front.part()
+        while self.state.in_flight and self._left() and not self.force_exit:
             await asyncio.sleep(0.01)
         self.should_exit = True
+
+    def _left(self) -> float:
+        """Seconds that what is in flight may still take, from the first time that this is asked."""
+        now = asyncio.get_running_loop().time()
+        if self.deadline is None:
+            self.deadline = now + self.limits.drain_seconds
+        return max(0.0, self.deadline - now)
 
     async def _remember(self) -> None:
         """Keep the counts of the last day, for `/api/status`."""

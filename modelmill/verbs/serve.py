@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from modelmill.errors import MillError, UsageError
+from modelmill.serve.models.size import bytes_of
 from modelmill.serve.process.crew import VARIABLE, worker_of
 from modelmill.verbs.options import Quiet
 
@@ -61,6 +62,7 @@ def serve(
 ) -> None:
     """Serve models over HTTP and gRPC: Open Inference Protocol, plain JSON, metrics, and pages for people."""
     options = dict(locals())
+    budget_bytes = bytes_of(memory_budget, workers)
     worker = worker_of(os.environ.get(VARIABLE, ""))
     if workers > 1 and worker is None:
         ports = (port, grpc_port if grpc else None)
@@ -72,12 +74,12 @@ def serve(
     from modelmill.serve.access.tls import files_of
     from modelmill.serve.engine.engine import Capacity, cores
     from modelmill.serve.models.catalogue import Keeping
-    from modelmill.serve.models.residents import Budget, bytes_of
+    from modelmill.serve.models.residents import Budget
     from modelmill.serve.process.crew import follow
     from modelmill.serve.signals.signals import Telling
     from modelmill.serve.signals.status import objective as parse
 
-    budget = Budget(bytes_of(memory_budget))
+    budget = Budget(budget_bytes)
     capacity = Capacity()
     if worker is not None:
         budget = Budget(budget.bytes // worker.count)

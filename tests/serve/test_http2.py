@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
+import queue
+import signal
 import socket
 import struct
 import threading
@@ -30,6 +33,7 @@ from modelmill.serve.rpc.frames import (
     PING,
     PREFACE,
     PROTOCOL_ERROR,
+    REFUSED_STREAM,
     RESET,
     SETTINGS,
     WINDOW,
@@ -130,6 +134,12 @@ class Raw:
                 body += payload
             if flags & END:
                 return body[5:], headers
+
+    def reset(self, stream):
+        """The code with which a stream is reset."""
+        while (found := self.until(RESET)) is not None and found[2] != stream:
+            pass
+        return int.from_bytes(found[3], "big") if found else None
 
     def error(self):
         """The code of the GOAWAY that ends the connection."""
@@ -324,17 +334,25 @@ class Slow:
         return self.session.run(columns, outputs, *rest)
 
 
-@pytest.fixture
-def slow(registry):
+@contextlib.contextmanager
+def slowly(registry, limits):
     """A service whose one thread runs a slow model: the service, and the slow session."""
     from modelmill.serve.engine.engine import Pace
 
-    with Service(registry, ["flowers"], limits=Limits(capacity=Capacity(threads=1)), grpc_port=0) as service:
+    with Service(registry, ["flowers"], limits=limits, grpc_port=0) as service:
         lane = service.server.catalogue.served["flowers"].lane
         lane.session = Slow(lane.session)
         lane.pace = Pace(10.0, 1.0)
-        yield service, lane
-        lane.session.gate.set()
+        try:
+            yield service, lane
+        finally:
+            lane.session.gate.set()
+
+
+@pytest.fixture
+def slow(registry):
+    with slowly(registry, Limits(capacity=Capacity(threads=1))) as found:
+        yield found
 
 
 def test_a_call_that_is_cancelled_takes_its_work_with_it(slow):
@@ -379,6 +397,83 @@ def test_draining_answers_what_is_in_flight_and_refuses_what_is_new(slow):
         assert is_right(call.result(20))
         service.thread.join(20)
         assert not service.thread.is_alive()
+
+
+def opened(raw, *pieces):
+    """Begin a stream on a connection; back when the service has read what comes of it."""
+    raw.send(frame(HEADERS, HEADERS_END, 1, head(STREAM)) + b"".join(frame(DATA, 0, 1, one) for one in pieces))
+    raw.send(frame(HEADERS, HEADERS_END, 3, head(LIVE)) + frame(DATA, END, 3, message(b"")))
+    raw.answer(3)
+
+
+def test_a_stream_that_waits_for_its_next_message_is_told_that_the_service_ends(registry):
+    with Service(registry, ["flowers"], grpc_port=0) as service:
+        with grpc.insecure_channel(service.grpc_url) as channel:
+            sent = queue.Queue()
+            answers = channel.stream_stream(STREAM)(iter(sent.get, None), timeout=60)
+            sent.put(FLOWER)
+            assert b"\x04\0\0\0long" in next(answers)
+            service.server.drain()
+            with pytest.raises(grpc.RpcError) as error:
+                next(answers)
+            assert (error.value.code(), "reconnect" in error.value.details()) == (grpc.StatusCode.UNAVAILABLE, True)
+            sent.put(None)
+        service.thread.join(20)  # less than requests in flight may take
+        assert not service.thread.is_alive()
+
+
+def test_messages_that_came_are_answered_at_the_end_and_no_later_ones(slow):
+    service, lane = slow
+    whole, begun, rest = message(FLOWER), message(FLOWER)[:20], message(FLOWER)[20:]
+    with Raw(service) as two, Raw(service) as half, Raw(service) as idle:
+        opened(two, whole + whole)
+        opened(half, whole, begun)
+        opened(idle)
+        service.server.drain()
+        assert idle.answer(1)[1][b"grpc-status"] == b"14"
+        two.send(frame(DATA, 0, 1, whole))
+        half.send(frame(DATA, 0, 1, rest + begun) + frame(DATA, 0, 1, rest))
+        idle.send(frame(HEADERS, HEADERS_END, 5, head(STREAM)) + frame(DATA, 0, 5, whole))
+        assert idle.reset(5) == REFUSED_STREAM
+        lane.session.gate.set()
+        for raw in (two, half):
+            body, headers = raw.answer(1)
+            assert body.count(b"\x04\0\0\0long") == 2
+            assert (headers[b"grpc-status"], b"reconnect" in headers[b"grpc-message"]) == (b"14", True)
+        service.thread.join(20)
+        assert not service.thread.is_alive()
+
+
+def test_a_client_that_does_not_read_the_warning_holds_nothing_up(registry):
+    with Service(registry, ["flowers"], grpc_port=0) as service, Raw(service) as raw, Raw(service, b"") as silent:
+        assert raw.until(SETTINGS)
+        assert silent.until(SETTINGS)
+        service.server.drain()
+        service.thread.join(20)
+        assert not service.thread.is_alive()
+        assert raw.until(GOAWAY)
+
+
+def test_what_takes_longer_than_the_end_may_is_told_so(registry):
+    limits = Limits(capacity=Capacity(threads=1), drain_seconds=0.2)
+    with slowly(registry, limits) as (service, lane), Raw(service) as raw:
+        raw.send(frame(HEADERS, HEADERS_END, 1, head()) + frame(DATA, END, 1, message(FLOWER)))
+        assert lane.session.started.wait(10)
+        service.server.drain()
+        headers = raw.answer(1)[1]
+        assert (headers[b"grpc-status"], b"has ended" in headers[b"grpc-message"]) == (b"14", True)
+
+
+def test_a_second_interrupt_waits_for_nothing(slow):
+    service, lane = slow
+    with Raw(service) as raw:
+        raw.send(frame(HEADERS, HEADERS_END, 1, head()) + frame(DATA, END, 1, message(FLOWER)))
+        assert lane.session.started.wait(10)
+        service.server.handle_exit(signal.SIGINT, None)
+        assert eventually(lambda: service.server.state.refusing)
+        service.server.handle_exit(signal.SIGINT, None)
+        headers = raw.answer(1)[1]
+        assert (headers[b"grpc-status"], b"has ended" in headers[b"grpc-message"]) == (b"14", True)
 
 
 def test_large_messages_go_both_ways_packed_or_not(service):

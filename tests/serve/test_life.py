@@ -170,6 +170,46 @@ def test_a_client_that_leaves_takes_its_work_with_it(registry):
         thread.join(10)
 
 
+class Held:
+    """A registry that holds whoever reads a file until its gate is open."""
+
+    def __init__(self, shelf):
+        self.shelf = shelf
+        self.read = []
+        self.gate = threading.Event()
+
+    def __getattr__(self, name):
+        return getattr(self.shelf, name)
+
+    def file(self, version, name):
+        self.read.append(version.name)
+        assert self.gate.wait(30)
+        return self.shelf.file(version, name)
+
+
+def test_a_service_that_is_ended_while_it_loads_loads_no_further_model_and_announces_nothing(
+    empty_registry, publish_flowers
+):
+    for name in ("a", "b", "c", "d"):
+        publish_flowers(empty_registry, name)
+    held = Held(empty_registry)
+    service = Service(held, limits=Limits(lead_seconds=20.0), grpc_port=0)
+    try:
+        service.thread.start()
+        assert eventually(lambda: len(held.read) == 2)  # as many as load at a time
+        service.server.drain()
+        assert eventually(lambda: service.server.should_exit)
+        assert not service.up.is_set()
+        held.gate.set()
+        service.thread.join(15)  # not the lead, which is for clients
+        assert not service.thread.is_alive()
+    finally:
+        held.gate.set()
+        service.close()
+    assert (len(held.read), service.failure, service.grpc_url) == (2, None, "")
+    assert not service.server.state.ready
+
+
 PROGRAM = """
 import sys
 sys.path.insert(0, {tests!r})

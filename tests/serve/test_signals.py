@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import logging
+import threading
 import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import grpc
 import pytest
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from modelmill.client import Client
@@ -17,6 +22,7 @@ from modelmill.serve.server import Service
 from modelmill.serve.signals import status as room
 from modelmill.serve.signals.figures import SECONDS, Figures
 from modelmill.serve.signals.journal import Journal
+from modelmill.serve.signals.seldom import EVERY_S, hush
 from modelmill.serve.signals.signals import Telling
 from modelmill.serve.signals.status import Counts, Past, below, counts, left, objective, quantile, status
 from modelmill.serve.signals.trace import OpenTelemetry, parent
@@ -162,6 +168,69 @@ def test_a_traced_callers_request_is_a_part_of_its_trace(registry, tmp_path, spa
     assert f"{span.context.trace_id:032x}" == TRACE
     assert f"{span.parent.span_id:016x}" == "b7ad6b7169203331"
     assert (tmp_path / "log").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("states", "wanted"),
+    [
+        (("a=1,vendor@b=x y",), {"a": "1", "vendor@b": "x y"}),
+        (("a=1", "b=2"), {"a": "1", "b": "2"}),
+        ((), {}),
+        (("a=1,no pair",), {}),
+        (("a=1,a=2",), {}),
+        (("a=" + "x" * 3000,), {}),
+    ],
+)
+def test_what_tracers_before_us_say_is_passed_on(registry, tmp_path, spans, states, wanted):
+    with Service(registry, ["flowers"], telling=Telling(tmp_path / "log", 0.0, 0.0), grpc_port=0) as service:
+        sent = [("traceparent", SAMPLED), *(("tracestate", state) for state in states)]
+        connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=20)
+        connection.putrequest("POST", "/predict/flowers")
+        for header in [("Content-Length", "8"), *sent]:
+            connection.putheader(*header)
+        connection.endheaders(b"[[3, 1]]")
+        assert connection.getresponse().status == 200
+        connection.close()
+        with grpc.insecure_channel(service.grpc_url) as channel, contextlib.suppress(grpc.RpcError):
+            channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(b"", metadata=sent, timeout=20)
+    found = spans.get_finished_spans()
+    assert [dict(span.context.trace_state) for span in found] == [wanted, wanted]
+    assert {f"{span.context.trace_id:032x}" for span in found} == {TRACE}
+
+
+class Stuck(SpanExporter):
+    """A collector that takes nothing and says nothing."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.given_up = False
+
+    def export(self, spans):
+        self.given_up = not self.gate.wait(20)
+        return SpanExportResult.FAILURE
+
+
+def test_a_collector_that_takes_nothing_keeps_nobody_from_ending():
+    exporter = Stuck()
+    tracer = OpenTelemetry(1.0, exporter)
+    tracer.ended("v2 flowers", None, 1, {}, failed=False)
+    tracer.close()
+    assert not exporter.given_up
+    exporter.gate.set()
+
+
+def test_what_a_library_says_is_told_now_and_then(capsys):
+    hush("some.library", "traces")
+    hush("some.library", "traces")
+    for seconds in (0, 1, EVERY_S - 1, EVERY_S, EVERY_S + 1):
+        said = {"name": "some.library.part", "levelno": logging.WARNING, "msg": "gone %s", "args": (seconds,)}
+        logging.getLogger("some.library.part").handle(logging.makeLogRecord({**said, "created": 10**9 + seconds}))
+    assert capsys.readouterr().err.splitlines() == [
+        "modelmill serve: traces: gone 0",
+        f"modelmill serve: traces: gone {EVERY_S} (2 more since the last)",
+    ]
+    OpenTelemetry(0.0, InMemorySpanExporter()).close()
+    assert not logging.getLogger("opentelemetry").propagate
 
 
 def test_the_status_says_what_was_answered(registry, monkeypatch):

@@ -183,7 +183,7 @@ def check(caller: Caller, roles: frozenset[str]) -> None:
 def check_rate(caller: Caller) -> None:
     """Count a request. Raises OverQuota."""
     if caller.gate is not None:
-        wait = caller.gate.admit(time.monotonic_ns())
+        wait = caller.gate.admit()
         if wait:
             raise OverQuota("quota", "is used up for now", "Send fewer requests a second.", wait / 1e9)
 

@@ -41,6 +41,10 @@ AT_ONCE = 20
 PAUSE_S = 2e-5
 """Between two looks at whether the other one has decided: asleep, so that it can run."""
 
+LATE_NS = 5 * SECOND
+"""By how much whoever decides may have read the clock before another one that decided first. What is paid for
+further ahead than that was counted by the clock of an earlier boot."""
+
 
 class Meters:
     """The counts of all keys and tenants with a quota; it holds the memory, and what locks it."""
@@ -129,10 +133,14 @@ class Meter:
         """How far ahead may be paid: the burst, but for the request itself."""
         return (self.quota.burst_requests - 1) * self.step
 
+    @property
+    def farthest(self) -> int:
+        """How far ahead a clock of this boot can have paid."""
+        return self.slack + self.step + LATE_NS
+
     def paid(self, now: int) -> int:
         """Until when what was admitted is paid for. A time that no clock of this boot can have made is none."""
-        until = self.words[self.at + PAID]
-        return now if until < now or until > now + self.slack + self.step else until
+        return paid(self.words[self.at + PAID], now, self.farthest)
 
     def left(self, now: int) -> int:
         """How many requests may come at once now."""
@@ -162,10 +170,14 @@ class Gate:
         self.meters = meters
         self.by_rate = [meter for meter in each if meter.quota.requests_per_s]
         self.by_rows = [meter for meter in each if meter.quota.rows_per_day]
-        self.cells = [(meter.words, meter.at + PAID, meter.step, meter.slack) for meter in self.by_rate]
+        self.cells = [(meter.words, meter.at + PAID, meter.step, meter.slack, meter.farthest) for meter in self.by_rate]
 
-    def admit(self, now: int) -> int:
-        """Nanoseconds to wait until a request is within the quotas; 0 if it is, and then it is counted."""
+    def admit(self, now: int | None = None) -> int:
+        """Nanoseconds to wait until a request is within the quotas; 0 if it is, and then it is counted.
+
+        now: nanoseconds of the monotonic clock. Without, it is read when nobody else decides: who waits for another
+        one's decision would come with a time from before that, and be counted as if the other had come later.
+        """
         if not self.meters.shared:
             with self.meters.lock:
                 return self._decide(now)
@@ -175,18 +187,18 @@ class Gate:
         except BlockingIOError:
             return SECOND
 
-    def _decide(self, now: int) -> int:
-        paid = []
+    def _decide(self, now: int | None) -> int:
+        if now is None:
+            now = time.monotonic_ns()
+        untils = []
         wait = 0
-        for words, at, step, slack in self.cells:
-            until = words[at]
-            if until < now or until > now + slack + step:
-                until = now  # nothing is paid ahead, or by a clock of an earlier boot
+        for words, at, step, slack, farthest in self.cells:
+            until = paid(words[at], now, farthest)
             wait = max(wait, until - slack - now)
-            paid.append(until + step)
+            untils.append(until + step)
         if wait > 0:
             return wait
-        for (words, at, _, _), until in zip(self.cells, paid, strict=True):
+        for (words, at, *_), until in zip(self.cells, untils, strict=True):
             words[at] = until
         return 0
 
@@ -232,6 +244,15 @@ class Gate:
         rate = meter.quota.requests_per_s
         window = next(window for window in (1, 60, 3600, 36_000) if rate * window >= 1 or window == 36_000)
         return Standing(max(1, int(rate * window)), window, meter.left(now), -(-ahead // SECOND))
+
+
+def paid(until: int, now: int, farthest: int) -> int:
+    """Until when is paid for, by what a meter says: from now on where that is past, or of an earlier boot's clock.
+
+    >>> paid(5, 7, 10), paid(12, 7, 10), paid(99, 7, 10)
+    (7, 12, 7)
+    """
+    return now if until < now or until > now + farthest else until
 
 
 def _opened(path: Path, size: int) -> int:

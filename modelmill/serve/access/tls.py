@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from modelmill.errors import UsageError, WorkError
 
@@ -46,16 +44,36 @@ class Tls:
     def offering(self, protocol: str) -> ssl.SSLContext:
         """A context to listen with, which offers a protocol (ALPN) to clients."""
         self.newest[protocol] = _read(self.files, protocol)
-        context = _read(self.files, protocol)
-        context.sni_callback = partial(self._hand_on, protocol)
-        return context
-
-    def _hand_on(self, protocol: str, connection: Any, name: str | None, context: ssl.SSLContext) -> None:
-        connection.context = self.newest[protocol]
+        listening = _Listening(ssl.PROTOCOL_TLS_SERVER)
+        listening.tls, listening.protocol_offered = self, protocol
+        return listening
 
     def reload(self) -> None:
         """Read the files anew. Raises WorkError, and leaves everything as it is, where they cannot be used."""
         self.newest = {protocol: _read(self.files, protocol) for protocol in self.newest}
+
+
+class _Listening(ssl.SSLContext):
+    """What a port listens with: it has no certificate of its own, and begins every connection with the newest context.
+
+    A connection that were handed on later, in its handshake, would resume what an older context began, and nobody would
+    look at its client's certificate again, whose authority may be trusted no longer.
+    """
+
+    tls: Tls
+    protocol_offered: str
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """A connection on the newest context."""
+        newest = self.tls.newest[self.protocol_offered]
+        return newest.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
 
 def _read(files: TlsFiles, protocol: str) -> ssl.SSLContext:
@@ -79,6 +97,8 @@ def _read(files: TlsFiles, protocol: str) -> ssl.SSLContext:
             hint = "Give the certificate of the authority as PEM."
             raise WorkError(str(files.client_ca), f"cannot be used: {_reason(error)}", hint) from None
         context.verify_mode = ssl.CERT_REQUIRED
+        context.options |= ssl.OP_NO_TICKET  # a client is let in by its certificate, each time
+        context.num_tickets = 0
     return context
 
 
@@ -92,6 +112,7 @@ def _check_readable(path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What OpenSSL says, without the place in its source."""
-    reason = getattr(error, "reason", None)
-    return str(reason).replace("_", " ").lower() if reason else str(error)
+    """What OpenSSL says, without the place in its source; of what is no PEM it says nothing but that."""
+    if not isinstance(error, ssl.SSLError):
+        return str(error)
+    return error.reason.replace("_", " ").lower() if error.reason else "what is wanted is not in it as PEM"

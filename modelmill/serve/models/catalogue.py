@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,6 +12,7 @@ from time import monotonic, sleep
 
 from modelmill import pipeline
 from modelmill.errors import (
+    Draining,
     MillError,
     ModelError,
     NotServed,
@@ -130,28 +131,36 @@ class Catalogue:
     def start(self) -> None:
         """Know what is to be served, and load it where it is little.
 
-        Raises UnknownModel for a wanted name that the registry does not have, and what keeps a wanted model from being
-        loaded.
+        After `stop`, which may come meanwhile from any thread, no further model is. Raises UnknownModel for a wanted
+        name that the registry does not have, and what keeps a wanted model from being loaded.
         """
         self.known.start()
         self.residents.before_bytes = resident_bytes()
         if len(self.known.numbers) > self.keeping.eager:
             return
         keys = list(self.known.numbers.items())
-        futures = [self._submit(key, eager=True) for key in keys]
+        try:
+            futures = [self._submit(key, eager=True) for key in keys]
+        except Draining:
+            return
         for (name, _), future in zip(keys, futures, strict=True):
             try:
                 future.result()
-            except Overloaded:
-                continue  # it comes when it is asked for
+            except (Overloaded, CancelledError):
+                continue  # it comes when it is asked for, or never: the service is ending
             except MillError as error:
                 if self.known.wanted:
                     raise
                 self.problems[name] = str(error)
 
+    def stop(self) -> None:
+        """Begin to load nothing more, and wait for nothing."""
+        self.quickener.closed = True
+        self.loader.stop()
+
     def close(self) -> None:
         """Load nothing more."""
-        self.quickener.closed = True
+        self.stop()
         self.loader.close()
         self.quickener.close()
 

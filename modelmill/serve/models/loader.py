@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from modelmill.errors import Overloaded
+from modelmill.errors import Draining, Overloaded
 
 T = TypeVar("T")
 
@@ -22,6 +22,7 @@ class Loader(Generic[T]):
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="modelmill-load")
         self.lock = threading.Lock()
         self.under_way: dict[Hashable, Future[T]] = {}
+        self.stopped = False
 
     def submit(self, key: Hashable, work: Callable[[], T]) -> Future[T]:
         """What `work` gives, or what the same work for that key gives which is under way."""
@@ -29,6 +30,8 @@ class Loader(Generic[T]):
             future = self.under_way.get(key)
             if future is not None:
                 return future
+            if self.stopped:
+                raise Draining("models", "are loaded no longer: the service is ending", "")
             if len(self.under_way) >= MOST:
                 raise Overloaded("models", f"{MOST} models wait to be loaded already", "Try again in a second.")
             future = self.under_way[key] = self.pool.submit(work)
@@ -39,6 +42,13 @@ class Loader(Generic[T]):
         with self.lock:
             self.under_way.pop(key, None)
 
+    def stop(self) -> None:
+        """Begin to load nothing more, and wait for nothing: what is being loaded is finished."""
+        with self.lock:
+            self.stopped = True
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
     def close(self) -> None:
         """Load nothing more; what is being loaded is finished."""
+        self.stop()
         self.pool.shutdown(wait=True, cancel_futures=True)

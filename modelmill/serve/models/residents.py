@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import sys
 import threading
 import weakref
@@ -12,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelmill.errors import OutOfBounds, Overloaded, Unavailable
+from modelmill.errors import Overloaded, Unavailable
 from modelmill.serve.models.endpoint import Endpoint
 
 Key = tuple[str, int]
@@ -161,24 +160,6 @@ class Residents:
         if self.freed >= WORTH_BYTES:
             self.freed = 0
             give_back()
-
-
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
-
-def bytes_of(text: str) -> int:
-    """The bytes that a person wrote; 0 for nothing written. Raises OutOfBounds.
-
-    >>> bytes_of("500MB"), bytes_of("1.5 GB"), bytes_of("")
-    (500000000, 1500000000, 0)
-    """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([KMGT]?B?)", text.strip().upper())
-    if not text.strip():
-        return 0
-    size = int(float(found[1]) * UNITS.get(found[2], UNITS.get(f"{found[2]}B", 0))) if found else 0
-    if size <= 0:
-        raise OutOfBounds(f"--memory-budget = {text[:40]!r}", "expected a size such as 500MB or 4GB", "")
-    return size
 
 
 def give_back() -> None:

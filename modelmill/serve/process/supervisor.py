@@ -29,6 +29,8 @@ TURN_S = 0.05
 """How often it is looked whether all are ready, and who is to be started again."""
 DRAIN_SECONDS = 30.0
 """How long requests in flight may take at the end."""
+PREFIX = "serve-"
+"""How the names of folders begin that the workers of one service share."""
 KILL_S = 15.0
 """So long after the workers should have ended they are killed."""
 
@@ -133,16 +135,54 @@ class Supervisor:
 def crew(folder: Path, count: int, port: int, grpc_port: int) -> Iterator[list[Worker]]:
     """The workers of a service, with a folder that they share below this one; it is removed at the end.
 
-    Raises WorkError where one port cannot be shared.
+    Folders of services that were killed are removed, too. Raises WorkError where one port cannot be shared.
     """
     if not can_share() or sys.platform != "linux":
         raise WorkError("--workers", "processes share a port on Linux alone", "Leave --workers out.")
     make_folder(folder)
-    shared = Path(tempfile.mkdtemp(prefix="serve-", dir=folder))
-    try:
+    with _shared(folder) as shared:
         yield [Worker(index, count, port, grpc_port, os.getpid(), shared) for index in range(count)]
+
+
+@contextlib.contextmanager
+def _shared(folder: Path) -> Iterator[Path]:
+    """A new folder below another one; it is removed at the end, and so is now what nobody lives in any more.
+
+    Whoever lives in a folder holds a lock of the kernel on it: copies of the process hold it with it, and it falls with
+    the last of them, however that ends.
+    """
+    with contextlib.ExitStack() as living, contextlib.ExitStack() as alone:
+        with contextlib.suppress(OSError):  # on a disk that has no such locks nothing is removed
+            alone.enter_context(_locked(folder, wait=True))  # or another one would remove what is not locked yet
+            _sweep(folder)
+        shared = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
+        with contextlib.suppress(OSError):
+            living.enter_context(_locked(shared))
+        alone.close()
+        try:
+            yield shared
+        finally:
+            shutil.rmtree(shared, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the folders in which nobody lives."""
+    for left in folder.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError), _locked(left):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Hold the lock on a folder. Raises BlockingIOError where another process does, and this one does not wait."""
+    import fcntl
+
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
     finally:
-        shutil.rmtree(shared, ignore_errors=True)
+        os.close(file)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import asyncio
 import math
 from dataclasses import dataclass, field
 
+from modelmill.errors import MillError
 from modelmill.serve.rpc import hpack
 from modelmill.serve.rpc.frames import STREAM_WINDOW
 
@@ -40,12 +41,15 @@ class Stream:
     """The most bytes that a message of it may have; -1 as long as nobody asked."""
     ended: bool = False
     """Whether the client has said everything."""
+    shut: bool = False
+    """Whether no message is taken any more."""
     begun: bool = False
     """Whether the headers of the answer are out."""
     touched: float = 0.0
     task: asyncio.Task[None] | None = None
-    messages: asyncio.Queue[tuple[int, bytes] | None] | None = None
-    """Those that wait to be answered, as they came: whether one is packed, and its bytes; None at the end."""
+    messages: asyncio.Queue[tuple[int, bytes] | MillError | None] | None = None
+    """Those that wait to be answered, as they came: whether one is packed, and its bytes. At the end there is None, or
+    the error that ends the call when those before it are answered."""
     pending: bytearray = field(default_factory=bytearray)
     """What of the answer waits for the client's window."""
     trailers: bytes | None = None

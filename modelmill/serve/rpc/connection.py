@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from modelmill.errors import RequestError
+from modelmill.errors import Draining, RequestError
 from modelmill.serve.rpc import hpack
 from modelmill.serve.rpc.frames import (
     COMPRESSION_ERROR,
@@ -92,6 +92,27 @@ class Connection(asyncio.Protocol):
     def warn(self) -> None:
         """Ask for no further calls, as Sender.warn does."""
         self.sender.warn()
+
+    def part(self) -> None:
+        """Have the calls of many messages end, as Runner.part does."""
+        self.sender.warn()
+        for stream in tuple(self.sender.streams.values()):
+            self.runner.part(stream)
+
+    def leave(self) -> None:
+        """Take no further calls, whether or not the client has read that; close when the present ones are answered."""
+        if not self.sender.leaving:
+            self.sender.go_away()
+            self.sender.flush()
+
+    def cut(self) -> None:
+        """Answer what is in flight with a status that says that the service is gone, and close."""
+        late = Draining("service", "has ended before the answer", "Send the request to another instance.")
+        for stream in tuple(self.sender.streams.values()):
+            self.sender.fail(stream, status(late))
+        self.leave()
+        self.sender.flush()
+        self.transport.close()
 
     def abort(self) -> None:
         """Close now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from modelmill.serve.rpc.connection import Connection
@@ -10,6 +11,12 @@ from modelmill.serve.rpc.methods import Methods
 from modelmill.serve.rpc.runner import Counter, Offer
 
 BACKLOG = 1024
+
+READING_SECONDS = 1.0
+"""How long clients have at the end to read that they should go, in which calls are still taken that cross that."""
+
+LAST_SECONDS = 0.1
+"""How long what was said last has to get out."""
 
 
 class Front:
@@ -34,14 +41,31 @@ class Front:
         for connection in tuple(self.connections):
             connection.warn()
 
-    async def stop(self, seconds: float) -> None:
-        """Take no further calls, and end those that run for longer than so many seconds."""
+    def part(self) -> None:
+        """Warn, and let no stream go on: each ends with a status when the messages that have come are answered."""
+        self.offer.state.parting = True
+        for connection in tuple(self.connections):
+            connection.part()
+
+    async def stop(self, seconds: float, in_haste: Callable[[], bool]) -> None:
+        """Take no further calls, and end those that run for longer than so many seconds, or as there is haste."""
         if self.server is not None:
             self.server.close()
-        self.warn()
-        end = asyncio.get_running_loop().time() + seconds
-        while self.connections and asyncio.get_running_loop().time() < end:
-            await asyncio.sleep(0.01)
+        self.part()
+        await self._gone(min(READING_SECONDS, seconds), in_haste)
+        for connection in tuple(self.connections):
+            connection.leave()
+        await self._gone(seconds - READING_SECONDS, in_haste)
+        for connection in tuple(self.connections):
+            connection.cut()
+        await self._gone(LAST_SECONDS, lambda: False)
         for connection in tuple(self.connections):
             connection.abort()
         await asyncio.sleep(0)
+
+    async def _gone(self, seconds: float, in_haste: Callable[[], bool]) -> None:
+        """Wait until all clients are gone, so long at most."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while self.connections and loop.time() < end and not in_haste():
+            await asyncio.sleep(0.01)

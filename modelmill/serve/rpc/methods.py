@@ -72,6 +72,8 @@ class Peer:
     deadline: float = math.inf
     metadata: Mapping[str, str] = field(default_factory=dict)
     address: str = ""
+    taken: bool = False
+    """Whether what comes from it is owed an answer even at the end: a stream takes no message then."""
 
 
 Unary = Callable[[bytes, Peer], Awaitable[bytes]]
@@ -173,7 +175,7 @@ class Methods:
             identity = envelope.id
             reference = reference_of(envelope.name, envelope.version)
             terms = replace(caller.terms, deadline=peer.deadline)
-            ask = Ask(reference, terms, peer.metadata.get, caller)
+            ask = Ask(reference, terms, peer.metadata.get, caller, peer.taken)
             endpoint = await self.plane.begin(ask)
             which = (endpoint.name, endpoint.label)
             answer = await self._answer(ask, endpoint, envelope, arrived)
@@ -189,10 +191,11 @@ class Methods:
             raise
         finally:
             seconds = time.perf_counter() - started
-            traced = parent(peer.metadata.get("traceparent")) if self.signals.tells_traces else None
+            said = peer.metadata
+            above = parent(said.get("traceparent"), said.get("tracestate", "")) if self.signals.tells_traces else None
             sizes = (len(message), len(answer))
             told = identity.decode() or None
-            self.signals.answered("grpc", *which, code, seconds, told, traced, sizes, caller.tenant)
+            self.signals.answered("grpc", *which, code, seconds, told, above, sizes, caller.tenant)
 
     def is_quick(self, path: str) -> bool:
         """Whether `at_once` may know the answer of a method."""

@@ -165,7 +165,8 @@ class Receiver:
                 return
             raise Broken(STREAM_CLOSED, "the stream is closed")
         sender.last = number
-        if sender.leaving or len(self.streams) >= STREAMS_MOST:
+        parting = self.runner.state.parting and call.path in self.streaming
+        if sender.leaving or parting or len(self.streams) >= STREAMS_MOST:
             sender.put(RESET, 0, number, REFUSED_STREAM.to_bytes(4, "big"))
             sender.tolerate()
             return

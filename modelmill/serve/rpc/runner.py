@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from modelmill.errors import MillError
+from modelmill.errors import Draining, MillError
 from modelmill.serve.request import LONG_BYTES
 from modelmill.serve.rpc.call import Call, Stream
 from modelmill.serve.rpc.frames import STREAM_WINDOW
@@ -24,9 +24,10 @@ LONG_MOST = 4
 
 
 class Counter(Protocol):
-    """What is told how many calls are being answered."""
+    """What is told how many calls are being answered, and says whether streams take no further messages."""
 
     in_flight: int
+    parting: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,9 @@ class Runner:
         messages = stream.messages
         assert messages is not None
         body, most_bytes = stream.body, stream.most
+        if stream.shut:
+            body.clear()
+            return
         while len(body) >= 5:
             size = int.from_bytes(body[1:5], "big")
             if size > most_bytes:
@@ -152,13 +156,29 @@ class Runner:
                 break
             messages.put_nowait((body[0], bytes(body[5 : size + 5])))
             del body[: size + 5]
+            if self.state.parting and not stream.ended:
+                self._shut(stream)
         if stream.ended:
             messages.put_nowait(None)
+
+    def part(self, stream: Stream) -> None:
+        """Have a call of many messages end once those are answered that are here; one that has begun may come whole."""
+        if stream.messages is not None and not stream.ended and not stream.body:
+            self._shut(stream)
+
+    def _shut(self, stream: Stream) -> None:
+        """Take no further message, and tell the client when those are answered that were taken."""
+        assert stream.messages is not None
+        if not stream.shut:
+            stream.shut = True
+            stream.body.clear()
+            words = "Open the stream again, at another instance."
+            stream.messages.put_nowait(Draining("service", "is ending: reconnect", words))
 
     async def _run_stream(self, stream: Stream) -> None:
         method = self.methods.streaming[stream.call.path]
         sender = self.sender
-        peer = self._peer(stream.call)
+        peer = replace(self._peer(stream.call), taken=True)
         try:
             async with asyncio.timeout_at(None if peer.deadline == math.inf else peer.deadline):
                 async for answer in method(self._messages(stream), peer):
@@ -181,6 +201,8 @@ class Runner:
     async def _messages(self, stream: Stream) -> AsyncIterator[bytes]:
         assert stream.messages is not None
         while (sent := await stream.messages.get()) is not None:
+            if isinstance(sent, MillError):
+                raise sent
             packed, came = sent
             message = self._short(stream, packed, came) if packed else came
             if message is not None:

@@ -9,27 +9,39 @@ W3C (2021), Trace Context, https://www.w3.org/TR/trace-context-1/
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from modelmill.errors import MissingExtra
+from modelmill.serve.signals.seldom import hush
 
 PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 
+CLOSING_S = 1.5
+"""How long the end waits for what was not sent yet: a collector that is gone keeps nobody."""
+
+STATE_CHARS = 2048
+"""The longest `tracestate` that is read; the W3C wants 512 to be passed on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The span of the caller."""
+    """The span of the caller. state: what tracers before us want to have passed on, as they wrote it."""
 
     trace: str
     span: str
     sampled: bool
+    state: str = ""
 
 
-def parent(header: str | None) -> Parent | None:
+def parent(header: str | None, state: str = "") -> Parent | None:
     """The caller's span in the header `traceparent`; None where there is none, or none that can be read.
+
+    state: the header `tracestate`, its values joined by commas where it came more than once.
 
     >>> parent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").sampled
     True
@@ -41,7 +53,7 @@ def parent(header: str | None) -> Parent | None:
     version, trace, span, flags, rest = found.groups()
     if version == "ff" or (version == "00" and rest) or not trace.strip("0") or not span.strip("0"):
         return None
-    return Parent(trace, span, bool(int(flags, 16) & 1))
+    return Parent(trace, span, bool(int(flags, 16) & 1), state)
 
 
 class Tracer(Protocol):
@@ -71,7 +83,9 @@ class OpenTelemetry:
         except ImportError:
             raise MissingExtra.of("--trace-ratio", "OpenTelemetry", "otel") from None
         self._bound = int(ratio * 2**64)
-        self._provider = TracerProvider(resource=Resource.create({"service.name": "modelmill"}))
+        hush("opentelemetry", "traces")
+        resource = Resource.create({"service.name": "modelmill"})
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter if exporter is not None else _exporter()))
         self._tracer = self._provider.get_tracer("modelmill")
         self._state = time.monotonic_ns() | 1
@@ -91,7 +105,8 @@ class OpenTelemetry:
         context = None
         if parent is not None:
             flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
-            far = trace.SpanContext(int(parent.trace, 16), int(parent.span, 16), is_remote=True, trace_flags=flags)
+            state = trace.TraceState.from_header([parent.state] if len(parent.state) <= STATE_CHARS else [])
+            far = trace.SpanContext(int(parent.trace, 16), int(parent.span, 16), True, flags, state)
             context = trace.set_span_in_context(trace.NonRecordingSpan(far))
         span = self._tracer.start_span(
             name, context=context, kind=trace.SpanKind.SERVER, attributes=dict(told), start_time=began_ns
@@ -101,8 +116,10 @@ class OpenTelemetry:
         span.end()
 
     def close(self) -> None:
-        """Send what was not sent yet."""
-        self._provider.shutdown()
+        """Send what was not sent yet, as far as that takes no longer than the end may."""
+        sending = threading.Thread(target=self._provider.shutdown, name="modelmill-spans", daemon=True)
+        sending.start()
+        sending.join(CLOSING_S)
 
 
 def _exporter() -> Any:

@@ -219,7 +219,7 @@ class App:
         if call.infers:
             seconds = time.perf_counter() - started
             traces = call.values("traceparent") if self.signals.tells_traces or is_failure(code) else []
-            above = parent(traces[0]) if len(traces) == 1 else None
+            above = parent(traces[0], ",".join(call.values("tracestate"))) if len(traces) == 1 else None
             sizes = (call.bytes_in, bytes_out)
             self.signals.answered(face, *call.which, code, seconds, call.id, above, sizes, call.caller.tenant)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
+import threading
+import time
 
 import pytest
 
@@ -76,6 +79,34 @@ def test_counts_outlive_a_restart_and_a_clock_that_began_anew(tmp_path):
     assert one.admit(10**9) == 0  # the machine was started again: the old time lies far ahead of its clock
     assert one.admit_rows(1, 100 * DAY_S) > 0
     again.close()
+
+
+def test_a_clock_that_was_read_before_anothers_decision_gives_nothing_away():
+    """Whoever waited for a sibling's decision comes with an older time, and finds more paid for than it could be."""
+    meters = Meters()
+    one = gate(meters, Quota(requests_per_s=50, burst=1))
+    now = 10**10
+    assert one.admit(now) == 0
+    waits = [one.admit(now - late) for late in (1000, SECOND // 10, 2 * SECOND)]
+    assert waits == [SECOND // 50 + late for late in (1000, SECOND // 10, 2 * SECOND)]
+    assert one.is_full(now - SECOND)
+    assert one.standing(now - SECOND, 0.0).remaining == 0
+    assert one.admit(now + SECOND // 50) == 0
+    meters.close()
+
+
+def test_the_clock_is_read_when_nobody_else_decides(tmp_path):
+    """What a request waited for another one's decision is not taken off the time that it pays for."""
+    meters = Meters(tmp_path / "m.bin", shared=sys.platform != "win32")
+    one = gate(meters, Quota(requests_per_s=1 / 60, burst=1))
+    waiting = threading.Thread(target=one.admit)
+    with meters.alone():
+        waiting.start()
+        time.sleep(0.02)
+        decided = time.monotonic_ns()
+    waiting.join(20)
+    assert one.by_rate[0].paid(decided) >= decided + 60 * SECOND
+    meters.close()
 
 
 def flood(path, quota, tries, barrier, results):

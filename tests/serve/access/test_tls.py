@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from patience import eventually
 from modelmill.client import Client
 from modelmill.errors import UsageError, WorkError
 from modelmill.serve.access.tls import Tls, TlsFiles, files_of
+from modelmill.serve.rpc.frames import PREFACE, SETTINGS
 
 
 def call(service, context, path="/v2/health/live"):
@@ -118,6 +120,65 @@ def test_certificates_are_read_anew_and_bad_ones_change_nothing(
     assert call(service, bob)[1] == "renewed"
 
 
+REQUESTS = {
+    "http/1.1": b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    "h2": PREFACE + bytes([0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]),
+}
+
+
+def entered(service, protocol, context, session=None):
+    """The first bytes of an answer on one of the ports, and what the client may resume its next connection by."""
+    url = service.grpc_url if protocol == "h2" else service.url
+    port = int(url.rpartition(":")[2])
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as connection,
+    ):
+        connection.sendall(REQUESTS[protocol])
+        answer = connection.recv(15)
+        if not answer:
+            raise ConnectionResetError("nothing came")
+        found = connection.session
+        with contextlib.suppress(OSError):
+            connection.unwrap()  # a session of TLS 1.2 is kept where its connection was ended well
+        return answer, found, connection.session_reused
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
+def test_a_client_whose_authority_was_withdrawn_resumes_nothing(
+    start, authority, files, tmp_path, make_authority, protocol, version
+):
+    clients, others = make_authority("clients"), make_authority("others")
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(clients.path.read_bytes())
+    service = start(access={"tls": TlsFiles(files.cert, files.key, ca)}, grpc_port=0)
+    alice = trusting(authority, *clients.sign("alice"))
+    alice.minimum_version = alice.maximum_version = version
+    alice.set_alpn_protocols([protocol])
+    answer, session, _ = entered(service, protocol, alice)
+    assert entered(service, protocol, alice, session)[0] == answer
+    assert session is None or not session.has_ticket
+    ca.write_bytes(others.path.read_bytes())
+    service.server.reload()
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        entered(service, protocol, alice, session)
+    bob = trusting(authority, *others.sign("bob"))
+    bob.set_alpn_protocols([protocol])
+    assert entered(service, protocol, bob)[0] == answer
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_whoever_needs_no_certificate_may_resume(start, files, authority, version):
+    service = start(access={"tls": files})
+    anyone = trusting(authority)
+    anyone.minimum_version = anyone.maximum_version = version
+    session = entered(service, "http/1.1", anyone)[1]
+    assert entered(service, "http/1.1", anyone, session)[2]
+    service.server.reload()
+    assert not entered(service, "http/1.1", anyone, session)[2]
+
+
 @pytest.mark.parametrize("broken", ["missing", "empty", "text", "swapped", "foreign"])
 def test_files_that_cannot_be_used_are_refused_in_words(files, authority, broken):
     if broken == "missing":
@@ -128,8 +189,18 @@ def test_files_that_cannot_be_used_are_refused_in_words(files, authority, broken
         files = TlsFiles(files.key, files.cert)
     else:
         files.cert.write_bytes(b"" if broken == "empty" else b"no certificate")
-    with pytest.raises(WorkError, match="cannot be"):
+    with pytest.raises(WorkError, match="cannot be") as refused:
         Tls(files)
+    assert "_ssl.c" not in str(refused.value)
+
+
+def test_an_authority_that_is_none_is_refused_in_words(files, tmp_path):
+    ca = tmp_path / "ca.pem"
+    for text in ("", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
+        ca.write_text(text)
+        with pytest.raises(WorkError, match=r"ca.pem: cannot be used: .*authority as PEM") as refused:
+            Tls(TlsFiles(files.cert, files.key, ca))
+        assert "_ssl.c" not in str(refused.value)
 
 
 def test_a_key_with_a_password_is_refused_without_asking_anyone(files, authority):

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from modelmill.errors import NotServed, Overloaded, Unavailable, UnknownModel, UsageError
+from modelmill.errors import NotServed, OutOfBounds, Overloaded, Unavailable, UnknownModel, UsageError
 from modelmill.serve.models.catalogue import Catalogue, Keeping
 from modelmill.serve.models.residents import LEAST_BYTES, Budget
+from modelmill.serve.models.size import bytes_of
 
 ROOM = LEAST_BYTES + 20_000
 """What one model of two columns is reckoned to take, and a little more."""
@@ -277,3 +278,20 @@ def test_a_name_that_is_asked_for_in_two_versions_is_refused(shelf):
     assert catalogue(shelf, ["a", "a@live", "b@1"]).known.wanted == {"a": "live", "b": "1"}
     with pytest.raises(UsageError, match=r"a: is asked for as live and as 1\."):
         catalogue(shelf, ["a", "a@1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "processes", "words"),
+    [
+        ("12", 1, r"at least 1MB.*Did you mean 12MB\?"),
+        ("999KB", 1, "at least 1MB"),
+        ("0", 1, "at least 1MB"),
+        ("3MB", 4, "at least 4MB"),
+        ("12XB", 1, "a size such as 500MB"),
+        ("-1GB", 1, "a size such as 500MB"),
+    ],
+)
+def test_a_budget_in_which_no_model_has_room_is_refused(text, processes, words):
+    with pytest.raises(OutOfBounds, match=f"--memory-budget = '{text}': expected {words}"):
+        bytes_of(text, processes)
+    assert bytes_of("4MB", 4) == 4_000_000

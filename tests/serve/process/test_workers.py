@@ -23,6 +23,7 @@ from modelmill.registry.registry import Registry
 from modelmill.serve.ports import listening, reserved
 from modelmill.serve.process.crew import Board, Worker, worker_of
 from modelmill.serve.process.pulse import HUNG_S, QUIET_S, Pulse
+from modelmill.serve.process.supervisor import crew
 from modelmill.store.home import Home
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes share a port on Linux alone")
@@ -208,6 +209,35 @@ def test_workers_end_when_their_supervisor_is_killed(home):
         left = workers(process)
         process.kill()
         assert not psutil.wait_procs(left, timeout=60)[1]
+
+
+def test_folders_of_services_that_were_killed_are_removed_at_the_next_start(tmp_path):
+    program = """
+import sys
+from pathlib import Path
+from modelmill.serve.process.supervisor import crew
+with crew(Path(sys.argv[1]), 2, 1, 2) as workers:
+    print(workers[0].folder.name, flush=True)
+    sys.stdin.read()
+"""
+
+    def started():
+        command = [sys.executable, "-c", program, str(tmp_path)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return process, process.stdout.readline().strip()
+
+    (killed, gone), (living, kept) = started(), started()
+    try:
+        assert {path.name for path in tmp_path.iterdir()} == {gone, kept}
+        killed.kill()
+        killed.communicate()
+        with crew(tmp_path, 1, 1, 2) as (worker,):
+            assert {path.name for path in tmp_path.iterdir()} == {kept, worker.folder.name}
+        living.communicate("")
+        assert not list(tmp_path.iterdir())
+    finally:
+        living.kill()
+        living.communicate()
 
 
 def test_what_keeps_a_worker_from_starting_ends_the_service(home):
