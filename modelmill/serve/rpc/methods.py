@@ -313,10 +313,9 @@ class Methods:
     async def model_ready(self, request: Value, caller: Caller) -> Value:
         """Whether a model answers; one that is not served does not."""
         try:
-            await self._endpoint(request, caller)
+            return {"ready": await self.plane.is_ready(await self._endpoint(request, caller))}
         except (NotServed, Unavailable):
             return {"ready": False}
-        return {"ready": not self.plane.state.draining}
 
     async def server_metadata(self, request: Value, caller: Caller) -> Value:
         """Who answers, and which extensions."""

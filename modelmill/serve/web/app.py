@@ -274,7 +274,7 @@ class App:
     async def model_ready(self, call: Call) -> Reply:
         """Whether a model answers."""
         endpoint = await self._endpoint(call)
-        ready = not self.state.draining
+        ready = await self.plane.is_ready(endpoint)
         return as_json({"name": endpoint.name, "ready": ready}, 200 if ready else 503)
 
     async def index(self, call: Call) -> Reply:
