@@ -43,10 +43,10 @@ from modelmill.serve.web.http import (
     refusal,
     send_last,
     send_reply,
+    told,
     whole,
     wrong_method,
 )
-from modelmill.serve.web.standing import told
 from modelmill.serve.web.wire import parameters
 
 Array = np.ndarray[Any, Any]
