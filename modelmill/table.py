@@ -10,13 +10,41 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelmill.contracts import Array, Outputs
-from modelmill.errors import OutOfBounds, SourceError
+from modelmill.data.files import source_of, suffix_source
+from modelmill.errors import OutOfBounds, SourceError, UsageError
 from modelmill.signature import Signature
 
 if TYPE_CHECKING:
     import pyarrow
 
 SUFFIXES = (".csv", ".parquet", ".jsonl", ".npz")
+
+
+def check_output(output: Path, source: Path | None) -> None:
+    """Refuse an output before any work: one that cannot be written, and one that is, or becomes, what is read.
+
+    source: the file or folder that is read, if any is. Raises UsageError; SourceError for a place where no file can be.
+    """
+    _check_suffix(output)
+    if output.is_dir():
+        raise SourceError(str(output), "is a folder", f"Give a file in it, such as {output / 'answers.csv'}.")
+    if not output.parent.is_dir():
+        raise SourceError(str(output), f"there is no folder {output.parent}", "Make it, or try another folder.")
+    if source is None:
+        return
+    where = f"--output {output}"
+    read = [source, *source.iterdir()] if source.is_dir() else [source]
+    same = next((file for file in read if output.exists() and output.samefile(file)), None)
+    if same is not None:
+        raise UsageError(where, f"is what is read ({same}), which the answers would replace", "Name another file.")
+    if source.is_dir() and output.parent.samefile(source) and suffix_source(output) == source_of(source):
+        message = f"lies in the folder that is read ({source}), which the answers would be part of the next time"
+        raise UsageError(where, message, "Write into another folder.")
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix not in SUFFIXES:
+        raise OutOfBounds(f"--output {path}", f"no format for {path.suffix!r}", f"Write one of {', '.join(SUFFIXES)}.")
 
 
 def write_answers(answers: Outputs, signature: Signature, path: Path | None) -> int:
@@ -28,8 +56,7 @@ def write_answers(answers: Outputs, signature: Signature, path: Path | None) -> 
     if path is None:
         _csv(answers, signature, sys.stdout.buffer)
         return rows
-    if path.suffix not in SUFFIXES:
-        raise OutOfBounds(f"--output {path}", f"no format for {path.suffix!r}", f"Write one of {', '.join(SUFFIXES)}.")
+    _check_suffix(path)
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as file:

@@ -188,6 +188,34 @@ def test_predict_answers_every_row_of_a_file(in_built, tmp_path, capsys, suffix)
     assert labels(output) == ["setosa", "virginica"]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "npz"])
+def test_predict_does_not_write_over_what_it_reads(in_built, tmp_path, capsys, suffix):
+    rows = tmp_path / f"rows.{suffix}"
+    if suffix == "csv":
+        rows.write_text("a\n1\n")
+    else:
+        import numpy as np
+
+        np.savez(rows, x=np.zeros((2, 4)))
+    before = rows.read_bytes()
+    code, error, _ = failed(capsys, "predict", "iris", "--input", rows, "--output", rows)
+    assert (code, error["code"]) == (2, "usage")
+    assert "is what is read" in error["message"]
+    assert rows.read_bytes() == before
+
+
+def test_a_missing_column_ends_with_2_and_a_bad_value_with_1(in_built, tmp_path, capsys):
+    names = [field.name for field in modelmill.load("iris").version.signature.inputs]
+    rows = tmp_path / "rows.csv"
+    rows.write_text(",".join(names[:3]) + "\n5.1,3.5,1.4\n")
+    code, error, _ = failed(capsys, "predict", "iris", "--input", rows)
+    assert (code, error["code"]) == (2, "unknown_name")
+    assert f"{names[3]!r} is missing" in error["message"]
+    rows.write_text(",".join(names) + "\n5.1,3.5,1.4,wide\n")
+    code, error, _ = failed(capsys, "predict", "iris", "--input", rows)
+    assert (code, error["code"]) == (1, "content")
+
+
 def labels(path):
     if path.suffix == ".csv":
         import pyarrow.csv

@@ -255,7 +255,7 @@ def test_ctrl_c_publishes_nothing(digits, run, recipe):
         (["digits@7"], 1, "no version named '7'"),
         (["digits", "--limit", "bytes=3"], 2, "no limit named 'bytes'"),
         (["digits", "--allow-loss", "1.5"], 2, "goal.allow_loss"),
-        (["digits", "--data", "iris"], 1, "the column 'image' is missing"),
+        (["digits", "--data", "iris"], 2, "the column 'image' is missing"),
         (["digits", "--data", "nothere.npz"], 1, "there is no such file"),
     ],
 )

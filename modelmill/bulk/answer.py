@@ -13,11 +13,13 @@ from pathlib import Path
 
 from modelmill.bulk.formats import FORMATS, Format, Piece, foot, head, piece
 from modelmill.bulk.unfinished import Key, Unfinished
+from modelmill.data.files import existing
 from modelmill.data.stream import TEXT_BYTES, Block, Stream
 from modelmill.errors import ContentError, OutOfBounds
 from modelmill.runtime.calls import answers
 from modelmill.runtime.session import Session
 from modelmill.signature import Signature
+from modelmill.table import check_output
 
 CALL_BYTES = 1 << 18
 """About how much goes into one call of the graph, so that it and what comes of it stay in the processor's cache."""
@@ -65,9 +67,11 @@ def answer_file(
 
     The output appears whole or not at all. What is done when the run ends early lies beside it, and the same call goes
     on from there, unless the input or the model has changed, or with `fresh`.
-    Raises ContentError for a row that does not fit, OutOfBounds for an output of another format.
+    Raises ContentError for a row that does not fit, OutOfBounds for an output of another format, UsageError for an
+    output that is what is read.
     """
     form = format_of(output)
+    check_output(output, existing(str(source)))
     stream = Stream(source, _rows_of_a_block(pace, graph), pace.text_bytes)
     key = Key(
         tuple(_identity(file) for file in stream.files),

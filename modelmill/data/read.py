@@ -58,7 +58,7 @@ def read_for(signature: Signature, path: str | Path, labeled: bool = False, lear
     Columns that the model does not take are left out. With `labeled`, the target is read as well. What is `learned`
     from, or chosen by, are training rows: a test set that is stated comes along as `test`. Else it is what is read of
     IDX files, where there is one.
-    Raises ContentError with the line or row of a value that does not fit, and for a column that is not there.
+    Raises ContentError with the line or row of a value that does not fit, UnknownName for a column that is not there.
     """
     if str(path) in BUILTINS:
         return _builtin(signature, str(path), labeled)
@@ -72,7 +72,10 @@ def read_for(signature: Signature, path: str | Path, labeled: bool = False, lear
 
 
 def fit_rows(signature: Signature, rows: Rows, labeled: bool = False) -> Dataset:
-    """The rows of a table as a model's inputs. Raises ContentError with the place of a value that does not fit."""
+    """The rows of a table as a model's inputs.
+
+    Raises ContentError with the place of a value that does not fit, UnknownName for a column that is not there.
+    """
     if is_block(signature, rows.names):
         field = signature.inputs[0]
         columns = {field.name: _block(signature, field, rows)}
@@ -95,7 +98,7 @@ def _builtin(signature: Signature, name: str, labeled: bool) -> Dataset:
     for field in signature.inputs:
         if field.name not in data.columns:
             error = UnknownName.among(name, "column", field.name, data.columns)
-            raise ContentError(name, f"the column {field.name!r} is missing", error.hint)
+            raise UnknownName(name, f"the column {field.name!r} is missing", error.hint)
     columns = {field.name: _fit(field, data.columns[field.name], Path(name)) for field in signature.inputs}
     target = data.target if labeled else None
     return Dataset(signature.inputs, columns, target, signature.target, origin=name)
@@ -115,12 +118,12 @@ def texts_of(signature: Signature, names: Sequence[str]) -> list[str]:
 
 
 def column_of(field: Field, names: Sequence[str], origin: str) -> str:
-    """The name in the file of an input: its own, or the one it was renamed from. Raises ContentError for none."""
+    """The name in the file of an input: its own, or the one it was renamed from. Raises UnknownName for none."""
     for name in names:
         if name == field.name or as_input(name, names) == field.name:
             return name
     error = UnknownName.among(origin, "column", field.name, names)
-    raise ContentError(origin, f"the column {field.name!r} is missing", error.hint)
+    raise UnknownName(origin, f"the column {field.name!r} is missing", error.hint)
 
 
 def conform(field: Field, rows: Rows, name: str) -> Array:

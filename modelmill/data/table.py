@@ -96,7 +96,7 @@ def _check_test(rows: Rows, test: Rows, source: Source, target: str) -> None:
     for name in rows.names:
         if name not in test.names and name not in (source.group, source.weight, source.time):
             what = "the target" if name == target else "the column"
-            raise ContentError(
+            raise UnknownName(
                 test.origin, f"{what} {name!r} is missing from the test file", "Give a file with the same columns."
             )
 

@@ -16,7 +16,7 @@ from modelmill.registry import allowance, records
 from modelmill.registry.reference import check_alias, check_name, parse
 from modelmill.report import Lineage, Report
 from modelmill.signature import Signature
-from modelmill.store import audit
+from modelmill.store import audit, rollouts
 from modelmill.store.audit import Actor
 from modelmill.store.blobs import Blobs
 from modelmill.store.database import Database
@@ -62,6 +62,12 @@ class Registry:
     def _point(self, connection: Connection, name: str, number: int, alias: str, note: str) -> None:
         records.point(connection, name, alias, number)
         self._record(connection, Event(_now_ms(), "promote", name, number, note, alias))
+        self._moved(connection, name, alias, number)
+
+    def _moved(self, connection: Connection, name: str, alias: str, number: int | None) -> None:
+        """End the rollout of a model whose live version this moved; one that ended with this move is over already."""
+        if alias == LIVE:
+            rollouts.end(connection, name, number, _now_ms(), self._actor)
 
     @property
     def database(self) -> Database:
@@ -196,6 +202,7 @@ class Registry:
                 raise RegistryError(name, f"{stands}, and it stood nowhere else before that is still there", hint)
             records.point(connection, name, alias, number)
             self._record(connection, Event(_now_ms(), "rollback", name, number, note, alias))
+            self._moved(connection, name, alias, number)
             return records.version(connection, name, number)
 
     def delete(self, reference: str, force: bool = False, note: str = "") -> None:
@@ -218,6 +225,8 @@ class Registry:
             for table in ("aliases", "files", "versions"):
                 connection.execute(f"DELETE FROM {table} WHERE name = :name AND number = :number", key)
             self._record(connection, Event(_now_ms(), "delete", version.name, version.number, note))
+            for alias in version.aliases:
+                self._moved(connection, version.name, alias, None)
         self._forget(dict(zip(version.files.values(), version.sizes.values(), strict=True)))
 
     def _pipelines(self, connection: Connection, reference: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from modelmill.errors import DeadlineExceeded, Draining, ModelError, Overloaded, RequestError
+from modelmill.errors import DeadlineExceeded, Draining, ModelError, Overloaded, RequestError, Unavailable
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import OPEN, Door, check_rows, check_sight
 from modelmill.serve.engine.engine import Engine
@@ -81,6 +81,15 @@ class Plane:
         check_sight(caller, reference)
         found = self.catalogue.present(reference)
         return found if found is not None else await self.catalogue.endpoint(reference)
+
+    async def is_ready(self, endpoint: Endpoint) -> bool:
+        """Whether a version answers: the service is not about to end, and every step of a pipeline can be had."""
+        try:
+            for step in endpoint.steps:
+                await self.catalogue.pinned(step.model)
+        except Unavailable:
+            return False
+        return not self.state.draining
 
     async def load(self, name: str, caller: Caller, origin: str) -> None:
         """Serve a model again, or its newest live version now, and write down who did. Raises NotServed."""

@@ -41,10 +41,13 @@ def predict(
     from modelmill.data.files import existing
     from modelmill.data.source import BUILTINS
     from modelmill.data.stream import can_stream
-    from modelmill.table import write_answers
+    from modelmill.table import check_output, write_answers
 
     model = load(name, home())
-    in_blocks = str(input) not in BUILTINS and can_stream(existing(str(input)))
+    source = None if str(input) in BUILTINS else existing(str(input))
+    if output is not None:
+        check_output(output, source)
+    in_blocks = source is not None and can_stream(source)
     if output is not None and output.suffix in FORMATS and in_blocks:
         _in_blocks(model, input, output, fresh, json, quiet)
         return

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from modelmill.errors import MillError, UsageError
 from modelmill.serve.models.size import bytes_of
 from modelmill.serve.process.crew import VARIABLE, worker_of
 from modelmill.verbs.options import Quiet
+
+if TYPE_CHECKING:
+    from modelmill.registry.registry import Registry
 
 
 def serve(
@@ -97,6 +100,8 @@ def serve(
 
     def ready(url: str) -> None:
         say(f"modelmill serves {url} (Ctrl-C stops it)")
+        if not quiet and (worker is None or worker.index == 0) and not names and not has_live(shelf):
+            print(NOTHING_LIVE, file=sys.stderr, flush=True)
 
     server.run(
         shelf,
@@ -112,6 +117,19 @@ def serve(
         access=access,
         worker=worker,
     )
+
+
+NOTHING_LIVE = (
+    "There is no live model to serve yet; one is served as soon as it is published."
+    " Try: modelmill build iris, or: modelmill import model.onnx"
+)
+
+
+def has_live(shelf: Registry) -> bool:
+    """Whether any model has a live version."""
+    from modelmill.version import LIVE
+
+    return any(LIVE in aliases for aliases in shelf.standing()[1].values())
 
 
 EARLY = (

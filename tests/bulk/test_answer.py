@@ -20,7 +20,7 @@ from pyarrow import csv, parquet
 from modelmill.bulk.answer import Pace, answer_file
 from modelmill.bulk.unfinished import Unfinished
 from modelmill.data.read import read_for
-from modelmill.errors import ContentError, OutOfBounds, SourceError, WorkError
+from modelmill.errors import ContentError, OutOfBounds, SourceError, UnknownName, UsageError, WorkError
 from modelmill.evaluate.judge import predict
 from modelmill.registry.registry import Registry
 from modelmill.store.home import Home
@@ -227,7 +227,7 @@ def test_a_bad_row_of_parquet_is_named(model, tmp_path, rows):
     [
         ("rows.csv", b"c0,c1,c2,kind\n", ContentError, "holds no rows"),
         ("rows.csv", b"", SourceError, "is empty"),
-        ("rows.csv", b"c0,c1,kind\n1,2,odd\n", ContentError, "the column 'c2' is missing"),
+        ("rows.csv", b"c0,c1,kind\n1,2,odd\n", UnknownName, "the column 'c2' is missing"),
         ("rows.csv", b"c0,c1,c2,kind\n1,2,3,odd\n1,2\n", ContentError, "line 3: the row has 2 values; expected 4"),
         ("rows.csv", b"c0,c1,c2,kind\n1,2,3,odd\n1,2,3,\xff\n", SourceError, "is not utf-8"),
         ("rows.csv", b"c0,c1,c2,kind\r1,2,3,odd\r", ContentError, "carriage return"),
@@ -246,6 +246,43 @@ def test_files_without_good_rows_are_refused_and_leave_nothing(model, tmp_path, 
 def test_an_output_of_a_format_that_cannot_grow_is_refused(model, tmp_path, rows):
     with pytest.raises(OutOfBounds, match="npz"):
         answered(model, write(rows(5), tmp_path / "rows.csv"), tmp_path / "out.npz")
+
+
+@pytest.mark.parametrize("spelling", ["rows.csv", "sub/../rows.csv", "link.csv", "hard.csv"])
+def test_an_output_that_is_the_input_is_refused_and_the_input_stays(model, tmp_path, rows, spelling):
+    path = write(rows(5), tmp_path / "rows.csv")
+    before = path.read_bytes()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link.csv").symlink_to(path)
+    (tmp_path / "hard.csv").hardlink_to(path)
+    for source, output in ((path, tmp_path / spelling), (tmp_path / spelling, path)):
+        with pytest.raises(UsageError, match="is what is read"):
+            answered(model, source, output)
+    assert path.read_bytes() == before
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["hard.csv", "link.csv", "rows.csv", "sub"]
+
+
+def test_a_part_of_the_folder_that_is_read_is_no_output_nor_becomes_one(model, tmp_path, rows):
+    path = write(rows(5), tmp_path / "a.csv")
+    (tmp_path / "outside.csv").symlink_to(path)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="is what is read"):
+        answered(model, tmp_path, path)
+    with pytest.raises(UsageError, match="part of the next time"):
+        answered(model, tmp_path, tmp_path / "b.csv")
+    assert path.read_bytes() == before
+    assert answered(model, tmp_path, tmp_path / "b.parquet")[-1].rows == 10
+
+
+@pytest.mark.parametrize(
+    ("output", "words"), [("out.csv", "is a folder.*answers.csv"), ("nowhere/out.csv", "there is no folder")]
+)
+def test_a_place_where_no_file_can_be_is_noticed_before_any_work(model, tmp_path, rows, output, words):
+    path = write(rows(5), tmp_path / "rows.csv")
+    (tmp_path / "out.csv").mkdir()
+    with pytest.raises(SourceError, match=words):
+        next(answer_file(*model, path, tmp_path / output))
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out.csv", "rows.csv"]
 
 
 def test_two_runs_do_not_write_one_output(model, tmp_path, rows):

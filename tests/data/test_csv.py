@@ -268,7 +268,7 @@ def test_a_table_with_only_a_target_is_refused(tmp_path: Path) -> None:
 
 def test_a_test_file_without_a_column_is_refused(tmp_path: Path) -> None:
     test = write(tmp_path, "a,y\n1,x\n", "test.csv")
-    with pytest.raises(ContentError, match="'b' is missing from the test file"):
+    with pytest.raises(UnknownName, match="'b' is missing from the test file"):
         csv(tmp_path, "a,b,y\n1,2,x\n2,3,z\n", test=test)
 
 

@@ -57,12 +57,16 @@ def test_the_target_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
         ("2026-01-31", "31.1.2026", "line 2: the value of since is '31.1.2026'; expected a date"),
         ("true", "perhaps", "line 2: the value of paid is 'perhaps'; expected true or false"),
         ("2.5", "1e99", "line 3: value is 1e[+]99; expected a finite number"),
-        (",age,", ",ages,", "the column 'age' is missing.*Did you mean ages"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_with_its_line(tmp_path: Path, old: str, new: str, words: str) -> None:
     with pytest.raises(ContentError, match=words):
         rows(tmp_path, GOOD.replace(old, new, 1))
+
+
+def test_a_column_that_is_not_there_is_refused_with_the_closest(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match=r"the column 'age' is missing.*Did you mean ages"):
+        rows(tmp_path, GOOD.replace(",age,", ",ages,", 1))
 
 
 def test_parquet_rows_name_the_row(tmp_path: Path) -> None:
@@ -115,7 +119,7 @@ def test_a_builtin_set_gives_rows_too() -> None:
     data = read({"method": "builtin", "name": "iris"})
     signature = Signature("classify", data.fields, (), ("setosa", "versicolor", "virginica"), "target")
     assert read_for(signature, "iris", labeled=True) == data
-    with pytest.raises(ContentError, match=r"'sepal length .cm.' is missing"):
+    with pytest.raises(UnknownName, match=r"'sepal length .cm.' is missing"):
         read_for(signature, "wine")
 
 

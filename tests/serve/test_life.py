@@ -17,8 +17,10 @@ from patience import eventually
 
 from modelmill.client import Client
 from modelmill.errors import Overloaded, UnknownModel, WorkError
+from modelmill.registry.registry import Registry
 from modelmill.serve.engine.engine import Capacity
 from modelmill.serve.server import Limits, Service, run
+from modelmill.store.home import Home
 
 QUICK = Limits(watch_seconds=0.02)
 
@@ -50,6 +52,30 @@ def test_a_new_model_appears_by_itself_unless_names_were_given(empty_registry, p
 def test_a_named_version_is_what_the_name_stands_for(registry):
     with Service(registry, ["flowers@2"]) as service:
         assert label(Client(service.url)) == "wide"
+
+
+@pytest.mark.parametrize(
+    ("published", "arguments", "hinted"), [(False, [], 1), (False, ["--workers", "2"], 1), (True, [], 0)]
+)
+def test_a_home_without_a_live_model_is_served_with_a_hint(tmp_path, publish_flowers, published, arguments, hinted):
+    place = Home(tmp_path)
+    if published:
+        publish_flowers(Registry(place.database, place.blobs))
+    place.database.close()
+    command = [sys.executable, "-m", "modelmill.cli", "serve", "--port", "0", "--no-grpc", *arguments]
+    environment = {**os.environ, "MODELMILL_HOME": str(tmp_path)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        seen = ""
+        while "modelmill serves" not in seen or seen.count("modelmill import") < hinted:
+            line = process.stderr.readline()
+            assert line, seen
+            seen += line
+    finally:
+        process.terminate()
+        out, rest = process.communicate(timeout=60)
+    assert (seen + rest).count("There is no live model to serve yet") == hinted
+    assert out == ""
 
 
 def test_an_empty_registry_is_served_and_fills_up(empty_registry, publish_flowers):

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import grpc
 import numpy as np
 import pytest
+from patience import eventually
 from typer.testing import CliRunner
 
 import modelmill
@@ -147,6 +148,49 @@ def test_a_step_that_was_unloaded_makes_its_pipelines_unavailable(place, registr
         assert post("/v2/repository/models/joined/unload", gone)[0] == 200
         assert [post(f"/predict/{name}", [[3, 1]])[0] for name in ("joined", "flowers", "scale")] == [404, 404, 404]
         connection.close()
+
+
+@pytest.mark.parametrize("lack", ["is unloaded", "is gone"])
+def test_a_pipeline_without_a_step_is_not_ready_on_any_wire(place, registry, file, lack):
+    modelmill.publish_pipeline("joined", file, place=place)
+    with Service(registry, grpc_port=0, limits=Limits(watch_seconds=0.02)) as service:
+        client = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=20)
+        channel = grpc.insecure_channel(service.grpc_url)
+
+        def ask(method, path, body=None):
+            client.request(method, path, None if body is None else json.dumps(body))
+            response = client.getresponse()
+            return response.status, json.loads(response.read())
+
+        def ready_over_grpc():
+            path = "/inference.GRPCInferenceService/ModelReady"
+            sent = schema().encode("inference.ModelReadyRequest", {"name": "joined"})
+            answer = channel.unary_unary(path)(sent, timeout=20)
+            return schema().decode("inference.ModelReadyResponse", answer)["ready"]
+
+        def listed(**wanted):
+            models = ask("POST", "/v2/repository/index", wanted)[1]
+            return {model["name"]: (model["state"], model["reason"]) for model in models}
+
+        assert ask("GET", "/v2/models/joined/ready") == (200, {"name": "joined", "ready": True})
+        assert ready_over_grpc()
+        assert listed(ready=True)["joined"] == ("READY", "")
+        if lack == "is unloaded":
+            ask("POST", "/v2/repository/models/scale/unload", {})
+        else:
+            registry.delete("scale@1", force=True)
+        assert eventually(lambda: "joined" not in listed(ready=True))
+        assert ask("GET", "/v2/models/joined/ready") == (503, {"name": "joined", "ready": False})
+        assert not ready_over_grpc()
+        assert listed()["joined"] == ("UNAVAILABLE", f"scale@1 {lack}, and the pipeline needs it")
+        assert ask("POST", "/predict/joined", [[3, 1]])[0] == 503
+        if lack == "is unloaded":
+            ask("POST", "/v2/repository/models/scale/load", {})
+            assert ask("GET", "/v2/models/joined/ready")[0] == 200
+            assert ready_over_grpc()
+            assert listed(ready=True)["joined"] == ("READY", "")
+        client.close()
+        channel.close()
 
 
 def test_what_cannot_be_joined_is_refused(place, file, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import numpy as np
 import pytest
@@ -80,9 +82,32 @@ def test_steps_that_do_not_rise_to_the_whole_are_refused(steps):
         check(Plan(steps=steps))
 
 
-def test_a_level_of_zero_is_refused():
-    with pytest.raises(OutOfBounds, match="level = 0"):
-        check(Plan(tolerances=Tolerances(level=0)))
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("level", 0, "level = 0: expected a number above 0 and below 1"),
+        ("level", 1, "level = 1: expected a number above 0 and below 1"),
+        ("differ", 0, "differ = 0: expected a number above 0 and at most 1"),
+        ("errors", 1.01, "errors = 1.01: expected a number above 0 and at most 1"),
+        ("tail", 0.5, "tail = 0.5: expected a number from 1 to 1000"),
+        ("near", float("nan"), "near = nan: expected a number from 0 to 1000"),
+    ],
+)
+def test_a_tolerance_that_cannot_be_judged_by_is_refused(name, value, words):
+    with pytest.raises(OutOfBounds, match=re.escape(words)):
+        check(Plan(tolerances=Tolerances(**{name: value})))
+
+
+@pytest.mark.parametrize(("name", "tally"), [("errors", Tally(1000, 10, 10)), ("differ", Tally(1000, 0, 10))])
+def test_a_tolerance_of_one_switches_a_criterion_off_and_counts_on(name, tally):
+    counts = Counts(**{name: tally}, pairs=10**6, candidate=10**6)
+    judged = begun()
+    assert advance(judged, counts, counts).rollout.state == "rolled_back"
+    off = begun(tolerances=Tolerances(**{name: 1}))
+    check(off.plan)
+    found = advance(off, counts, counts)
+    assert (found.rollout.stage, found.waits) == ("1 %", "")
+    assert found.findings[name].against == 1000
 
 
 def test_the_lease_has_one_holder_and_falls_to_another_after_silence():

@@ -25,8 +25,9 @@ from modelmill.serve.handover import can_share
 from modelmill.serve.server import Limits, Service
 from modelmill.serve.traffic.book import Book, flush, key_of
 from modelmill.serve.traffic.counts import Counts, Tally
-from modelmill.serve.traffic.rollout import Plan
+from modelmill.serve.traffic.rollout import Plan, advance
 from modelmill.serve.traffic.start import route, start
+from modelmill.serve.traffic.traffic import settle
 from modelmill.serve.traffic.verdict import Tolerances
 from modelmill.signature import Field, Signature
 
@@ -242,6 +243,65 @@ def test_promoting_by_hand_ends_a_rollout(flowers):
         assert ended(flowers)
     found = Book(flowers.database).latest()[0]
     assert (found.state, found.reason) == ("aborted", "the live version became 3 by hand")
+
+
+def promoted_and_back(flowers):
+    flowers.promote("flowers", 2)
+    flowers.rollback("flowers")
+
+
+MOVES = [
+    (promoted_and_back, "done", "the live version became 2 by hand"),
+    (lambda flowers: flowers.promote("flowers", 3), "aborted", "the live version became 3 by hand"),
+    (lambda flowers: flowers.delete("flowers@1", force=True), "aborted", "the live version became none by hand"),
+]
+
+
+@pytest.mark.parametrize(("move", "state", "reason"), MOVES)
+def test_whoever_moves_live_ends_a_rollout_in_the_same_transaction(flowers, move, state, reason):
+    start(flowers, "flowers@2", Plan(pairs=10**9))
+    move(flowers)
+    book = Book(flowers.database)
+    found = book.latest()[0]
+    assert (found.state, found.reason) == (state, reason)
+    assert [(step.state, step.share) for step in book.steps(found)] == [("running", 0.0), (state, 0.0)]
+
+
+def test_a_version_that_is_published_as_live_ends_a_rollout_and_another_alias_does_not(flowers):
+    onnx = flowers.file("flowers@1", "model.onnx")
+    start(flowers, "flowers@2", Plan(pairs=10**9))
+    flowers.promote("flowers", 3, "canary")
+    flowers.promote("flowers", 1)
+    assert Book(flowers.database).latest()[0].state == "running"
+    flowers.publish("flowers", {"model.onnx": onnx}, flowers.find("flowers@1").signature, promote=True)
+    assert Book(flowers.database).latest()[0].reason == "the live version became 4 by hand"
+
+
+def test_a_driver_that_saw_nothing_of_a_move_by_hand_moves_nothing(flowers):
+    before = start(flowers, "flowers@2", Plan(pairs=0, requests=0, seconds=0, shadow=False, steps=(100,)))
+    after = advance(before, Counts(), Counts())
+    assert after.rollout.state == "done"
+    promoted_and_back(flowers)
+    flowers.promote("flowers", 3)
+    with flowers.database.writing() as connection:
+        found = settle(connection, flowers, before, after, Counts())
+    assert (found.state, found.reason) == ("done", "the live version became 2 by hand")
+    assert flowers.find("flowers").number == 3
+
+
+def test_a_rollout_does_not_begin_in_the_place_of_a_version_that_is_no_longer_live(flowers):
+    flowers.promote("flowers", 3)
+    with pytest.raises(RegistryError, match="the live version became 3 meanwhile"):
+        Book(flowers.database).begin("flowers", 2, 1, Plan())
+
+
+def test_no_request_goes_to_a_candidate_that_was_promoted_and_rolled_back_at_once(flowers):
+    start(flowers, "flowers@2", Plan(shadow=False, steps=(50, 100), requests=10**9, tolerances=LOOSE))
+    with Service(flowers, limits=QUICK) as service:
+        assert eventually(lambda: set(versions_of(service.url)) == {"flowers@1", "flowers@2"})
+        promoted_and_back(flowers)
+        assert eventually(lambda: not service.server.traffic.watches)
+        assert set(versions_of(service.url)) == {"flowers@1"}
 
 
 def test_a_rollout_over_http_with_its_refusals(flowers):

@@ -42,7 +42,7 @@ every run would cost more than it brings, and one that was held up says nothing 
 LITTLE = 0.8
 """A batch brings little if its rows a millisecond are below this part of a large one's."""
 PASSED = "had passed before the run"
-AGAIN = "Try again later, as Retry-After says, or allow more time."
+AGAIN = "Try again after the time that the answer tells, or allow more time."
 FEWEST_MS = 1.0
 """Waits shorter than this are not worth a timer."""
 

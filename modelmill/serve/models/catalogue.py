@@ -100,6 +100,8 @@ class Catalogue:
         self.withheld = Withheld(folder)
         self.problems: dict[str, str] = {}
         self.failures: dict[Key, tuple[float, MillError]] = {}
+        self.gone: set[str] = set()
+        """Steps of pipelines in memory whose versions were deleted."""
         self.lock = self.residents.lock
         self.loop: asyncio.AbstractEventLoop | None = None
         """Where requests are run; None where nobody serves."""
@@ -124,9 +126,24 @@ class Catalogue:
     def _state(self, name: str) -> tuple[str, str]:
         if name in self.withheld:
             return "UNAVAILABLE", "unloaded"
-        if name in self.served:
-            return "READY", ""
+        endpoint = self.served.get(name)
+        if endpoint is not None:
+            lack = self._lack(endpoint)
+            return ("UNAVAILABLE" if lack else "READY"), lack
         return "UNAVAILABLE", self.problems.get(name, "not in memory: it is loaded when it is asked for")
+
+    def _lack(self, endpoint: Endpoint) -> str:
+        """Why a pipeline does not answer: a step of it cannot be had; '' where none is known to be amiss."""
+        for step in endpoint.steps:
+            name, _, number = step.model.rpartition("@")
+            _, failure = self.failures.get((name, int(number)), (0.0, None))
+            if name in self.withheld:
+                return f"{step.model} is unloaded, and the pipeline needs it"
+            if step.model in self.gone:
+                return f"{step.model} is gone, and the pipeline needs it"
+            if failure is not None:
+                return str(failure)
+        return ""
 
     def start(self) -> None:
         """Know what is to be served, and load it where it is little.
@@ -172,7 +189,16 @@ class Catalogue:
         for name in changed:
             self.problems.pop(name, None)
             self._follow(name)
+        if changed:
+            self.gone = {step.model for at in self.endpoints() for step in at.steps if self._is_gone(step.model)}
         return bool(changed)
+
+    def _is_gone(self, reference: str) -> bool:
+        try:
+            self.shelf.find(reference)
+        except UnknownModel:
+            return True
+        return False
 
     def _follow(self, name: str) -> None:
         number = self.known.numbers.get(name)
@@ -318,7 +344,9 @@ class Catalogue:
 
     def _joined(self, version: Version) -> Endpoint:
         """The endpoint of a pipeline; its steps come when they are asked for."""
-        return joined(version, pipeline.read(self.shelf.file(version, pipeline.FILE)).steps, self.record)
+        steps = pipeline.read(self.shelf.file(version, pipeline.FILE)).steps
+        self.gone.update(step.model for step in steps if self._is_gone(step.model))
+        return joined(version, steps, self.record)
 
     def _on_loop(self, change: Callable[[], None]) -> None:
         """Change a lane where requests are run, as everything of a lane is."""

@@ -43,7 +43,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, offer: Offer, connections: set[Connection], loop: asyncio.AbstractEventLoop) -> None:
         self.connections = connections
         self.loop = loop
-        self.sender = Sender()
+        self.sender = Sender(offer.methods.standing)
         self.runner = Runner(offer, self.sender, loop)
         self.receiver = Receiver(self.runner, self.sender, loop)
         self.transport: Any = None

@@ -21,7 +21,7 @@ from modelmill.errors import (
     Unavailable,
 )
 from modelmill.protocol.schema import Value, schema, tagged
-from modelmill.serve import documents
+from modelmill.serve import documents, standing
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.caller import INFER as INFERS
 from modelmill.serve.access.door import check, check_role, discreet, infers
@@ -156,6 +156,13 @@ class Methods:
         caller = door.known_by(metadata) or door.caller_of(metadata)
         check_role(caller, need)
         return min(most, caller.tier.payload_bytes)
+
+    def standing(self, path: str, metadata: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """What is left of the quota of whoever calls; nothing without one, and where no key is looked at."""
+        caller = self.plane.door.known_by(metadata)
+        if caller is None or caller.gate is None or called(path) is None:
+            return ()
+        return standing.headers(caller)
 
     def unknown(self, path: str) -> Unimplemented:
         """The error for a method that is not here."""
@@ -316,10 +323,9 @@ class Methods:
     async def model_ready(self, request: Value, caller: Caller) -> Value:
         """Whether a model answers; one that is not served does not."""
         try:
-            await self._endpoint(request, caller)
+            return {"ready": await self.plane.is_ready(await self._endpoint(request, caller))}
         except (NotServed, Unavailable):
             return {"ready": False}
-        return {"ready": not self.plane.state.draining}
 
     async def server_metadata(self, request: Value, caller: Caller) -> Value:
         """Who answers, and which extensions."""

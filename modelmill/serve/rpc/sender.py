@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -33,7 +34,7 @@ from modelmill.serve.rpc.status import UNIMPLEMENTED, Status
 FIRST = b"\x88" + hpack.literal(b"content-type", b"application/grpc")
 """The headers of an answer: status 200."""
 LAST = hpack.literal(b"grpc-status", b"0")
-"""The trailers of an answer that went well."""
+"""The trailers of an answer that went well, before those that tell of a quota."""
 NOT_GRPC = hpack.literal(b":status", b"415")
 NOISE_MOST = 2_000
 """Frames that bring nothing, less the calls that were answered, after which a connection ends."""
@@ -41,10 +42,18 @@ WARNING = b"farewell"
 """What is in the ping that follows a warning."""
 
 
-class Sender:
-    """Sends to one client, and forgets the calls that are answered; it lives as long as the connection."""
+Standing = Callable[[str, Mapping[str, str]], Sequence[tuple[str, str]]]
+"""Of a call's path and metadata."""
 
-    def __init__(self) -> None:
+
+class Sender:
+    """Sends to one client, and forgets the calls that are answered; it lives as long as the connection.
+
+    standing: what the end of a call tells of its caller's quota, as trailing metadata.
+    """
+
+    def __init__(self, standing: Standing) -> None:
+        self.standing = standing
         self.transport: Any = None
         self.out: list[bytes] = []
         self.streams: dict[int, Stream] = {}
@@ -75,7 +84,7 @@ class Sender:
         """The whole answer of a call that went well."""
         if stream.id not in self.streams:
             return
-        size = len(message) + 5
+        size, last = len(message) + 5, self._last(stream)
         if size <= self.frame_bytes and size <= stream.window and size <= self.window and not stream.begun:
             self.window -= size
             number = stream.id
@@ -85,8 +94,8 @@ class Sender:
                 pack_head(size >> 8, size & 0xFF, DATA, 0, number),
                 b"\x00" + (size - 5).to_bytes(4, "big"),
                 message,
-                pack_head(0, len(LAST), HEADERS, END_HEADERS | END_STREAM, number),
-                LAST,
+                pack_head(0, len(last), HEADERS, END_HEADERS | END_STREAM, number),
+                last,
             )
             self.close(stream)
             return
@@ -102,8 +111,13 @@ class Sender:
     def finish(self, stream: Stream) -> None:
         """The end of an answer that went well."""
         self._begin(stream)
-        stream.trailers = LAST
+        stream.trailers = self._last(stream)
         self.send(stream)
+
+    def _last(self, stream: Stream) -> bytes:
+        """The trailers of an answer that went well."""
+        told = self.standing(stream.call.path, stream.call.metadata)
+        return LAST + _literals(told) if told else LAST
 
     def _begin(self, stream: Stream) -> None:
         if not stream.begun and stream.id in self.streams:
@@ -121,6 +135,7 @@ class Sender:
         for name, value in failed.trailers:
             text = value.encode() if isinstance(value, str) else b64encode(value).rstrip(b"=")
             block.append(hpack.literal(name.encode(), text))
+        block.append(_literals(self.standing(stream.call.path, stream.call.metadata)))
         stream.pending.clear()
         stream.trailers = b"".join(block) if stream.begun else FIRST + b"".join(block)
         stream.begun = True
@@ -197,3 +212,7 @@ class Sender:
         self.put(GOAWAY, 0, 0, self.last.to_bytes(4, "big") + code.to_bytes(4, "big") + words.encode())
         self.flush()
         self.transport.close()
+
+
+def _literals(pairs: Sequence[tuple[str, str]]) -> bytes:
+    return b"".join(hpack.literal(name.encode(), value.encode()) for name, value in pairs)

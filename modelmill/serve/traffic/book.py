@@ -19,6 +19,7 @@ from modelmill.store import audit
 from modelmill.store.audit import SERVICE, Actor
 from modelmill.store.database import Database
 from modelmill.store.engine import Connection
+from modelmill.store.rollouts import Turn, write_down
 from modelmill.version import LIVE
 
 LEASE = "rollouts"
@@ -100,7 +101,11 @@ class Book:
             return counts(connection, key)
 
     def begin(self, name: str, number: int, base: int, plan: Plan) -> Rollout:
-        """A new rollout. Raises RegistryError where one is on its way, or a route is set; OutOfBounds for a plan."""
+        """A new rollout in the place of `base`.
+
+        Raises RegistryError where one is on its way, a route is set, or `base` is no longer live.
+        Raises OutOfBounds for a plan.
+        """
         check(plan)
         now = now_ms()
         with self.database.writing(durable=True) as connection:
@@ -110,6 +115,9 @@ class Book:
             if connection.row("SELECT 1 FROM routes WHERE name = :name", {"name": name}):
                 hint = f"Take it away first: modelmill models route {name} --clear"
                 raise RegistryError(name, "a route is set, which says who answers", hint)
+            live = live_number(connection, name)
+            if live != base:
+                raise RegistryError(name, f"the live version became {live or 'none'} meanwhile", "Look, and try again.")
             row = connection.row("SELECT COALESCE(MAX(id), 0) + 1 FROM rollouts")
             assert row is not None, "an aggregate has one row"
             made = Rollout(int(row[0]), name, number, base, plan, created_ms=now, changed_ms=now, reason="begun")
@@ -243,21 +251,8 @@ def write_step(
     connection: Connection, rollout: Rollout, at_ms: int, evidence: Mapping[str, Any], actor: Actor = SERVICE
 ) -> None:
     """Write down what a rollout has come to, and why; for its history, and for the audit log."""
-    told = {"share": rollout.share, "reason": rollout.reason, "rollout": rollout.id}
-    audit.write(connection, actor, f"rollouts.{rollout.state}", f"{rollout.name}@{rollout.number}", told)
-    connection.execute(
-        "INSERT INTO rollout_steps (rollout_id, place, at_ms, state, share, reason, evidence)"
-        " SELECT :id, COALESCE(MAX(place), 0) + 1, :at_ms, :state, :share, :reason, :evidence"
-        " FROM rollout_steps WHERE rollout_id = :id",
-        {
-            "id": rollout.id,
-            "at_ms": at_ms,
-            "state": rollout.state,
-            "share": rollout.share,
-            "reason": rollout.reason,
-            "evidence": msgspec.json.encode(evidence).decode(),
-        },
-    )
+    turn = Turn(rollout.id, rollout.reference, rollout.state, rollout.share, rollout.reason)
+    write_down(connection, turn, at_ms, evidence, actor)
 
 
 def live_number(connection: Connection, name: str) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -51,19 +51,28 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ((0.0,) if self.shadow else ()) + self.steps
 
 
+SHARE = (lambda value: 0 < value <= 1, "above 0 and at most 1, which switches that criterion off")
+
+BOUNDS: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "errors": SHARE,
+    "slower": (lambda value: 0 <= value <= 1000, "from 0 to 1000"),
+    "tail": (lambda value: 1 <= value <= 1000, "from 1 to 1000"),
+    "differ": SHARE,
+    "near": (lambda value: 0 <= value <= 1000, "from 0 to 1000"),
+    "level": (lambda value: 0 < value < 1, "above 0 and below 1"),
+}
+"""What each tolerance may be: whether a value is, and in words."""
+
+
 def check(plan: Plan) -> Plan:
-    """The plan, if its steps rise to 100. Raises OutOfBounds."""
+    """The plan, if its steps rise to 100 and its tolerances can be judged by. Raises OutOfBounds."""
     if list(plan.steps) != sorted(set(plan.steps)) or plan.steps[-1] != 100:
         came = ",".join(f"{step:g}" for step in plan.steps)
         raise OutOfBounds(f"steps = {came}", "steps rise, and the last one is 100", "Try 1,5,25,100.")
-    bounds = {"errors": 0.0, "slower": 0.0, "tail": 1.0, "differ": 0.0, "near": 0.0, "level": 0.0}
-    for name, least in bounds.items():
+    for name, (is_good, wanted) in BOUNDS.items():
         value = getattr(plan.tolerances, name)
-        most = 1.0 if name in ("errors", "differ", "level") else 1000.0
-        if not (least <= value < most) or (name in ("errors", "differ", "level") and value <= 0):
-            raise OutOfBounds(
-                f"{name} = {value:g}", f"expected a number from {least:g} to {most:g}", "Leave it out for its default."
-            )
+        if not is_good(value):
+            raise OutOfBounds(f"{name} = {value:g}", f"expected a number {wanted}", "Leave it out for its default.")
     return plan
 
 

@@ -232,17 +232,13 @@ class Traffic:
         counted = self.book.counts(key_of(rollout))
         overall = total(counted.values())
         after = advance(rollout, overall, counted.get(rollout.step, Counts()))
-        if after.rollout == rollout and self._live(rollout) == rollout.base:
+        if after.rollout == rollout:
             return rollout
         with self.book.database.writing(durable=True) as connection:
             present = book.read_lease(connection)
             if (present.holder, present.token) != (lease.holder, lease.token):
                 return rollout
             return settle(connection, self.shelf, rollout, after, overall)
-
-    def _live(self, rollout: Rollout) -> int | None:
-        with self.book.database.reading() as connection:
-            return book.live_number(connection, rollout.name)
 
     def _watched(self, latest: Iterable[Rollout]) -> list[Watch]:
         """A watch for every rollout whose base this server serves.
@@ -349,18 +345,13 @@ class Traffic:
 def settle(connection: Connection, shelf: Mover, before: Rollout, after: Next, overall: Counts) -> Rollout:
     """Write down what a rollout has come to, in one transaction with the move of the alias; the rollout as it then is.
 
-    Whoever moves the alias by hand ends the rollout: it was compared with a version that is no longer live.
+    While it runs its base is live: whoever moves `live` by hand ends it in that same transaction.
     """
     now = book.now_ms()
     came = msgspec.structs.replace(after.rollout, changed_ms=now)
-    live = book.live_number(connection, before.name)
-    if live != before.base:
-        by_hand = "done" if live == before.number else "aborted"
-        reason = f"the live version became {live or 'none'} by hand"
-        came = msgspec.structs.replace(before, state=by_hand, reason=reason, changed_ms=now)
     if not book.write(connection, before, came):
-        return msgspec.structs.replace(before, state="aborted")
-    if came.state == "done" and live == before.base:
+        return book.rollouts(connection, "WHERE id = :id", {"id": before.id})[0]
+    if came.state == "done":
         note = before.plan.notes or f"rollout {before.id} was passed"
         shelf.move(connection, before.name, before.number, note=note)
     book.write_step(connection, came, now, evidence(overall, after.findings))

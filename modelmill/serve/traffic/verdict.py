@@ -21,13 +21,13 @@ class Tolerances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """By how much a candidate may be worse before it is called bad, and how sure one must be to call it so."""
 
     errors: float = 0.005
-    """By what share of requests it may fail more often than the live version."""
+    """By what share of requests it may fail more often than the live version; 1 is not judged."""
     slower: float = 0.1
     """By what share of the live version's time it may take longer, in half of the pairs."""
     tail: float = 2.0
     """How many times as often as the live version it may exceed the live version's p95."""
     differ: float = 0.05
-    """In what share of rows its answers may differ."""
+    """In what share of rows its answers may differ; 1 is not judged."""
     near: float = 0.01
     """By what share of the live version's number its own may differ and still be the same."""
     level: float = 0.01

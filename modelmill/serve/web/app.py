@@ -16,7 +16,7 @@ from modelmill.runtime import rows
 from modelmill.serve import documents, gauges
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import check, check_sight, discreet
-from modelmill.serve.access.needs import ANY_KEY, STUDY, Need, of_page
+from modelmill.serve.access.needs import ANY_KEY, LOOK, STUDY, Need, of_page
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Plane, reference_of
 from modelmill.serve.request import LONG_BYTES, flag, kind
@@ -43,10 +43,10 @@ from modelmill.serve.web.http import (
     refusal,
     send_last,
     send_reply,
+    told,
     whole,
     wrong_method,
 )
-from modelmill.serve.web.standing import told
 from modelmill.serve.web.wire import parameters
 
 Array = np.ndarray[Any, Any]
@@ -274,7 +274,7 @@ class App:
     async def model_ready(self, call: Call) -> Reply:
         """Whether a model answers."""
         endpoint = await self._endpoint(call)
-        ready = not self.state.draining
+        ready = await self.plane.is_ready(endpoint)
         return as_json({"name": endpoint.name, "ready": ready}, 200 if ready else 503)
 
     async def index(self, call: Call) -> Reply:
@@ -387,7 +387,9 @@ class App:
         return as_json({"ready": self.state.takes, **told})
 
     async def openapi(self, call: Call) -> Reply:
-        """The OpenAPI document, with the models that are served now."""
+        """The OpenAPI document, with the models that are served now, for whoever may look at them."""
+        if LOOK is not None and not call.caller.may(LOOK):
+            return as_json(openapi.document([]))
         versions = await asyncio.to_thread(self.catalogue.published, DOCUMENTED)
         return as_json(openapi.document([version for version in versions if call.caller.sees(version.name)]))
 

@@ -12,14 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from modelmill.errors import MillError, OverQuota
+from modelmill.serve import standing
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import LOOKED_AT, check_rate, check_rows, infers
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Plane
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.trace import Parent, parent
-from modelmill.serve.web import standing, wire
-from modelmill.serve.web.http import JSON, refusal
+from modelmill.serve.web import wire
+from modelmill.serve.web.http import JSON, refusal, told
 from modelmill.serve.web.protocol import head
 
 BEFORE, AFTER = b"/v2/models/", b"/infer"
@@ -149,7 +150,7 @@ class Express:
                 check_rows(caller, rows)
             return None
         except OverQuota as error:
-            reply = standing.told(refusal(error), caller)
+            reply = told(refusal(error), caller)
         seconds = time.perf_counter() - started
         sizes = (size, len(reply.body))
         self.signals.answered("v2", "", "", reply.status, seconds, None, opening.above, sizes, caller.tenant)

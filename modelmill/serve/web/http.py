@@ -24,6 +24,7 @@ from modelmill.errors import (
     Unavailable,
     Unidentified,
 )
+from modelmill.serve import standing
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.needs import Need, need
 
@@ -252,6 +253,11 @@ def refusal(error: MillError) -> Reply:
     elif isinstance(error, Unidentified):
         headers = (("www-authenticate", 'Bearer realm="modelmill"'),)
     return as_json({"error": str(error)}, status, headers)
+
+
+def told(reply: Reply, caller: Caller) -> Reply:
+    """An answer with what is left of the caller's quota."""
+    return reply if caller.gate is None else replace(reply, headers=(*reply.headers, *standing.headers(caller)))
 
 
 def wrong_method(allowed: Iterable[str], method: str) -> Reply:

@@ -242,6 +242,17 @@ def test_what_a_tenant_claims_exists_for_no_other(start, keys, ask):
         assert all(model not in wrong for model in set(owner) - visible)
 
 
+def test_a_key_that_only_watches_is_told_of_no_model(start, keys, ask):
+    watch, infer = (keys.create(role, [role])[0] for role in ("watch", "infer"))
+    service = start()
+    answers = {secret: ask(service, "GET", "/openapi.json", key=secret) for secret in (watch, infer)}
+    assert {answer.code for answer in answers.values()} == {200}
+    assert b"flowers" in answers[infer].body
+    assert b"flowers" not in answers[watch].body
+    assert "/metrics" in answers[watch].json["paths"]
+    assert b"flowers" not in ask(service, "GET", "/docs", key=watch).body
+
+
 def test_a_key_may_be_narrowed_to_models(start, keys, ask):
     secret, _ = keys.create("one", models=["flow*"])
     service = start()

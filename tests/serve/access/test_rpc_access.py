@@ -125,6 +125,40 @@ def test_a_quota_is_told_with_the_time_to_wait(start, rpc, keys):
     assert call(INFER, secret, **flower()).startswith("RESOURCE_EXHAUSTED: quota")
 
 
+def test_what_is_left_of_a_quota_stands_in_the_trailing_metadata_of_every_call(start, rpc, keys):
+    limited, _ = keys.create("slow", quota=Quota(requests_per_s=0.1, burst=4))
+    free, _ = keys.create("free")
+    channel = rpc(start(grpc_port=0)).channel
+
+    def told(path, secret, sent=b""):
+        metadata = (("authorization", f"Bearer {secret}"),)
+        call = channel.unary_unary(path)
+        try:
+            _, done = call.with_call(sent, timeout=20, metadata=metadata)
+        except grpc.RpcError as error:
+            done = error
+        found = {name: value for name, value in done.trailing_metadata() if name.startswith("ratelimit")}
+        return done.code().name, found
+
+    flowers = schema().encode("inference.ModelInferRequest", flower())
+    code, first = told(INFER, limited, flowers)
+    assert (code, first["ratelimit-limit"], first["ratelimit-policy"]) == ("OK", "6", "6;w=60")
+    assert first["ratelimit-remaining"] == "3"
+    assert int(first["ratelimit-reset"]) > 0
+    code, second = told(f"{PACKAGE}ServerMetadata", limited)
+    assert (code, second["ratelimit-remaining"]) == ("OK", "2")
+    code, third = told(f"{PACKAGE}ModelMetadata", limited)
+    assert (code, third["ratelimit-remaining"]) == ("NOT_FOUND", "1")
+    stream = channel.stream_stream(f"{PACKAGE}ModelStreamInfer")
+    done = stream(iter([flowers]), timeout=20, metadata=(("x-api-key", limited),))
+    assert len(list(done)) == 1
+    assert dict(done.trailing_metadata())["ratelimit-remaining"] == "0"
+    code, over = told(INFER, limited, flowers)
+    assert (code, over["ratelimit-remaining"]) == ("RESOURCE_EXHAUSTED", "0")
+    assert told(f"{PACKAGE}ServerLive", limited) == ("OK", {})
+    assert told(INFER, free, flowers) == ("OK", {})
+
+
 def test_calls_are_encrypted_and_clients_show_certificates(start, rpc, authority, make_authority):
     clients = make_authority("clients")
     cert, key = clients.sign("alice")

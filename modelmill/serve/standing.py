@@ -1,12 +1,10 @@
-"""What answers say of a caller's quota."""
+"""What an answer says of its caller's quota, over HTTP in its headers and over gRPC in its trailing metadata."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 from modelmill.serve.access.caller import Caller
-from modelmill.serve.web.http import Reply
 
 
 def headers(caller: Caller) -> tuple[tuple[str, str], ...]:
@@ -20,8 +18,3 @@ def headers(caller: Caller) -> tuple[tuple[str, str], ...]:
         ("ratelimit-remaining", str(standing.remaining)),
         ("ratelimit-reset", str(standing.reset_s)),
     )
-
-
-def told(reply: Reply, caller: Caller) -> Reply:
-    """An answer with what is left of the caller's quota."""
-    return reply if caller.gate is None else replace(reply, headers=(*reply.headers, *headers(caller)))

@@ -1,0 +1,58 @@
+"""What ends a rollout from below: its row and its history, for whoever moves the live version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from modelmill.store import audit
+from modelmill.store.audit import Actor
+from modelmill.store.engine import Connection
+
+
+class Turn(NamedTuple):
+    """What a rollout has come to, and why."""
+
+    rollout: int
+    reference: str
+    """NAME@NUMBER of the candidate."""
+    state: str
+    share: float
+    reason: str
+
+
+def write_down(connection: Connection, turn: Turn, at_ms: int, evidence: Mapping[str, Any], actor: Actor) -> None:
+    """Keep a turn of a rollout in its history, and in the audit log."""
+    told = {"share": turn.share, "reason": turn.reason, "rollout": turn.rollout}
+    audit.write(connection, actor, f"rollouts.{turn.state}", turn.reference, told)
+    connection.execute(
+        "INSERT INTO rollout_steps (rollout_id, place, at_ms, state, share, reason, evidence)"
+        " SELECT :rollout, COALESCE(MAX(place), 0) + 1, :at_ms, :state, :share, :reason, :evidence"
+        " FROM rollout_steps WHERE rollout_id = :rollout",
+        {
+            "rollout": turn.rollout,
+            "at_ms": at_ms,
+            "state": turn.state,
+            "share": turn.share,
+            "reason": turn.reason,
+            "evidence": msgspec.json.encode(evidence).decode(),
+        },
+    )
+
+
+def end(connection: Connection, name: str, live: int | None, at_ms: int, actor: Actor) -> None:
+    """End the rollout of a model, if one is on its way, since its live version became another by hand.
+
+    It was compared with a version that is no longer live. It is done where its candidate is what became live.
+    """
+    running = "SELECT id, number FROM rollouts WHERE name = :name AND state = 'running'"
+    for rollout, number in connection.rows(running, {"name": name}):
+        state = "done" if live == number else "aborted"
+        turn = Turn(rollout, f"{name}@{number}", state, 0.0, f"the live version became {live or 'none'} by hand")
+        connection.execute(
+            "UPDATE rollouts SET state = :state, reason = :reason, changed_ms = :at_ms WHERE id = :id",
+            {"state": state, "reason": turn.reason, "at_ms": at_ms, "id": rollout},
+        )
+        write_down(connection, turn, at_ms, {}, actor)
