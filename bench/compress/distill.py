@@ -102,7 +102,7 @@ def accuracy(model: Any, rows: Any, task: Any) -> float:
 
 def show(rows: list[Row], arms: list[str], on: str) -> None:
     """Means over seeds, and the gain over the student alone, pair by pair, with bootstrap intervals."""
-    by = {(row["set"], row["seed"], row["arm"]): row[on] for row in rows}
+    by = {(row["set"], row["seed"], row["arm"]): row[on] for row in rows if on in row}
     random = np.random.default_rng(0)
     for name in SETS:
         for arm in arms:
