@@ -321,7 +321,7 @@ def slow_home(tmp_path, monkeypatch, table_model):
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(slow_home, tmp_path, rows):
-    path, output = write(rows(40_000), tmp_path / "rows.parquet"), tmp_path / "out.csv"
+    path, output = write(rows(120_000), tmp_path / "rows.parquet"), tmp_path / "out.csv"
     command = [sys.executable, "-m", "modelmill.cli", "predict", "slow", "--input", str(path), "--output", str(output)]
     # Tests that run in a shell's background inherit that Ctrl-C is ignored.
     heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -338,6 +338,6 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(slow_home, tmp_p
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True, timeout=300)
     found = json.loads(done.stdout)
     assert "Goes on after" in done.stderr
-    assert (found["rows"], 0 < found["resumed_rows"] < 40_000) == (40_000, True)
+    assert (found["rows"], 0 < found["resumed_rows"] < 120_000) == (120_000, True)
     assert found["rows_per_second"] > 0
-    assert csv.read_csv(output).num_rows == 40_000
+    assert csv.read_csv(output).num_rows == 120_000
