@@ -26,6 +26,11 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def media(self) -> str:
+        """What it says it is, without its parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
     def json(self) -> Any:
         """The body as a JSON value. Raises Deviation where it is none."""
         try:

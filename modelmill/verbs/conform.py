@@ -34,7 +34,7 @@ def conform(
     timeout: Timeout = 10.0,
     json: Json = False,
 ) -> int:
-    """Check any server against the Open Inference Protocol: 0 where its core conforms, else 1."""
+    """Check any server against the Open Inference Protocol: 0 where it keeps to what it offers, else 1."""
     from modelmill.conform.run import examine, report
 
     subject, outcomes = examine(url, grpc, model, dict(map(_header, header)), timeout, list(map(_input, input)))
@@ -68,8 +68,8 @@ def _line(outcome: Outcome) -> str:
 def _summary(found: dict[str, object]) -> str:
     counts = found["counts"]
     assert isinstance(counts, dict), "a report counts its checks"
-    core = "conforms" if found["conformant"] else "does not conform"
-    return f"The core {core}. {counts['holds']} hold, {counts['deviates']} deviate, {counts['left_out']} left out."
+    said = "conforms" if found["conformant"] else "does not conform"
+    return f"The server {said}. {counts['holds']} hold, {counts['deviates']} deviate, {counts['left_out']} left out."
 
 
 def _header(text: str) -> tuple[str, str]:
