@@ -2,76 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import socket
-import threading
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-import uvicorn
 
 from modelmill.cli import run as run_inside
 from modelmill.conform import core, extensions, robustness, rpc
 from modelmill.conform.run import checks, examine, outcome, report
 from modelmill.errors import OutOfBounds, WorkError
-
-FAULTY = Path(__file__).parent / "faulty.py"
-SERVE = Path(__file__).parent.parent / "serve" / "conftest.py"
-
-
-def module(path):
-    spec = importlib.util.spec_from_file_location(f"conform_{path.stem}", path)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
-
-
-@contextmanager
-def listening(app):
-    """The URL of a server of which this is the callable."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", ws="none"))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
-
-
-@pytest.fixture(scope="module")
-def faulty():
-    """A server that can be told to be wrong, and its URL."""
-    app = module(FAULTY).Faulty()
-    with listening(app) as url:
-        yield app, url
-
-
-@pytest.fixture(scope="module")
-def offering():
-    """One that has extensions, too."""
-    app = module(FAULTY).Offering()
-    with listening(app) as url:
-        yield app, url
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    """Our service, with models of every kind of input."""
-    from modelmill.registry.registry import Registry
-    from modelmill.serve.server import Service
-    from modelmill.store.home import Home
-
-    made = module(SERVE)
-    place = Home(tmp_path_factory.mktemp("home"))
-    registry = Registry(place.database, place.blobs)
-    for name in ("flowers", "pictures", "mixed"):
-        made.publish(registry, name, getattr(made, name)())
-    with Service(registry, grpc_port=0) as service:
-        yield service
 
 
 def deviating(url, only=None, **given):
