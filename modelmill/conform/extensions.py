@@ -131,7 +131,7 @@ def binary_lies(subject: Subject) -> None:
 def classification(subject: Subject) -> None:
     """The best classes of an output as texts, of every row."""
     rows, expected = subject.several
-    name = _scores(subject)
+    name = ranked(subject)
     shape = _shape(subject, rows, name)
     width = math.prod(shape[1:])
     request = subject.request(rows, outputs=[{"name": name, "parameters": {"classification": CLASSES}}])
@@ -148,7 +148,7 @@ CLASSES = 2
 """So many classes are asked for: with one alone neither their number nor their order can be seen."""
 
 
-def _scores(subject: Subject) -> str:
+def ranked(subject: Subject) -> str:
     """An output of floats, of several a row where there is one. Raises LeftOut."""
     named = [name for name, tensor in subject.outputs.items() if tensor["datatype"].startswith("FP")]
     if not named:
@@ -300,12 +300,17 @@ def trace(subject: Subject) -> None:
     subject.http.ask("GET", "v2/trace/setting").object()
 
 
-def is_listed(extension: str, subject: Subject) -> bool:
-    """Whether a server lists an extension, by that name or with more in brackets."""
-    return any(name == extension or name.startswith(f"{extension}(") for name in subject.extensions)
+def is_offered(extension: str, subject: Subject) -> bool:
+    """Whether a server lists an extension, by that name or with more in brackets, or it is one that nobody lists."""
+    return extension in UNLISTED or any(
+        name == extension or name.startswith(f"{extension}(") for name in subject.extensions
+    )
 
 
 TENSORS = "binary_tensor_data"
+
+UNLISTED = ("stream", "grpc.health.v1")
+"""Extensions that have no name in a server's list: it has them where it does not answer UNIMPLEMENTED."""
 
 
 def _check(

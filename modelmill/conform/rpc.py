@@ -146,6 +146,15 @@ def infer_id(subject: Subject) -> None:
     wanted(found.get("id") == "conform-4ü", f"id is {shown(found.get('id'))}")
 
 
+def infer_parameters(subject: Subject) -> None:
+    """Parameters of an answer are each of one type; empty ones may be sent."""
+    request = infer_request(subject, raw=True, parameters={})
+    found = answered(subject, "ModelInfer", request)
+    for at, holder in (("", found), *((f" of {output.get('name')}", output) for output in found.get("outputs", []))):
+        for name, value in holder.get("parameters", {}).items():
+            wanted(len(value) == 1, f"the parameter {name}{at} is {shown(value)}, not of one type")
+
+
 def infer_output(subject: Subject) -> None:
     """The outputs that are asked for are returned, and no others."""
     name = list(subject.outputs)[-1]
@@ -226,6 +235,12 @@ CHECKS = (
     Check("core.grpc.infer.raw", "raw contents are answered as over HTTP", f"{GRPC}, Inference", infer_raw),
     Check("core.grpc.infer.typed", "typed contents are answered as over HTTP", f"{GRPC}, Inference", infer_typed),
     Check("core.grpc.infer.id", "the id of the request is returned", f"{GRPC}, Inference", infer_id),
+    Check(
+        "core.grpc.infer.parameters",
+        "parameters are each of one type",
+        f"{GRPC}, Infer Parameter",
+        infer_parameters,
+    ),
     Check("core.grpc.infer.outputs", "the outputs that are requested are returned", f"{GRPC}, Inference", infer_output),
     Check(
         "core.grpc.infer.version",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from modelmill.conform import core, extensions, robustness, rpc
+from modelmill.conform import core, extensions, robustness, rpc, rpc_extensions
 from modelmill.conform.channel import at as channel_at
 from modelmill.conform.check import Check, Outcome, conformant
 from modelmill.conform.deviation import Deviation, LeftOut
@@ -71,7 +71,8 @@ def checks(subject: Subject) -> Iterator[Check]:
     yield from core.CHECKS
     if subject.grpc:
         yield from (check for check in rpc.CHECKS if check.group == "core")
-    yield from (check for check in extensions.CHECKS if extensions.is_listed(check.extension, subject))
+    offered = [*extensions.CHECKS, *(rpc_extensions.CHECKS if subject.grpc else ())]
+    yield from (check for check in offered if extensions.is_offered(check.extension, subject))
     yield from robustness.CHECKS[:-1]
     if subject.grpc:
         yield from (check for check in rpc.CHECKS if check.group == "robustness")
