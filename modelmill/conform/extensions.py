@@ -130,7 +130,8 @@ def binary_lies(subject: Subject) -> None:
 
 def classification(subject: Subject) -> None:
     """The best classes of an output as texts, of every row."""
-    rows, expected = subject.several
+    # Where requests are not joined, classes are those of the whole output: of one row that is the same.
+    rows, expected = (FIRST, subject.usual) if subject.batch_size() == 0 else subject.several
     name = ranked(subject)
     shape = _shape(subject, rows, name)
     width = math.prod(shape[1:])

@@ -188,10 +188,16 @@ class Subject:
             raise LeftOut(f"a plain request is not answered: {error}") from None
 
     def agree(self, found: Elements, expected: Elements, form: str = "in flat JSON") -> None:
-        """Raise Deviation where the same data had another answer before, in the form that is named.
+        """Raise Deviation where the same data had another answer in another form, which is named.
 
         Raises LeftOut where the answers say nothing: they differ for one and the same request, or are to zeros.
         """
+        self.compare(found, expected, form)
+        if self.filling == "zeros":
+            raise LeftOut("it holds for zeros, and the model does not answer elements that differ")
+
+    def compare(self, found: Elements, expected: Elements, form: str) -> None:
+        """Raise Deviation where answers differ, LeftOut where they do so for one and the same request."""
         for name, elements in expected.items():
             came = found.get(name, [])
             if tensors.same(came, elements):
@@ -202,15 +208,14 @@ class Subject:
             raise Deviation(
                 f"{name} is {shown(came[first:])}, {form} {shown(elements[first:])}, from element {first} on"
             )
-        if self.filling == "zeros":
-            raise LeftOut("it holds for zeros, and the model does not answer elements that differ")
 
     def _is_steady(self) -> bool:
+        """Whether two requests, one after the other, have the same answer."""
         try:
-            again = self._plain(FIRST)
+            once, again = self._plain(FIRST), self._plain(FIRST)
         except LeftOut:
             return True
-        return all(tensors.same(again.get(name, []), elements) for name, elements in self.usual.items())
+        return all(tensors.same(again.get(name, []), elements) for name, elements in once.items())
 
 
 def _equal(pair: tuple[Any, Any]) -> bool:

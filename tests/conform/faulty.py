@@ -227,7 +227,8 @@ class Faulty:
             if self.fault != "lengths are not looked at":
                 check(len(data) == math.prod(shape), "length")
             check(all(type(value) in (int, float) for value in data), "element")
-            check(self.fault != "zeros alone" or not any(data), "zeros")
+            whole = self.fault == "whole numbers are zeros" and name == "b"
+            check(not (whole or self.fault == "zeros alone") or not any(data), "zeros")
             columns[name] = data
         check(len(columns) == 2, "an input is missing")
         return columns

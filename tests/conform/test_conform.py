@@ -131,6 +131,28 @@ def test_a_model_of_which_answers_say_little_is_not_called_wrong(offering, fault
     assert words in said[name]
 
 
+def test_floats_differ_where_whole_numbers_must_not(offering):
+    app, url = offering
+    app.fault = "whole numbers are zeros"
+    subject, _ = examine(url)
+    request = subject.request()
+    assert subject.filling == "floats"
+    assert [tensor["data"] for tensor in request["inputs"]] == [[3.8037109375, 1.607421875], [0]]
+    assert deviating(url, {check.id for check in (*core.CHECKS, *extensions.CHECKS)}) == {}
+
+
+def test_a_server_still_lives_where_its_model_answers_at_random(offering):
+    app, url = offering
+    app.fault = "other answers each time"
+    subject, _ = examine(url)
+    found = outcome(robustness.CHECKS[-1], subject)
+    assert (found.verdict, "other elements each time" in found.came) == ("left out", True)
+    app.fault = ""
+    assert subject.usual
+    found = outcome(robustness.CHECKS[-1], subject)
+    assert (found.verdict, "before" in found.came) == ("deviates", True)
+
+
 @pytest.mark.parametrize("fault", BROAD)
 def test_a_fault_in_every_answer_is_seen(faulty, fault):
     app, url = faulty
