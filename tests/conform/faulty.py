@@ -81,6 +81,8 @@ class Faulty:
 
     def answer(self, method, path, body):
         """The document for a request."""
+        if self.fault == "wants a key" and self.headers.get("authorization") != "Bearer secret":
+            raise Refused("who is there", 401)
         parts = path.strip("/").split("/")
         gets = {
             "v2": self.server(),

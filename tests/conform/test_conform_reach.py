@@ -143,6 +143,16 @@ def test_a_model_that_is_not_there_is_the_users_error(service, faulty, capsys):
             examine(url, model="ad")
 
 
+def test_a_server_that_wants_a_key_is_said_to(faulty):
+    app, url = faulty
+    app.fault = "wants a key"
+    for model in ("", "add"):
+        with pytest.raises(WorkError, match=r"answers 401.*--header 'authorization"):
+            examine(url, model=model)
+    subject, _ = examine(url, headers=KEY)
+    assert subject.model == "add"
+
+
 def test_the_command_takes_the_files(mutual, authority, client, capsys):
     files = ["--ca-file", str(authority.path), "--cert", client[0], "--key", client[1]]
     assert run_inside(["conform", mutual.url, "--grpc", mutual.grpc_url, "--model", "flowers", *files]) == 0
