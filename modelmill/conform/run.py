@@ -8,9 +8,10 @@ from typing import Any
 from modelmill.conform import core, extensions, robustness, rpc, rpc_extensions
 from modelmill.conform.channel import at as channel_at
 from modelmill.conform.check import Check, Outcome, conformant
+from modelmill.conform.choice import check_model, choose_model
 from modelmill.conform.deviation import Deviation, LeftOut
 from modelmill.conform.http import at
-from modelmill.conform.subject import Subject, check_model, choose_model
+from modelmill.conform.subject import Subject
 from modelmill.conform.tls import Tls
 from modelmill.errors import OutOfBounds
 
