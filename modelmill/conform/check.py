@@ -52,9 +52,9 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def breaks(self) -> bool:
         """Whether a server with it does not conform."""
-        return self.verdict == "deviates" and self.level == "must" and self.group == "core"
+        return self.verdict == "deviates" and self.level == "must" and self.group != "robustness"
 
 
 def conformant(outcomes: Iterable[Outcome]) -> bool:
-    """Whether all that must hold in the core does."""
+    """Whether all holds that must hold in the core, and in the extensions that the server says it has."""
     return not any(outcome.breaks for outcome in outcomes)

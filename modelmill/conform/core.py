@@ -8,9 +8,9 @@ import orjson
 
 from modelmill.conform import tensors
 from modelmill.conform.check import REST, Check
-from modelmill.conform.deviation import LeftOut, shown, wanted
+from modelmill.conform.deviation import Deviation, LeftOut, shown, wanted
 from modelmill.conform.http import Answer
-from modelmill.conform.subject import Subject, check_metadata
+from modelmill.conform.subject import BOTH, Subject, check_metadata
 
 NOBODY = "conform-no-such-model"
 
@@ -51,8 +51,8 @@ def server_metadata(subject: Subject) -> None:
 
 def content_type(subject: Subject) -> None:
     """JSON says that it is JSON."""
-    came = subject.http.ask("GET", "v2").headers.get("content-type", "")
-    wanted(came.partition(";")[0].strip() == "application/json", f"content-type {came!r}")
+    answer = subject.http.ask("GET", "v2")
+    wanted(answer.media == "application/json", f"content-type {answer.headers.get('content-type', '')!r}")
 
 
 def model_metadata(subject: Subject) -> None:
@@ -98,8 +98,9 @@ def version_ready(subject: Subject) -> None:
 def version_infer(subject: Subject) -> None:
     """Inference by a version, which says that it answered."""
     version = _version(subject)
-    found = subject.answered(subject.request(), version)
+    found = subject.answered(subject.request(id="conform-5"), version)
     wanted(found.get("model_version") == version, f"model_version is {shown(found.get('model_version'))}")
+    wanted(found.get("id") == "conform-5", f"id is {shown(found.get('id'))}")
 
 
 def model_ready(subject: Subject) -> None:
@@ -120,6 +121,20 @@ def infer(subject: Subject) -> None:
     wanted(found.get("model_name") == subject.model, f"model_name is {shown(found.get('model_name'))}")
     version = found.get("model_version", "")
     wanted(isinstance(version, str), f"model_version is {shown(version)}")
+
+
+def infer_type(subject: Subject) -> None:
+    """An answer in JSON says that it is JSON."""
+    answer = subject.infer(subject.request())
+    wanted(answer.status == 200, str(answer))
+    wanted(answer.media == "application/json", f"content-type {answer.headers.get('content-type', '')!r}")
+
+
+def infer_response(subject: Subject) -> None:
+    """What an answer has beside its tensors is of the types that are said."""
+    found = subject.answered(subject.request())
+    wanted(isinstance(found.get("id", ""), str), f"id is {shown(found.get('id'))}")
+    tensors.check_parameters(found)
 
 
 def infer_elements(subject: Subject) -> None:
@@ -145,32 +160,47 @@ def infer_output(subject: Subject) -> None:
 
 def infer_nested(subject: Subject) -> None:
     """Nested and flat data are the same."""
-    usual = subject.usual
-    found = tensors.outputs_of(subject.answered(subject.request(nested=True)))
-    for name, elements in usual.items():
-        wanted(
-            tensors.same(found.get(name, []), elements), f"{name} is {shown(found.get(name))}, flat {shown(elements)}"
-        )
+    rows, expected = subject.several
+    subject.agree(tensors.outputs_of(subject.answered(subject.request(rows, nested=True))), expected, "flat")
 
 
 def infer_batch(subject: Subject) -> None:
-    """Two rows are answered as two."""
+    """Two rows together are answered as each of them alone."""
     if not subject.batches:
         raise LeftOut("the model takes a fixed number of rows")
-    one = subject.usual
-    found = tensors.outputs_of(subject.answered(subject.request(rows=2)))
+    first, second = subject.usual, subject.second
+    found = tensors.outputs_of(subject.answered(subject.request(BOTH)))
+    alone = {}
     for name, tensor in subject.outputs.items():
-        if name not in one or tensor["shape"][:1] != [-1] or any(size < 0 for size in tensor["shape"][1:]):
+        if name not in first or tensor["shape"][:1] != [-1] or any(size < 0 for size in tensor["shape"][1:]):
             continue
-        came, count = found.get(name, []), len(one[name])
+        came, count = found.get(name, []), len(first[name])
         wanted(len(came) == 2 * count, f"{name} has {len(came)} elements for two rows, {count} for one")
-        wanted(tensors.same(came[:count], one[name]), f"{name} is {shown(came)}, for one row {shown(one[name])}")
+        alone[name] = [*first[name], *second.get(name, [])]
+    try:
+        subject.agree(found, alone, "row by row")
+    except Deviation as error:
+        if subject.batch_size() != 0:
+            raise
+        raise LeftOut(f"max_batch_size is 0: its first axis need not be of rows: {error}") from None
+
+
+def infer_data(subject: Subject) -> None:
+    """Other data have another answer."""
+    if all(tensors.same(subject.second.get(name, []), elements) for name, elements in subject.usual.items()):
+        raise LeftOut("both rows have the same answer: what compares answers says little of this model")
 
 
 def infer_id(subject: Subject) -> None:
     """The id comes back."""
     found = subject.answered(subject.request(id="conform-4ü"))
     wanted(found.get("id") == "conform-4ü", f"id is {shown(found.get('id'))}")
+
+
+def infer_no_id(subject: Subject) -> None:
+    """Without an id none comes back."""
+    found = subject.answered(subject.request()).get("id")
+    wanted(not found, f"id is {shown(found)}, and none was sent")
 
 
 def infer_empty_parameters(subject: Subject) -> None:
@@ -188,8 +218,7 @@ def infer_order(subject: Subject) -> None:
     usual, request = subject.usual, subject.request()
     request["inputs"] = request["inputs"][::-1]
     found = tensors.outputs_of(subject.answered(request))
-    for name, elements in usual.items():
-        wanted(tensors.same(found.get(name, []), elements), f"{name} is {shown(found.get(name))}")
+    subject.agree(found, usual, "in the order of the metadata")
 
 
 def _refused(answer: Answer) -> None:
@@ -206,8 +235,10 @@ def error_infer(subject: Subject) -> None:
 
 
 def error_metadata(subject: Subject) -> None:
-    """Metadata of no model are an error."""
+    """Metadata of no model are an error, and those of no version."""
     _refused(subject.http.ask("GET", subject.path(model=NOBODY)))
+    if subject.metadata.get("versions"):
+        _refused(subject.http.ask("GET", subject.path("987654321")))
 
 
 def error_model(subject: Subject) -> None:
@@ -256,15 +287,21 @@ CHECKS = (
     Check("core.model_ready.version", "a version that is listed is ready", TABLE, version_ready),
     Check("core.model_ready.unknown", "a model that is not there is not ready", f"{REST}, Model Ready", unready),
     Check("core.infer", "a request that fits the metadata is answered with 200", RESPONSE, infer),
+    Check("core.infer.type", "an answer in JSON is sent as application/json", f"{REST}, examples", infer_type),
+    Check(
+        "core.infer.response", "id is a string, parameters hold strings, numbers, booleans", RESPONSE, infer_response
+    ),
     Check("core.infer.elements", "data has the elements that shape and datatype say", RESPONSE, infer_elements),
     Check("core.infer.outputs.all", "without outputs all outputs are returned", REQUEST, infer_all_outputs),
     Check("core.infer.outputs", "the outputs that are requested are returned", REQUEST, infer_output),
     Check("core.infer.nested", "data may be nested or flat", f"{REST}, Tensor Data", infer_nested),
-    Check("core.infer.batch", "shape and data are those of the whole batch", f"{REST}, Request Input", infer_batch),
+    Check("core.infer.data", "other data may have another answer", f"{REST}, Tensor Data", infer_data, "should"),
+    Check("core.infer.batch", "rows are answered together as they are alone", f"{REST}, Request Input", infer_batch),
     Check("core.infer.id", "the id of the request is returned", REQUEST, infer_id),
+    Check("core.infer.id.none", "without an id in the request none is returned", RESPONSE, infer_no_id, "should"),
     Check("core.infer.parameters", "parameters are optional objects", f"{REST}, Parameters", infer_empty_parameters),
     Check("core.infer.order", "inputs are found by their names", f"{REST}, Request Input", infer_order),
-    Check("core.infer.version", "the version in the path answers, and says so", RESPONSE, version_infer),
+    Check("core.infer.version", "the version in the path answers, with the id", RESPONSE, version_infer),
     Check(
         "core.error.infer", "a failed inference is an error status with error", f"{REST}, Inference Error", error_infer
     ),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import http.client
 import socket
-import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
 from modelmill.conform.deviation import Deviation, shown
+from modelmill.conform.tls import Tls, first_words, speaks_tls
 from modelmill.errors import OutOfBounds, WorkError
 
 JSON = {"content-type": "application/json"}
@@ -25,6 +25,11 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def media(self) -> str:
+        """What it says it is, without its parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     def json(self) -> Any:
         """The body as a JSON value. Raises Deviation where it is none."""
@@ -48,11 +53,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Http:
-    """A server at a URL. headers: go with every request, such as a key."""
+    """A server at a URL. headers: go with every request, such as a key. tls: for https."""
 
     url: str
     headers: Mapping[str, str]
     timeout_s: float = 10.0
+    tls: Tls = field(default_factory=Tls)
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -83,10 +89,12 @@ class Http:
         found = b""
         try:
             with socket.create_connection((parts.hostname or "", self._port), self.timeout_s) as plain:
-                opened = _wrapped(plain, parts)
-                opened.sendall(data)
-                while piece := opened.recv(65_536):
-                    found += piece
+                host = parts.hostname
+                opened = self.tls.context.wrap_socket(plain, server_hostname=host) if self.is_secure else plain
+                with opened:
+                    opened.sendall(data)
+                    while piece := opened.recv(65_536):
+                        found += piece
         except TimeoutError:
             if not found:
                 raise Deviation(f"no answer within {self.timeout_s:g} s") from None
@@ -95,12 +103,18 @@ class Http:
         return found
 
     def reach(self) -> None:
-        """Raise WorkError where nothing listens."""
-        try:
-            socket.create_connection((self._parts.hostname or "", self._port), self.timeout_s).close()
-        except OSError as error:
-            hint = "Is the server running, and the URL right?"
-            raise WorkError(self.url, f"cannot be reached: {error.strerror or error}", hint) from None
+        """Raise WorkError where nothing listens, or the two do not come to trust each other."""
+        request = f"GET {self._path('v2/health/live')} HTTP/1.1\r\nHost: {self.host}\r\nConnection: close\r\n\r\n"
+        address = (self._parts.hostname or "", self._port)
+        tls = self.tls if self.is_secure else None
+        found = first_words(self.url, address, self.timeout_s, tls, request.encode())
+        if tls is None and not found.startswith(b"HTTP/") and speaks_tls(address, self.timeout_s):
+            raise WorkError(self.url, "speaks TLS", "Write https://.")
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether what goes to it is encrypted."""
+        return self._parts.scheme == "https"
 
     @property
     def host(self) -> str:
@@ -119,12 +133,14 @@ class Http:
         return f"{self._parts.path.rstrip('/')}/{path}"
 
     def _connection(self) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        return kind(self._parts.hostname or "", self._port, timeout=self.timeout_s)
+        host = self._parts.hostname or ""
+        if self.is_secure:
+            return http.client.HTTPSConnection(host, self._port, timeout=self.timeout_s, context=self.tls.context)
+        return http.client.HTTPConnection(host, self._port, timeout=self.timeout_s)
 
 
-def at(url: str, headers: Mapping[str, str], timeout_s: float = 10.0) -> Http:
-    """The server at a URL. Raises OutOfBounds for what is none."""
+def at(url: str, headers: Mapping[str, str], timeout_s: float = 10.0, tls: Tls | None = None) -> Http:
+    """The server at a URL. Raises OutOfBounds for what is none, and for files of TLS that cannot be used."""
     whole = url if "://" in url else f"http://{url}"
     parts = urlsplit(whole)
     try:
@@ -133,10 +149,7 @@ def at(url: str, headers: Mapping[str, str], timeout_s: float = 10.0) -> Http:
         known = False
     if not known:
         raise OutOfBounds(url, "is not the URL of a server", "Write http://127.0.0.1:8080.")
-    return Http(whole, headers, timeout_s)
-
-
-def _wrapped(plain: socket.socket, parts: SplitResult) -> socket.socket:
-    if parts.scheme != "https":
-        return plain
-    return ssl.create_default_context().wrap_socket(plain, server_hostname=parts.hostname)
+    found = Http(whole, headers, timeout_s, tls or Tls())
+    if found.is_secure or found.tls.is_given:
+        assert found.tls.context, "files are read before anything is sent"
+    return found

@@ -193,8 +193,7 @@ def alive(subject: Subject) -> None:
     """The server answers as it did."""
     answer = subject.http.ask("GET", "v2/health/live")
     wanted(answer.status == 200, str(answer))
-    for name, elements in tensors.outputs_of(subject.answered(subject.request())).items():
-        wanted(tensors.same(elements, subject.usual[name]), f"{name} is no longer what it was")
+    subject.compare(tensors.outputs_of(subject.answered(subject.request())), subject.usual, "before")
 
 
 def _path(id: str, clause: str, run: Callable[[Subject], None], where: str = FAULT, level: Level = "must") -> Check:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from modelmill.conform import tensors
+from modelmill.conform.channel import PACKAGE, Document, Refusal
 from modelmill.conform.check import GRPC, Check
 from modelmill.conform.core import NOBODY
 from modelmill.conform.deviation import Deviation, LeftOut, shown, wanted
-from modelmill.conform.subject import Subject
-from modelmill.errors import MissingExtra
+from modelmill.conform.subject import FIRST, Subject
 from modelmill.protocol.contents import CONTENTS
-from modelmill.protocol.schema import schema
 
-PACKAGE = "/inference.GRPCInferenceService/"
+OVER_HTTP = "over HTTP"
 CLIENTS = (
     "INVALID_ARGUMENT",
     "NOT_FOUND",
@@ -26,39 +25,11 @@ CLIENTS = (
 )
 """The codes of a call that its client got wrong."""
 
-Document = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """The status of a call that failed."""
-
-    code: str
-    words: str
-
-    def __str__(self) -> str:
-        return f"{self.code} {shown(self.words)}"
-
 
 def call(subject: Subject, method: str, request: Mapping[str, Any] | bytes) -> Document | Refusal:
     """The fields of the answer to a call that came, or how it failed. Raises Deviation where none comes."""
-    try:
-        import grpc
-    except ImportError:
-        raise MissingExtra.of("conform", "grpcio", "grpc") from None
-
-    known = schema().methods[PACKAGE + method]
-    message = request if isinstance(request, bytes) else schema().encode(known.request, request)
-    metadata = tuple((name.lower(), value) for name, value in subject.http.headers.items())
-    with grpc.insecure_channel(subject.grpc) as channel:
-        try:
-            answer = channel.unary_unary(PACKAGE + method)(message, timeout=subject.http.timeout_s, metadata=metadata)
-        except grpc.RpcError as error:
-            code = error.code().name
-            if code == "DEADLINE_EXCEEDED":
-                raise Deviation(f"no answer within {subject.http.timeout_s:g} s") from None
-            return Refusal(code, str(error.details()))
-    return schema().decode(known.response, answer)
+    assert subject.grpc is not None, "these checks are for servers whose gRPC port was named"
+    return subject.grpc.call(method if "/" in method else PACKAGE + method, request)
 
 
 def answered(subject: Subject, method: str, request: Mapping[str, Any]) -> Document:
@@ -69,17 +40,17 @@ def answered(subject: Subject, method: str, request: Mapping[str, Any]) -> Docum
     return found
 
 
-def infer_request(subject: Subject, raw: bool, **rest: Any) -> Document:
+def infer_request(subject: Subject, raw: bool, numbers: tuple[int, ...] = FIRST, **rest: Any) -> Document:
     """A call of inference that the model should take."""
-    inputs, pieces = [], []
-    for tensor in subject.inputs:
-        entry: Document = {"name": tensor["name"], "datatype": tensor["datatype"], "shape": tensors.sizes(tensor, 1)}
+    inputs, pieces, rows = [], [], subject.rows(numbers)
+    for place, tensor in enumerate(subject.inputs):
+        entry: Document = {"name": tensor["name"], "datatype": tensor["datatype"], "shape": rows.shape(tensor)}
         if raw:
-            pieces.append(tensors.in_bytes(tensor))
+            pieces.append(tensors.in_bytes(tensor, rows, place))
         elif tensor["datatype"] not in CONTENTS:
             raise LeftOut(f"{tensor['name']} is {tensor['datatype']}, which has no typed contents")
         else:
-            values = tensors.values(tensor, 1)
+            values = rows.values(tensor, place)
             texts = [value.encode() for value in values] if tensor["datatype"] == "BYTES" else values
             entry["contents"] = {CONTENTS[tensor["datatype"]]: texts}
         inputs.append(entry)
@@ -94,24 +65,22 @@ def elements(subject: Subject, answer: Document) -> dict[str, list[Any]]:
     for place, output in enumerate(outputs):
         tensor = {**output, "shape": [int(size) for size in output.get("shape", [])]}
         tensors.check_tensor(tensor, subject.outputs)
-        if raw:
-            wanted(not output.get("contents"), f"{tensor['name']} with raw and with typed contents")
-            found[tensor["name"]] = tensors.read_bytes(tensor, raw[place])
-        else:
-            typed = list((output.get("contents") or {}).get(CONTENTS.get(tensor["datatype"], ""), []))
-            texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in typed]
-            found[tensor["name"]] = tensors.flat({**tensor, "data": [_plain(value) for value in texts]})
+        found[tensor["name"]] = output_elements(tensor, raw[place] if raw else None)
     return found
+
+
+def output_elements(tensor: Document, raw: bytes | None) -> list[Any]:
+    """The elements of one output, raw or typed. Raises Deviation."""
+    if raw is not None:
+        wanted(not tensor.get("contents"), f"{tensor['name']} with raw and with typed contents")
+        return tensors.read_bytes(tensor, raw)
+    typed = list((tensor.get("contents") or {}).get(CONTENTS.get(tensor["datatype"], ""), []))
+    texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in typed]
+    return tensors.flat({**tensor, "data": [_plain(value) for value in texts]})
 
 
 def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
-
-
-def _as_rest(subject: Subject, answer: Document) -> None:
-    for name, values in elements(subject, answer).items():
-        usual = subject.usual[name]
-        wanted(tensors.same(values, usual), f"{name} is {shown(values)}, over HTTP {shown(usual)}")
 
 
 def live(subject: Subject) -> None:
@@ -158,20 +127,32 @@ def model_metadata(subject: Subject) -> None:
 
 def infer_raw(subject: Subject) -> None:
     """Raw contents."""
-    found = answered(subject, "ModelInfer", infer_request(subject, raw=True))
+    rows, expected = subject.several
+    found = answered(subject, "ModelInfer", infer_request(subject, True, rows))
     wanted(found.get("model_name") == subject.model, f"model_name is {shown(found.get('model_name'))}")
-    _as_rest(subject, found)
+    subject.agree(elements(subject, found), expected, OVER_HTTP)
 
 
 def infer_typed(subject: Subject) -> None:
     """Typed contents."""
-    _as_rest(subject, answered(subject, "ModelInfer", infer_request(subject, raw=False)))
+    rows, expected = subject.several
+    found = answered(subject, "ModelInfer", infer_request(subject, False, rows))
+    subject.agree(elements(subject, found), expected, OVER_HTTP)
 
 
 def infer_id(subject: Subject) -> None:
     """The id comes back."""
     found = answered(subject, "ModelInfer", infer_request(subject, raw=True, id="conform-4ü"))
     wanted(found.get("id") == "conform-4ü", f"id is {shown(found.get('id'))}")
+
+
+def infer_parameters(subject: Subject) -> None:
+    """Parameters of an answer are each of one type; empty ones may be sent."""
+    request = infer_request(subject, raw=True, parameters={})
+    found = answered(subject, "ModelInfer", request)
+    for at, holder in (("", found), *((f" of {output.get('name')}", output) for output in found.get("outputs", []))):
+        for name, value in holder.get("parameters", {}).items():
+            wanted(len(value) == 1, f"the parameter {name}{at} is {shown(value)}, not of one type")
 
 
 def infer_output(subject: Subject) -> None:
@@ -187,7 +168,9 @@ def infer_version(subject: Subject) -> None:
     listed = subject.metadata.get("versions")
     if not listed:
         raise LeftOut("the model has no versions")
-    found = answered(subject, "ModelInfer", infer_request(subject, raw=True, model_version=listed[-1]))
+    request = infer_request(subject, raw=True, model_version=listed[-1], id="conform-5")
+    found = answered(subject, "ModelInfer", request)
+    wanted(found.get("id") == "conform-5", f"id is {shown(found.get('id'))}")
     wanted(found.get("model_version") == listed[-1], f"model_version is {shown(found.get('model_version'))}")
 
 
@@ -232,7 +215,8 @@ def refuses(subject: Subject) -> None:
         except Deviation as error:
             raise Deviation(f"{error} for {said}") from None
         wanted(isinstance(found, Refusal) and found.code in CLIENTS, f"{_said(found)} for {said}")
-    infer_raw(subject)
+    with contextlib.suppress(LeftOut):
+        infer_raw(subject)
 
 
 def _changed(request: Document, **changes: Any) -> Document:
@@ -251,8 +235,19 @@ CHECKS = (
     Check("core.grpc.infer.raw", "raw contents are answered as over HTTP", f"{GRPC}, Inference", infer_raw),
     Check("core.grpc.infer.typed", "typed contents are answered as over HTTP", f"{GRPC}, Inference", infer_typed),
     Check("core.grpc.infer.id", "the id of the request is returned", f"{GRPC}, Inference", infer_id),
+    Check(
+        "core.grpc.infer.parameters",
+        "parameters are each of one type",
+        f"{GRPC}, Infer Parameter",
+        infer_parameters,
+    ),
     Check("core.grpc.infer.outputs", "the outputs that are requested are returned", f"{GRPC}, Inference", infer_output),
-    Check("core.grpc.infer.version", "the version that is asked for answers", f"{GRPC}, Inference", infer_version),
+    Check(
+        "core.grpc.infer.version",
+        "the version that is asked for answers, with the id",
+        f"{GRPC}, Inference",
+        infer_version,
+    ),
     Check("core.grpc.not_found", "what is not there is NOT_FOUND", "gRPC status codes", not_found, "should"),
     Check("robustness.grpc", "calls that are wrong have the code of a client's fault", "gRPC status codes", refuses),
 )

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from modelmill.conform import core, extensions, robustness, rpc
+from modelmill.conform import core, extensions, robustness, rpc, rpc_extensions
+from modelmill.conform.channel import at as channel_at
 from modelmill.conform.check import Check, Outcome, conformant
+from modelmill.conform.choice import check_model, choose_model
 from modelmill.conform.deviation import Deviation, LeftOut
 from modelmill.conform.http import at
-from modelmill.conform.subject import Subject, choose_model
+from modelmill.conform.subject import Subject
+from modelmill.conform.tls import Tls
+from modelmill.errors import OutOfBounds
 
 ALIVE = robustness.CHECKS[-1]
 
@@ -21,16 +25,25 @@ def examine(
     headers: Mapping[str, str] | None = None,
     timeout_s: float = 10.0,
     inputs: Sequence[Mapping[str, Any]] = (),
+    tls: Tls | None = None,
 ) -> tuple[Subject, Iterator[Outcome]]:
     """The server at a URL with the model that it is asked, and the outcomes of the checks as they come.
 
     model: by default the first that its repository lists. headers: go with every request. timeout_s: of every request.
-    inputs: name, datatype and shape of the inputs of a model whose metadata have none.
-    Raises WorkError where nothing listens, or no model can be found.
+    inputs: name, datatype and shape of the inputs of a model whose metadata have none. tls: files, for https and grpcs.
+    Raises WorkError where nothing listens, or no model can be found; OutOfBounds or UnknownName for what is not there.
     """
-    http = at(url, headers or {}, timeout_s)
+    http = at(url, headers or {}, timeout_s, tls)
+    channel = channel_at(grpc, http) if grpc else None
+    if http.tls.is_given and not (http.is_secure or (channel and channel.tls is not None)):
+        hint = "Write https://, and grpcs:// for --grpc."
+        raise OutOfBounds(url, "is not encrypted, and files of TLS were given", hint)
     http.reach()
-    subject = Subject(http, model or choose_model(http), grpc, tuple(map(dict, inputs)))
+    if channel:
+        channel.reach()
+    if model:
+        check_model(http, model)
+    subject = Subject(http, model or choose_model(http), channel, tuple(map(dict, inputs)))
     return subject, _outcomes(subject)
 
 
@@ -45,7 +58,7 @@ def report(subject: Subject, outcomes: list[Outcome]) -> dict[str, Any]:
         server = {}
     return {
         "url": subject.http.url,
-        "grpc": subject.grpc,
+        "grpc": subject.grpc.address if subject.grpc else "",
         "model": subject.model,
         "server": {key: server.get(key) for key in ("name", "version", "extensions")},
         "conformant": conformant(outcomes),
@@ -59,7 +72,8 @@ def checks(subject: Subject) -> Iterator[Check]:
     yield from core.CHECKS
     if subject.grpc:
         yield from (check for check in rpc.CHECKS if check.group == "core")
-    yield from (check for check in extensions.CHECKS if extensions.is_listed(check.extension, subject))
+    offered = [*extensions.CHECKS, *(rpc_extensions.CHECKS if subject.grpc else ())]
+    yield from (check for check in offered if extensions.is_offered(check.extension, subject))
     yield from robustness.CHECKS[:-1]
     if subject.grpc:
         yield from (check for check in rpc.CHECKS if check.group == "robustness")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,11 +12,16 @@ from urllib.parse import quote
 import orjson
 
 from modelmill.conform import tensors
+from modelmill.conform.channel import Channel
 from modelmill.conform.deviation import Deviation, LeftOut, shown, wanted
 from modelmill.conform.http import Answer, Http
-from modelmill.errors import WorkError
 
 Document = dict[str, Any]
+Elements = dict[str, list[Any]]
+"""What an answer holds, by output."""
+
+FIRST, SECOND, BOTH = (0,), (1,), (0, 1)
+"""The rows that are asked for."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class Subject:
 
     http: Http
     model: str
-    grpc: str = ""
+    grpc: Channel | None = None
     stated: tuple[Document, ...] = ()
     """The inputs of a model whose metadata name none."""
 
@@ -80,6 +86,14 @@ class Subject:
         """Whether any number of rows may be asked for."""
         return all(tensor["shape"] and tensor["shape"][0] == -1 for tensor in self.inputs)
 
+    def batch_size(self) -> int | None:
+        """How many rows the model's configuration says that it takes; None where it says nothing."""
+        try:
+            found = self.http.ask("GET", self.path(call="config")).object().get("max_batch_size")
+        except Deviation:
+            return None
+        return found if type(found) is int else None
+
     def path(self, version: str = "", call: str = "", model: str | None = None) -> str:
         """The path of the model, or of a call of it.
 
@@ -95,12 +109,39 @@ class Subject:
         ]
         return "/".join(parts)
 
-    def request(self, rows: int = 1, nested: bool = False, **rest: Any) -> Document:
+    def request(self, rows: tuple[int, ...] = FIRST, nested: bool = False, **rest: Any) -> Document:
         """A request that the model should take. Raises LeftOut for datatypes that JSON has no words for."""
+        self._check_json()
+        return {**self._inputs(self.rows(rows), nested), **rest}
+
+    def _check_json(self) -> None:
         for tensor in self.inputs:
             if tensor["datatype"] in ("FP16", "BF16"):
                 raise LeftOut(f"the input {tensor['name']} is {tensor['datatype']}, which JSON has no form for")
-        return {"inputs": [tensors.in_json(tensor, rows, nested) for tensor in self.inputs], **rest}
+
+    def _inputs(self, rows: tensors.Rows, nested: bool = False) -> Document:
+        return {"inputs": [tensors.in_json(each, rows, place, nested) for place, each in enumerate(self.inputs)]}
+
+    def rows(self, numbers: tuple[int, ...] = FIRST) -> tensors.Rows:
+        """Rows with what the model takes in them."""
+        return tensors.Rows(numbers, self.filling)
+
+    @cached_property
+    def filling(self) -> tensors.Filling:
+        """What the model takes: elements that all differ, or those where floats stand, or else zeros."""
+        datatypes = [tensor["datatype"] for tensor in self.inputs]
+        if set(datatypes) & {"FP16", "BF16"}:
+            return "zeros"
+        if self._takes("varied"):
+            return "varied"
+        return "floats" if any(map(tensors.is_float, datatypes)) and self._takes("floats") else "zeros"
+
+    def _takes(self, filling: tensors.Filling) -> bool:
+        """Whether the model answers two rows, each asked for alone."""
+        try:
+            return all(self.infer(self._inputs(tensors.Rows(row, filling))).status == 200 for row in (FIRST, SECOND))
+        except Deviation:
+            return False
 
     def infer(self, request: Any, version: str = "", headers: Mapping[str, str] | None = None) -> Answer:
         """The answer to a request, a JSON value or bytes."""
@@ -122,12 +163,62 @@ class Subject:
             tensors.check_tensor(tensor, self.outputs)
 
     @cached_property
-    def usual(self) -> dict[str, list[Any]]:
-        """The elements that the model answers to one row of zeros, by output. Raises LeftOut."""
+    def usual(self) -> Elements:
+        """What the model answers to the first row. Raises LeftOut."""
+        return self._plain(FIRST)
+
+    @cached_property
+    def second(self) -> Elements:
+        """What the model answers to the second row. Raises LeftOut."""
+        return self._plain(SECOND)
+
+    @cached_property
+    def several(self) -> tuple[tuple[int, ...], Elements]:
+        """As many rows as the model takes, and what it answers to them in flat JSON. Raises LeftOut."""
+        if self.batches:
+            with contextlib.suppress(LeftOut):
+                return BOTH, self._plain(BOTH)
+        return FIRST, self.usual
+
+    def _plain(self, rows: tuple[int, ...]) -> Elements:
         try:
-            return tensors.outputs_of(self.answered(self.request()))
+            return tensors.outputs_of(self.answered(self.request(rows)))
         except Deviation as error:
             raise LeftOut(f"a plain request is not answered: {error}") from None
+
+    def agree(self, found: Elements, expected: Elements, form: str = "in flat JSON") -> None:
+        """Raise Deviation where the same data had another answer in another form, which is named.
+
+        Raises LeftOut where the answers say nothing: they differ for one and the same request, or are to zeros.
+        """
+        self.compare(found, expected, form)
+        if self.filling == "zeros":
+            raise LeftOut("it holds for zeros, and the model does not answer elements that differ")
+
+    def compare(self, found: Elements, expected: Elements, form: str) -> None:
+        """Raise Deviation where answers differ, LeftOut where they do so for one and the same request."""
+        for name, elements in expected.items():
+            came = found.get(name, [])
+            if tensors.same(came, elements):
+                continue
+            if not self._is_steady():
+                raise LeftOut("the model answers the same request with other elements each time")
+            first = next((i for i, pair in enumerate(zip(came, elements, strict=False)) if not _equal(pair)), 0)
+            raise Deviation(
+                f"{name} is {shown(came[first:])}, {form} {shown(elements[first:])}, from element {first} on"
+            )
+
+    def _is_steady(self) -> bool:
+        """Whether two requests, one after the other, have the same answer."""
+        try:
+            once, again = self._plain(FIRST), self._plain(FIRST)
+        except LeftOut:
+            return True
+        return all(tensors.same(again.get(name, []), elements) for name, elements in once.items())
+
+
+def _equal(pair: tuple[Any, Any]) -> bool:
+    return tensors.same(pair[:1], pair[1:])
 
 
 def check_metadata(found: Document) -> None:
@@ -144,37 +235,3 @@ def check_metadata(found: Document) -> None:
             shape = tensor.get("shape")
             sound = isinstance(shape, list) and all(type(size) is int and size >= -1 for size in shape)
             wanted(sound, f"{tensor['name']} with the shape {shown(shape)}")
-
-
-def choose_model(http: Http) -> str:
-    """A model that the server has, by its repository's index. Raises WorkError where it names none."""
-    for method, path, body in (("POST", "v2/repository/index", b"{}"), ("GET", "v2/models", None)):
-        try:
-            answer = http.ask(method, path, body)
-            names = _names(answer.json()) if answer.status == 200 else []
-        except Deviation:
-            names = []
-        usable = [name for name in names if _is_plain(http, name)]
-        if usable or names:
-            return (usable or names)[0]
-    raise WorkError(http.url, "does not say which models it has", "Name one: --model NAME.")
-
-
-def _names(listed: Any) -> Sequence[str]:
-    """The names of the models that are ready, in an index."""
-    if isinstance(listed, dict):
-        listed = listed.get("models")
-    if not isinstance(listed, list):
-        return []
-    ready = [entry for entry in listed if not isinstance(entry, dict) or entry.get("state", "READY") == "READY"]
-    names = [entry.get("name") if isinstance(entry, dict) else entry for entry in ready]
-    return [name for name in names if isinstance(name, str)]
-
-
-def _is_plain(http: Http, name: str) -> bool:
-    """Whether a model can be asked in JSON, with any number of rows."""
-    subject = Subject(http, name)
-    try:
-        return subject.batches and bool(subject.request())
-    except LeftOut:
-        return False

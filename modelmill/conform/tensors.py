@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,6 +25,15 @@ IN_JSON: dict[str, tuple[type, ...]] = {"BYTES": (str,), "BOOL": (bool,)}
 """The JSON types of an element; of all others numbers."""
 
 
+Filling = Literal["varied", "floats", "zeros"]
+"""What stands in a request: elements that all differ, such elements where floats stand, or zeros."""
+
+GOLDEN, GRAIN = 0.6180339887498949, 4096
+"""Multiples of it lie far from one another after the point; floats are multiples of 1/4096, which FP32 holds."""
+
+MOST_INTEGER = 30_000
+
+
 def sizes(tensor: Mapping[str, Any], rows: int) -> list[int]:
     """A shape that fits a tensor's metadata: `rows` where its first size is any, 1 where another is.
 
@@ -33,28 +43,72 @@ def sizes(tensor: Mapping[str, Any], rows: int) -> list[int]:
     return [(rows if place == 0 else 1) if size < 0 else size for place, size in enumerate(tensor["shape"])]
 
 
-def values(tensor: Mapping[str, Any], rows: int) -> list[Any]:
-    """Zeros, flat: the text `a`, false, 0."""
-    zero: Any = {"BYTES": "a", "BOOL": False}.get(tensor["datatype"], 0)
-    return [zero] * math.prod(sizes(tensor, rows))
+@dataclass(frozen=True)
+class Rows:
+    """Rows by their numbers, and what stands in them: a row is the same wherever it is asked for."""
+
+    numbers: tuple[int, ...] = (0,)
+    filling: Filling = "zeros"
+
+    def values(self, tensor: Mapping[str, Any], place: int = 0) -> list[Any]:
+        """The elements of an input, the one at `place` among all inputs, flat.
+
+        >>> Rows((0, 1), "varied").values({"datatype": "INT64", "shape": [-1, 2]})
+        [1, 2, 3, 4]
+        >>> Rows((1,), "varied").values({"datatype": "BYTES", "shape": [-1, 2]})
+        ['3', '4']
+        >>> Rows((0, 1)).values({"datatype": "BYTES", "shape": [-1]})
+        ['a', 'a']
+        """
+        datatype, count = tensor["datatype"], math.prod(sizes(tensor, 1))
+        if self.filling == "zeros" or (self.filling == "floats" and not is_float(datatype)):
+            zero: Any = {"BYTES": "a", "BOOL": False}.get(datatype, 0)
+            return [zero] * (count * len(self.numbers))
+        return [element for row in self.numbers for element in _varied(datatype, row * count + 7 * place, count)]
+
+    def shape(self, tensor: Mapping[str, Any]) -> list[int]:
+        """The shape of an input."""
+        return sizes(tensor, len(self.numbers))
 
 
-def in_json(tensor: Mapping[str, Any], rows: int = 1, nested: bool = False) -> Document:
-    """A tensor of zeros as the JSON of a request."""
-    shape = sizes(tensor, rows)
-    data = values(tensor, rows)
+def is_float(datatype: str) -> bool:
+    """Whether elements may have a fraction."""
+    return datatype in ("FP16", "BF16", "FP32", "FP64")
+
+
+def _varied(datatype: str, first: int, count: int) -> list[Any]:
+    """Elements by their numbers, none of them 0: texts of whole numbers, which models of texts and of numbers take."""
+    places = np.arange(first, first + count)
+    found: Array = places + 1
+    if datatype == "BYTES":
+        return list(map(str, found.tolist()))
+    if datatype == "BOOL":
+        found = places % 3 != 1
+    elif is_float(datatype):
+        found = np.round((0.25 + 5.75 * ((places + 1) * GOLDEN % 1)) * GRAIN) / GRAIN
+    else:
+        found = 1 + places % min(np.iinfo(DTYPES[datatype]).max, MOST_INTEGER)
+    return list(found.tolist())
+
+
+def in_json(tensor: Mapping[str, Any], rows: Rows, place: int = 0, nested: bool = False) -> Document:
+    """An input as the JSON of a request."""
+    shape = rows.shape(tensor)
+    data = rows.values(tensor, place)
     if nested:
         for size in shape[:0:-1]:
             data = [data[start : start + size] for start in range(0, len(data), size)] if size else []
     return {"name": tensor["name"], "shape": shape, "datatype": tensor["datatype"], "data": data}
 
 
-def in_bytes(tensor: Mapping[str, Any], rows: int = 1) -> bytes:
-    """A tensor of zeros as bytes."""
-    count = math.prod(sizes(tensor, rows))
+def in_bytes(tensor: Mapping[str, Any], rows: Rows, place: int = 0) -> bytes:
+    """An input as bytes: little-endian, a text after its length."""
+    data = rows.values(tensor, place)
     if tensor["datatype"] == "BYTES":
-        return (struct.pack("<I", 1) + b"a") * count
-    return bytes(count * SIZES[tensor["datatype"]])
+        return b"".join(struct.pack("<I", len(text)) + text.encode() for text in data)
+    if tensor["datatype"] == "BF16":
+        return (np.array(data, "<f4").view("<u4") >> 16).astype("<u2").tobytes()
+    return np.array(data, np.dtype(DTYPES[tensor["datatype"]]).newbyteorder("<")).tobytes()
 
 
 def check_tensor(tensor: Any, listed: Mapping[str, Any], at: str = "outputs") -> None:
@@ -78,9 +132,7 @@ def flat(tensor: Mapping[str, Any]) -> list[Any]:
     data = tensor.get("data")
     wanted(isinstance(data, list), f"{tensor['name']} without data: {shown(data)}")
     assert isinstance(data, list), "it was looked at"
-    data = list(data)
-    while data and isinstance(data[0], list):
-        data = [element for row in data for element in (row if isinstance(row, list) else [row])]
+    data = _unnested(tensor, data) if data and isinstance(data[0], list) else list(data)
     count = math.prod(tensor["shape"])
     wanted(len(data) == count, f"{tensor['name']} of the shape {tensor['shape']} with {len(data)} elements")
     kinds = IN_JSON.get(tensor["datatype"], (int, float))
@@ -93,6 +145,15 @@ def flat(tensor: Mapping[str, Any]) -> list[Any]:
     return list(data)
 
 
+def _unnested(tensor: Mapping[str, Any], data: list[Any]) -> list[Any]:
+    """Nested data, flat. Raises Deviation where the lists are not as the shape says."""
+    for size in tensor["shape"][1:]:
+        sound = all(isinstance(row, list) and len(row) == size for row in data)
+        wanted(sound, f"{tensor['name']} of the shape {tensor['shape']} in the lists {shown(data)}")
+        data = [element for row in data for element in row]
+    return data
+
+
 def read_bytes(tensor: Mapping[str, Any], data: bytes) -> list[Any]:
     """The elements of an output in bytes. Raises Deviation where there are not as many."""
     count, name = math.prod(tensor["shape"]), tensor["name"]
@@ -101,7 +162,7 @@ def read_bytes(tensor: Mapping[str, Any], data: bytes) -> list[Any]:
     size = SIZES[tensor["datatype"]]
     wanted(len(data) == count * size, f"{name} of the shape {tensor['shape']} with {len(data)} bytes")
     if tensor["datatype"] == "BF16":
-        return list(np.frombuffer(data, "<u2").tolist())
+        return list((np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4").tolist())
     found: list[Any] = np.frombuffer(data, np.dtype(DTYPES[tensor["datatype"]]).newbyteorder("<")).tolist()
     return found
 
@@ -117,20 +178,36 @@ def _texts(name: str, data: bytes, count: int) -> list[Any]:
 
 
 def same(first: Sequence[Any], second: Sequence[Any]) -> bool:
-    """Whether two answers hold the same, up to rounding; null and NaN are the same."""
+    """Whether two answers hold the same, up to rounding; null stands for what JSON has no number for.
+
+    >>> same([1, None, "a"], [1.00001, float("inf"), "a"])
+    True
+    """
     if len(first) != len(second):
         return False
-    for one, other in zip(first, second, strict=True):
-        if isinstance(one, str) or isinstance(other, str):
-            if one != other:
-                return False
-        elif not np.isclose(_number(one), _number(other), rtol=1e-3, atol=1e-4, equal_nan=True):
-            return False
-    return True
+    pairs = [(one, other) for one, other in zip(first, second, strict=True) if one is not other]
+    texts = [(one, other) for one, other in pairs if isinstance(one, str) or isinstance(other, str)]
+    if any(one != other for one, other in texts):
+        return False
+    numbers = np.array([tuple(map(_number, pair)) for pair in pairs if not isinstance(pair[0], str)]).reshape(-1, 2)
+    for pair in (numbers, numbers[:, ::-1]):
+        unsaid = np.isnan(pair[:, 0]) & ~np.isfinite(pair[:, 1])
+        numbers = np.where(unsaid[:, None], np.nan, numbers)
+    return bool(np.isclose(numbers[:, 0], numbers[:, 1], rtol=1e-3, atol=1e-4, equal_nan=True).all())
 
 
 def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
+
+
+def check_parameters(document: Mapping[str, Any]) -> None:
+    """Raise Deviation where the parameters of an answer, or of its outputs, are not what parameters are."""
+    for at, holder in (("", document), *((f" of {tensor['name']}", tensor) for tensor in document["outputs"])):
+        parameters = holder.get("parameters", {})
+        wanted(isinstance(parameters, dict), f"parameters{at} are {shown(parameters)}")
+        for name, value in parameters.items():
+            sound = isinstance(value, str | int | float)
+            wanted(sound, f"the parameter {name}{at} is {shown(value)}, no string, number or boolean")
 
 
 def outputs_of(document: Mapping[str, Any], tail: bytes = b"") -> dict[str, list[Any]]:

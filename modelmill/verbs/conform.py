@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from modelmill.conform.check import Outcome
 
 Url = Annotated[str, typer.Argument(help="Where the server answers, such as http://127.0.0.1:8080.", metavar="URL")]
-Grpc = Annotated[str, typer.Option("--grpc", help="Where it speaks gRPC.", metavar="HOST:PORT")]
+Grpc = Annotated[
+    str, typer.Option("--grpc", help="Where it speaks gRPC, encrypted where the URL is https.", metavar="HOST:PORT")
+]
 Model = Annotated[str, typer.Option(help="The model to ask; by default one that the server lists.", metavar="NAME")]
 Header = Annotated[list[str], typer.Option("--header", help="Goes with every request.", metavar="NAME:VALUE")]
 Inputs = Annotated[
     list[str], typer.Option("--input", help="An input that the metadata leave out.", metavar="NAME:DATATYPE:SHAPE")
 ]
+CaFile = Annotated[str, typer.Option(help="Trust certificates of this authority alone.", metavar="FILE")]
+Cert = Annotated[str, typer.Option(help="Show this certificate to the server.", metavar="FILE")]
+Key = Annotated[str, typer.Option(help="The key of that certificate.", metavar="FILE")]
 Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.", metavar="SECONDS")]
 
 MARKS = {"holds": "ok", "left out": "-"}
@@ -31,13 +36,18 @@ def conform(
     model: Model = "",
     input: Inputs = [],
     header: Header = [],
+    ca_file: CaFile = "",
+    cert: Cert = "",
+    key: Key = "",
     timeout: Timeout = 10.0,
     json: Json = False,
 ) -> int:
-    """Check any server against the Open Inference Protocol: 0 where its core conforms, else 1."""
+    """Check any server against the Open Inference Protocol: 0 where it keeps to what it offers, else 1."""
     from modelmill.conform.run import examine, report
+    from modelmill.conform.tls import Tls
 
-    subject, outcomes = examine(url, grpc, model, dict(map(_header, header)), timeout, list(map(_input, input)))
+    tls, headers, inputs = Tls(ca_file, cert, key), dict(map(_header, header)), list(map(_input, input))
+    subject, outcomes = examine(url, grpc, model, headers, timeout, inputs, tls)
     seen: list[Outcome] = []
     group = ""
     if not json:
@@ -68,8 +78,8 @@ def _line(outcome: Outcome) -> str:
 def _summary(found: dict[str, object]) -> str:
     counts = found["counts"]
     assert isinstance(counts, dict), "a report counts its checks"
-    core = "conforms" if found["conformant"] else "does not conform"
-    return f"The core {core}. {counts['holds']} hold, {counts['deviates']} deviate, {counts['left_out']} left out."
+    said = "conforms" if found["conformant"] else "does not conform"
+    return f"The server {said}. {counts['holds']} hold, {counts['deviates']} deviate, {counts['left_out']} left out."
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import struct
 
+import numpy as np
 import orjson
 
 MODEL = {
@@ -17,6 +19,7 @@ MODEL = {
     "outputs": [
         {"name": "sum", "datatype": "FP32", "shape": [-1]},
         {"name": "text", "datatype": "BYTES", "shape": [-1]},
+        {"name": "scores", "datatype": "FP32", "shape": [-1, 3]},
     ],
 }
 
@@ -34,6 +37,8 @@ class Faulty:
 
     def __init__(self):
         self.fault = ""
+        self.headers = {}
+        self.asked = 0
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
@@ -43,6 +48,8 @@ class Faulty:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
+        self.headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        tail = b""
         try:
             status, document = 200, self.answer(scope["method"], scope["path"], body)
         except Refused as error:
@@ -55,13 +62,27 @@ class Faulty:
                 status = 400
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
             status, document = 500, {"error": "internal"}
+        if isinstance(document, tuple):
+            document, tail = document
         text = b"<html>" if self.fault == "metadata as HTML" and document is MODEL else orjson.dumps(document)
-        kind = b"text/plain" if self.fault == "JSON as text" else b"application/json"
-        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
-        await send({"type": "http.response.body", "body": text})
+        headers = [(b"content-type", self.kind(scope["path"], tail))]
+        if tail:
+            headers.append((b"inference-header-content-length", str(len(text)).encode()))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": text + tail})
+
+    def kind(self, path, tail):
+        """The content type of an answer."""
+        if tail:
+            return b"text/plain" if self.fault == "bytes as text" else b"application/octet-stream"
+        if self.fault == "answers as HTML" and path.endswith("infer"):
+            return b"text/html"
+        return b"text/plain" if self.fault == "JSON as text" and not path.endswith("infer") else b"application/json"
 
     def answer(self, method, path, body):
         """The document for a request."""
+        if self.fault == "wants a key" and self.headers.get("authorization") != "Bearer secret":
+            raise Refused("who is there", 401)
         parts = path.strip("/").split("/")
         gets = {
             "v2": self.server(),
@@ -82,7 +103,8 @@ class Faulty:
                 return {"name": name, "ready": True}
             raise Refused("no such model", 404)
         if rest[:1] == ["versions"]:
-            if len(rest) < 2 or self.fault == "no versions in paths" or rest[1] != "1":
+            known = rest[1:2] == ["1"] or (self.fault == "metadata of any version" and len(rest) == 2)
+            if self.fault == "no versions in paths" or not known:
                 raise Refused("no such version", 404)
             rest = rest[2:]
         if rest == [] and method == "GET":
@@ -92,7 +114,10 @@ class Faulty:
         if rest == ["infer"]:
             if method != "POST":
                 raise Refused("POST alone", 405)
-            return self.infer(body)
+            document = self.infer(body)
+            if self.fault == "no id with a version" and "versions" in parts:
+                del document["id"]
+            return document
         raise Refused("no such path", 404)
 
     def server(self):
@@ -107,7 +132,7 @@ class Faulty:
         if self.fault == "versions are numbers":
             return {**MODEL, "versions": [1]}
         if self.fault == "datatype of its own":
-            return {**MODEL, "outputs": [{**MODEL["outputs"][0], "datatype": "float32"}, MODEL["outputs"][1]]}
+            return {**MODEL, "outputs": [{**MODEL["outputs"][0], "datatype": "float32"}, *MODEL["outputs"][1:]]}
         return MODEL
 
     def infer(self, body):
@@ -128,10 +153,19 @@ class Faulty:
         columns = self.columns(request["inputs"])
         rows = len(columns["b"])
         sums = [columns["a"][2 * i] + columns["a"][2 * i + 1] + columns["b"][i] for i in range(rows)]
+        scores = [v for i in range(rows) for v in (*columns["a"][2 * i : 2 * i + 2], columns["b"][i])]
+        if self.fault in ("the first row again", "an axis that is not of rows"):
+            scores, sums = scores[:3] * rows, sums[:1] * rows
+        if self.fault == "other answers each time":
+            self.asked += 1
+            sums = [value + self.asked for value in sums]
+        if self.fault == "answers that say nothing":
+            scores, sums = [1.5] * len(scores), [2.5] * rows
         sums[1:] = [] if self.fault == "one row of many" else sums[1:]
         outputs = [
             {"name": "sum", "datatype": "FP32", "shape": [len(sums)], "data": sums},
             {"name": "text", "datatype": "BYTES", "shape": [rows], "data": ["zero"] * rows},
+            {"name": "scores", "datatype": "FP32", "shape": [rows, 3], "data": scores},
         ]
         if self.fault == "elements are texts":
             outputs[0]["data"] = [str(value) for value in sums]
@@ -141,6 +175,16 @@ class Faulty:
             outputs[0]["datatype"] = "FP64"
         outputs = self.wanted(request, outputs)
         document = {"model_name": "add", "model_version": "1", "id": request.get("id", ""), "outputs": outputs}
+        if self.fault == "an id that is a number":
+            document["id"] = request.get("id", 7)
+        if self.fault == "an id of its own":
+            document["id"] = request.get("id", "of its own")
+        if self.fault == "parameters are a list":
+            document["parameters"] = [1]
+        if self.fault == "parameters of an output nest":
+            outputs[0]["parameters"] = {"a": {"b": 1}}
+        if self.fault == "lists of another shape":
+            outputs[-1]["data"] = [[value] for value in outputs[-1]["data"]]
         if self.fault == "no id":
             del document["id"]
         if self.fault == "no model_name":
@@ -156,7 +200,7 @@ class Faulty:
             return outputs[:1] if self.fault == "one output" else outputs
         check(isinstance(asked, list), "outputs")
         names = [each["name"] for each in asked]
-        check(self.fault == "unknown outputs" or set(names) <= {"sum", "text"}, "output")
+        check(self.fault == "unknown outputs" or set(names) <= {"sum", "text", "scores"}, "output")
         return outputs if self.fault == "all outputs" else [each for each in outputs if each["name"] in names]
 
     def columns(self, inputs):
@@ -178,12 +222,102 @@ class Faulty:
                 check(self.fault != "no nested data", "nested")
                 check(len(data) == shape[0] and all(type(r) is list and len(r) == shape[1] for r in data), "ragged")
                 data = [value for row in data for value in row]
+                if self.fault == "nested columns first":
+                    data = transposed(data, shape)
+            elif self.fault == "columns first" and name == "a":
+                data = transposed(data, shape)
             if self.fault != "lengths are not looked at":
                 check(len(data) == math.prod(shape), "length")
             check(all(type(value) in (int, float) for value in data), "element")
+            whole = self.fault == "whole numbers are zeros" and name == "b"
+            check(not (whole or self.fault == "zeros alone") or not any(data), "zeros")
             columns[name] = data
         check(len(columns) == 2, "an input is missing")
         return columns
+
+
+class Offering(Faulty):
+    """The same server with extensions: tensors as bytes, classes, statistics."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = self.done = 0
+
+    def server(self):
+        return {**super().server(), "extensions": ["binary_tensor_data", "classification", "statistics"]}
+
+    def answer(self, method, path, body):
+        if path.endswith("/config") and self.fault == "an axis that is not of rows":
+            return {"name": "add", "max_batch_size": 0}
+        if path.endswith("/stats"):
+            return {"model_stats": [self.statistics()]}
+        return super().answer(method, path, body)
+
+    def statistics(self):
+        duration = {"count": self.done, "ns": self.done}
+        none = {"count": 0, "ns": 0}
+        kinds = ("fail", "queue", "compute_input", "compute_infer", "compute_output")
+        others = {} if self.fault == "success alone" else dict.fromkeys(kinds, none)
+        rows = {"no inferences": 0, "inferences are requests": self.done}.get(self.fault, self.rows)
+        counts = {"last_inference": 0, "inference_count": rows, "execution_count": self.done}
+        return {"name": "add", "version": "1", **counts, "inference_stats": {"success": duration, **others}}
+
+    def infer(self, body):
+        length, tail = self.headers.get("inference-header-content-length"), b""
+        if length is not None:
+            check(length.isdigit() and int(length) <= len(body), "length")
+            body, tail = body[: int(length)], body[int(length) :]
+        try:
+            request = orjson.loads(body)
+            at = 0
+            for tensor in request["inputs"]:
+                size = tensor.get("parameters", {}).get("binary_data_size")
+                if size is not None:
+                    tensor["data"] = self.numbers(tensor["datatype"], tail[at : at + size])
+                    at += size
+            check(at == len(tail), "bytes")
+            body = orjson.dumps(request)
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            check(not tail, "bytes")
+        document = super().infer(body)
+        self.done += 1
+        self.rows += document["outputs"][0]["shape"][0]
+        return self.formed(document, orjson.loads(body))
+
+    def numbers(self, datatype, data):
+        order = ">" if self.fault == "big-endian" else "<"
+        check(len(data) % {"FP32": 4, "INT64": 8}[datatype] == 0, "bytes")
+        return np.frombuffer(data, order + {"FP32": "f4", "INT64": "i8"}[datatype]).tolist()
+
+    def formed(self, document, request):
+        """An answer with its outputs in the forms that are asked for."""
+        tail, everything = b"", request.get("parameters", {}).get("binary_data_output", False)
+        asked = {each["name"]: each.get("parameters", {}) for each in request.get("outputs", [])}
+        for tensor in document["outputs"]:
+            wishes = asked.get(tensor["name"], {})
+            if wishes.get("classification"):
+                self.classify(tensor, wishes["classification"])
+            elif wishes.get("binary_data", everything):
+                data = tensor.pop("data")
+                packed = b"".join(struct.pack("<I", len(text)) + text.encode() for text in data if type(text) is str)
+                packed = packed or np.array(data, "<f4").tobytes()
+                tensor["parameters"] = {"binary_data_size": len(packed)}
+                tail += packed
+        return (document, tail) if tail else document
+
+    def classify(self, tensor, count):
+        rows = np.array(tensor["data"]).reshape(tensor["shape"][0], -1)
+        best = np.argsort(rows if self.fault == "the worst classes" else -rows, axis=1)
+        best = best[:, : 1 if self.fault == "one class" else count]
+        values = rows[:, ::-1] if self.fault == "scores of others" else rows
+        texts = [f"{values[row, place]:f}:{place}" for row, places in enumerate(best) for place in places]
+        tensor.update(datatype="BYTES", shape=list(best.shape), data=texts)
+
+
+def transposed(data, shape):
+    """Flat data as if they had been sent column by column."""
+    rows, columns = shape
+    return [data[column * rows + row] for row in range(rows) for column in range(columns)]
 
 
 def check(holds, words):

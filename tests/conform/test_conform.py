@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import socket
-import threading
-from pathlib import Path
 
 import pytest
-import uvicorn
 
 from modelmill.cli import run as run_inside
 from modelmill.conform import core, extensions, robustness, rpc
 from modelmill.conform.run import checks, examine, outcome, report
 from modelmill.errors import OutOfBounds, WorkError
-
-SERVE = Path(__file__).parent.parent / "serve" / "conftest.py"
-
-
-def module(path):
-    spec = importlib.util.spec_from_file_location(f"conform_{path.stem}", path)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
-
-
-@pytest.fixture(scope="module")
-def faulty():
-    """A server that can be told to be wrong, and its URL."""
-    app = module(Path(__file__).parent / "faulty.py").Faulty()
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", ws="none"))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        yield app, f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    """Our service, with models of every kind of input."""
-    from modelmill.registry.registry import Registry
-    from modelmill.serve.server import Service
-    from modelmill.store.home import Home
-
-    made = module(SERVE)
-    place = Home(tmp_path_factory.mktemp("home"))
-    registry = Registry(place.database, place.blobs)
-    for name in ("flowers", "pictures", "mixed"):
-        made.publish(registry, name, getattr(made, name)())
-    with Service(registry, grpc_port=0) as service:
-        yield service
 
 
 def deviating(url, only=None, **given):
@@ -68,10 +24,10 @@ def test_our_service_keeps_to_the_protocol(service, model):
     assert deviating(service.url, grpc=service.grpc_url, model=model) == {}
 
 
-def test_a_server_without_faults_has_none(faulty):
-    app, url = faulty
-    app.fault = ""
-    assert deviating(url) == {}
+def test_a_server_without_faults_has_none(faulty, offering):
+    for app, url in (faulty, offering):
+        app.fault = ""
+        assert deviating(url) == {}
 
 
 FAULTS = {
@@ -92,12 +48,22 @@ FAULTS = {
     "all outputs": {"core.infer.outputs"},
     "no nested data": {"core.infer.nested"},
     "one row of many": {"core.infer.batch"},
-    "no id": {"core.infer.id"},
+    "the first row again": {"core.infer.batch"},
+    "columns first": {"core.infer.batch", "core.infer.nested"},
+    "nested columns first": {"core.infer.nested"},
+    "no id": {"core.infer.id", "core.infer.version"},
+    "no id with a version": {"core.infer.version"},
+    "an id that is a number": {"core.infer.response", "core.infer.id.none"},
+    "an id of its own": {"core.infer.id.none"},
+    "parameters are a list": {"core.infer.response"},
+    "parameters of an output nest": {"core.infer.response"},
+    "answers as HTML": {"core.infer.type"},
+    "metadata of any version": {"core.error.metadata"},
     "parameters are refused": {"core.infer.parameters"},
     "inputs by place": {"core.infer.order"},
     "errors as text": {"core.error.infer", "core.error.metadata", "core.error.model", "core.error.version"},
     "unknown is 400": {"core.error.not_found"},
-    "lists what it has not": {"statistics"},
+    "lists what it has not": {"statistics", "statistics.rows"},
     "no JSON is 500": {"robustness.body.text"},
     "client errors as 500": {"robustness.inputs.missing", "robustness.input.shape.negative", "robustness.id.number"},
     "lengths are not looked at": {"robustness.input.data.longer"},
@@ -106,7 +72,23 @@ FAULTS = {
 }
 """What a server may do wrong: the checks that see it. Those of robustness are run where they are named."""
 
-BROAD = {"shape without the batch": "core.infer", "outputs as float64": "core.infer"}
+OFFERED = {
+    "big-endian": {"binary.inputs", "binary.mixed"},
+    "bytes as text": {"binary.type"},
+    "one class": {"classification"},
+    "the worst classes": {"classification"},
+    "scores of others": {"classification"},
+    "success alone": {"statistics", "statistics.rows"},
+    "no inferences": {"statistics", "statistics.rows"},
+    "inferences are requests": {"statistics.rows"},
+}
+"""What a server may do wrong in extensions."""
+
+BROAD = {
+    "shape without the batch": "core.infer",
+    "outputs as float64": "core.infer",
+    "lists of another shape": "core.infer.elements",
+}
 """Faults after which a server cannot be asked much more, and the first check that sees them."""
 
 
@@ -116,6 +98,59 @@ def test_a_fault_is_seen_and_nothing_else(faulty, fault):
     app.fault = fault
     plain = {check.id for check in (*core.CHECKS, *extensions.CHECKS)}
     assert set(deviating(url, plain | FAULTS[fault], model="add")) == FAULTS[fault]
+
+
+@pytest.mark.parametrize("fault", OFFERED)
+def test_a_fault_in_an_extension_is_seen_and_breaks_what_the_server_says_of_itself(offering, fault):
+    app, url = offering
+    app.fault = fault
+    subject, _ = examine(url)
+    found = [outcome(check, subject) for check in checks(subject) if check.group != "robustness"]
+    assert {each.id for each in found if each.verdict == "deviates"} == OFFERED[fault]
+    assert report(subject, found)["conformant"] == (fault == "inferences are requests")
+
+
+SILENT = {
+    "answers that say nothing": ("core.infer.data", "the same answer"),
+    "other answers each time": ("core.infer.nested", "other elements each time"),
+    "zeros alone": ("core.infer.nested", "holds for zeros"),
+    "an axis that is not of rows": ("core.infer.batch", "max_batch_size is 0"),
+}
+"""Models of which no answer tells a wrong server from a right one: the check that is left out, and its words."""
+
+
+@pytest.mark.parametrize("fault", SILENT)
+def test_a_model_of_which_answers_say_little_is_not_called_wrong(offering, fault):
+    app, url = offering
+    app.fault = fault
+    subject, _ = examine(url)
+    found = [outcome(check, subject) for check in checks(subject) if check.group != "robustness"]
+    assert [each for each in found if each.verdict == "deviates"] == []
+    said = {each.id: each.came for each in found if each.verdict == "left out"}
+    name, words = SILENT[fault]
+    assert words in said[name]
+
+
+def test_floats_differ_where_whole_numbers_must_not(offering):
+    app, url = offering
+    app.fault = "whole numbers are zeros"
+    subject, _ = examine(url)
+    request = subject.request()
+    assert subject.filling == "floats"
+    assert [tensor["data"] for tensor in request["inputs"]] == [[3.8037109375, 1.607421875], [0]]
+    assert deviating(url, {check.id for check in (*core.CHECKS, *extensions.CHECKS)}) == {}
+
+
+def test_a_server_still_lives_where_its_model_answers_at_random(offering):
+    app, url = offering
+    app.fault = "other answers each time"
+    subject, _ = examine(url)
+    found = outcome(robustness.CHECKS[-1], subject)
+    assert (found.verdict, "other elements each time" in found.came) == ("left out", True)
+    app.fault = ""
+    assert subject.usual
+    found = outcome(robustness.CHECKS[-1], subject)
+    assert (found.verdict, "before" in found.came) == ("deviates", True)
 
 
 @pytest.mark.parametrize("fault", BROAD)
@@ -132,7 +167,7 @@ def test_the_command_says_what_deviates_and_ends_with_1(faulty, capsys):
     out = capsys.readouterr().out
     assert "MUST   core.infer.id" in out
     assert "the id of the request is returned (inference_rest.md" in out
-    assert "The core does not conform" in out
+    assert "The server does not conform" in out
 
 
 def test_the_command_ends_with_0_and_gives_one_document(service, capsys):
