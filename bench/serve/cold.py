@@ -6,8 +6,8 @@
 request, where packed weights pay. `first_ms` is the first right answer; `full_ms` the time from the first request until
 the answers are as fast as they get (from where the median of five is 1.3 times that of the last ones at most: one alone
 may be slow by what else the machine does); `worst_ratio` the slowest later answer by that median, and `slow` how many
-of the `later` ones took twice as long as it. `start_tiny`, `start_cnn`: from the start of the process to the first answer. Rows: results/cold.jsonl, one
-a cell and round; those that are there are not run again.
+of the `later` ones took twice as long as it. `start_tiny`, `start_cnn`: from the start of the process to the first
+answer. Rows: results/cold.jsonl, one a cell and round; those that are there are not run again.
 """
 
 from __future__ import annotations
