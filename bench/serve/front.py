@@ -10,7 +10,7 @@ plain servicer of `grpc.aio`; the peers are as their documentation has them, eac
 comes; both take the same row in a document of their own. `pytriton` is Triton's server with the model as
 a function in Python, since its ONNX backend is no package. `limit` is no server: the most rows a second that ONNX
 Runtime runs here in a loop, of any batch and any threads. Before it is timed, a server's answer is compared with ONNX
-Runtime's own.
+Runtime's own, and it has come to rest.
 Servers take turns in every round, so that what the machine does meanwhile hits all of them. Load is wrk's, over gRPC
 h2load's with 8 streams on a connection, in a closed loop, on the same cores. A cell (server, model, wire, connections,
 round) is a line of results/front.jsonl; one that is there is not run again. Needs `wrk` and `h2load`, and Java for
@@ -31,7 +31,7 @@ from typing import Any
 
 import models
 import numpy as np
-from load import answered, body_of, check, cpu_s, loaded
+from load import answered, body_of, check, cpu_s, loaded, settled
 from servers import HERE, serving
 
 RESULTS = HERE / "results" / "front.jsonl"
@@ -100,9 +100,12 @@ def cell(name: str, model: str, wire: str, connections: int, seconds: float, fol
         found = answered(at, model, wire)
         cold_s = time.monotonic() - started
         np.testing.assert_allclose(found, wanted, atol=1e-4)
+        settled(at.process)
         loaded(at, wire, body, length, connections, min(1.0, seconds))
+        settled(at.process)
         before = cpu_s(at.process)
         row = loaded(at, wire, body, length, connections, seconds)
+        assert row["errors"] < row["requests"], f"{name} answers nothing over {wire}"
         spent = cpu_s(at.process) - before
         memory = sum(one.memory_info().rss for one in [at.process, *at.process.children(recursive=True)])
     return {

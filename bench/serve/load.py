@@ -32,10 +32,12 @@ OWN_FORMS = {"bentoml": '{"x": %s}', "bentoml-batch": '{"x": %s}', "mlflow": '{"
 STREAMS = 8
 """The most streams of a connection over gRPC: so many callers share one."""
 START_S = 120.0
+REST = 0.05
+"""Processor seconds in half a second: who takes less is at rest."""
 
 SCRIPT = """
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
+wrk.headers["Content-Type"] = os.getenv("LENGTH") and "application/octet-stream" or "application/json"
 if os.getenv("KEY") then wrk.headers["Authorization"] = "Bearer " .. os.getenv("KEY") end
 if os.getenv("LENGTH") then wrk.headers["Inference-Header-Content-Length"] = os.getenv("LENGTH") end
 local file = io.open(os.getenv("BODY"), "rb")
@@ -122,6 +124,18 @@ def cpu_s(process: psutil.Process) -> float:
             continue
         total += times.user + times.system
     return total
+
+
+def settled(process: psutil.Process, seconds: float = 30.0) -> None:
+    """Wait until a server and all below it have come to rest: what it still makes or learns would be timed as well."""
+    ends = time.monotonic() + seconds
+    before = cpu_s(process)
+    while time.monotonic() < ends:
+        time.sleep(0.5)
+        now = cpu_s(process)
+        if now - before < REST:
+            return
+        before = now
 
 
 def loaded(at: At, wire: str, body: Path, length: int | None, connections: int, seconds: float) -> Row:
