@@ -97,11 +97,17 @@ def lacks(trial: Trial, base: Base) -> str:
 
     >>> base = Base("digits@1", None, bytes(2000), None, b"", 1.0)
     >>> costs = {"size_bytes": 1000, "latency_ratio": 1.0, "latency_ratio_low": 0.9, "latency_ratio_high": 1.1}
-    >>> lacks(Trial(0, "done", {}, costs=costs), base)
+    >>> from modelmill.trial import Outcome
+    >>> steps = (Outcome("convert.clean", {}, 0, kept=True),)
+    >>> lacks(Trial(0, "done", {}, costs=costs, steps=steps), base)
     ''
-    >>> lacks(Trial(0, "done", {}, costs=costs | {"size_bytes": 2100}), base)
+    >>> lacks(Trial(0, "done", {}, costs=costs | {"size_bytes": 2100}, steps=steps), base)
     'it is larger: 2.1 kB against 2.0 kB of digits@1'
+    >>> lacks(Trial(0, "done", {}, costs=costs), base)
+    'no step was kept: it is digits@1'
     """
+    if not any(outcome.kept for outcome in trial.steps):
+        return f"no step was kept: it is {base.reference}"
     size, whole = value(trial, "size_bytes"), len(base.served)
     ratio, low, high = (value(trial, f"latency_ratio{end}") for end in ("", "_low", "_high"))
     if size > whole:

@@ -9,8 +9,6 @@ from msgspec import Meta
 from modelmill.contracts import Labels, Router
 from modelmill.errors import NotServed
 
-NAME = "the name of a header: letters, digits and hyphens, 60 at most"
-
 
 class Header(Router):
     """Answer with the version that a header of the request names, by number or alias.
@@ -22,7 +20,9 @@ class Header(Router):
     (2, 1)
     """
 
-    header: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{1,60}$", description=NAME)] = "modelmill-use"
+    header: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9-]{1,60}$", description="the name of a header: letters, digits and hyphens")
+    ] = "modelmill-use"
     """The header's name."""
 
     @property
