@@ -20,6 +20,7 @@ from modelmill.serve.engine.batch import Job, Run
 from modelmill.serve.engine.engine import Capacity, cores, perform
 from modelmill.serve.engine.terms import DEFAULT_TERMS, Terms
 from modelmill.serve.engine.threads import Threads
+from modelmill.serve.engine.turns import Turns
 
 
 class FixedWindow:
@@ -34,6 +35,7 @@ class FixedWindow:
         self.threads = threads or cores()
         self.pool = Threads(self.threads, "fixed")
         self.ns = ns
+        self.turns = Turns()
         self.running = 0
         self.queues: dict[object, deque[Job]] = {}
 
