@@ -92,7 +92,7 @@ class FixedWindow:
                 chosen.append(job)
                 rows += job.rows
         pieces = [job.pieces[0] for job in chosen]
-        run = Run(lane.session, pieces, Stop(), rows, 0.0, self.ns() / 1e9, set(chosen), self.ns)
+        run = Run(lane.session, pieces, Stop(), rows, 0.0, set(chosen), self.ns)
         self.running += 1
         self.pool.put(partial(perform, run, asyncio.get_running_loop(), partial(self._finish, run)))
 

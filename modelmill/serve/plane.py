@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from modelmill.errors import DeadlineExceeded, Draining, ModelError, Overloaded, RequestError, Unavailable
+from modelmill.errors import DeadlineExceeded, Draining, MillError, ModelError, Overloaded, RequestError, Unavailable
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import OPEN, Door, check_rows, check_sight
 from modelmill.serve.engine.engine import Engine
@@ -138,10 +138,7 @@ class Plane:
                     outputs = await wait(self.engine.submit(endpoint.lane, columns, rows, wanted, ask.terms))
         except ModelError as error:
             self._count(ask, endpoint, Copy(columns, rows, wanted), None)
-            if endpoint.is_open:
-                hint = "Check the sizes that the model leaves open, integers and texts."
-                raise RequestError("inputs", error.message, hint) from None
-            raise
+            raise blamed(error, endpoint) from None
         except (DeadlineExceeded, Overloaded):
             self._count(ask, endpoint, Copy(columns, rows, wanted), None)  # a version that is too slow fails so
             raise
@@ -182,8 +179,7 @@ class Plane:
             self.traffic.answered(watch, endpoint, copy, outputs, self.catalogue.present(watch.name))
 
 
-@contextmanager
-def queued(endpoint: Endpoint, caller: Caller) -> Iterator[None]:
+def enter(endpoint: Endpoint, caller: Caller) -> None:
     """Count a request among those in the engine: of its version, which stays in memory meanwhile, and of its tenant.
 
     Raises Overloaded where the tenant has too many there.
@@ -194,11 +190,29 @@ def queued(endpoint: Endpoint, caller: Caller) -> Iterator[None]:
         raise Overloaded("tenant", message, "Try again in a second.")
     tenancy.waiting += 1
     endpoint.in_flight += 1
+
+
+def leave(endpoint: Endpoint, caller: Caller) -> None:
+    """Count a request no longer that has entered."""
+    endpoint.in_flight -= 1
+    caller.tenancy.waiting -= 1
+
+
+@contextmanager
+def queued(endpoint: Endpoint, caller: Caller) -> Iterator[None]:
+    """Count a request as long as it is in the engine. Raises Overloaded as `enter` does."""
+    enter(endpoint, caller)
     try:
         yield
     finally:
-        endpoint.in_flight -= 1
-        tenancy.waiting -= 1
+        leave(endpoint, caller)
+
+
+def blamed(error: ModelError, endpoint: Endpoint) -> MillError:
+    """The failure of a run as whoever asked should hear it: where a request can be at fault, it may be this one."""
+    if not endpoint.is_open:
+        return error
+    return RequestError("inputs", error.message, "Check the sizes that the model leaves open, integers and texts.")
 
 
 def reference_of(name: str, version: str | None) -> str:

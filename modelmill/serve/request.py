@@ -98,6 +98,11 @@ class Request:
     outputs: tuple[Asked, ...]
     wishes: Wishes = NO_WISHES
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The outputs that are wanted."""
+        return tuple([asked.name for asked in self.outputs])
+
 
 CODES = frozenset("bBhHiIlLqQfd")
 
@@ -431,3 +436,12 @@ def listed(names: Mapping[str, Any]) -> str:
     """The first dozen names."""
     shown = list(names)[:12]
     return ", ".join(shown) + (", ..." if len(names) > 12 else "")
+
+
+def whole(text: str | None) -> int | None:
+    """The number that a text of a request is; None for any other. Python alone would take "1_0", and other digits.
+
+    >>> whole("12"), whole("1_2"), whole("\u00b2")
+    (12, None, None)
+    """
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 18 else None

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from patience import eventually
 
-from modelmill.serve.server import Service
+from modelmill.errors import ModelError
+from modelmill.serve.engine.engine import Capacity, Pace
+from modelmill.serve.server import Limits, Service
 from modelmill.serve.web import protocol
 from modelmill.serve.web.express import Express
 
@@ -309,3 +313,171 @@ def test_a_client_that_does_not_read_its_answer_is_let_go_of(registry, monkeypat
         assert not connections
         wire.file.close()
         wire.socket.close()
+
+
+def test_a_body_that_follows_its_head_takes_the_short_way(wire, shorts):
+    """As most clients send: the head in one piece, the body in the next."""
+    head, _, body = request().partition(b"\r\n\r\n")
+    for _ in range(2):
+        wire.send(head + b"\r\n\r\n")
+        time.sleep(0.05)
+        wire.send(body[:9])
+        time.sleep(0.05)
+        wire.send(body[9:])
+        assert wire.answer()[0] == 200
+    assert shorts == [True, True]
+
+
+def test_a_body_that_does_not_come_is_given_up_as_on_the_ordinary_way(registry, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr("modelmill.serve.web.http.BODY_SECONDS", 0.2)
+    with Service(registry, ["flowers"]) as service:
+        wire = Wire(service.url)
+        wire.send(request()[:-5])
+        status, _, answer = wire.answer()
+        assert (status, wire.file.read()) == (408, b"")
+        assert b"does not come in time" in answer
+        wire.file.close()
+        wire.socket.close()
+
+
+class Slow:
+    """Wraps a session, and holds every run until its gate is open, or the run is stopped."""
+
+    def __init__(self, session):
+        self.session = session
+        self.gate = threading.Event()
+        self.fails = False
+
+    def run(self, columns, outputs=None, stop=None):
+        while not self.gate.wait(0.002):
+            if stop is not None and stop.said:
+                raise ModelError("run", "was stopped", "")
+        if self.fails:
+            raise ModelError("run", "the model broke", "")
+        return self.session.run(columns, outputs, stop)
+
+
+def slowed(service):
+    """Let `flowers` run on threads, and wait there."""
+    lane = service.server.catalogue.served["flowers"].lane
+    lane.session = Slow(lane.session)
+    lane.pace = Pace(10.0, 1.0)
+    return lane.session
+
+
+@pytest.fixture
+def single(registry):
+    """A service of one thread, whose model waits on it; a connection; and what opens."""
+    with Service(registry, ["flowers"], limits=Limits(capacity=Capacity(threads=1))) as service:
+        wire, slow = Wire(service.url), slowed(service)
+        yield service, wire, slow
+        slow.gate.set()
+        wire.file.close()
+        wire.socket.close()
+
+
+def running(service):
+    return service.server.engine.running
+
+
+def test_what_runs_on_a_thread_is_answered_as_on_the_ordinary_way(single, shorts):
+    service, wire, slow = single
+    slow.gate.set()
+    wire.send(request())
+    short = wire.answer()
+    wire.send(request(connection="close"))
+    status, headers, body = wire.answer()
+    assert (shorts, headers.pop("connection")) == ([True], "close")
+    assert (status, headers, body) == short
+    assert json.loads(body)["outputs"][0]["data"] == ["long", "wide"]
+    assert service.server.state.in_flight == 0
+
+
+def test_what_comes_while_an_answer_is_waited_for_is_answered_after_it(single, shorts):
+    service, wire, slow = single
+    wire.send(request())
+    assert eventually(lambda: running(service) == 1)
+    wrong = request(b'{"inputs": []}')
+    wire.send(wrong + request())
+    time.sleep(0.05)
+    wire.send(b"GET /v2 HTTP/1.1\r\nhost: localhost\r\n\r\n" + request()[:40])
+    time.sleep(0.05)
+    wire.send(request()[40:])
+    slow.gate.set()
+    assert [wire.answer()[0] for _ in range(5)] == [200, 400, 200, 200, 200]
+    assert shorts[0]
+
+
+def test_no_more_is_taken_than_fits_while_an_answer_is_waited_for(single):
+    service, wire, slow = single
+    wire.send(request())
+    assert eventually(lambda: running(service) == 1)
+    (connection,) = service.server.server_state.connections
+    many = 4000
+    sender = threading.Thread(target=wire.send, args=(request() * many,), daemon=True)
+    sender.start()
+    assert eventually(lambda: len(connection.next) > protocol.NEXT_MOST)
+    time.sleep(0.1)
+    assert len(connection.next) <= protocol.NEXT_MOST + 300_000
+    slow.gate.set()
+    assert {wire.answer()[0] for _ in range(many + 1)} == {200}
+    sender.join(10)
+
+
+def test_whoever_leaves_takes_a_request_of_the_short_way_out_of_the_engine(single, shorts):
+    service, wire, _ = single
+    wire.send(request())
+    assert eventually(lambda: running(service) == 1)
+    waiting = Wire(service.url)
+    waiting.send(request())
+    assert eventually(lambda: service.server.engine.waiting == 1)
+    for leaving in (waiting, wire):
+        leaving.file.close()
+        leaving.socket.close()
+    engine = service.server.engine
+    assert eventually(lambda: engine.waiting == 0 and engine.running == 0)
+    assert eventually(lambda: service.server.state.in_flight == 0)
+    assert service.server.catalogue.served["flowers"].in_flight == 0
+    codes = {code for _, code in service.server.signals.figures.of("flowers", "1")._answers}
+    assert (shorts, codes) == ([True, True], {499})
+
+
+def test_what_the_engine_refuses_or_fails_at_is_said_in_words_once(single):
+    service, wire, slow = single
+    tensors = json.loads(BODY)
+    soon = json.dumps({**tensors, "parameters": {"timeout": 20_000}}).encode()
+    wire.send(request(soon))
+    status, _, answer = wire.answer()
+    assert (status, json.loads(answer)["error"].partition(":")[0]) == (504, "timeout")
+    assert eventually(lambda: running(service) == 0)
+    slow.fails = True
+    slow.gate.set()
+    wire.send(request())
+    status, _, answer = wire.answer()
+    assert (status, json.loads(answer)) == (500, {"error": "the model failed: the model broke"})
+    service.server.engine.capacity = Capacity(threads=1, waiting=0)
+    slow.gate.clear()
+    wire.send(request())
+    assert eventually(lambda: running(service) == 1)
+    other = Wire(service.url)
+    other.send(request())
+    status, headers, answer = other.answer()
+    assert (status, headers["retry-after"]) == (429, "1")
+    other.file.close()
+    other.socket.close()
+    figures = service.server.signals.figures.of("flowers", "1")
+    assert sorted(code for _, code in figures._answers) == [429, 500, 504]
+
+
+def test_a_drain_answers_what_is_waited_for_and_ends_its_connection(single):
+    service, wire, slow = single
+    wire.send(request())
+    assert eventually(lambda: running(service) == 1)
+    service.server.drain()
+    assert eventually(lambda: service.server.state.refusing)
+    slow.gate.set()
+    status, headers, _ = wire.answer()
+    assert (status, headers["connection"], wire.file.read()) == (200, "close", b"")
+    service.thread.join(10)
+    assert not service.thread.is_alive()

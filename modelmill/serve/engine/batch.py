@@ -47,8 +47,8 @@ class Job:
     answers: list[Outputs | None] = field(default_factory=list)
     runs: set[Run] = field(default_factory=set)
     """The runs under way that hold a piece of it."""
-    queued_ns: int = -1
-    """How long it waited for its first run; -1 until then."""
+    begun_ns: float = math.inf
+    """When its first run began; infinite until it is known."""
     timer: asyncio.TimerHandle | None = None
     ended: bool = False
     """Whether it was taken out without an answer."""
@@ -103,13 +103,13 @@ class Run:
     stop: Stop
     rows: int
     expected_ms: float
-    began: float
-    """On the engine's clock."""
     jobs: set[Job]
     """Those that are still waited for."""
     ns: Callable[[], int] = time.monotonic_ns
     latest: float = math.inf
     """The last deadline of its jobs, at which it is stopped."""
+    began_ns: float = math.inf
+    """On the engine's clock; infinite as long as it waits for a thread."""
     answers: list[Outputs | BaseException] = field(default_factory=list)
     phases_ns: tuple[int, int, int] = (0, 0, 0)
     """Joining, running, taking apart."""
@@ -118,11 +118,15 @@ class Run:
 
     def left_ms(self, now: float) -> float:
         """How long it will still take."""
-        left = min(self.began + self.expected_ms / 1000, self.latest) - now
-        return max(0.0, left * 1000)
+        past_ms = max(0.0, now * 1000 - self.began_ns / 1e6)
+        return max(0.0, min(self.expected_ms - past_ms, (self.latest - now) * 1000))
 
     def execute(self) -> None:
         """Run, on whatever thread; if a batch fails, each piece alone, so that one bad request spoils no other."""
+        self.began_ns = self.ns()
+        if self.stop.said:
+            self.answers = [ModelError("engine", "nobody waits for this", "")] * len(self.pieces)
+            return
         try:
             self._together()
         except MillError as error:

@@ -41,6 +41,8 @@ SLOW_RUNS = 5
 every run would cost more than it brings, and one that was held up says nothing of the model."""
 LITTLE = 0.8
 """A batch brings little if its rows a millisecond are below this part of a large one's."""
+AHEAD_MS = 5.0
+"""Runs that take so long are not handed to the threads before one is free: what is more urgent may still come."""
 PASSED = "had passed before the run"
 AGAIN = "Try again after the time that the answer tells, or allow more time."
 FEWEST_MS = 1.0
@@ -75,6 +77,8 @@ class Engine:
         self.capacity = capacity
         self.ns = ns
         self.threads = capacity.threads or cores()
+        self.ahead = max(1, self.threads // 2)
+        """How many runs may wait for a thread."""
         self.pool = Threads(self.threads, "modelmill-run")
         self.shares = Shares()
         self.turns = Turns()
@@ -85,15 +89,20 @@ class Engine:
         """How many requests wait, wholly or in part."""
         self.number = 0
         self.alarm: asyncio.TimerHandle | None = None
+        self.has_run = False
+        """Whether a run that would be worth a thread was made on the loop since it last looked for what has come."""
 
     def fits_inline(self, lane: Lane, rows: int, columns: Mapping[str, Array] | None = None) -> bool:
         """Whether so many rows are answered sooner here than on a thread.
 
-        Of a model that leaves sizes beside the rows open, that is known only for the columns themselves.
+        Of a model that leaves sizes beside the rows open, that is known only for the columns themselves. What takes as
+        long as a hop to a thread is run here one at a time: where more has come meanwhile, the other cores are wanted,
+        and what waits should wait where it is seen.
         """
-        if lane.open:
-            return columns is not None and lane.fits_inline(columns, rows)
-        return rows <= lane.inline_rows
+        at = lane.of(columns) if lane.open else lane
+        if at is None or rows > at.inline_rows:
+            return False
+        return rows <= at.light_rows or not (self.has_run or self.waiting)
 
     def run_inline(
         self,
@@ -106,6 +115,10 @@ class Engine:
         """The outputs, at once. Raises DeadlineExceeded where they are of no use any more, ModelError."""
         if terms is not DEFAULT_TERMS and terms.deadline <= self.ns() / 1e9:
             raise late(PASSED)
+        at = lane.of(columns) if lane.open else lane
+        if not self.has_run and (at is None or rows > at.light_rows):
+            self.has_run = True
+            asyncio.get_running_loop().call_soon(self._look)
         began = self.ns()
         answer = lane.session.run(columns, outputs)
         ns = self.ns() - began
@@ -153,6 +166,10 @@ class Engine:
         self._dispatch()
         return job.future
 
+    def _look(self) -> None:
+        """The loop is about to look for what has come."""
+        self.has_run = False
+
     def close(self) -> None:
         """End: what waits is refused, what runs is stopped, and the threads are let go."""
         if self.alarm is not None:
@@ -186,8 +203,8 @@ class Engine:
             raise Overloaded("engine", said, AGAIN, (told.total_ms - left_ms) / 1000)
 
     def _dispatch(self) -> None:
-        """Start runs while a thread is free."""
-        while self.running < self.threads:
+        """Start runs while a thread is free, and hand on what it may take next."""
+        while self.running < self.threads + self.ahead:
             payer = self.shares.next()
             if payer is None:
                 return
@@ -201,6 +218,8 @@ class Engine:
                 self._end(piece.job, late("leaves too little for the run"))
                 continue
             chosen, rows = self._gather(piece, bucket, now)
+            if self.running >= self.threads and not self._is_next(bucket, rows):
+                return
             if self._must_give_way(chosen, rows, bucket, now):
                 self._end(piece.job, late("leaves no room for the others that wait"))
                 continue
@@ -221,7 +240,7 @@ class Engine:
     def _gather(self, first: Piece, bucket: Bucket, now: float) -> tuple[list[Piece], int]:
         """A batch around `first`: more of its bucket, payers in turn, while a larger one pays and all are in time."""
         chosen, rows = [first], first.rows
-        most = min(bucket.most, self.capacity.batch_rows) if bucket.batches else 0
+        most = min(bucket.enough, self.capacity.batch_rows) if bucket.batches else 0
         if rows >= most:
             return chosen, rows
         fit = bucket.fit
@@ -253,6 +272,14 @@ class Engine:
             clocks[line] += fit.row_ms * piece.rows / line.payer.weight
         return chosen, rows
 
+    def _is_next(self, bucket: Bucket, rows: int) -> bool:
+        """Whether a run is handed to the threads before one of them is free: a short one, to which nothing is joined.
+
+        Between two short runs a thread would be idle for a good part of the time in which the loop hears of the first
+        and hands on the second.
+        """
+        return (rows >= bucket.enough or not bucket.batches) and bucket.fit.of(rows) < AHEAD_MS
+
     def _must_give_way(self, chosen: list[Piece], rows: int, bucket: Bucket, now: float) -> bool:
         """Whether a request that leaves time for a small batch only is given up, as it would make all others late.
 
@@ -262,12 +289,12 @@ class Engine:
         Early drop of Shen et al. (2019), Nexus, https://doi.org/10.1145/3341301.3359658
         """
         first = chosen[0]
-        if first.job.deadline == math.inf or rows >= bucket.most or not bucket.batches:
+        if first.job.deadline == math.inf or rows >= bucket.enough or not bucket.batches:
             return False
         fit = bucket.fit
         lines = self.shares.buckets[bucket].values()
         rest = sum(line.rows for line in lines) - rows
-        wanted = min(rest + rows, bucket.most, self.capacity.batch_rows)
+        wanted = min(rest + rows, bucket.enough, self.capacity.batch_rows)
         if wanted <= rows or rows * (fit.of(wanted) + HOP_MS) > LITTLE * wanted * (fit.of(rows) + HOP_MS):
             return False
         taken = set(map(id, chosen))
@@ -291,7 +318,7 @@ class Engine:
         gap_ms = max(bucket.gap_ms(now), FEWEST_MS)
         if not (bucket.batches and start_ms > fit.row_ms * rows + gap_ms * (rows + 1)):
             return False
-        if not fit.is_known or self.running + 1 < self.threads or len(chosen) != self.waiting or rows >= bucket.most:
+        if not fit.is_known or self.running + 1 < self.threads or len(chosen) != self.waiting or rows >= bucket.enough:
             return False
         waited_ms = (self.ns() - chosen[0].job.arrived_ns) / 1e6
         if waited_ms + gap_ms > start_ms:
@@ -310,18 +337,16 @@ class Engine:
     def _start(self, bucket: Bucket, chosen: list[Piece], rows: int, payer: Payer, now: float) -> None:
         lane = chosen[0].job.lane
         expected_ms = bucket.fit.of(rows) + HOP_MS
-        run = Run(lane.session, chosen, Stop(), rows, expected_ms, now, {piece.job for piece in chosen}, self.ns)
-        started_ns = self.ns()
+        run = Run(lane.session, chosen, Stop(), rows, expected_ms, {piece.job for piece in chosen}, self.ns)
         run.latest = max(job.deadline for job in run.jobs)
         self.shares.now_ms = payer.clock_ms
+        payer.turns += 1
         for piece in chosen:
             job = piece.job
             self.shares.charge(job.payer, expected_ms * piece.rows / max(1, rows))
             self.shares.remove(piece)
             self.waiting -= not job.is_waiting
             job.runs.add(run)
-            if job.queued_ns < 0:
-                job.queued_ns = started_ns - job.arrived_ns
         self.runs.add(run)
         self.running += 1
         self.pool.put(partial(perform, run, asyncio.get_running_loop(), partial(self._finish, run, bucket)))
@@ -337,12 +362,13 @@ class Engine:
         elif run.stop.said:
             # It would have taken longer still. Were that not learned, no run of a machine that has become slow would
             # ever be finished: each would be begun too late, and stopped.
-            took_ms = (now - run.began) * 1000 - HOP_MS
+            took_ms = (now * 1e9 - run.began_ns) / 1e6 - HOP_MS
             if took_ms > bucket.fit.of(run.rows) and run.session is run.pieces[0].job.lane.session:
                 run.pieces[0].job.lane.learn(bucket, run.rows, took_ms, now)
         for piece, answer in zip(run.pieces, run.answers, strict=True):
             job = piece.job
             job.runs.discard(run)
+            job.begun_ns = min(job.begun_ns, run.began_ns)
             if job.is_done:
                 continue
             if isinstance(answer, BaseException):
@@ -373,7 +399,7 @@ class Engine:
             return
         meter = job.lane.meter
         if meter is not None:
-            meter.waited(job.queued_ns)
+            meter.waited(round(job.begun_ns) - job.arrived_ns)
         job.let_go()
         job.future.set_result(batch.whole(job.answers))
 

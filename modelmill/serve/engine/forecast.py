@@ -44,7 +44,7 @@ def forecast(job: Job, shares: Shares, runs: Iterable[Run], threads: int, now: f
     rows = job.rows
     rounds = 1
     if bucket.batches:
-        rows = min(bucket.most, rows + riders)
+        rows = max(min(rows, bucket.most), min(bucket.enough, rows + riders))
         rounds = math.ceil(job.rows / bucket.most / threads) or 1
     own_ms = (fit.of(rows) + HOP_MS) * rounds
     own_ms *= 1 + fit.spread * min(1.0, waits / max(own_ms, 1e-9))
@@ -64,7 +64,7 @@ def _before(lines: Iterable[Line], key: Key, bucket: Bucket) -> tuple[float, int
     for line in lines:
         rows, pieces = line.before(key)
         if line.bucket is bucket and bucket.batches and pieces:
-            riders = rows % bucket.most
+            riders = rows % bucket.enough
             pieces = max(1, pieces * (rows - riders) // rows) if rows > riders else 0
             rows -= riders
         work += line.bucket.work_ms(rows, pieces)

@@ -40,7 +40,18 @@ class Bucket:
     It knows nothing of its lane, so that a model that is let go of is gone at once.
     """
 
-    __slots__ = ("arrivals", "batches", "fit", "inline_rows", "most", "open", "shapes", "waiting")
+    __slots__ = (
+        "arrivals",
+        "batches",
+        "enough",
+        "fit",
+        "inline_rows",
+        "light_rows",
+        "most",
+        "open",
+        "shapes",
+        "waiting",
+    )
 
     def __init__(self, shapes: Shapes, fit: Fit, batches: bool, open: bool) -> None:
         self.shapes = shapes
@@ -51,22 +62,27 @@ class Bucket:
         """How many payers wait in it."""
         self.arrivals: deque[float] = deque(maxlen=ARRIVALS)
         """When the last requests came."""
+        self.enough = 1
+        """The rows from which on a larger run gains nothing: no more requests are joined to it."""
         self.most = 1
-        """The rows from which on a larger run gains nothing; a larger request is cut."""
+        """The most rows of one request in a run; a larger one is cut."""
         self.inline_rows = 0
         """The most rows that are run on the loop."""
+        self.light_rows = 0
+        """The most rows whose run takes less than a hop to a thread: they are never worth one."""
         self.settle()
 
     def settle(self) -> None:
         """Work out anew what follows from the pace."""
         fit = self.fit
         if not fit.is_known:
-            self.most = UNKNOWN_ROWS
+            self.enough = self.most = UNKNOWN_ROWS
             return
-        saving = min(fit.enough(HOP_MS), fit.within(LONGEST_MS))
-        self.most = int(max(1, saving, min(fit.within(QUANTUM_MS), MOST_ROWS)))
+        self.enough = max(1, int(min(fit.enough(HOP_MS), fit.within(LONGEST_MS))))
+        self.most = max(self.enough, int(min(fit.within(QUANTUM_MS), MOST_ROWS)))
         if self.batches and (not self.open or fit.seen_at > -math.inf):
             self.inline_rows = inline_rows(fit.start_ms, fit.row_ms)
+            self.light_rows = inline_rows(fit.start_ms, fit.row_ms, HOP_MS)
 
     def gap_ms(self, now: float) -> float:
         """In how many milliseconds the next request is to be expected, from the last ones; a silence counts, too."""
@@ -84,7 +100,7 @@ class Bucket:
         fit = self.fit
         if not pieces or not fit.is_known:
             return 0.0
-        runs = max(1.0, rows / self.most) if self.batches else pieces
+        runs = max(1.0, rows / self.enough) if self.batches else pieces
         return fit.row_ms * rows + (fit.start_ms + HOP_MS) * min(runs, pieces)
 
 
@@ -117,6 +133,7 @@ class Lane:
         "batches",
         "buckets",
         "inline_rows",
+        "light_rows",
         "open",
         "session",
         "slow",
@@ -138,6 +155,8 @@ class Lane:
         self.buckets: dict[Shapes, Bucket] = {}
         self.inline_rows = 0
         """The most rows that are run on the loop, whatever their shape."""
+        self.light_rows = 0
+        """Those of them whose run takes less than a hop to a thread."""
         self.slow = 0
         """Runs on the loop that took too long, since the last that did not."""
         self.pace = pace
@@ -160,12 +179,13 @@ class Lane:
         for bucket in self.buckets.values():
             bucket.fit = Fit(pace)
             bucket.settle()
-        self.inline_rows = inline_rows(pace.start_ms, pace.row_ms) if self.batches and not self.open else 0
+        known = self.batches and not self.open
+        self.inline_rows = inline_rows(pace.start_ms, pace.row_ms) if known else 0
+        self.light_rows = inline_rows(pace.start_ms, pace.row_ms, HOP_MS) if known else 0
 
-    def fits_inline(self, columns: Mapping[str, Array], rows: int) -> bool:
-        """Whether so many rows of such a shape are known to be quick."""
-        bucket = self.buckets.get(shapes_of(columns))
-        return bucket is not None and rows <= bucket.inline_rows
+    def of(self, columns: Mapping[str, Array] | None) -> Bucket | None:
+        """The bucket for rows of such shapes, if any were seen."""
+        return self.buckets.get(shapes_of(columns)) if columns is not None else None
 
     def bucket(self, columns: Mapping[str, Array]) -> Bucket:
         """The bucket for rows of such shapes."""
@@ -178,6 +198,7 @@ class Lane:
         bucket.see(rows, ms, now)
         if not self.open:
             self.inline_rows = bucket.inline_rows
+            self.light_rows = bucket.light_rows
 
     def _add(self, shapes: Shapes) -> Bucket:
         """A bucket whose pace is guessed from the one before, by the numbers in a row."""
@@ -208,13 +229,13 @@ def elements(shapes: Shapes) -> int:
     return sum(int(np.prod(shape)) for shape in shapes)
 
 
-def inline_rows(start_ms: float, row_ms: float) -> int:
-    """The most rows that a run on the loop may have.
+def inline_rows(start_ms: float, row_ms: float, most_ms: float = INLINE_MS) -> int:
+    """The most rows that a run on the loop may have, where it may take so long.
 
     >>> inline_rows(0.1, 0.01), inline_rows(0.5, 0.01)
     (20, 0)
     """
-    left = INLINE_MS - start_ms
+    left = most_ms - start_ms
     if not left >= row_ms:
         return 0
     return min(MOST_ROWS, int(left / row_ms + 1e-9)) if row_ms > 0 else MOST_ROWS

@@ -15,3 +15,4 @@ class Payer:
         self.waiting = 0
         """Jobs that wait, wholly or in part."""
         self.turns = 0
+        """Runs that began with a piece of its own."""

@@ -92,8 +92,7 @@ class Shares:
     def choose(self, payer: Payer) -> Piece:
         """A payer's next piece: by priority, then by what is due first; now and then the one that came first."""
         lines = self.of(payer)
-        payer.turns += 1
-        if payer.turns % TURN == 0 and _is_mixed(lines):
+        if payer.turns % TURN == TURN - 1 and _is_mixed(lines):
             return min((piece for line in lines for piece in line.pieces), key=_age)
         if len(lines) == 1:
             (line,) = lines

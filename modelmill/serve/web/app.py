@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from modelmill.errors import Forbidden, MillError, ModelError, RequestError, Unidentified
+from modelmill.errors import Forbidden, MillError, RequestError, Unidentified
 from modelmill.runtime import rows
 from modelmill.serve import documents, gauges
 from modelmill.serve.access.caller import ANYONE, Caller
-from modelmill.serve.access.door import check, check_sight, discreet
+from modelmill.serve.access.door import check, check_sight
 from modelmill.serve.access.needs import ANY_KEY, LOOK, STUDY, Need, of_page
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Plane, reference_of
-from modelmill.serve.request import LONG_BYTES, flag, kind
+from modelmill.serve.request import flag, kind
 from modelmill.serve.signals.figures import is_failure
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.status import counts, status
@@ -27,6 +27,7 @@ from modelmill.serve.signals.trace import parent
 from modelmill.serve.web import bodies, log, openapi, signin, wire
 from modelmill.serve.web.deployments import Deployments
 from modelmill.serve.web.http import (
+    FAILED,
     Asgi,
     Call,
     ClientLeft,
@@ -40,11 +41,10 @@ from modelmill.serve.web.http import (
     as_json,
     as_last,
     path_parts,
-    refusal,
     send_last,
     send_reply,
     told,
-    whole,
+    worded,
     wrong_method,
 )
 from modelmill.serve.web.wire import parameters
@@ -167,7 +167,7 @@ class App:
         except ClientLeft:
             reply = None
         except Exception:
-            await send_reply(as_json({"error": "the service failed; its log says why"}, 500), send)
+            await send_reply(FAILED, send)
             self._count(call, 500, started)
             raise
         finally:
@@ -209,10 +209,7 @@ class App:
         """The answer to what went wrong; whoever sits before a browser is shown where to sign in."""
         if isinstance(error, Unidentified) and call.method == "GET" and b"text/html" in call.accepts:
             return signin.redirect(call.path, call.query)
-        reply = refusal(discreet(error, call.caller))
-        if reply.status == 500 and isinstance(error, ModelError):
-            return as_json({"error": f"the model failed: {error.message}"}, 500)
-        return reply
+        return worded(error, call.caller)
 
     def _count(self, call: Call, code: int, started: float, bytes_out: int = 0) -> None:
         face = call.path.partition("/")[0]
@@ -308,8 +305,7 @@ class App:
         arrived = asyncio.get_running_loop().time()
         ask, endpoint, body = await self._begin(call)
         length = call.header("inference-header-content-length")
-        json_bytes = None if endpoint.expected.texts else whole(length)
-        if (len(body) if json_bytes is None else json_bytes) > LONG_BYTES:
+        if wire.is_long(body, length, endpoint.expected):
             request = await asyncio.to_thread(wire.read, body, length, endpoint.expected)
         else:
             request = wire.read(body, length, endpoint.expected)
@@ -317,8 +313,7 @@ class App:
         terms = request.wishes.terms(ask.terms, arrived)
         if terms is not ask.terms:
             ask = replace(ask, terms=terms)
-        names = tuple(asked.name for asked in request.outputs)
-        outputs = await self.plane.run(ask, endpoint, request.columns, request.rows, names, call.unless_gone)
+        outputs = await self.plane.run(ask, endpoint, request.columns, request.rows, request.names, call.unless_gone)
         with self.signals.encoding(endpoint.name, endpoint.label):
             answer = wire.write(request, outputs, endpoint.expected, endpoint.name, endpoint.number)
         headers = (_answered(endpoint),)

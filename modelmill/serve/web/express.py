@@ -1,26 +1,32 @@
 """The short way of small requests: decoded, run and answered where they were parsed, on the loop.
 
-What is done is what the ordinary handler does, by the same functions. Whatever is not plain success is left to that
-handler, which begins anew: it has the words for errors, and the patience for what must wait.
+What is to run on a thread is handed to the engine there, and answered as soon as its run is done. What is done is what
+the ordinary handler does, by the same functions. Whatever is not plain success is left to that handler, which begins
+anew: it has the words for errors. Only what goes wrong in the engine is said here, since it is not asked twice.
 """
 
 from __future__ import annotations
 
-import math
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from modelmill.errors import MillError, OverQuota
+import numpy as np
+
+from modelmill.errors import MillError, ModelError, OverQuota
 from modelmill.serve import standing
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import LOOKED_AT, check_rate, check_rows, infers
+from modelmill.serve.engine.terms import DEFAULT_TERMS
 from modelmill.serve.models.endpoint import Endpoint
-from modelmill.serve.plane import Plane
+from modelmill.serve.plane import Plane, blamed, enter, leave
+from modelmill.serve.request import Request
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.trace import Parent, parent
 from modelmill.serve.web import wire
-from modelmill.serve.web.http import JSON, refusal, told
+from modelmill.serve.web.http import FAILED, JSON, LAST, Reply, as_last, told, worded
 from modelmill.serve.web.protocol import head
 
 BEFORE, AFTER = b"/v2/models/", b"/infer"
@@ -28,6 +34,10 @@ LENGTH, TRACE = b"inference-header-content-length", b"traceparent"
 
 ORDINARY = frozenset({b"content-encoding", b"transfer-encoding"})
 """Headers that ask for more than the short way has."""
+
+Outputs = dict[str, np.ndarray[Any, Any]]
+
+NOTHING: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +54,23 @@ class Opening:
     above: Parent | None
 
 
+@dataclass(slots=True, eq=False)
+class Asked:
+    """A request on the short way: what it asks, of which version, who asks, and when it came."""
+
+    opening: Opening
+    endpoint: Endpoint
+    caller: Caller
+    request: Request
+    size: int
+    """The bytes of its body."""
+    started: float
+    future: asyncio.Future[Outputs] = NOTHING
+    """Of one that is in the engine: done with the outputs, or cancelled when the client leaves."""
+
+
 class Express:
-    """Answers inference requests of the protocol for models that are loaded and cheap."""
+    """Answers inference requests of the protocol for models that are loaded."""
 
     def __init__(self, plane: Plane, signals: Signals) -> None:
         self.plane = plane
@@ -53,11 +78,11 @@ class Express:
         self.signals = signals
 
     def opened(self, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Opening | None:
-        """What the head of a POST asks for, if the short way has it and its model is cheap now."""
+        """What the head of a POST asks for, if the short way has it, of whoever is known."""
         if url[:11] != BEFORE or url[-6:] != AFTER:
             return None
         name = url[11:-6].decode("latin-1")
-        if self._endpoint(name) is None:
+        if self._endpoint(name) is None or self.door.known(headers) is None:
             return None
         length: str | None = None
         traces: list[str] = []
@@ -74,13 +99,11 @@ class Express:
         return Opening(name, tuple(pair for pair in headers if pair[0] in LOOKED_AT), length, above)
 
     def _endpoint(self, name: str) -> Endpoint | None:
-        """The endpoint of a name, if its model is cheap and requests are taken."""
+        """The endpoint of a name, if its model is in memory and requests are taken."""
         if self.plane.state.draining or name in self.plane.traffic.watches:
             return None
         endpoint = self.plane.catalogue.served.get(name)
-        if endpoint is None or not self.plane.engine.fits_inline(endpoint.lane, 1):
-            return None
-        return endpoint
+        return None if endpoint is None or endpoint.steps else endpoint
 
     @property
     def is_mixed(self) -> bool:
@@ -97,8 +120,11 @@ class Express:
         caller = self.door.known(opening.headers)
         self.plane.engine.turns.put((caller or ANYONE).terms, work)
 
-    def answer(self, opening: Opening, body: bytes) -> bytes | None:
-        """The whole answer; None where the request is not plain."""
+    def answer(self, opening: Opening, body: bytes, patient: bool = True) -> bytes | Asked | None:
+        """The whole answer, or what is to come of it; None where the request is not plain.
+
+        patient: whether the answer may come later.
+        """
         started = time.perf_counter()
         endpoint = self._endpoint(opening.name)
         caller = self.door.known(opening.headers)
@@ -108,39 +134,108 @@ class Express:
         if gate is not None and gate.is_full(time.monotonic_ns()):
             return self._over(opening, caller, 0, len(body), started)
         endpoint.used = time.monotonic()
-        expected = endpoint.expected
+        engine = self.plane.engine
+        if wire.is_long(body, opening.json_bytes, endpoint.expected):
+            return None
         try:
-            request = wire.read(body, opening.json_bytes, expected)
-            if not self.plane.engine.fits_inline(endpoint.lane, request.rows) or request.rows > caller.tier.batch_rows:
-                return None
-            if request.wishes.timeout_s < math.inf:
+            request = wire.read(body, opening.json_bytes, endpoint.expected)
+            if request.rows > caller.tier.batch_rows:
                 return None
             if gate is not None and gate.rows_left(time.time()) < request.rows:
                 return None
-            names = tuple([asked.name for asked in request.outputs])
-            outputs = self.plane.engine.run_inline(endpoint.lane, request.columns, request.rows, names)
+            asked = Asked(opening, endpoint, caller, request, len(body), started)
+            if not engine.fits_inline(endpoint.lane, request.rows, request.columns):
+                return self._put(asked) if patient else None
+            terms = request.wishes.terms(DEFAULT_TERMS, engine.ns() / 1e9)
+            outputs = engine.run_inline(endpoint.lane, request.columns, request.rows, request.names, terms)
             ran = time.perf_counter()
-            answer = wire.write(request, outputs, expected, endpoint.name, endpoint.number)
-        except MillError:
+            answer = wire.write(request, outputs, endpoint.expected, endpoint.name, endpoint.number)
+        except Exception:  # noqa: BLE001 - the ordinary handler meets it again, and has the words
             return None
         if gate is not None:  # not before: what fails is left to the ordinary handler, which counts it
             over = self._over(opening, caller, request.rows, len(body), started)
             if over is not None:
                 return over
-        ended = time.perf_counter()
+        return self._answered(asked, answer, ran)
+
+    def _put(self, asked: Asked) -> bytes | Asked:
+        """Hand a request to the engine; the answer, where that does not take it."""
+        endpoint, caller, request = asked.endpoint, asked.caller, asked.request
+        if caller.gate is not None:
+            over = self._over(asked.opening, caller, request.rows, asked.size, asked.started)
+            if over is not None:
+                return over
+        engine = self.plane.engine
+        try:
+            terms = request.wishes.terms(caller.terms, engine.ns() / 1e9)
+            enter(endpoint, caller)
+            try:
+                asked.future = engine.submit(endpoint.lane, request.columns, request.rows, request.names, terms)
+            except MillError:
+                leave(endpoint, caller)
+                raise
+        except MillError as error:
+            return self._failed(asked, error, last=False)
+        self.plane.state.in_flight += 1
+        return asked
+
+    def finish(self, asked: Asked, last: bool) -> tuple[bytes, bool]:
+        """The answer to a request whose future is done, and whether its connection ends with it.
+
+        last: whether it does in any case. There is no answer for whoever has left.
+        """
+        endpoint, request, state = asked.endpoint, asked.request, self.plane.state
+        leave(endpoint, asked.caller)
+        state.in_flight -= 1
+        last = last or state.draining
+        if asked.future.cancelled():
+            self._tell(asked, 499, 0)
+            return b"", True
+        try:
+            outputs = asked.future.result()
+            ran = time.perf_counter()
+            answer = wire.write(request, outputs, endpoint.expected, endpoint.name, endpoint.number)
+            return self._answered(asked, answer, ran, last), last
+        except Exception as error:  # noqa: BLE001 - whoever asked hears of it, and what is our fault is in the log
+            return self._failed(asked, error, last), last
+
+    def _answered(self, asked: Asked, answer: wire.Answer, ran: float, last: bool = False) -> bytes:
+        """Tell of an answer that was put into bytes since `ran`, and give it its head."""
+        endpoint, caller, ended = asked.endpoint, asked.caller, time.perf_counter()
         self.signals.figures.of(endpoint.name, endpoint.label).encode.add(ended - ran)
-        sizes = (len(body), len(answer.body))
-        which = ("v2", endpoint.name, endpoint.label)
-        self.signals.answered(*which, 200, ended - started, request.id, opening.above, sizes, caller.tenant)
-        self.plane.engine.turns.spent(caller.terms, ended - started)
+        self._tell(asked, 200, len(answer.body), ended)
         headers: tuple[tuple[str, str], ...] = (("modelmill-version", endpoint.version.reference),)
         kind = JSON
         if answer.json_bytes is not None:
             kind = "application/octet-stream"
             headers += ((LENGTH.decode(), str(answer.json_bytes)),)
-        if gate is not None:
+        if caller.gate is not None:
             headers += standing.headers(caller)
+        if last:
+            headers += (LAST,)
         return head(200, kind, len(answer.body), headers) + answer.body
+
+    def _failed(self, asked: Asked, error: Exception, last: bool) -> bytes:
+        """Tell of a request that went wrong in the engine, and say so."""
+        if isinstance(error, MillError):
+            said = blamed(error, asked.endpoint) if isinstance(error, ModelError) else error
+            reply = told(worded(said, asked.caller), asked.caller)
+        else:
+            context = {"message": f"a request for {asked.endpoint.name} failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+            reply = FAILED
+        self._tell(asked, reply.status, len(reply.body))
+        return _whole(as_last(reply) if last else reply)
+
+    def _tell(self, asked: Asked, code: int, bytes_out: int, ended: float = 0.0) -> None:
+        """Tell of an answer, and count what it cost the loop, where it was run there."""
+        endpoint, caller = asked.endpoint, asked.caller
+        seconds = (ended or time.perf_counter()) - asked.started
+        sizes, above = (asked.size, bytes_out), asked.opening.above
+        which = ("v2", endpoint.name, endpoint.label)
+        self.signals.answered(*which, code, seconds, asked.request.id, above, sizes, caller.tenant)
+        if asked.future is NOTHING:
+            self.plane.engine.turns.spent(caller.terms, seconds)
 
     def _over(self, opening: Opening, caller: Caller, rows: int, size: int, started: float) -> bytes | None:
         """Count a request and its rows; the answer where that is beyond the quota, which is cheap to say."""
@@ -150,9 +245,14 @@ class Express:
                 check_rows(caller, rows)
             return None
         except OverQuota as error:
-            reply = told(refusal(error), caller)
+            reply = told(worded(error, caller), caller)
         seconds = time.perf_counter() - started
         sizes = (size, len(reply.body))
         self.signals.answered("v2", "", "", reply.status, seconds, None, opening.above, sizes, caller.tenant)
         self.plane.engine.turns.spent(caller.terms, seconds)
-        return head(reply.status, reply.content_type, len(reply.body), reply.headers) + reply.body
+        return _whole(reply)
+
+
+def _whole(reply: Reply) -> bytes:
+    """An answer with its head."""
+    return head(reply.status, reply.content_type, len(reply.body), reply.headers) + reply.body

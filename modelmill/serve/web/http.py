@@ -17,6 +17,7 @@ from modelmill.errors import (
     Draining,
     Forbidden,
     MillError,
+    ModelError,
     NotServed,
     Overloaded,
     RequestError,
@@ -26,7 +27,9 @@ from modelmill.errors import (
 )
 from modelmill.serve import standing
 from modelmill.serve.access.caller import ANYONE, Caller
+from modelmill.serve.access.door import discreet
 from modelmill.serve.access.needs import Need, need
+from modelmill.serve.request import whole
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -255,6 +258,19 @@ def refusal(error: MillError) -> Reply:
     return as_json({"error": str(error)}, status, headers)
 
 
+def worded(error: MillError, caller: Caller) -> Reply:
+    """The answer to what went wrong, as the caller may hear it."""
+    reply = refusal(discreet(error, caller))
+    if reply.status == 500 and isinstance(error, ModelError):
+        return as_json({"error": f"the model failed: {error.message}"}, 500)
+    return reply
+
+
+FAILED = as_json({"error": "the service failed; its log says why"}, 500)
+LAST = ("connection", "close")
+"""The header of the last answer on a connection."""
+
+
 def told(reply: Reply, caller: Caller) -> Reply:
     """An answer with what is left of the caller's quota."""
     return reply if caller.gate is None else replace(reply, headers=(*reply.headers, *standing.headers(caller)))
@@ -268,7 +284,7 @@ def wrong_method(allowed: Iterable[str], method: str) -> Reply:
 
 def as_last(reply: Reply) -> Reply:
     """The answer as the last one on its connection: the client opens another, to a process that goes on."""
-    return replace(reply, headers=(*reply.headers, ("connection", "close")))
+    return replace(reply, headers=(*reply.headers, LAST))
 
 
 async def send_reply(reply: Reply, send: Send, more: bool = False) -> None:
@@ -290,12 +306,3 @@ async def send_last(reply: Reply, send: Send, receive: Receive) -> None:
             while (await receive()).get("more_body"):
                 pass
     await send({"type": "http.response.body", "body": b""})
-
-
-def whole(text: str | None) -> int | None:
-    """The number that a text of a request is; None for any other. Python alone would take "1_0", and other digits.
-
-    >>> whole("12"), whole("1_2"), whole("\u00b2")
-    (12, None, None)
-    """
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 18 else None

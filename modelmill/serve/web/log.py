@@ -9,7 +9,7 @@ import msgspec
 
 from modelmill.errors import RequestError
 from modelmill.serve.access.keyring import Keyring
-from modelmill.serve.web.http import whole
+from modelmill.serve.request import whole
 from modelmill.store import audit
 
 MOST = 1000

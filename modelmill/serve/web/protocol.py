@@ -1,13 +1,14 @@
 """The bytes of a connection: uvicorn's fast HTTP parser, with our refusals, and a short way for small requests.
 
-The short way: a request that came whole, and that `Express` can answer at once, is answered where it was parsed, with
-no task, scope or event. Clients say the same head over and over: one whose bytes were parsed before, for a request
-that was answered so, is not parsed again. Anything else goes uvicorn's ordinary way, so that there is one place for
-what is unusual.
+The short way: a request that `Express` can answer is answered where it was parsed, or when its run is done, with no
+task, scope or event. Clients say the same head over and over: one whose bytes were parsed before, for a request that
+was answered so, is not parsed again. Anything else goes uvicorn's ordinary way, so that there is one place for what is
+unusual.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from http import HTTPStatus
@@ -21,8 +22,11 @@ HEADERS_MOST = 65_536
 CHUNKS_MOST = 65_536
 """Chunks of one body: each costs the loop some time, however small it is."""
 
-BODY_MOST = 262_144
-"""Bytes of a body that may go the short way: so much comes in one piece."""
+BODY_MOST = 1_000_000
+"""Bytes of a body that may go the short way: as many as whoever may send least may send."""
+
+NEXT_MOST = 65_536
+"""Bytes that are taken while an answer is waited for: what follows is left in the socket."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -31,6 +35,14 @@ KNOWN_MOST = 1024
 """Heads that are remembered."""
 KNOWN_BYTES = 2048
 """The longest of them; more are the exception."""
+
+
+class Later(Protocol):
+    """An answer that comes later; to cancel its future is to give it up."""
+
+    @property
+    def future(self) -> asyncio.Future[Any]:
+        """Done when the answer can be written."""
 
 
 class Express(Protocol):
@@ -49,8 +61,14 @@ class Express(Protocol):
     def later(self, opening: Any, work: Callable[[], None]) -> None:
         """Have `work` done when it is the turn of whoever asks."""
 
-    def answer(self, opening: Any, body: bytes) -> bytes | None:
-        """The whole answer with its head; None, and nothing done, where the request goes the ordinary way."""
+    def answer(self, opening: Any, body: bytes, patient: bool) -> bytes | Later | None:
+        """The whole answer with its head; None, and nothing done, where the request goes the ordinary way.
+
+        patient: whether it may come later.
+        """
+
+    def finish(self, later: Any, last: bool) -> tuple[bytes, bool]:
+        """The answer whose future is done, and whether its connection ends with it, which is so if it is the last."""
 
 
 class Known:
@@ -140,7 +158,18 @@ def protocol(express: Express | None) -> Any:
         look: Any = None
         opening: Any = None
         """What the present request asks of the short way; None on the ordinary one."""
-        body = b""
+        body_bytes = 0
+        """How much has come of its body, in `parts`."""
+        size = 0
+        """The bytes of what just came."""
+        own = 0
+        """How many of them are of the present request's body."""
+        later: Any = None
+        """What is waited for on the short way."""
+        next = b""
+        """What came meanwhile."""
+        last = False
+        """Whether the connection ends with the answer that is waited for."""
         at_rest = True
         """Whether the next byte begins a request."""
         data = b""
@@ -153,6 +182,7 @@ def protocol(express: Express | None) -> Any:
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self.headers: list[tuple[bytes, bytes]] = []
+            self.parts: list[bytes] = []
             self.in_head = True
             self._look()
 
@@ -169,6 +199,8 @@ def protocol(express: Express | None) -> Any:
                 self.transport.abort()  # nobody reads: what waits for them is let go of
                 return
             if not self.transport.is_closing():
+                if self.opening is not None:
+                    self._ordinary()  # there whoever waits for the rest has a time limit
                 self._end_if_late()
             elif not unread:
                 return
@@ -186,15 +218,27 @@ def protocol(express: Express | None) -> Any:
 
         def shutdown(self) -> None:
             self._go_on()
-            super().shutdown()
+            if self.opening is not None:
+                self._ordinary()
+            if self.later is not None:
+                self.last = True
+            else:
+                super().shutdown()
 
         def connection_lost(self, error: Exception | None) -> None:
             if self.look is not None:
                 self.look.cancel()
+            if self.later is not None:
+                self.later.future.cancel()
             super().connection_lost(error)
 
         def data_received(self, data: bytes) -> None:
             self.looks = 0
+            if self.later is not None:
+                self.next += data
+                if len(self.next) > NEXT_MOST:
+                    self.flow.pause_reading()
+                return
             if self.at_rest:
                 if self._is_put_off(data) or self._answered_at_once(data):
                     return
@@ -225,11 +269,10 @@ def protocol(express: Express | None) -> Any:
 
         def _read(self, data: bytes) -> None:
             """Parse what came."""
-            self.unseen += len(data)
+            self.size, self.own = len(data), 0
+            self.unseen += self.size
             super().data_received(data)
             self.data, self.refused = b"", False
-            if self.opening is not None:  # only a part came: whoever waits for the rest has a time limit
-                self._ordinary()
             if self.unseen > HEADERS_MOST and not self.at_rest and not self.transport.is_closing():
                 self.problem = TOO_LONG
                 self.send_400_response("")
@@ -239,15 +282,39 @@ def protocol(express: Express | None) -> Any:
             found = known.of(data)
             if found is None or express is None or not self._can_write():
                 return False
-            answer = express.answer(*found)
+            answer = express.answer(*found, True)
             if answer is None:
                 self.refused = True
                 return False
             self.in_head = False
             self._unset_keepalive_if_required()
+            if type(answer) is bytes:
+                self.transport.write(answer)
+                self.server_state.total_requests += 1
+            else:
+                self._wait(answer)
+            return True
+
+        def _wait(self, later: Any) -> None:
+            """Let an answer come when it is there."""
+            self.later = later
+            later.future.add_done_callback(self._finish)
+
+        def _finish(self, future: asyncio.Future[Any]) -> None:
+            """Write the answer that was waited for, and turn to what came meanwhile."""
+            later, self.later = self.later, None
+            answer, ends = express.finish(later, self.last) if express is not None else (b"", True)
+            if self.transport.is_closing():
+                return
             self.transport.write(answer)
             self.server_state.total_requests += 1
-            return True
+            if ends:
+                self.transport.close()
+                return
+            data, self.next = self.next, b""
+            if data:
+                self.flow.resume_reading()
+                self.data_received(data)
 
         def on_message_begin(self) -> None:
             self.in_head = True
@@ -276,7 +343,7 @@ def protocol(express: Express | None) -> Any:
             if self.opening is None:
                 self._begin()
             else:
-                self.body = b""
+                self.parts, self.body_bytes = [], 0
 
         def on_chunk_header(self) -> None:
             self.unseen = 0
@@ -289,24 +356,37 @@ def protocol(express: Express | None) -> Any:
             if self.opening is None:
                 super().on_body(body)
                 return
-            self.body = self.body + body if self.body else body
-            if len(self.body) > BODY_MOST:
+            self.parts.append(body)
+            self.body_bytes += len(body)
+            self.own += len(body)
+            if self.body_bytes > BODY_MOST:
                 self._ordinary()
 
         def on_message_complete(self) -> None:
             self.at_rest = True
             data, self.data = self.data, b""
             if self.opening is not None:
-                answer = express.answer(self.opening, self.body) if express else None
-                if answer is not None:
-                    known.add(data, self.opening, len(self.body))
-                    self.opening = None
-                    self.body = b""
-                    self.transport.write(answer)
-                    self.on_response_complete()
+                if self._is_answered_shortly(data):
+                    self.opening, self.parts = None, []
                     return
                 self._ordinary()
             super().on_message_complete()
+
+        def _is_answered_shortly(self, data: bytes) -> bool:
+            """Whether the present request, which is here, is answered on the short way, or will be; it began `data`."""
+            body = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+            begins = data.find(b"\r\n\r\n") + 4 if data else 0
+            answer = express.answer(self.opening, body, begins + self.own == self.size) if express else None
+            if answer is None:
+                return False
+            known.add(data, self.opening, len(body))
+            if type(answer) is bytes:
+                self.transport.write(answer)
+                self.on_response_complete()
+            else:
+                self._unset_keepalive_if_required()
+                self._wait(answer)
+            return True
 
         def _is_alone(self) -> bool:
             """Whether the present request may go the short way: nothing waits before it, and its connection goes on."""
@@ -321,7 +401,7 @@ def protocol(express: Express | None) -> Any:
 
         def _is_answered(self) -> bool:
             """Whether no request waits for its answer."""
-            return self.cycle is None or self.cycle.response_complete
+            return self.later is None and (self.cycle is None or self.cycle.response_complete)
 
         def _can_write(self) -> bool:
             """Whether an answer may be written now."""
@@ -338,10 +418,10 @@ def protocol(express: Express | None) -> Any:
         def _ordinary(self) -> None:
             """Leave the short way, with as much of the present request's body as came."""
             self.opening = None
-            body, self.body = self.body, b""
+            parts, self.parts = self.parts, []
             self._begin()
-            if body:
-                super().on_body(body)
+            for part in parts:
+                super().on_body(part)
 
         def _bound(self, size: int) -> None:
             self.unseen = 0

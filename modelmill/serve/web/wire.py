@@ -18,6 +18,7 @@ import orjson
 
 from modelmill.errors import RequestError
 from modelmill.serve.request import (
+    LONG_BYTES,
     Asked,
     Expected,
     Input,
@@ -28,6 +29,7 @@ from modelmill.serve.request import (
     kind,
     named,
     supported,
+    whole,
     wishes,
 )
 from modelmill.signature import NO_DATE, Field
@@ -52,6 +54,14 @@ def read(body: bytes, header: str | None, expected: Expected) -> Request:
     if not isinstance(envelope, dict):
         raise RequestError("body", f"expected a JSON object, came {kind(envelope)}", 'Send {"inputs": [...]}.')
     return _read_envelope(envelope, _Tail(view[length:]), expected)
+
+
+def is_long(body: bytes, header: str | None, expected: Expected) -> bool:
+    """Whether so much of a body is read element by element that it is for a thread; `header` is as in `read`."""
+    if len(body) <= LONG_BYTES:
+        return False
+    length = None if expected.texts else whole(header)
+    return length is None or length > LONG_BYTES
 
 
 def parse(text: bytes | memoryview) -> Any:

@@ -101,18 +101,22 @@ class Stage:
             time.sleep(0)  # lets the engine's threads have the interpreter
             await asyncio.sleep(0)
 
+    def has_begun(self):
+        """Whether every thread has taken up a run, as long as there are runs."""
+        runs = self.engine.runs
+        return sum(run.stop in run.session.gates for run in runs) >= min(len(runs), self.engine.threads)
+
     async def move(self, ms):
         """Let time pass, without anything that runs coming to its end."""
-        runs = list(self.engine.runs)
-        await self.until(lambda: all(run.stop in run.session.gates for run in runs))
+        await self.until(self.has_begun)
         self.loop.now_ns += round(ms * 1e6)
         for _ in range(4):
             await asyncio.sleep(0)
 
     async def let(self, model, ms=0.0):
         """Let time pass, and the oldest run of a model end."""
-        run = min((run for run in self.engine.runs if run.session is model), key=lambda run: run.began)
-        await self.until(lambda: run.stop in model.gates)
+        await self.until(self.has_begun)
+        run = min((run for run in self.engine.runs if run.stop in model.gates), key=lambda run: run.began_ns)
         self.loop.now_ns += round(ms * 1e6)
         model.gates[run.stop].set()
         await self.until(lambda: run not in self.engine.runs)
@@ -124,7 +128,8 @@ class Stage:
             if not self.engine.running:  # it waits for company, which does not come
                 await self.move(1.0)
                 continue
-            run = min(self.engine.runs, key=lambda run: run.began)
+            await self.until(self.has_begun)
+            run = min(self.engine.runs, key=lambda run: run.began_ns)
             await self.let(run.session, run.expected_ms - HOP_MS if ms is None else ms)
 
     def free(self):

@@ -74,8 +74,8 @@ def test_a_large_request_is_cut_and_put_together_exactly(play):
         await stage.work()
         assert values(large.result()) == sent
         assert values(small.result()) == [99]
-        assert [len(run) for run in lane.session.runs] == [5, 5, 4, 4]
-        assert firsts(lane.session) == [0, 99, 9, 13]
+        assert [len(run) for run in lane.session.runs] == [5, 1, 4, 4, 4]
+        assert firsts(lane.session) == [0, 99, 5, 9, 13]
 
     play(scene)
 
@@ -321,6 +321,67 @@ def test_only_what_is_cheap_runs_on_the_loop(play):
     assert play(scene) == [True, False, False, False]
 
 
+def test_what_is_worth_a_hop_runs_on_the_loop_once_until_it_looks_again(play):
+    """Where more has come meanwhile, it is for the other cores; what is quicker than a hop never is."""
+
+    async def scene(stage):
+        dear, cheap = (stage.lane(start_ms=ms, row_ms=0.01) for ms in (0.2, 0.02))
+        x, engine = {"x": np.zeros((1, 1))}, stage.engine
+
+        def ran(lane):
+            fits = engine.fits_inline(lane, 1)
+            if fits:
+                lane.session.gated = False
+                engine.run_inline(lane, x, 1, ("y",))
+                lane.session.gated = True
+            return fits
+
+        assert [ran(lane) for lane in (cheap, dear, cheap, dear)] == [True, True, True, False]
+        await asyncio.sleep(0)
+        assert [ran(dear), ran(dear)] == [True, False]
+        await asyncio.sleep(0)
+        waiting = [stage.ask(dear, n) for n in range(3)]
+        assert engine.waiting
+        assert [ran(dear), ran(cheap)] == [False, True]  # nothing overtakes what waits, but what is never worth a hop
+        await stage.work()
+        assert all(future.done() for future in waiting)
+        assert ran(dear)
+
+    play(scene)
+
+
+def test_the_next_short_run_lies_ready_before_a_thread_is_free(play):
+    async def scene(stage):
+        short, long = stage.lane(0.0, 2.0), stage.lane(0.0, 20.0)
+        for n in range(4):
+            stage.ask(short, n)
+        assert (stage.engine.running, stage.engine.waiting) == (2, 2)
+        (waits,) = (run for run in stage.engine.runs if run.pieces[0].columns["x"][0, 0] == 1)
+        assert waits.left_ms(stage.now + 1.0) == waits.expected_ms
+        waits.pieces[0].job.future.cancel()  # what only lies ready is given up at once
+        await asyncio.sleep(0)
+        await stage.work()
+        assert firsts(short.session) == [0, 2, 3]
+        for n in range(3):
+            stage.ask(long, n)
+        assert (stage.engine.running, stage.engine.waiting) == (1, 2)
+        await stage.work()
+
+    play(scene)
+
+
+def test_what_would_be_joined_is_not_handed_to_the_threads_before_one_is_free(play):
+    async def scene(stage):
+        lane = stage.lane(1.0, 0.1)
+        for n in range(4):
+            stage.ask(lane, n)
+        assert stage.engine.running == 1
+        await stage.work()
+        assert [len(run) for run in lane.session.runs] == [1, 3]
+
+    play(scene)
+
+
 def test_a_model_that_leaves_sizes_open_runs_on_the_loop_only_in_shapes_that_were_seen(play):
     async def scene(stage):
         lane = stage.lane(start_ms=0.05, row_ms=0.01, open=True)
@@ -452,6 +513,12 @@ steps = st.lists(
 )
 
 
+def begun(stage, let):
+    """The runs that threads have taken up, the oldest first, without those that were let go on."""
+    runs = [run for run in stage.engine.runs if run.stop in run.session.gates and run.stop not in let]
+    return sorted(runs, key=lambda run: run.began_ns)
+
+
 @settings(max_examples=80, deadline=None)
 @given(steps=steps, threads=st.integers(1, 3))
 def test_whatever_happens_every_answer_is_its_requests_own(play, steps, threads):
@@ -474,11 +541,10 @@ def test_whatever_happens_every_answer_is_its_requests_own(play, steps, threads)
             elif step[0] == "bad":
                 asked.append((stage.ask(lanes[0], *[BAD] * step[1]), None, 1, None))
             elif step[0] == "let":
-                held = [run for run in stage.engine.runs if run.stop not in let]
-                if held:
-                    run = min(held, key=lambda run: run.began)
+                if any(run.stop not in let for run in stage.engine.runs):
+                    await stage.until(lambda: begun(stage, let) or not stage.engine.runs)
+                for run in begun(stage, let)[:1]:
                     let.add(run.stop)
-                    await stage.until(lambda run=run: run.stop in run.session.gates)
                     run.session.gates[run.stop].set()
             elif step[0] == "leave" and asked:
                 asked[step[1] % len(asked)][0].cancel()
@@ -551,7 +617,8 @@ def test_what_is_taken_is_met_and_what_is_refused_could_not_be(play, arrivals):
             if not run.jobs:
                 await stage.until(lambda run=run: run not in stage.engine.runs)
                 continue
-            end = run.began + run.rows * row_ms / 1000
+            await stage.until(stage.has_begun)
+            end = run.began_ns / 1e9 + run.rows * row_ms / 1000
             soonest = min(job.deadline for job in run.jobs)
             if min(end, soonest) > target:
                 break
@@ -559,7 +626,7 @@ def test_what_is_taken_is_met_and_what_is_refused_could_not_be(play, arrivals):
                 await stage.let(lane.session, (end - stage.now) * 1000)
                 assert all(piece.job.future.exception() is None for piece in run.pieces)
             else:
-                assert run.rows * row_ms > (soonest - run.began) * 1000
+                assert run.rows * row_ms > soonest * 1000 - run.began_ns / 1e6
                 await stage.move((soonest - stage.now) * 1000 + 1e-3)
                 await stage.until(lambda run=run: run not in stage.engine.runs)
         await stage.move(max(0.0, (target - stage.now) * 1000))
