@@ -106,6 +106,9 @@ class Request:
 
 CODES = frozenset("bBhHiIlLqQfd")
 
+FEW = 64
+"""Elements up to which they are compared more quickly one by one than as an array."""
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
@@ -146,12 +149,16 @@ class Input:
             count *= came
         if len(data) != count or not self.elements.issuperset(map(type, data)):
             return None
-        if self.largest and not (-self.largest <= min(data) and max(data) <= self.largest):
+        few = count <= FEW
+        if few and self.largest and not (-self.largest <= min(data) and max(data) <= self.largest):
             return None
         try:
-            return np.frombuffer(array(self.code, data), self.dtype).reshape(shape)
+            column = np.frombuffer(array(self.code, data), self.dtype)
         except OverflowError:
             return None
+        if not few and self.largest and not np.isfinite(column).all():
+            return None
+        return column.reshape(shape)
 
     def datatype(self, where: str, came: Any) -> None:
         """Refuse another datatype."""
@@ -247,6 +254,8 @@ class Expected:
     """All outputs as bytes."""
     texts: bool = member(init=False)
     """Whether it takes text, which is read element by element even where it comes as bytes."""
+    heads: dict[bytes, Any] = member(default_factory=dict, compare=False, repr=False)
+    """What a wire remembers of the heads of requests; it grows within bounds that the wire keeps."""
 
     def __post_init__(self) -> None:
         put = object.__setattr__

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelmill.errors import RequestError
-from modelmill.serve.request import Expected, Input
+from modelmill.serve.request import FEW, Expected, Input
 from modelmill.serve.web.wire import read
 from modelmill.signature import Field, Signature
 
@@ -30,9 +30,10 @@ def slowly(tensor, field):
     return read(body, None, expected).columns["x"]
 
 
-@given(st.sampled_from(DATATYPES), st.lists(ELEMENTS, min_size=1, max_size=6))
-def test_the_quick_way_agrees_with_the_slow_one(datatype, data):
+@given(st.sampled_from(DATATYPES), st.lists(ELEMENTS, min_size=1, max_size=6), st.sampled_from([1, FEW]))
+def test_the_quick_way_agrees_with_the_slow_one(datatype, data, times):
     field = Field("x", datatype)
+    data = data * times
     tensor = {"name": "x", "datatype": datatype, "shape": [len(data)], "data": data}
     quick = Input(field).plain(tensor)
     if quick is None:
@@ -50,12 +51,13 @@ def test_plain_values_go_the_quick_way(datatype):
     assert str(quick.dtype) == Field("x", datatype).dtype
 
 
+@pytest.mark.parametrize("others", [0, 2 * FEW])
 @pytest.mark.parametrize(
     ("datatype", "data"),
     [("FP32", [1e39]), ("FP32", [True]), ("INT8", [128]), ("UINT8", [-1]), ("INT64", [1.0]), ("INT64", ["1"])],
 )
-def test_what_does_not_fit_is_left_to_the_words(datatype, data):
-    tensor = {"name": "x", "datatype": datatype, "shape": [1], "data": data}
+def test_what_does_not_fit_is_left_to_the_words(datatype, data, others):
+    tensor = {"name": "x", "datatype": datatype, "shape": [1 + others], "data": [0] * others + data}
     assert Input(Field("x", datatype)).plain(tensor) is None
     with pytest.raises(RequestError):
         slowly(tensor, Field("x", datatype))

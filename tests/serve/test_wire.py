@@ -74,6 +74,62 @@ def test_a_body_mixes_json_and_binary_tensors():
     assert request.rows == 2
 
 
+def mixed(strings, numbers, **rest):
+    """A request of two tensors that are both bytes: its body, and the length of its JSON."""
+    parts = (requests.encode(np.array(strings, object)), np.array(numbers, "<f4").tobytes())
+    said = (("s", "BYTES", len(strings), parts[0]), ("f", "FP32", len(numbers), parts[1]))
+    inputs = [tensor(name, kind, (n,), parameters={"binary_data_size": len(part)}) for name, kind, n, part in said]
+    head = orjson.dumps({"inputs": inputs, **rest})
+    return head + b"".join(parts), len(head)
+
+
+def test_a_head_that_was_met_is_read_as_the_first_time():
+    expected = Expected(Signature("t", (Field("f", "FP32"), Field("s", "BYTES")), OUTPUTS))
+    for strings, numbers in ((["a", "b"], [1, 2]), (["x", "yz"], [3, 4]), (["x", "\u00fc"], [5, 6])):
+        body, length = mixed(strings, numbers, id="7", parameters={"binary_data_output": True, "timeout": 5})
+        request = wire.read(body, str(length), expected)
+        assert request.columns["s"].tolist() == strings
+        assert request.columns["f"].tolist() == numbers
+        assert (request.id, request.rows, request.wishes.timeout_s) == ("7", 2, 5e-6)
+        assert request.outputs == expected.binary
+    assert len(expected.heads) == 2
+
+
+def test_what_is_wrong_after_a_head_that_was_met_is_said_as_the_first_time():
+    signature = Signature("t", (Field("f", "FP32"), Field("s", "BYTES")), OUTPUTS)
+
+    def said(body, length, expected):
+        with pytest.raises(RequestError) as error:
+            wire.read(body, str(length), expected)
+        return str(error.value)
+
+    body, length = mixed(["a", "b"], [1, 2])
+    known = Expected(signature)
+    wire.read(body, str(length), known)
+    broken = bytearray(body)
+    broken[length] = 9
+    bad = (bytes(broken), body[:-1], body + b"1", body[:-4] + np.array([np.nan], "<f4").tobytes(), body[:length])
+    told = [said(each, length, known) for each in bad]
+    assert told == [said(each, length, Expected(signature)) for each in bad]
+    assert len(set(told)) == len(bad)
+    assert len(known.heads) == 1
+
+
+def test_heads_are_remembered_within_bounds_and_no_data_of_requests_with_them():
+    expected = Expected(ONE)
+    for number in range(3 * wire.KEPT):
+        head = orjson.dumps({"id": str(number), "inputs": [tensor(parameters={"binary_data_size": 24})]})
+        wire.read(head + struct.pack("<6f", *SIX), str(len(head)), expected)
+        head = orjson.dumps({"id": str(number), "inputs": [tensor(data=SIX)]})
+        wire.read(head, str(len(head)), expected)
+    assert 0 < len(expected.heads) <= wire.KEPT
+    assert not any(head.plain.columns for head in expected.heads.values())
+    long = orjson.dumps({"id": "y" * wire.KEPT_BYTES, "inputs": [tensor(parameters={"binary_data_size": 24})]})
+    before = set(expected.heads)
+    assert wire.read(long + struct.pack("<6f", *SIX), str(len(long)), expected).rows == 2
+    assert set(expected.heads) == before
+
+
 def test_header_zero_is_the_input_itself_and_the_answer_is_binary():
     request = wire.read(struct.pack("<6f", *SIX), "0", Expected(ONE))
     assert request.columns["x"].tolist() == [[1, 2, 3], [4, 5, 6.5]]
