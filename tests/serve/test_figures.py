@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ import time
 import pytest
 
 from modelmill.errors import StorageError
-from modelmill.serve.signals.figures import Figures
+from modelmill.serve.signals.figures import FOLD_S, Figures
 from modelmill.serve.signals.slots import Slots, merged, read
 from modelmill.serve.signals.statistics import statistics
 
@@ -21,6 +22,7 @@ figures = Figures(Path(sys.argv[1]), int(sys.argv[2]))
 for number in range(1000):
     figures.of("flowers", "1").answered("v2", 200 if number % 10 else 500, 0.002)
     figures.of("flowers", "1").ran(3, 0, 1000, 0)
+figures.fold()
 """
 
 
@@ -90,3 +92,46 @@ def test_requests_for_no_model_are_counted_and_not_timed():
     found = samples(figures.text({}))
     assert found['modelmill_requests_total{model="",version="",face="v2",code="404"}'] == 1
     assert not any("duration" in name for name in found)
+
+
+def test_what_is_noted_on_a_loop_is_added_up_soon_and_nothing_is_lost_while_it_is(tmp_path):
+    """Notes come on the loop while other threads read, and a moment later another process sees them all."""
+    own, other = Figures(tmp_path, 0), Figures(tmp_path, 1)
+    which = 'model="flowers",version="1"'
+    total, reads = 20_000, []
+
+    async def note():
+        served = own.of("flowers", "1")
+        reading = asyncio.gather(*(asyncio.to_thread(look) for _ in range(3)))
+        for number in range(total):
+            served.ran(1 + number % 3, number % 2, 1000, number % 2)
+            served.waited(1000)
+            served.encoded(0.001)
+            served.answered("v2", 200, 0.002)
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        await reading
+        end = time.monotonic() + 10
+        while seen(other) < total and time.monotonic() < end:
+            await asyncio.sleep(FOLD_S)
+
+    def seen(figures):
+        name = f'modelmill_requests_total{{{which},face="v2",code="200"}}'
+        return samples(figures.text({})).get(name, 0)
+
+    def look():
+        for _ in range(20):
+            reads.append(seen(own))
+
+    asyncio.run(note())
+    assert all(0 <= count <= total for count in reads)
+    for figures in (other, own):
+        found = samples(figures.text({}))
+        assert seen(figures) == total
+        for what in ("request_duration", "queue", "encode", "compute"):
+            assert found[f"modelmill_{what}_seconds_count{{{which}}}"] == total
+        assert found[f"modelmill_batch_seconds_count{{{which}}}"] == total / 2
+        assert found[f"modelmill_compute_seconds_sum{{{which}}}"] == pytest.approx(total / 1e6)
+        assert found[f'modelmill_batch_rows_bucket{{{which},le="1"}}'] == 6667
+        assert found[f'modelmill_batch_rows_bucket{{{which},le="2"}}'] == 6667 * 2
+        assert found[f"nv_inference_count{{{which}}}"] == 6667 * 1 + 6667 * 2 + 6666 * 3

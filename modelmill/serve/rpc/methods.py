@@ -246,7 +246,7 @@ class Methods:
             return None
         ended = time.perf_counter()
         signals = self.signals
-        signals.figures.of(name, endpoint.label).encode.add(ended - ran)
+        signals.figures.of(name, endpoint.label).encoded(ended - ran)
         identity = envelope.id.decode() or None
         sizes = (len(message), len(answer))
         signals.answered("grpc", name, endpoint.label, 200, ended - started, identity, None, sizes, caller.tenant)

@@ -1,13 +1,23 @@
-"""What the service counts: requests, times by phase, rows of runs; exact over all of its processes."""
+"""What the service counts: requests, times by phase, rows of runs; exact over all of its processes.
+
+To add to a histogram costs more than it may: what is seen is noted as it is, and added up by the hundred, a moment
+later or when somebody reads.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
-from bisect import bisect_left
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from modelmill.errors import StorageError
 from modelmill.serve.signals.exposition import Labels, buckets, head, sample
 from modelmill.serve.signals.slots import Slots, merged, read
 
@@ -21,78 +31,144 @@ PHASES = ("queue", "batch", "compute", "encode")
 EXPIRED, REFUSED = 504, 429
 """A request came too late for the time that its client had set; there was no room for it."""
 
+FOLD_S = 0.02
+"""So long what was noted may wait until it is added up: other processes do not see it before."""
+
 SIZES = 256
 """So many numbers of rows are told apart in the runs of one version."""
 
 Series = Mapping[str, Sequence[float]]
+Array = np.ndarray[Any, Any]
+
+
+class Tape:
+    """Numbers that are noted, so many at a time, until they are taken; from any thread."""
+
+    __slots__ = ("_numbers", "add", "extend", "width")
+
+    def __init__(self, width: int = 1) -> None:
+        self.width = width
+        self._numbers = array("d")
+        self.add = self._numbers.append
+        """Note a number."""
+        self.extend = self._numbers.extend
+        """Note some."""
+
+    def take(self) -> Array:
+        """What was noted since it was last taken: (entries, width)."""
+        taken = self._numbers[:]
+        del self._numbers[: len(taken)]
+        return np.frombuffer(taken).reshape(-1, self.width)
 
 
 class Histogram:
-    """Counts of values up to bounds, and their sum; it grows with every value."""
+    """Counts of values up to bounds, and their sum."""
 
     __slots__ = ("bounds", "values")
 
     def __init__(self, bounds: Sequence[float], values: memoryview[float]) -> None:
-        self.bounds = bounds
+        self.bounds = np.array(bounds, float)
         self.values = values
 
-    def add(self, value: float) -> None:
-        """Count a value in the first bucket whose bound is not below it."""
+    def add(self, found: Array) -> None:
+        """Count values, each in the first bucket whose bound is not below it."""
         values = self.values
-        values[bisect_left(self.bounds, value)] += 1.0
-        values[-1] += value
+        for place, count in enumerate(np.bincount(np.searchsorted(self.bounds, found)).tolist()):
+            if count:
+                values[place] += count
+        values[-1] += float(found.sum())
 
 
 class Served:
-    """The figures of one version; it lives as long as the service."""
+    """The figures of one version; it lives as long as the service.
 
-    def __init__(self, slots: Slots, model: str, version: str) -> None:
+    awake: told when something is noted for the first time since all was added up.
+    """
+
+    def __init__(self, slots: Slots, model: str, version: str, awake: Callable[[Served], None]) -> None:
         self._slots = slots
         self._which = (model, version)
-        self._answers: dict[tuple[str, int], memoryview[float]] = {}
+        self._awake = awake
+        self._at_rest = True
+        """Whether nothing waits to be added up."""
+        self._answers: dict[tuple[str, int], tuple[memoryview[float], Tape]] = {}
         self._sizes: dict[int, memoryview[float]] = {}
-        self.duration = self._histogram("duration", SECONDS)
-        self.rows = self._histogram("rows", ROWS)
-        self.queue, self.batch, self.compute, self.encode = (self._histogram(name, PHASE_SECONDS) for name in PHASES)
+        self._runs, self._waits, self._encodings = Tape(4), Tape(), Tape()
+        self._duration = self._histogram("duration", SECONDS)
+        self._rows = self._histogram("rows", ROWS)
+        self._queue, self._batch, self._compute, self._encode = (self._histogram(n, PHASE_SECONDS) for n in PHASES)
         self._failed = self._values("failed", 1)
         self._last = self._values("last", 1)
+        self.encoded = self._encodings.add
+        """Note how many seconds it took to put an answer into bytes; the answer itself is told after that."""
 
     def answered(self, face: str, code: int, seconds: float) -> None:
-        """Count an answer."""
-        count = self._answers.get((face, code))
-        if count is None:
+        """Note an answer."""
+        found = self._answers.get((face, code))
+        if found is None:
             key = _key("answers", *self._which, face, str(code))
-            count = self._answers[face, code] = self._slots.claim(key, 1)
-        count[0] += 1.0
-        if self._which[0]:
-            self.duration.add(seconds)
-            if code >= 400:
-                self._failed[0] += seconds
+            found = self._answers[face, code] = (self._slots.claim(key, 1), Tape())
+        found[1].add(seconds)
+        if self._at_rest:
+            self._wake()
 
     def ran(self, rows: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
-        """Count a run: its rows, and what each phase took; on the loop there is nothing to join and to take apart."""
-        self.rows.add(rows)
-        self.compute.add(infer_ns / 1e9)
-        if input_ns:
-            self.batch.add((input_ns + output_ns) / 1e9)
-        size = self._sizes.get(rows)
-        if size is None:
-            size = self._size(rows)
-        size[0] += 1.0
-        size[1] += input_ns
-        size[2] += infer_ns
-        size[3] += output_ns
-        self._last[0] = time.time()
+        """Note a run: its rows, and what each phase took; on the loop there is nothing to join and to take apart."""
+        self._runs.extend((rows, input_ns, infer_ns, output_ns))
+        if self._at_rest:
+            self._wake()
 
     def waited(self, ns: int) -> None:
-        """Count how long a request waited for its run."""
-        self.queue.add(ns / 1e9)
+        """Note how long a request waited for its run; its answer is told after that."""
+        self._waits.add(ns / 1e9)
+
+    def _wake(self) -> None:
+        self._at_rest = False
+        self._awake(self)
+
+    def fold(self) -> None:
+        """Add up what was noted; by one thread at a time."""
+        self._at_rest = True
+        for (_, code), (count, tape) in tuple(self._answers.items()):
+            seconds = tape.take()[:, 0]
+            if len(seconds):
+                count[0] += len(seconds)
+                if self._which[0]:
+                    self._duration.add(seconds)
+                    self._failed[0] += float(seconds.sum()) if code >= 400 else 0.0
+        for histogram, tape in ((self._queue, self._waits), (self._encode, self._encodings)):
+            seconds = tape.take()[:, 0]
+            if len(seconds):
+                histogram.add(seconds)
+        runs = self._runs.take()
+        if len(runs):
+            self._fold_runs(runs)
+
+    def _fold_runs(self, runs: Array) -> None:
+        rows, inputs, infers, outputs = runs.T
+        self._rows.add(rows)
+        self._compute.add(infers / 1e9)
+        joined = inputs > 0
+        if joined.any():
+            self._batch.add((inputs + outputs)[joined] / 1e9)
+        for size in set(rows.tolist()):
+            same = runs[rows == size]
+            view = self._size(int(size))
+            for place, value in enumerate((len(same), *same[:, 1:].sum(axis=0).tolist())):
+                view[place] += value
+        self._last[0] = time.time()
 
     def _size(self, rows: int) -> memoryview[float]:
         """The count of runs of so many rows, and the nanoseconds that they took to join, run and take apart."""
-        if len(self._sizes) >= SIZES:
-            return _nowhere(4)
-        view = self._sizes[rows] = self._values("size", 4, str(rows))
+        view = self._sizes.get(rows)
+        if view is None:
+            if len(self._sizes) >= SIZES:
+                return _nowhere(4)
+            try:
+                view = self._values("size", 4, str(rows))
+            except StorageError:  # they are not told apart then; the run is counted all the same
+                view = _nowhere(4)
+            self._sizes[rows] = view
         return view
 
     def _histogram(self, what: str, bounds: Sequence[float]) -> Histogram:
@@ -115,20 +191,44 @@ class Figures:
         self._own = folder / f"{worker}.figures" if folder is not None else None
         self.slots = Slots(self._own)
         self._served: dict[tuple[str, str], Served] = {}
+        self._awake: list[Served] = []
+        """Those for which something was noted."""
+        self._due = False
+        """Whether it is going to be added up."""
+        self._lock = threading.Lock()
 
     def of(self, model: str, version: str) -> Served:
         """The figures of a version; of an empty name, those of requests that no model answered."""
         served = self._served.get((model, version))
         if served is None:
-            served = self._served[model, version] = Served(self.slots, model, version)
+            served = self._served[model, version] = Served(self.slots, model, version, self._wake)
         return served
+
+    def _wake(self, served: Served) -> None:
+        """Have what is noted added up a moment later; at once, where there is no loop to do so."""
+        self._awake.append(served)
+        if not self._due:
+            try:
+                asyncio.get_running_loop().call_later(FOLD_S, self.fold)
+                self._due = True
+            except RuntimeError:
+                self.fold()
+
+    def fold(self) -> None:
+        """Add up what was noted; from any thread."""
+        with self._lock:
+            self._due = False
+            awake, self._awake = self._awake, []
+            for served in awake:
+                served.fold()
 
     def gauge(self, name: str, value: float) -> None:
         """What is now: over several processes, the sum."""
         self.slots.claim(_key("gauge", name), 1)[0] = value
 
     def series(self) -> dict[str, list[float]]:
-        """The sums over all processes."""
+        """The sums over all processes: all that this one has seen, and the others until a moment ago."""
+        self.fold()
         others = [] if self.folder is None else [p for p in sorted(self.folder.glob("*.figures")) if p != self._own]
         return merged([self.slots.values(), *(read(path) for path in others)])
 

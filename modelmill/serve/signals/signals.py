@@ -53,7 +53,7 @@ class Signals:
         """Time the phase in which an answer is put into bytes."""
         began = time.perf_counter()
         yield
-        self.figures.of(model, version).encode.add(time.perf_counter() - began)
+        self.figures.of(model, version).encoded(time.perf_counter() - began)
 
     def answered(
         self,
@@ -98,6 +98,7 @@ class Signals:
 
     def close(self) -> None:
         """Write and send what is left."""
+        self.figures.fold()
         self.journal.close()
         if self.tracer is not None:
             self.tracer.close()

@@ -202,7 +202,7 @@ class Express:
     def _answered(self, asked: Asked, answer: wire.Answer, ran: float, last: bool = False) -> bytes:
         """Tell of an answer that was put into bytes since `ran`, and give it its head."""
         endpoint, caller, ended = asked.endpoint, asked.caller, time.perf_counter()
-        self.signals.figures.of(endpoint.name, endpoint.label).encode.add(ended - ran)
+        self.signals.figures.of(endpoint.name, endpoint.label).encoded(ended - ran)
         self._tell(asked, 200, len(answer.body), ended)
         headers: tuple[tuple[str, str], ...] = (("modelmill-version", endpoint.version.reference),)
         kind = JSON
