@@ -186,6 +186,8 @@ class Engine:
         if self.running < self.threads and not self.waiting:
             return
         waiting = job.payer.waiting
+        if job.deadline == math.inf and waiting < self.capacity.waiting and self._is_soon(now):
+            return
         told = forecast(job, self.shares, self.runs, self.threads, now)
         if waiting >= self.capacity.waiting:
             raise Overloaded("engine", f"{waiting} requests wait already", AGAIN, told.wait_ms / 1000 / max(1, waiting))
@@ -201,6 +203,11 @@ class Engine:
         if told.total_ms > left_ms:
             said = f"the answer would take {told.total_ms:.1f} ms, {left_ms:.1f} are allowed"
             raise Overloaded("engine", said, AGAIN, (told.total_ms - left_ms) / 1000)
+
+    def _is_soon(self, now: float) -> bool:
+        """Whether nobody has to wait for too long, whoever is first: then no forecast is needed."""
+        left_ms = sum(run.left_ms(now) for run in self.runs) + sum(line.work_ms for line in self.shares.lines())
+        return left_ms <= self.capacity.queue_seconds * 1000 * self.threads
 
     def _dispatch(self) -> None:
         """Start runs while a thread is free, and hand on what it may take next."""

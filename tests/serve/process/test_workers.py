@@ -249,10 +249,15 @@ def test_figures_are_those_of_all_workers(home):
     with served(home, "--workers", "2", "--no-grpc", "--lead", "0") as (_, url):
         for _ in range(20):
             assert label(url) == "long"
-        with urllib.request.urlopen(f"{url}/metrics") as answer:
-            text = answer.read().decode()
-    counted = re.search(r'modelmill_requests_total\{model="flowers"[^}]*code="200"\} ([0-9.]+)', text)
-    assert float(counted[1]) == 20
+
+        def counted():
+            with urllib.request.urlopen(f"{url}/metrics") as answer:
+                text = answer.read().decode()
+            found = re.search(r'modelmill_requests_total\{model="flowers"[^}]*code="200"\} ([0-9.]+)', text)
+            return float(found[1])
+
+        assert eventually(lambda: counted() == 20)  # what others have seen is told a moment later
+        assert counted() == 20
 
 
 def test_a_model_that_is_unloaded_is_unloaded_in_all_workers(home):
