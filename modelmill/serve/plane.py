@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -134,8 +135,7 @@ class Plane:
                 outputs = self.engine.run_inline(endpoint.lane, columns, rows, wanted, ask.terms)
                 self.engine.turns.spent(ask.terms, perf_counter() - began + ORDINARY_S)
             else:
-                with queued(endpoint, ask.caller):
-                    outputs = await wait(self.engine.submit(endpoint.lane, columns, rows, wanted, ask.terms))
+                outputs = await wait(self.put(endpoint, ask.caller, columns, rows, wanted, ask.terms))
         except ModelError as error:
             self._count(ask, endpoint, Copy(columns, rows, wanted), None)
             raise blamed(error, endpoint) from None
@@ -146,13 +146,40 @@ class Plane:
             self._count(ask, endpoint, Copy(columns, rows, wanted), outputs)
         return outputs
 
+    def put(
+        self,
+        endpoint: Endpoint,
+        caller: Caller,
+        columns: Mapping[str, Array],
+        rows: int,
+        names: tuple[str, ...],
+        terms: Terms,
+    ) -> asyncio.Future[Outputs]:
+        """A future with the outputs for checked columns, which the engine takes now; cancel it to give up.
+
+        Raises Overloaded, DeadlineExceeded. The future raises what a run does.
+        """
+        enter(endpoint, caller)
+        try:
+            future = self.engine.submit(endpoint.lane, columns, rows, names, terms)
+        except MillError:
+            leave(endpoint, caller)
+            raise
+        self.state.in_flight += 1
+        future.add_done_callback(partial(self._left, endpoint, caller))
+        return future
+
+    def _left(self, endpoint: Endpoint, caller: Caller, future: asyncio.Future[Outputs]) -> None:
+        leave(endpoint, caller)
+        self.state.in_flight -= 1
+
     async def _through(
         self, ask: Ask, whole: Endpoint, columns: Mapping[str, Array], rows: int, names: Sequence[str], wait: Wait
     ) -> Outputs:
         """The outputs of a pipeline: every step runs in its model's own lane, on the tensors of those before it."""
         tensors = dict(columns)
         began = perf_counter()
-        with queued(whole, ask.caller):
+        with entered(whole, ask.caller):
             for step in whole.steps:
                 at = await self.catalogue.pinned(step.model)
                 given = {name: tensors[tensor] for name, tensor in step.inputs.items()}
@@ -199,7 +226,7 @@ def leave(endpoint: Endpoint, caller: Caller) -> None:
 
 
 @contextmanager
-def queued(endpoint: Endpoint, caller: Caller) -> Iterator[None]:
+def entered(endpoint: Endpoint, caller: Caller) -> Iterator[None]:
     """Count a request as long as it is in the engine. Raises Overloaded as `enter` does."""
     enter(endpoint, caller)
     try:

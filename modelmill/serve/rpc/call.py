@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from modelmill.errors import MillError
 from modelmill.serve.rpc import hpack
@@ -46,7 +47,7 @@ class Stream:
     begun: bool = False
     """Whether the headers of the answer are out."""
     touched: float = 0.0
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Future[Any] | None = None
     messages: asyncio.Queue[tuple[int, bytes] | MillError | None] | None = None
     """Those that wait to be answered, as they came: whether one is packed, and its bytes. At the end there is None, or
     the error that ends the call when those before it are answered."""

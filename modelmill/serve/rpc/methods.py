@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from modelmill.errors import (
     MillError,
+    ModelError,
     NotServed,
     RequestError,
     TooLarge,
@@ -26,8 +27,9 @@ from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.caller import INFER as INFERS
 from modelmill.serve.access.door import check, check_role, discreet, infers
 from modelmill.serve.access.needs import called
+from modelmill.serve.engine.terms import DEFAULT_TERMS
 from modelmill.serve.models.endpoint import Endpoint
-from modelmill.serve.plane import Ask, Outputs, Plane, reference_of
+from modelmill.serve.plane import Ask, Outputs, Plane, blamed, reference_of
 from modelmill.serve.request import LONG_BYTES
 from modelmill.serve.rpc import tensors
 from modelmill.serve.rpc.envelope import UNKNOWN_MOST, Envelope, opened
@@ -53,6 +55,9 @@ CHANGES = ("RepositoryModelLoad", "RepositoryModelUnload")
 CONTROL_BYTES = LONG_BYTES
 """The largest message of a method that does not infer: it is read on the loop."""
 
+FEW_ROWS = 256
+"""Rows up to which an answer that is written element by element is not worth a thread."""
+
 WATCH_SECONDS = 0.2
 """How often a watched health is looked at."""
 
@@ -74,6 +79,26 @@ class Peer:
     address: str = ""
     taken: bool = False
     """Whether what comes from it is owed an answer even at the end: a stream takes no message then."""
+
+
+NOTHING: Any = None
+
+
+@dataclass(slots=True, eq=False)
+class Asked:
+    """A request on the short way: who asks what, of which version, and when it came."""
+
+    endpoint: Endpoint
+    caller: Caller
+    envelope: Envelope
+    plan: Plan
+    size: int
+    """The bytes of its message."""
+    started: float
+    future: asyncio.Future[Outputs] = NOTHING
+    """Of one that is in the engine: done with the outputs, or cancelled when the client leaves."""
+    told: bool = False
+    """Whether its answer was told of."""
 
 
 Unary = Callable[[bytes, Peer], Awaitable[bytes]]
@@ -208,10 +233,11 @@ class Methods:
         """Whether `at_once` may know the answer of a method."""
         return path == INFER
 
-    def at_once(self, message: bytes, metadata: Mapping[str, str]) -> bytes | None:
-        """The answer to a ModelInferRequest for a model that is loaded and cheap.
+    def at_once(self, message: bytes, metadata: Mapping[str, str], timeout_s: float = math.inf) -> bytes | Asked | None:
+        """The answer to a ModelInferRequest for a model that is loaded, or what is to come of it: see `finish`.
 
-        None, and nothing done, for whatever is not plain success: `infer` begins anew, and has the words for errors.
+        None, and nothing done, for whatever is not plain: `infer` begins anew, and has the words for errors. Only what
+        the engine says is raised here, since it is not asked twice: Overloaded, DeadlineExceeded.
         """
         plane = self.plane
         caller = plane.door.known_by(metadata)
@@ -228,30 +254,74 @@ class Methods:
                 return None
             if plane.engine.turns.must_wait(caller.terms):
                 return None
-            if not plane.engine.fits_inline(endpoint.lane, 1):
+            if endpoint.steps:
                 return None
             endpoint.used = time.monotonic()
             if len(envelope.head) > tensors.KEPT_BYTES:
                 return None
             plan = self._plan(endpoint, envelope)
-            if plan.wishes.timeout_s < math.inf:
-                return None
-            if not plane.engine.fits_inline(endpoint.lane, plan.rows) or plan.rows > caller.tier.batch_rows:
+            if plan.rows > caller.tier.batch_rows or _is_long(plan, envelope):
                 return None
             columns = tensors.columns(envelope, plan)
-            outputs = plane.engine.run_inline(endpoint.lane, columns, plan.rows, plan.names)
-            ran = time.perf_counter()
-            answer = tensors.answer(envelope, plan, outputs, endpoint.expected, endpoint.name, endpoint.number)
+            asked = Asked(endpoint, caller, envelope, plan, len(message), started)
+            if plane.engine.fits_inline(endpoint.lane, plan.rows, columns):
+                terms = plan.wishes.terms(DEFAULT_TERMS, plane.engine.ns() / 1e9)
+                outputs = plane.engine.run_inline(endpoint.lane, columns, plan.rows, plan.names, terms)
+                answer = self._written(asked, outputs)
+                plane.engine.turns.spent(caller.terms, time.perf_counter() - started)
+                return answer
+            if plan.by_element and plan.rows > FEW_ROWS:
+                return None
         except MillError:
             return None
-        ended = time.perf_counter()
-        signals = self.signals
-        signals.figures.of(name, endpoint.label).encoded(ended - ran)
-        identity = envelope.id.decode() or None
-        sizes = (len(message), len(answer))
-        signals.answered("grpc", name, endpoint.label, 200, ended - started, identity, None, sizes, caller.tenant)
-        plane.engine.turns.spent(caller.terms, ended - started)
+        return self._put(asked, columns, timeout_s)
+
+    def _put(self, asked: Asked, columns: Columns, timeout_s: float) -> Asked:
+        """Hand a request to the engine. Raises Overloaded, DeadlineExceeded."""
+        caller, plan, now = asked.caller, asked.plan, self.plane.engine.ns() / 1e9
+        terms = caller.terms if timeout_s == math.inf else replace(caller.terms, deadline=now + timeout_s)
+        terms = plan.wishes.terms(terms, now)
+        try:
+            asked.future = self.plane.put(asked.endpoint, caller, columns, plan.rows, plan.names, terms)
+        except MillError as error:
+            self._tell(asked, AS_HTTP[status(error).code])
+            raise
+        return asked
+
+    def finish(self, asked: Asked) -> bytes:
+        """The answer to a request whose future is done. Raises what a run does, and CancelledError."""
+        code = 500
+        try:
+            return self._written(asked, asked.future.result())
+        except ModelError as error:
+            said = blamed(error, asked.endpoint)
+            code = AS_HTTP[status(said).code]
+            raise said from None
+        except MillError as error:
+            code = AS_HTTP[status(error).code]
+            raise
+        except asyncio.CancelledError:
+            code = 499
+            raise
+        finally:
+            if not asked.told:
+                self._tell(asked, code)
+
+    def _written(self, asked: Asked, outputs: Outputs) -> bytes:
+        """Outputs as an answer, which is told of. Raises RequestError."""
+        endpoint = asked.endpoint
+        ran = time.perf_counter()
+        answer = tensors.answer(asked.envelope, asked.plan, outputs, endpoint.expected, endpoint.name, endpoint.number)
+        self.signals.figures.of(endpoint.name, endpoint.label).encoded(time.perf_counter() - ran)
+        self._tell(asked, 200, len(answer))
         return answer
+
+    def _tell(self, asked: Asked, code: int, bytes_out: int = 0) -> None:
+        """Tell of an answer."""
+        asked.told = True
+        endpoint, identity, sizes = asked.endpoint, asked.envelope.id.decode() or None, (asked.size, bytes_out)
+        which, seconds = ("grpc", endpoint.name, endpoint.label), time.perf_counter() - asked.started
+        self.signals.answered(*which, code, seconds, identity, None, sizes, asked.caller.tenant)
 
     async def _answer(self, ask: Ask, endpoint: Endpoint, envelope: Envelope, arrived: float) -> bytes:
         plan, columns = await self._read(endpoint, envelope)
@@ -270,7 +340,7 @@ class Methods:
             plan = await asyncio.to_thread(tensors.plan, envelope, endpoint.expected)
         else:
             plan = self._plan(endpoint, envelope)
-        if plan.columns is None and sum(map(len, envelope.raw)) > LONG_BYTES:
+        if _is_long(plan, envelope):
             return plan, await asyncio.to_thread(tensors.columns, envelope, plan)
         return plan, tensors.columns(envelope, plan)
 
@@ -401,6 +471,11 @@ class Methods:
 
     async def _endpoint(self, request: Value, caller: Caller) -> Endpoint:
         return await self.plane.endpoint(reference_of(request.get("name", ""), request.get("version")), caller)
+
+
+def _is_long(plan: Plan, envelope: Envelope) -> bool:
+    """Whether the tensors of a message are so long that they are read on a thread."""
+    return plan.columns is None and sum(map(len, envelope.raw)) > LONG_BYTES
 
 
 async def _awaited(work: asyncio.Future[Outputs]) -> Outputs:

@@ -6,14 +6,15 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from modelmill.errors import Draining, MillError
 from modelmill.serve.request import LONG_BYTES
 from modelmill.serve.rpc.call import Call, Stream
 from modelmill.serve.rpc.frames import STREAM_WINDOW
 from modelmill.serve.rpc.messages import Unpacked, inflated, only, too_large
-from modelmill.serve.rpc.methods import Methods, Peer
+from modelmill.serve.rpc.methods import Asked, Methods, Peer
 from modelmill.serve.rpc.sender import Sender
 from modelmill.serve.rpc.status import DEADLINE_EXCEEDED, INTERNAL, Status, status
 
@@ -71,12 +72,35 @@ class Runner:
             return
         methods = self.methods
         if message is not None and methods.is_quick(call.path):
-            answer = methods.at_once(message, call.metadata)
-            if answer is not None:
+            try:
+                answer = methods.at_once(message, call.metadata, call.timeout_s)
+            except MillError as error:
+                self.sender.fail(stream, status(error))
+                return
+            if type(answer) is bytes:
                 self.sender.answer(stream, answer)
+                return
+            if isinstance(answer, Asked):
+                stream.body = bytearray()
+                stream.task = answer.future
+                answer.future.add_done_callback(partial(self._finish, stream, answer))
                 return
         stream.body = bytearray()
         stream.task = self.loop.create_task(self._run(stream, came, message))
+
+    def _finish(self, stream: Stream, asked: Asked, future: asyncio.Future[Any]) -> None:
+        """Answer a call whose run is done; those of one run leave together."""
+        try:
+            self.sender.answer(stream, self.methods.finish(asked))
+        except asyncio.CancelledError:
+            return
+        except MillError as error:
+            self.sender.fail(stream, status(error))
+        except Exception:
+            self._fault(stream)
+            raise
+        finally:
+            self.loop.call_soon(self.sender.flush)
 
     async def _run(self, stream: Stream, came: bytes, message: bytes | None) -> None:
         """Answer a call of one message, which takes its time."""

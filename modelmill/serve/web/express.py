@@ -21,7 +21,7 @@ from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import LOOKED_AT, check_rate, check_rows, infers
 from modelmill.serve.engine.terms import DEFAULT_TERMS
 from modelmill.serve.models.endpoint import Endpoint
-from modelmill.serve.plane import Plane, blamed, enter, leave
+from modelmill.serve.plane import Plane, blamed
 from modelmill.serve.request import Request
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.trace import Parent, parent
@@ -165,18 +165,11 @@ class Express:
             over = self._over(asked.opening, caller, request.rows, asked.size, asked.started)
             if over is not None:
                 return over
-        engine = self.plane.engine
+        terms = request.wishes.terms(caller.terms, self.plane.engine.ns() / 1e9)
         try:
-            terms = request.wishes.terms(caller.terms, engine.ns() / 1e9)
-            enter(endpoint, caller)
-            try:
-                asked.future = engine.submit(endpoint.lane, request.columns, request.rows, request.names, terms)
-            except MillError:
-                leave(endpoint, caller)
-                raise
+            asked.future = self.plane.put(endpoint, caller, request.columns, request.rows, request.names, terms)
         except MillError as error:
             return self._failed(asked, error, last=False)
-        self.plane.state.in_flight += 1
         return asked
 
     def finish(self, asked: Asked, last: bool) -> tuple[bytes, bool]:
@@ -184,10 +177,8 @@ class Express:
 
         last: whether it does in any case. There is no answer for whoever has left.
         """
-        endpoint, request, state = asked.endpoint, asked.request, self.plane.state
-        leave(endpoint, asked.caller)
-        state.in_flight -= 1
-        last = last or state.draining
+        endpoint, request = asked.endpoint, asked.request
+        last = last or self.plane.state.draining
         if asked.future.cancelled():
             self._tell(asked, 499, 0)
             return b"", True

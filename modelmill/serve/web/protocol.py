@@ -303,7 +303,11 @@ def protocol(express: Express | None) -> Any:
         def _finish(self, future: asyncio.Future[Any]) -> None:
             """Write the answer that was waited for, and turn to what came meanwhile."""
             later, self.later = self.later, None
-            answer, ends = express.finish(later, self.last) if express is not None else (b"", True)
+            try:
+                answer, ends = express.finish(later, self.last) if express is not None else (b"", True)
+            except BaseException:
+                self.transport.abort()  # or the client would wait for ever
+                raise
             if self.transport.is_closing():
                 return
             self.transport.write(answer)
