@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from patience import eventually
+from slow import slowed
 
-from modelmill.errors import ModelError
-from modelmill.serve.engine.engine import Capacity, Pace
+from modelmill.serve.engine.engine import Capacity
 from modelmill.serve.server import Limits, Service
 from modelmill.serve.web import protocol
 from modelmill.serve.web.express import Express
@@ -339,31 +339,6 @@ def test_a_body_that_does_not_come_is_given_up_as_on_the_ordinary_way(registry, 
         assert b"does not come in time" in answer
         wire.file.close()
         wire.socket.close()
-
-
-class Slow:
-    """Wraps a session, and holds every run until its gate is open, or the run is stopped."""
-
-    def __init__(self, session):
-        self.session = session
-        self.gate = threading.Event()
-        self.fails = False
-
-    def run(self, columns, outputs=None, stop=None):
-        while not self.gate.wait(0.002):
-            if stop is not None and stop.said:
-                raise ModelError("run", "was stopped", "")
-        if self.fails:
-            raise ModelError("run", "the model broke", "")
-        return self.session.run(columns, outputs, stop)
-
-
-def slowed(service):
-    """Let `flowers` run on threads, and wait there."""
-    lane = service.server.catalogue.served["flowers"].lane
-    lane.session = Slow(lane.session)
-    lane.pace = Pace(10.0, 1.0)
-    return lane.session
 
 
 @pytest.fixture

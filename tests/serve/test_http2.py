@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from patience import eventually
+from slow import slowed
 
 from modelmill.protocol.schema import schema
 from modelmill.serve.engine.engine import Capacity
@@ -320,33 +321,15 @@ def test_a_damaged_message_is_never_our_fault(service, start, piece, cut):
         assert headers[b"grpc-status"] in (b"0", b"3", b"5"), headers
 
 
-class Slow:
-    """Wraps a session, and holds every run until its gate is open."""
-
-    def __init__(self, session):
-        self.session = session
-        self.gate = threading.Event()
-        self.started = threading.Event()
-
-    def run(self, columns, outputs=None, *rest):
-        self.started.set()
-        self.gate.wait(20)
-        return self.session.run(columns, outputs, *rest)
-
-
 @contextlib.contextmanager
 def slowly(registry, limits):
-    """A service whose one thread runs a slow model: the service, and the slow session."""
-    from modelmill.serve.engine.engine import Pace
-
+    """A service whose one thread runs a slow model: the service, and the lane of the slow session."""
     with Service(registry, ["flowers"], limits=limits, grpc_port=0) as service:
-        lane = service.server.catalogue.served["flowers"].lane
-        lane.session = Slow(lane.session)
-        lane.pace = Pace(10.0, 1.0)
+        session = slowed(service)
         try:
-            yield service, lane
+            yield service, service.server.catalogue.served["flowers"].lane
         finally:
-            lane.session.gate.set()
+            session.gate.set()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from patience import eventually
+from slow import slowed
 
 from modelmill.client import Client
 from modelmill.errors import Overloaded, UnknownModel, WorkError
@@ -105,30 +106,6 @@ def test_a_taken_port_is_said_with_a_way_out(registry):
         port = taken.getsockname()[1]
         with pytest.raises(WorkError, match=r"the port is taken.*--port"):
             run(registry, port=port)
-
-
-class Slow:
-    """Wraps a session, and holds every run until its gate is open."""
-
-    def __init__(self, session):
-        self.session = session
-        self.gate = threading.Event()
-        self.started = threading.Event()
-
-    def run(self, columns, outputs=None, stop=None):
-        self.started.set()
-        self.gate.wait(10)
-        return self.session.run(columns, outputs, stop)
-
-
-def slowed(service, name="flowers"):
-    """Make a served model slow: its runs leave the loop and wait."""
-    from modelmill.serve.engine.engine import Pace
-
-    lane = service.server.catalogue.served[name].lane
-    lane.session = Slow(lane.session)
-    lane.pace = Pace(10.0, 1.0)
-    return lane.session
 
 
 def in_thread(work):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import struct
-import threading
 
 import grpc
 import pytest
 from patience import eventually
+from slow import slowed
 
-from modelmill.errors import ModelError
 from modelmill.protocol.schema import schema
-from modelmill.serve.engine.engine import Capacity, Pace
+from modelmill.serve.engine.engine import Capacity
 from modelmill.serve.rpc.methods import Methods
 from modelmill.serve.server import Limits, Service
 
@@ -33,23 +32,6 @@ def flower(length=3.0, **rest):
     )
 
 
-class Slow:
-    """Wraps a session, and holds every run until its gate is open, or the run is stopped."""
-
-    def __init__(self, session):
-        self.session = session
-        self.gate = threading.Event()
-        self.fails = False
-
-    def run(self, columns, outputs=None, stop=None):
-        while not self.gate.wait(0.002):
-            if stop is not None and stop.said:
-                raise ModelError("run", "was stopped", "")
-        if self.fails:
-            raise ModelError("run", "the model broke", "")
-        return self.session.run(columns, outputs, stop)
-
-
 @pytest.fixture
 def ways(monkeypatch):
     """How each request was taken: "short", or "ordinary"."""
@@ -69,9 +51,7 @@ def ways(monkeypatch):
 def single(registry, ways):
     """A service of one thread, whose model waits on it; a call; and what opens."""
     with Service(registry, ["flowers"], limits=Limits(capacity=Capacity(threads=1)), grpc_port=0) as service:
-        lane = service.server.catalogue.served["flowers"].lane
-        slow = lane.session = Slow(lane.session)
-        lane.pace = Pace(10.0, 1.0)
+        slow = slowed(service)
         with grpc.insecure_channel(service.grpc_url) as channel:
             yield service, channel.unary_unary(INFER), slow
         slow.gate.set()
