@@ -447,7 +447,7 @@ def kept_by(door: Door, keeping: Keeping, processes: int) -> Keeping:
 def _config(app: Any, express: Express, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=protocol(express),
+        http=protocol(express, limits.body_bytes),
         ws="none",
         lifespan="off",
         log_level="error",

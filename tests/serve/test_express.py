@@ -341,6 +341,19 @@ def test_a_body_that_does_not_come_is_given_up_as_on_the_ordinary_way(registry, 
         wire.socket.close()
 
 
+def test_the_services_limit_holds_on_the_short_way_too(registry):
+    with Service(registry, ["flowers"], limits=Limits(body_bytes=len(BODY))) as service:
+        wire = Wire(service.url)
+        for _ in range(2):
+            wire.send(request())
+            assert wire.answer()[0] == 200
+        wire.send(request(BODY + b" "))
+        status, _, answer = wire.answer()
+        assert (status, b"the limit is" in answer) == (413, True)
+        wire.file.close()
+        wire.socket.close()
+
+
 @pytest.fixture
 def single(registry):
     """A service of one thread, whose model waits on it; a connection; and what opens."""

@@ -130,13 +130,17 @@ IDLE_LOOKS = 4
 """After so many looks at which nothing had come a connection is closed."""
 
 
-def protocol(express: Express | None) -> Any:
-    """The class of connections, for uvicorn; its own slower one where the fast parser is not installed."""
+def protocol(express: Express | None, body_bytes: int = BODY_MOST) -> Any:
+    """The class of connections, for uvicorn; its own slower one where the fast parser is not installed.
+
+    body_bytes: the largest body that is taken at all.
+    """
     try:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:
         return "h11"
     known = Known()
+    body_most = min(BODY_MOST, body_bytes)
 
     class Connection(HttpToolsProtocol):  # type: ignore[misc]
         """One connection: what came of the request that is being read."""
@@ -363,7 +367,7 @@ def protocol(express: Express | None) -> Any:
             self.parts.append(body)
             self.body_bytes += len(body)
             self.own += len(body)
-            if self.body_bytes > BODY_MOST:
+            if self.body_bytes > body_most:
                 self._ordinary()
 
         def on_message_complete(self) -> None:
