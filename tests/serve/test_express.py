@@ -15,7 +15,7 @@ from slow import slowed
 
 from modelmill.serve.engine.engine import Capacity
 from modelmill.serve.server import Limits, Service
-from modelmill.serve.web import protocol
+from modelmill.serve.web import heads, protocol
 from modelmill.serve.web.express import Express
 
 BODY = json.dumps(
@@ -195,11 +195,11 @@ def test_a_model_that_is_no_longer_served_is_not_answered_for_its_known_head(own
 
 
 def test_heads_are_remembered_within_bounds(wire, monkeypatch):
-    monkeypatch.setattr(protocol, "KNOWN_MOST", 3)
+    monkeypatch.setattr(heads, "KNOWN_MOST", 3)
     for number in (*range(9), 7, 8):
         wire.send(request(x_client=f"number {number}"))
         assert wire.answer()[0] == 200
-    wire.send(request(x_client="y" * protocol.KNOWN_BYTES))
+    wire.send(request(x_client="y" * heads.KNOWN_BYTES))
     assert wire.answer()[0] == 200
 
 

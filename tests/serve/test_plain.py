@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelmill.errors import RequestError
-from modelmill.serve.request import FEW, Expected, Input
+from modelmill.serve.inputs import FEW, Input
+from modelmill.serve.request import Expected
 from modelmill.serve.web.wire import read
 from modelmill.signature import Field, Signature
 

@@ -11,7 +11,7 @@ from slow import slowed
 
 from modelmill.protocol.schema import schema
 from modelmill.serve.engine.engine import Capacity
-from modelmill.serve.rpc.methods import Methods
+from modelmill.serve.rpc.express import Express
 from modelmill.serve.server import Limits, Service
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -36,14 +36,14 @@ def flower(length=3.0, **rest):
 def ways(monkeypatch):
     """How each request was taken: "short", or "ordinary"."""
     found = []
-    at_once = Methods.at_once
+    answer = Express.answer
 
     def watched(self, *given):
-        said = at_once(self, *given)
+        said = answer(self, *given)
         found.append("ordinary" if said is None else "short")
         return said
 
-    monkeypatch.setattr(Methods, "at_once", watched)
+    monkeypatch.setattr(Express, "answer", watched)
     return found
 
 

@@ -18,6 +18,7 @@ from modelmill.errors import DeadlineExceeded, Draining, Overloaded
 from modelmill.runtime.session import Stop
 from modelmill.serve.engine import batch
 from modelmill.serve.engine.batch import Job, Outputs, Piece, Run
+from modelmill.serve.engine.company import gather, must_give_way
 from modelmill.serve.engine.forecast import forecast, quick
 from modelmill.serve.engine.lane import HOP_MS, Bucket, Lane
 from modelmill.serve.engine.pace import Pace, Runs, measure
@@ -39,8 +40,6 @@ SLOW_NS = 600_000
 SLOW_RUNS = 5
 """Runs on the loop that took longer than that are learned from, once so many came one after the other: to learn from
 every run would cost more than it brings, and one that was held up says nothing of the model."""
-LITTLE = 0.8
-"""A batch brings little if its rows a millisecond are below this part of a large one's."""
 AHEAD_MS = 5.0
 """Runs that take so long are not handed to the threads before one is free: what is more urgent may still come."""
 PASSED = "had passed before the run"
@@ -224,10 +223,10 @@ class Engine:
             if self._is_hopeless(piece, bucket, now):
                 self._end(piece.job, late("leaves too little for the run"))
                 continue
-            chosen, rows = self._gather(piece, bucket, now)
+            chosen, rows = gather(piece, self.shares, self.capacity.batch_rows, now)
             if self.running >= self.threads and not self._is_next(bucket, rows):
                 return
-            if self._must_give_way(chosen, rows, bucket, now):
+            if must_give_way(chosen, rows, self.shares, self.capacity.batch_rows, now):
                 self._end(piece.job, late("leaves no room for the others that wait"))
                 continue
             if self._should_wait(chosen, rows, bucket, now):
@@ -244,41 +243,6 @@ class Engine:
             return False
         return fit.of(piece.rows) * quick(bucket) > left_ms
 
-    def _gather(self, first: Piece, bucket: Bucket, now: float) -> tuple[list[Piece], int]:
-        """A batch around `first`: more of its bucket, payers in turn, while a larger one pays and all are in time."""
-        chosen, rows = [first], first.rows
-        most = min(bucket.enough, self.capacity.batch_rows) if bucket.batches else 0
-        if rows >= most:
-            return chosen, rows
-        fit = bucket.fit
-        soonest = first.job.deadline
-        lines = self.shares.buckets[bucket]
-        clocks = {line: line.payer.clock_ms for line in lines.values()}
-        places = dict.fromkeys(clocks, 0)
-        clocks[lines[first.job.payer]] += fit.row_ms * rows / first.job.payer.weight
-        while clocks:
-            line = min(clocks, key=clocks.__getitem__) if len(clocks) > 1 else next(iter(clocks))
-            at = places[line]
-            places[line] += 1
-            if at >= len(line.pieces):
-                del clocks[line]
-                continue
-            piece = line.pieces[at]
-            if piece is first or piece.job.is_done:
-                continue
-            sooner = min(soonest, piece.job.deadline)
-            fits = rows + piece.rows <= most
-            if fits and sooner < math.inf:
-                fits = now + (fit.of(rows + piece.rows) * (1 + fit.spread) + HOP_MS) / 1000 <= sooner
-            if not fits:
-                del clocks[line]
-                continue
-            chosen.append(piece)
-            rows += piece.rows
-            soonest = sooner
-            clocks[line] += fit.row_ms * piece.rows / line.payer.weight
-        return chosen, rows
-
     def _is_next(self, bucket: Bucket, rows: int) -> bool:
         """Whether a run is handed to the threads before one of them is free: a short one, to which nothing is joined.
 
@@ -286,29 +250,6 @@ class Engine:
         and hands on the second.
         """
         return (rows >= bucket.enough or not bucket.batches) and bucket.fit.of(rows) < AHEAD_MS
-
-    def _must_give_way(self, chosen: list[Piece], rows: int, bucket: Bucket, now: float) -> bool:
-        """Whether a request that leaves time for a small batch only is given up, as it would make all others late.
-
-        That is so where the small batch wastes much of what a large one brings, and whoever is next would then be in
-        the same need: from there on every batch would be as small, and most requests lost.
-
-        Early drop of Shen et al. (2019), Nexus, https://doi.org/10.1145/3341301.3359658
-        """
-        first = chosen[0]
-        if first.job.deadline == math.inf or rows >= bucket.enough or not bucket.batches:
-            return False
-        fit = bucket.fit
-        lines = self.shares.buckets[bucket].values()
-        rest = sum(line.rows for line in lines) - rows
-        wanted = min(rest + rows, bucket.enough, self.capacity.batch_rows)
-        if wanted <= rows or rows * (fit.of(wanted) + HOP_MS) > LITTLE * wanted * (fit.of(rows) + HOP_MS):
-            return False
-        taken = set(map(id, chosen))
-        others = (next((p for p in line.pieces if id(p) not in taken), None) for line in lines)
-        soonest = min((piece.job.deadline for piece in others if piece is not None), default=math.inf)
-        then_ms = fit.of(rows) + fit.of(min(rest, wanted)) * (1 + fit.spread) + 2 * HOP_MS
-        return now + then_ms / 1000 > soonest
 
     def _should_wait(self, chosen: list[Piece], rows: int, bucket: Bucket, now: float) -> bool:
         """Whether to wait for the next request, on the last free thread, when it is expected soon.

@@ -11,11 +11,9 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from modelmill.errors import (
     MillError,
-    ModelError,
     NotServed,
     RequestError,
     TooLarge,
@@ -25,38 +23,30 @@ from modelmill.protocol.schema import Value, schema, tagged
 from modelmill.serve import documents, standing
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.caller import INFER as INFERS
-from modelmill.serve.access.door import check, check_role, discreet, infers
+from modelmill.serve.access.door import check, check_role, discreet
 from modelmill.serve.access.needs import called
-from modelmill.serve.engine.terms import DEFAULT_TERMS
 from modelmill.serve.models.endpoint import Endpoint
-from modelmill.serve.plane import Ask, Outputs, Plane, blamed, reference_of
+from modelmill.serve.plane import Ask, Outputs, Plane, reference_of
 from modelmill.serve.request import LONG_BYTES
 from modelmill.serve.rpc import tensors
 from modelmill.serve.rpc.envelope import UNKNOWN_MOST, Envelope, opened
+from modelmill.serve.rpc.express import INFER, INFERENCE, Express
 from modelmill.serve.rpc.status import AS_HTTP, Unimplemented, status
-from modelmill.serve.rpc.tensors import Columns, Plan
+from modelmill.serve.rpc.tensors import Columns, Plan, Plans
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.trace import parent
 
-INFERENCE = "/inference.GRPCInferenceService/"
-INFER = f"{INFERENCE}ModelInfer"
 STREAM_INFER = f"{INFERENCE}ModelStreamInfer"
 REPOSITORY = "/inference.model_repository.ModelRepositoryService/"
 HEALTH = "/grpc.health.v1.Health/"
 SERVICES = ("", "inference.GRPCInferenceService", "inference.model_repository.ModelRepositoryService")
 """What grpc.health.v1 may be asked for."""
 
-ORDINARY = frozenset({"traceparent"})
-"""Metadata that ask for more than the short way has."""
-
 CHANGES = ("RepositoryModelLoad", "RepositoryModelUnload")
 """Ends of the paths of methods whose calls are in the audit log: they are told where a call came from."""
 
 CONTROL_BYTES = LONG_BYTES
 """The largest message of a method that does not infer: it is read on the loop."""
-
-FEW_ROWS = 256
-"""Rows up to which an answer that is written element by element is not worth a thread."""
 
 WATCH_SECONDS = 0.2
 """How often a watched health is looked at."""
@@ -81,26 +71,6 @@ class Peer:
     """Whether what comes from it is owed an answer even at the end: a stream takes no message then."""
 
 
-NOTHING: Any = None
-
-
-@dataclass(slots=True, eq=False)
-class Asked:
-    """A request on the short way: who asks what, of which version, and when it came."""
-
-    endpoint: Endpoint
-    caller: Caller
-    envelope: Envelope
-    plan: Plan
-    size: int
-    """The bytes of its message."""
-    started: float
-    future: asyncio.Future[Outputs] = NOTHING
-    """Of one that is in the engine: done with the outputs, or cancelled when the client leaves."""
-    told: bool = False
-    """Whether its answer was told of."""
-
-
 Unary = Callable[[bytes, Peer], Awaitable[bytes]]
 Streaming = Callable[[AsyncIterable[bytes], Peer], AsyncIterator[bytes]]
 
@@ -112,7 +82,8 @@ class Methods:
         self.plane = plane
         self.catalogue = plane.catalogue
         self.signals = signals
-        self.plans: WeakKeyDictionary[Endpoint, dict[bytes, Plan]] = WeakKeyDictionary()
+        self.plans = Plans()
+        self.express = Express(plane, signals, self.plans)
         plain = {
             f"{INFERENCE}ServerLive": self.server_live,
             f"{INFERENCE}ServerReady": self.server_ready,
@@ -229,100 +200,6 @@ class Methods:
             told = identity.decode() or None
             self.signals.answered("grpc", *which, code, seconds, told, above, sizes, caller.tenant)
 
-    def is_quick(self, path: str) -> bool:
-        """Whether `at_once` may know the answer of a method."""
-        return path == INFER
-
-    def at_once(self, message: bytes, metadata: Mapping[str, str], timeout_s: float = math.inf) -> bytes | Asked | None:
-        """The answer to a ModelInferRequest for a model that is loaded, or what is to come of it: see `finish`.
-
-        None, and nothing done, for whatever is not plain: `infer` begins anew, and has the words for errors. Only what
-        the engine says is raised here, since it is not asked twice: Overloaded, DeadlineExceeded.
-        """
-        plane = self.plane
-        caller = plane.door.known_by(metadata)
-        if caller is None or plane.state.refusing or not ORDINARY.isdisjoint(metadata):
-            return None
-        started = time.perf_counter()
-        try:
-            envelope = opened(message)
-            name = envelope.name
-            endpoint = plane.catalogue.served.get(name)
-            if endpoint is None or envelope.version or name in plane.traffic.watches:
-                return None
-            if caller.gate is not None or not infers(caller, name) or len(message) > caller.tier.payload_bytes:
-                return None
-            if plane.engine.turns.must_wait(caller.terms):
-                return None
-            if endpoint.steps:
-                return None
-            endpoint.used = time.monotonic()
-            if len(envelope.head) > tensors.KEPT_BYTES:
-                return None
-            plan = self._plan(endpoint, envelope)
-            if plan.rows > caller.tier.batch_rows or _is_long(plan, envelope):
-                return None
-            columns = tensors.columns(envelope, plan)
-            asked = Asked(endpoint, caller, envelope, plan, len(message), started)
-            if plane.engine.fits_inline(endpoint.lane, plan.rows, columns):
-                terms = plan.wishes.terms(DEFAULT_TERMS, plane.engine.ns() / 1e9)
-                outputs = plane.engine.run_inline(endpoint.lane, columns, plan.rows, plan.names, terms)
-                answer = self._written(asked, outputs)
-                plane.engine.turns.spent(caller.terms, time.perf_counter() - started)
-                return answer
-            if plan.by_element and plan.rows > FEW_ROWS:
-                return None
-        except MillError:
-            return None
-        return self._put(asked, columns, timeout_s)
-
-    def _put(self, asked: Asked, columns: Columns, timeout_s: float) -> Asked:
-        """Hand a request to the engine. Raises Overloaded, DeadlineExceeded."""
-        caller, plan, now = asked.caller, asked.plan, self.plane.engine.ns() / 1e9
-        terms = caller.terms if timeout_s == math.inf else replace(caller.terms, deadline=now + timeout_s)
-        terms = plan.wishes.terms(terms, now)
-        try:
-            asked.future = self.plane.put(asked.endpoint, caller, columns, plan.rows, plan.names, terms)
-        except MillError as error:
-            self._tell(asked, AS_HTTP[status(error).code])
-            raise
-        return asked
-
-    def finish(self, asked: Asked) -> bytes:
-        """The answer to a request whose future is done. Raises what a run does, and CancelledError."""
-        code = 500
-        try:
-            return self._written(asked, asked.future.result())
-        except ModelError as error:
-            said = blamed(error, asked.endpoint)
-            code = AS_HTTP[status(said).code]
-            raise said from None
-        except MillError as error:
-            code = AS_HTTP[status(error).code]
-            raise
-        except asyncio.CancelledError:
-            code = 499
-            raise
-        finally:
-            if not asked.told:
-                self._tell(asked, code)
-
-    def _written(self, asked: Asked, outputs: Outputs) -> bytes:
-        """Outputs as an answer, which is told of. Raises RequestError."""
-        endpoint = asked.endpoint
-        ran = time.perf_counter()
-        answer = tensors.answer(asked.envelope, asked.plan, outputs, endpoint.expected, endpoint.name, endpoint.number)
-        self.signals.figures.of(endpoint.name, endpoint.label).encoded(time.perf_counter() - ran)
-        self._tell(asked, 200, len(answer))
-        return answer
-
-    def _tell(self, asked: Asked, code: int, bytes_out: int = 0) -> None:
-        """Tell of an answer."""
-        asked.told = True
-        endpoint, identity, sizes = asked.endpoint, asked.envelope.id.decode() or None, (asked.size, bytes_out)
-        which, seconds = ("grpc", endpoint.name, endpoint.label), time.perf_counter() - asked.started
-        self.signals.answered(*which, code, seconds, identity, None, sizes, asked.caller.tenant)
-
     async def _answer(self, ask: Ask, endpoint: Endpoint, envelope: Envelope, arrived: float) -> bytes:
         plan, columns = await self._read(endpoint, envelope)
         terms = plan.wishes.terms(ask.terms, arrived)
@@ -339,25 +216,10 @@ class Methods:
         if len(envelope.head) > LONG_BYTES:
             plan = await asyncio.to_thread(tensors.plan, envelope, endpoint.expected)
         else:
-            plan = self._plan(endpoint, envelope)
-        if _is_long(plan, envelope):
+            plan = self.plans.find(endpoint, endpoint.expected, envelope)
+        if plan.is_long(envelope):
             return plan, await asyncio.to_thread(tensors.columns, envelope, plan)
         return plan, tensors.columns(envelope, plan)
-
-    def _plan(self, endpoint: Endpoint, envelope: Envelope) -> Plan:
-        """What the head of a request says: found again, or read and kept."""
-        plans = self.plans.get(endpoint)
-        if plans is None:
-            plans = self.plans[endpoint] = {}
-        plan = plans.get(envelope.head) if envelope.raw else None
-        if plan is not None:
-            return plan
-        plan = tensors.plan(envelope, endpoint.expected)
-        if envelope.raw and len(envelope.head) <= tensors.KEPT_BYTES:
-            if len(plans) >= tensors.KEPT:
-                plans.clear()
-            plans[envelope.head] = plan
-        return plan
 
     async def stream_infer(self, messages: AsyncIterable[bytes], peer: Peer) -> AsyncIterator[bytes]:
         """Answer ModelInferRequests one by one, in their order; a refusal is an answer, and the stream goes on.
@@ -471,11 +333,6 @@ class Methods:
 
     async def _endpoint(self, request: Value, caller: Caller) -> Endpoint:
         return await self.plane.endpoint(reference_of(request.get("name", ""), request.get("version")), caller)
-
-
-def _is_long(plan: Plan, envelope: Envelope) -> bool:
-    """Whether the tensors of a message are so long that they are read on a thread."""
-    return plan.columns is None and sum(map(len, envelope.raw)) > LONG_BYTES
 
 
 async def _awaited(work: asyncio.Future[Outputs]) -> Outputs:

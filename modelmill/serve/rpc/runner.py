@@ -12,9 +12,10 @@ from typing import Any, Protocol
 from modelmill.errors import Draining, MillError
 from modelmill.serve.request import LONG_BYTES
 from modelmill.serve.rpc.call import Call, Stream
+from modelmill.serve.rpc.express import INFER, Asked
 from modelmill.serve.rpc.frames import STREAM_WINDOW
 from modelmill.serve.rpc.messages import Unpacked, inflated, only, too_large
-from modelmill.serve.rpc.methods import Asked, Methods, Peer
+from modelmill.serve.rpc.methods import Methods, Peer
 from modelmill.serve.rpc.sender import Sender
 from modelmill.serve.rpc.status import DEADLINE_EXCEEDED, INTERNAL, Status, status
 
@@ -45,6 +46,7 @@ class Runner:
 
     def __init__(self, offer: Offer, sender: Sender, loop: asyncio.AbstractEventLoop) -> None:
         self.methods = offer.methods
+        self.express = offer.methods.express
         self.state = offer.state
         self.body_bytes = offer.body_bytes
         self.sender = sender
@@ -70,10 +72,9 @@ class Runner:
         except MillError as error:
             self.sender.fail(stream, status(error))
             return
-        methods = self.methods
-        if message is not None and methods.is_quick(call.path):
+        if message is not None and call.path == INFER:
             try:
-                answer = methods.at_once(message, call.metadata, call.timeout_s)
+                answer = self.express.answer(message, call.metadata, call.timeout_s)
             except MillError as error:
                 self.sender.fail(stream, status(error))
                 return
@@ -91,7 +92,7 @@ class Runner:
     def _finish(self, stream: Stream, asked: Asked, future: asyncio.Future[Any]) -> None:
         """Answer a call whose run is done; those of one run leave together."""
         try:
-            self.sender.answer(stream, self.methods.finish(asked))
+            self.sender.answer(stream, self.express.finish(asked))
         except asyncio.CancelledError:
             return
         except MillError as error:

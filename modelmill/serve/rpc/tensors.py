@@ -9,23 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from modelmill.errors import RequestError
 from modelmill.protocol.contents import CONTENTS
 from modelmill.protocol.schema import schema, tagged, varint
-from modelmill.serve.request import (
-    Asked,
-    Expected,
-    Input,
-    Wishes,
-    classified,
-    encode,
-    named,
-    supported,
-    wishes,
-)
+from modelmill.serve.inputs import Input
+from modelmill.serve.request import LONG_BYTES, Asked, Expected, Wishes, classified, encode, named, supported, wishes
 from modelmill.serve.rpc.envelope import ID, UNKNOWN_MOST, Envelope
 
 Array = np.ndarray[Any, Any]
@@ -70,6 +62,32 @@ class Plan:
     """Whether the answer is written element by element: texts, classes, and typed contents."""
     answers: dict[Any, bytes] = field(default_factory=dict)
     """The heads of answers, by the shapes of their tensors."""
+
+    def is_long(self, envelope: Envelope) -> bool:
+        """Whether the tensors of a message are so long that they are read on a thread."""
+        return self.columns is None and sum(map(len, envelope.raw)) > LONG_BYTES
+
+
+class Plans:
+    """What was learned of the heads of requests; it lives as long as the version that they are for."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[object, dict[bytes, Plan]] = WeakKeyDictionary()
+
+    def find(self, version: object, expected: Expected, envelope: Envelope) -> Plan:
+        """What the head of a request says: found again, or read and kept. Raises RequestError."""
+        plans = self._known.get(version)
+        if plans is None:
+            plans = self._known[version] = {}
+        found = plans.get(envelope.head) if envelope.raw else None
+        if found is not None:
+            return found
+        found = plan(envelope, expected)
+        if envelope.raw and len(envelope.head) <= KEPT_BYTES:
+            if len(plans) >= KEPT:
+                plans.clear()
+            plans[envelope.head] = found
+        return found
 
 
 def plan(envelope: Envelope, expected: Expected) -> Plan:

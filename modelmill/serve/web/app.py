@@ -17,9 +17,10 @@ from modelmill.serve import documents, gauges
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import check, check_sight
 from modelmill.serve.access.needs import ANY_KEY, LOOK, STUDY, Need, of_page
+from modelmill.serve.inputs import kind
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Plane, reference_of
-from modelmill.serve.request import flag, kind
+from modelmill.serve.request import flag
 from modelmill.serve.signals.figures import is_failure
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.status import counts, status

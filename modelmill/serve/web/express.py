@@ -26,8 +26,8 @@ from modelmill.serve.request import Request
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.trace import Parent, parent
 from modelmill.serve.web import wire
+from modelmill.serve.web.heads import head
 from modelmill.serve.web.http import FAILED, JSON, LAST, Reply, as_last, told, worded
-from modelmill.serve.web.protocol import head
 
 BEFORE, AFTER = b"/v2/models/", b"/infer"
 LENGTH, TRACE = b"inference-header-content-length", b"traceparent"

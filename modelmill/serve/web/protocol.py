@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from http import HTTPStatus
 from typing import Any, NoReturn, Protocol
 
 import orjson
+
+from modelmill.serve.web.heads import Known, head
 
 HEADERS_MOST = 65_536
 """Bytes of a request's line and headers."""
@@ -29,12 +29,6 @@ NEXT_MOST = 65_536
 """Bytes that are taken while an answer is waited for: what follows is left in the socket."""
 
 Headers = Sequence[tuple[bytes, bytes]]
-
-
-KNOWN_MOST = 1024
-"""Heads that are remembered."""
-KNOWN_BYTES = 2048
-"""The longest of them; more are the exception."""
 
 
 class Later(Protocol):
@@ -69,45 +63,6 @@ class Express(Protocol):
 
     def finish(self, later: Any, last: bool) -> tuple[bytes, bool]:
         """The answer whose future is done, and whether its connection ends with it, which is so if it is the last."""
-
-
-class Known:
-    """Heads of requests that were answered on the short way: what each asks for, and how long its body is."""
-
-    def __init__(self) -> None:
-        self._heads: dict[bytes, tuple[Any, int]] = {}
-
-    def of(self, data: bytes) -> tuple[Any, bytes] | None:
-        """What the head of one whole request asks for, and the body; None for a head that was not met."""
-        end = data.find(b"\r\n\r\n") + 4
-        found = self._heads.get(data[:end])
-        if found is None or len(data) != end + found[1]:
-            return None
-        return found[0], data[end:]
-
-    def add(self, data: bytes, opening: Any, size: int) -> None:
-        """Remember the head of one whole request, whose body has `size` bytes, where the two plainly meet there."""
-        end = data.find(b"\r\n\r\n") + 4
-        if len(data) == end + size and end <= KNOWN_BYTES:
-            if len(self._heads) >= KNOWN_MOST:
-                self._heads.clear()
-            self._heads[data[:end]] = opening, size
-
-
-def head(status: int, content_type: str, length: int, headers: tuple[tuple[str, str], ...] = ()) -> bytes:
-    """The line and the headers of an answer that keeps its connection.
-
-    >>> head(200, "text/plain", 2)
-    b'HTTP/1.1 200 OK\\r\\ncontent-type: text/plain\\r\\ncontent-length: 2\\r\\n\\r\\n'
-    """
-    return b"%s%d\r\n\r\n" % (_opening(status, content_type, headers), length)
-
-
-@lru_cache(maxsize=4096)
-def _opening(status: int, content_type: str, headers: tuple[tuple[str, str], ...]) -> bytes:
-    """All of a head but the length."""
-    told = "".join(f"{name}: {value}\r\n" for name, value in (("content-type", content_type), *headers))
-    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{told}content-length: ".encode("latin-1")
 
 
 HOST = b"host"

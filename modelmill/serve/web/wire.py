@@ -17,16 +17,14 @@ import numpy as np
 import orjson
 
 from modelmill.errors import RequestError
+from modelmill.serve.inputs import Input, as_text, kind
 from modelmill.serve.request import (
     LONG_BYTES,
     Asked,
     Expected,
-    Input,
     Request,
-    as_text,
     classified,
     encode,
-    kind,
     named,
     supported,
     whole,

@@ -1,0 +1,154 @@
+"""The short way of inference over gRPC: decoded and run where a message was read, or handed to the engine there.
+
+What is to run on a thread is answered as soon as its run is done. What is done is what `Methods.infer` does, by the
+same functions; whatever is not plain is left to it, which begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from modelmill.errors import MillError, ModelError
+from modelmill.serve.access.caller import Caller
+from modelmill.serve.access.door import infers
+from modelmill.serve.engine.terms import DEFAULT_TERMS
+from modelmill.serve.models.endpoint import Endpoint
+from modelmill.serve.plane import Outputs, Plane, blamed
+from modelmill.serve.rpc import tensors
+from modelmill.serve.rpc.envelope import Envelope, opened
+from modelmill.serve.rpc.status import AS_HTTP, status
+from modelmill.serve.rpc.tensors import Columns, Plan, Plans
+from modelmill.serve.signals.signals import Signals
+
+INFERENCE = "/inference.GRPCInferenceService/"
+INFER = f"{INFERENCE}ModelInfer"
+"""The path of the method that goes the short way."""
+
+ORDINARY = frozenset({"traceparent"})
+"""Metadata that ask for more than the short way has."""
+
+FEW_ROWS = 256
+"""Rows up to which an answer that is written element by element is not worth a thread."""
+
+NOTHING: Any = None
+
+
+@dataclass(slots=True, eq=False)
+class Asked:
+    """A request on the short way: who asks what, of which version, and when it came."""
+
+    endpoint: Endpoint
+    caller: Caller
+    envelope: Envelope
+    plan: Plan
+    size: int
+    """The bytes of its message."""
+    started: float
+    future: asyncio.Future[Outputs] = NOTHING
+    """Of one that is in the engine: done with the outputs, or cancelled when the client leaves."""
+    told: bool = False
+    """Whether its answer was told of."""
+
+
+class Express:
+    """Answers inference requests for models that are loaded."""
+
+    def __init__(self, plane: Plane, signals: Signals, plans: Plans) -> None:
+        self.plane = plane
+        self.signals = signals
+        self.plans = plans
+
+    def answer(self, message: bytes, metadata: Mapping[str, str], timeout_s: float = math.inf) -> bytes | Asked | None:
+        """The answer to a ModelInferRequest for a model that is loaded, or what is to come of it: see `finish`.
+
+        None, and nothing done, for whatever is not plain: `infer` begins anew, and has the words for errors. Only what
+        the engine says is raised here, since it is not asked twice: Overloaded, DeadlineExceeded.
+        """
+        plane = self.plane
+        caller = plane.door.known_by(metadata)
+        if caller is None or plane.state.refusing or not ORDINARY.isdisjoint(metadata):
+            return None
+        started = time.perf_counter()
+        try:
+            envelope = opened(message)
+            name = envelope.name
+            endpoint = plane.catalogue.served.get(name)
+            if endpoint is None or envelope.version or name in plane.traffic.watches:
+                return None
+            if caller.gate is not None or not infers(caller, name) or len(message) > caller.tier.payload_bytes:
+                return None
+            if plane.engine.turns.must_wait(caller.terms):
+                return None
+            if endpoint.steps:
+                return None
+            endpoint.used = time.monotonic()
+            if len(envelope.head) > tensors.KEPT_BYTES:
+                return None
+            plan = self.plans.find(endpoint, endpoint.expected, envelope)
+            if plan.rows > caller.tier.batch_rows or plan.is_long(envelope):
+                return None
+            columns = tensors.columns(envelope, plan)
+            asked = Asked(endpoint, caller, envelope, plan, len(message), started)
+            if plane.engine.fits_inline(endpoint.lane, plan.rows, columns):
+                terms = plan.wishes.terms(DEFAULT_TERMS, plane.engine.ns() / 1e9)
+                outputs = plane.engine.run_inline(endpoint.lane, columns, plan.rows, plan.names, terms)
+                answer = self._written(asked, outputs)
+                plane.engine.turns.spent(caller.terms, time.perf_counter() - started)
+                return answer
+            if plan.by_element and plan.rows > FEW_ROWS:
+                return None
+        except MillError:
+            return None
+        return self._put(asked, columns, timeout_s)
+
+    def _put(self, asked: Asked, columns: Columns, timeout_s: float) -> Asked:
+        """Hand a request to the engine. Raises Overloaded, DeadlineExceeded."""
+        caller, plan, now = asked.caller, asked.plan, self.plane.engine.ns() / 1e9
+        terms = caller.terms if timeout_s == math.inf else replace(caller.terms, deadline=now + timeout_s)
+        terms = plan.wishes.terms(terms, now)
+        try:
+            asked.future = self.plane.put(asked.endpoint, caller, columns, plan.rows, plan.names, terms)
+        except MillError as error:
+            self._tell(asked, AS_HTTP[status(error).code])
+            raise
+        return asked
+
+    def finish(self, asked: Asked) -> bytes:
+        """The answer to a request whose future is done. Raises what a run does, and CancelledError."""
+        code = 500
+        try:
+            return self._written(asked, asked.future.result())
+        except ModelError as error:
+            said = blamed(error, asked.endpoint)
+            code = AS_HTTP[status(said).code]
+            raise said from None
+        except MillError as error:
+            code = AS_HTTP[status(error).code]
+            raise
+        except asyncio.CancelledError:
+            code = 499
+            raise
+        finally:
+            if not asked.told:
+                self._tell(asked, code)
+
+    def _written(self, asked: Asked, outputs: Outputs) -> bytes:
+        """Outputs as an answer, which is told of. Raises RequestError."""
+        endpoint = asked.endpoint
+        ran = time.perf_counter()
+        answer = tensors.answer(asked.envelope, asked.plan, outputs, endpoint.expected, endpoint.name, endpoint.number)
+        self.signals.figures.of(endpoint.name, endpoint.label).encoded(time.perf_counter() - ran)
+        self._tell(asked, 200, len(answer))
+        return answer
+
+    def _tell(self, asked: Asked, code: int, bytes_out: int = 0) -> None:
+        """Tell of an answer."""
+        asked.told = True
+        endpoint, identity, sizes = asked.endpoint, asked.envelope.id.decode() or None, (asked.size, bytes_out)
+        which, seconds = ("grpc", endpoint.name, endpoint.label), time.perf_counter() - asked.started
+        self.signals.answered(*which, code, seconds, identity, None, sizes, asked.caller.tenant)
