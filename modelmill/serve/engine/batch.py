@@ -47,6 +47,8 @@ class Job:
     answers: list[Outputs | None] = field(default_factory=list)
     runs: set[Run] = field(default_factory=set)
     """The runs under way that hold a piece of it."""
+    foretold: bool = False
+    """Whether it was taken since a forecast said that it would be in time."""
     begun_ns: float = math.inf
     """When its first run began; infinite until it is known."""
     timer: asyncio.TimerHandle | None = None

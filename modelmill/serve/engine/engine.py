@@ -19,7 +19,7 @@ from modelmill.runtime.session import Stop
 from modelmill.serve.engine import batch
 from modelmill.serve.engine.batch import Job, Outputs, Piece, Run
 from modelmill.serve.engine.company import gather, must_give_way
-from modelmill.serve.engine.forecast import forecast, quick
+from modelmill.serve.engine.forecast import Misses, forecast, quick
 from modelmill.serve.engine.lane import HOP_MS, Bucket, Lane
 from modelmill.serve.engine.pace import Pace, Runs, measure
 from modelmill.serve.engine.payer import Payer
@@ -86,6 +86,7 @@ class Engine:
         """How many runs are under way."""
         self.waiting = 0
         """How many requests wait, wholly or in part."""
+        self.misses = Misses()
         self.number = 0
         self.alarm: asyncio.TimerHandle | None = None
         self.has_run = False
@@ -199,9 +200,11 @@ class Engine:
         left_ms = (job.deadline - now) * 1000
         if told.sure_ms > left_ms and now - job.bucket.fit.seen_at < FRESH_S:
             raise late(f"of {left_ms:.1f} ms is less than the model takes for {job.rows} rows")
-        if told.total_ms > left_ms:
-            said = f"the answer would take {told.total_ms:.1f} ms, {left_ms:.1f} are allowed"
-            raise Overloaded("engine", said, AGAIN, (told.total_ms - left_ms) / 1000)
+        total_ms = told.total_ms * self.misses.factor
+        if total_ms > left_ms:
+            said = f"the answer would take {total_ms:.1f} ms, {left_ms:.1f} are allowed"
+            raise Overloaded("engine", said, AGAIN, (total_ms - left_ms) / 1000)
+        job.foretold = True
 
     def _is_soon(self, now: float) -> bool:
         """Whether nobody has to wait for too long, whoever is first: then no forecast is needed."""
@@ -345,6 +348,7 @@ class Engine:
         if now > job.deadline:
             self._end(job, late("has passed"))
             return
+        self.misses.saw(False)
         meter = job.lane.meter
         if meter is not None:
             meter.waited(round(job.begun_ns) - job.arrived_ns)
@@ -368,6 +372,8 @@ class Engine:
         if job.ended:
             return
         job.ended = True
+        if job.foretold and isinstance(error, DeadlineExceeded):
+            self.misses.saw(True)
         if job.is_waiting:
             self.waiting -= 1
             for piece in job.pieces:

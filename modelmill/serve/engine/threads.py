@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -9,8 +12,14 @@ from queue import SimpleQueue
 Work = Callable[[], None]
 
 
+NICE = 5
+"""By so much the threads that compute stand back behind the loop, where all cores are wanted: what has come is read,
+sorted and refused in time, and the next run lies ready. Other processes are served before them as well, as far as they
+are in the same control group."""
+
+
 class Threads:
-    """So many threads, started as work comes; each runs what is next."""
+    """So many threads, started as work comes; each runs what is next, at a lower priority than the rest (Linux)."""
 
     def __init__(self, count: int, name: str) -> None:
         self.count = count
@@ -35,6 +44,9 @@ class Threads:
         self.threads.clear()
 
     def _work(self) -> None:
+        if sys.platform == "linux":  # elsewhere a process has one priority
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while (work := self.queue.get()) is not None:
             work()
             del work  # or the last run's arrays would live until the next

@@ -370,6 +370,36 @@ def test_the_next_short_run_lies_ready_before_a_thread_is_free(play):
     play(scene)
 
 
+def test_the_more_were_late_the_more_time_is_reckoned_with(play):
+    """What is taken on the word of a forecast and is late teaches to take less, and what is in time to take more."""
+
+    async def scene(stage):
+        lane, misses = stage.lane(0.0, 20.0, batches=False), stage.engine.misses
+        blocker = stage.ask(lane, 0)
+        waits = stage.ask(lane, 1, within=0.05)
+        assert misses.factor == 1.0
+        await stage.move(51.0)  # the run before it takes much longer than it was said to
+        assert waits.done()
+        assert misses.factor > 1.5
+        await stage.let(lane.session)
+        assert blocker.done()
+        stage.ask(lane, 2)
+        with pytest.raises(Overloaded):
+            stage.ask(lane, 3, within=0.05)
+        await stage.work(ms=20.0)
+        for n in range(150):
+            stage.ask(lane, n)
+            await stage.work(ms=20.0)
+        assert misses.factor < 1.1
+        stage.ask(lane, 4)
+        taken = stage.ask(lane, 5, within=0.05)
+        await stage.work(ms=20.0)
+        assert taken.done()
+        assert taken.exception() is None
+
+    play(scene)
+
+
 def test_what_would_be_joined_is_not_handed_to_the_threads_before_one_is_free(play):
     async def scene(stage):
         lane = stage.lane(1.0, 0.1)
