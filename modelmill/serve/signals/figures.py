@@ -10,7 +10,6 @@ import asyncio
 import json
 import threading
 import time
-from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,23 +41,21 @@ Array = np.ndarray[Any, Any]
 
 
 class Tape:
-    """Numbers that are noted, so many at a time, until they are taken; from any thread."""
+    """What is noted until it is taken, from any thread: a number at a time, or a tuple of so many."""
 
-    __slots__ = ("_numbers", "add", "extend", "width")
+    __slots__ = ("_noted", "add", "width")
 
     def __init__(self, width: int = 1) -> None:
         self.width = width
-        self._numbers = array("d")
-        self.add = self._numbers.append
-        """Note a number."""
-        self.extend = self._numbers.extend
-        """Note some."""
+        self._noted: list[Any] = []
+        self.add = self._noted.append
+        """Note a number, or a tuple."""
 
     def take(self) -> Array:
         """What was noted since it was last taken: (entries, width)."""
-        taken = self._numbers[:]
-        del self._numbers[: len(taken)]
-        return np.frombuffer(taken).reshape(-1, self.width)
+        taken = self._noted[:]
+        del self._noted[: len(taken)]
+        return np.array(taken, float).reshape(-1, self.width)
 
 
 class Histogram:
@@ -114,7 +111,7 @@ class Served:
 
     def ran(self, rows: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
         """Note a run: its rows, and what each phase took; on the loop there is nothing to join and to take apart."""
-        self._runs.extend((rows, input_ns, infer_ns, output_ns))
+        self._runs.add((rows, input_ns, infer_ns, output_ns))
         if self._at_rest:
             self._wake()
 
