@@ -6,8 +6,10 @@ import contextlib
 import http.client
 import json
 import logging
+import math
 import threading
 import urllib.request
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +22,7 @@ from modelmill.client import Client
 from modelmill.errors import OutOfBounds, UnknownName, WorkError
 from modelmill.serve.server import Service
 from modelmill.serve.signals import status as room
+from modelmill.serve.signals.draw import Draw
 from modelmill.serve.signals.figures import SECONDS, Figures
 from modelmill.serve.signals.journal import Journal
 from modelmill.serve.signals.seldom import EVERY_S, hush
@@ -124,6 +127,16 @@ def test_the_callers_word_decides_and_else_the_ratio():
     assert 400 < sum(half.wants(None) for _ in range(1000)) < 600
     for tracer in (half, none):
         tracer.close()
+
+
+@pytest.mark.parametrize("ratio", [0.01, 0.5, 0.99])
+def test_a_part_of_all_is_drawn_each_by_itself(ratio):
+    draw, total = Draw(ratio), 100_000
+    hits = [draw.hits() for _ in range(total)]
+    spread = math.sqrt(ratio * (1 - ratio) / total)
+    assert abs(sum(hits) / total - ratio) < 6 * spread
+    after = [one for before, one in pairwise(hits) if before]
+    assert abs(sum(after) / len(after) - ratio) < 6 * math.sqrt(ratio * (1 - ratio) / len(after))
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import sys
 import threading
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import IO, Any
 import orjson
 
 from modelmill.errors import WorkError
+from modelmill.serve.signals.draw import Draw
 from modelmill.serve.signals.figures import is_failure
 
 
@@ -22,10 +22,9 @@ class Journal:
     path: empty for standard error. ratio: the part of requests that is told although they did not fail, 0 to 1.
     """
 
-    def __init__(self, path: Path | None = None, ratio: float = 0.0, seed: int | None = None) -> None:
+    def __init__(self, path: Path | None = None, ratio: float = 0.0) -> None:
         self._path = path
-        self._ratio = ratio
-        self._draw = random.Random(seed)
+        self._draw = Draw(ratio)
         self._lock = threading.Lock()
         self._file: IO[bytes] | None = None
         self.lost = 0
@@ -39,7 +38,7 @@ class Journal:
 
     def wants(self, code: int) -> bool:
         """Whether an answer of this code is to be told: asked before anything is put together."""
-        return is_failure(code) or (self._ratio > 0 and self._draw.random() < self._ratio)
+        return self._draw.hits() or is_failure(code)
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Write one line, whole; one that cannot be written is lost, and the first such is told."""

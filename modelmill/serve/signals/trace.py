@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from modelmill.errors import MissingExtra
+from modelmill.serve.signals.draw import Draw
 from modelmill.serve.signals.seldom import hush
 
 PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -85,20 +86,18 @@ class OpenTelemetry:
             from opentelemetry.sdk.util.instrumentation import InstrumentationScope
         except ImportError:
             raise MissingExtra.of("--trace-ratio", "OpenTelemetry", "otel") from None
-        self._bound = int(ratio * 2**64)
+        self._draw = Draw(ratio)
         hush("opentelemetry", "traces")
         self._resource = Resource.create({"service.name": "modelmill"})
         self._scope = InstrumentationScope("modelmill")
         self._processor = BatchSpanProcessor(exporter if exporter is not None else _exporter())
         self._is_off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-        self._state = time.monotonic_ns() | 1
 
     def wants(self, parent: Parent | None) -> bool:
-        """As the caller says; without a word of it, so many of all, evenly."""
+        """As the caller says; without a word of it, so many of all."""
         if parent is not None:
             return parent.sampled
-        self._state = (self._state * 6364136223846793005 + 1442695040888963407) % 2**64
-        return self._state < self._bound
+        return self._draw.hits()
 
     def ended(self, name: str, parent: Parent | None, began_ns: int, told: Mapping[str, Any], failed: bool) -> None:
         """Make the span, and end it."""
