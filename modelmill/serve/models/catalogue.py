@@ -302,6 +302,8 @@ class Catalogue:
         """The endpoint of a version, in memory from now on; on a thread of the loader."""
         held = self.residents.held.get(key)
         if held is not None:
+            with self.lock:
+                self._name(key, held)  # it may have come before NAME stood for it
             return held
         tried, failure = self.failures.get(key, (0.0, None))
         if failure is not None and monotonic() - tried < AGAIN_S:
@@ -386,13 +388,11 @@ class Catalogue:
             raise self._unknown(name)
         withheld = self.withheld.discard(name)
         try:
-            endpoint = self._get((name, number))
+            self._get((name, number))
         except MillError:
             if withheld:
                 self.withheld.add(name)
             raise
-        with self.lock:
-            self._name((name, number), endpoint)
 
     def unload(self, name: str) -> None:
         """Serve a model no longer, until it is loaded. Raises NotServed."""

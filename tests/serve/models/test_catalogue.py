@@ -200,6 +200,24 @@ def test_a_broken_model_does_not_keep_the_others_from_being_served(shelf, flower
         catalogue(shelf, ["bad"], eager=9)
 
 
+def test_a_version_that_was_in_memory_before_its_name_stood_for_it_is_reached_by_it(
+    shelf, publish_flowers, flowers_signature
+):
+    """As a canary's is, when it goes live; and a next version that cannot be loaded leaves it in place."""
+    found = catalogue(shelf)
+    assert found.find("a").number == 1
+    publish_flowers(shelf, "a")
+    assert found.find("a@2").number == 2
+    shelf.promote("a", 2)
+    found.refresh()
+    assert found.present("a") is found.present("a@2")
+    assert "a@1" not in in_memory(found)
+    shelf.publish("a", {"model.onnx": b"broken"}, flowers_signature)
+    shelf.promote("a", 3)
+    found.refresh()
+    assert found.present("a").number == found.find("a").number == 2
+
+
 def test_a_refresh_reads_what_changed_and_nothing_else(shelf, publish_flowers):
     counting = Counting(shelf)
     found = catalogue(counting)
