@@ -106,6 +106,8 @@ def binary_raw(subject: Subject) -> None:
     inputs = subject.inputs
     if len(inputs) != 1 or sum(size < 0 for size in inputs[0]["shape"]) > 1:
         raise LeftOut("the model has several inputs, or several sizes that may be any")
+    if inputs[0]["datatype"] == "BYTES" and any(abs(size) != 1 for size in inputs[0]["shape"]):
+        raise LeftOut("a raw body is one string, and the model takes several")
     headers = {"content-type": "application/octet-stream", LENGTH: "0"}
     body = tensors.in_bytes(inputs[0], subject.rows())
     document, found = _read(subject, subject.infer(body, headers=headers))

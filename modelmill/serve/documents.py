@@ -13,6 +13,7 @@ from modelmill.serve.models.catalogue import Catalogue
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.request import flag
 from modelmill.serve.signals.figures import Series
+from modelmill.serve.signals.statistics import NONE, by_version
 from modelmill.serve.signals.statistics import statistics as done
 from modelmill.signature import Field
 
@@ -153,12 +154,13 @@ def check_unload(parameters: Mapping[str, Any]) -> bool:
 def statistics(catalogue: Catalogue, endpoints: Iterable[Endpoint], series: Series) -> Document:
     """What versions have done since the service started, in all of its processes, and the bytes that they take here."""
     sizes = catalogue.residents.sizes
+    parts = by_version(series)
     return {
         "model_stats": [
             {
                 "name": at.name,
                 "version": at.label,
-                **done(series, at.name, at.label),
+                **done(parts.get((at.name, at.label), NONE)),
                 "memory_usage": [{"type": "CPU", "id": 0, "byte_size": sizes.get((at.name, at.number), 0)}],
             }
             for at in endpoints

@@ -135,7 +135,7 @@ class Plane:
                 outputs = self.engine.run_inline(endpoint.lane, columns, rows, wanted, ask.terms)
                 self.engine.turns.spent(ask.terms, perf_counter() - began + ORDINARY_S)
             else:
-                outputs = await wait(self.put(endpoint, ask.caller, columns, rows, wanted, ask.terms))
+                outputs = await wait(self.put(endpoint, ask.caller, columns, rows, wanted, ask.terms, counted=True))
         except ModelError as error:
             self._count(ask, endpoint, Copy(columns, rows, wanted), None)
             raise blamed(error, endpoint) from None
@@ -154,10 +154,12 @@ class Plane:
         rows: int,
         names: tuple[str, ...],
         terms: Terms,
+        counted: bool = False,
     ) -> asyncio.Future[Outputs]:
         """A future with the outputs for checked columns, which the engine takes now; cancel it to give up.
 
-        Raises Overloaded, DeadlineExceeded. The future raises what a run does.
+        counted: whether the request is among those in flight already. Raises Overloaded, DeadlineExceeded; the future
+        raises what a run does.
         """
         enter(endpoint, caller)
         try:
@@ -165,13 +167,13 @@ class Plane:
         except MillError:
             leave(endpoint, caller)
             raise
-        self.state.in_flight += 1
-        future.add_done_callback(partial(self._left, endpoint, caller))
+        self.state.in_flight += not counted
+        future.add_done_callback(partial(self._left, endpoint, caller, counted))
         return future
 
-    def _left(self, endpoint: Endpoint, caller: Caller, future: asyncio.Future[Outputs]) -> None:
+    def _left(self, endpoint: Endpoint, caller: Caller, counted: bool, future: asyncio.Future[Outputs]) -> None:
         leave(endpoint, caller)
-        self.state.in_flight -= 1
+        self.state.in_flight -= not counted
 
     async def _through(
         self, ask: Ask, whole: Endpoint, columns: Mapping[str, Array], rows: int, names: Sequence[str], wait: Wait

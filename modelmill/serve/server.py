@@ -206,7 +206,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.traffic = Traffic(book, registry.by(SERVICE), self.catalogue, self.engine, patience_s)
         plane = self.plane = Plane(self.catalogue, self.engine, self.state, self.traffic, door)
         app = application(plane, self.signals, pages, limits.body_bytes)
-        super().__init__(_config(app, Express(plane, self.signals), limits))
+        super().__init__(_config(app, Express(plane, self.signals, limits.body_bytes), limits))
         self.loop: asyncio.AbstractEventLoop | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.listeners: tuple[socket.socket, ...] = ()
@@ -378,6 +378,9 @@ class Server(uvicorn.Server):  # type: ignore[misc]
                 give_way(listener)
             if self.front is not None:
                 self.front.warn()
+        for connection in tuple(self.server_state.connections):
+            if hasattr(connection, "begin"):
+                connection.begin()
         await asyncio.sleep(self.limits.lead_seconds)
         # Whoever had a lead, or whose port is handed on, was told to go elsewhere; who comes still is answered like the
         # others, since a call can cross the warning.
@@ -447,7 +450,7 @@ def kept_by(door: Door, keeping: Keeping, processes: int) -> Keeping:
 def _config(app: Any, express: Express, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=protocol(express, limits.body_bytes),
+        http=protocol(express),
         ws="none",
         lifespan="off",
         log_level="error",

@@ -15,6 +15,7 @@ from slow import slowed
 
 from modelmill.serve.engine.engine import Capacity
 from modelmill.serve.server import Limits, Service
+from modelmill.serve.signals.signals import Telling
 from modelmill.serve.web import heads, protocol
 from modelmill.serve.web.express import Express
 
@@ -469,3 +470,60 @@ def test_a_drain_answers_what_is_waited_for_and_ends_its_connection(single):
     assert (status, headers["connection"], wire.file.read()) == (200, "close", b"")
     service.thread.join(10)
     assert not service.thread.is_alive()
+
+
+def test_what_can_be_refused_without_its_body_is_not_waited_for(service):
+    wire = Wire(service.url)
+    wire.send(b"POST " + PATH.encode() + b" HTTP/1.1\r\nhost: localhost\r\ncontent-length: 200000000\r\n\r\n{")
+    status, _, answer = wire.answer()
+    assert (status, b"the limit is" in answer) == (413, True)
+    wire.file.close()
+    wire.socket.close()
+
+
+def test_a_body_that_is_on_its_way_at_the_end_is_waited_for(registry):
+    with Service(registry, ["flowers"], limits=Limits(lead_seconds=0.0)) as service:
+        wire = Wire(service.url)
+        whole = request()
+        wire.send(whole[:-10])
+        (connection,) = eventually_one(service)
+        assert eventually(lambda: connection.opening is not None)
+        service.server.drain()
+        assert eventually(lambda: service.server.state.refusing)
+        wire.send(whole[-10:])
+        assert wire.answer()[0] == 200
+        wire.file.close()
+        wire.socket.close()
+
+
+def eventually_one(service):
+    connections = service.server.server_state.connections
+    assert eventually(lambda: len(connections) == 1)
+    return tuple(connections)
+
+
+def test_requests_in_flight_are_counted_once(single):
+    service, wire, slow = single
+    for ordinary in (False, True):
+        slow.gate.clear()
+        wire.send(request(connection="close") if ordinary else request())
+        assert eventually(lambda: running(service) == 1)
+        assert service.server.state.in_flight == 1
+        slow.gate.set()
+        assert wire.answer()[0] == 200
+        assert eventually(lambda: service.server.state.in_flight == 0)
+
+
+def test_a_failure_is_logged_with_the_trace_of_its_caller(registry, tmp_path):
+    log = tmp_path / "access.jsonl"
+    with Service(registry, ["flowers"], telling=Telling(log, 0.0)) as service:
+        slow = slowed(service)
+        slow.fails = True
+        slow.gate.set()
+        wire = Wire(service.url)
+        wire.send(request(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
+        assert wire.answer()[0] == 500
+        wire.file.close()
+        wire.socket.close()
+    (line,) = log.read_text().splitlines()
+    assert json.loads(line)["trace"] == "0af7651916cd43dd8448eb211c80319c"

@@ -12,7 +12,7 @@ import pytest
 from modelmill.errors import StorageError
 from modelmill.serve.signals.figures import FOLD_S, Figures
 from modelmill.serve.signals.slots import Slots, merged, read
-from modelmill.serve.signals.statistics import statistics
+from modelmill.serve.signals.statistics import by_version, statistics
 
 COUNTS = """
 import sys
@@ -45,7 +45,7 @@ def test_processes_that_count_at_once_lose_nothing(tmp_path):
     assert found[f"nv_inference_count{{{which}}}"] == 9000
     assert found[f"nv_inference_exec_count{{{which}}}"] == 3000
     assert found[f"nv_inference_request_duration_us{{{which}}}"] == pytest.approx(6_000_000)
-    told = statistics(Figures(tmp_path, 9).series(), "flowers", "1")
+    told = statistics(by_version(Figures(tmp_path, 9).series())["flowers", "1"])
     assert told["inference_stats"]["success"] == {"count": 2700, "ns": pytest.approx(5.4e9)}
     assert told["inference_stats"]["fail"] == {"count": 300, "ns": pytest.approx(0.6e9)}
     nothing = {"count": 3000, "ns": 0}

@@ -121,7 +121,8 @@ class Run:
     def left_ms(self, now: float) -> float:
         """How long it will still take."""
         past_ms = max(0.0, now * 1000 - self.began_ns / 1e6)
-        return max(0.0, min(self.expected_ms - past_ms, (self.latest - now) * 1000))
+        left_ms = abs(self.expected_ms - past_ms)  # what is overdue will take about as long again as it is
+        return max(0.0, min(left_ms, (self.latest - now) * 1000))
 
     def execute(self) -> None:
         """Run, on whatever thread; if a batch fails, each piece alone, so that one bad request spoils no other."""

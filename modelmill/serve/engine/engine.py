@@ -19,7 +19,7 @@ from modelmill.runtime.session import Stop
 from modelmill.serve.engine import batch
 from modelmill.serve.engine.batch import Job, Outputs, Piece, Run
 from modelmill.serve.engine.company import gather, must_give_way
-from modelmill.serve.engine.forecast import Misses, forecast, quick
+from modelmill.serve.engine.forecast import forecast, quick
 from modelmill.serve.engine.lane import HOP_MS, Bucket, Lane
 from modelmill.serve.engine.pace import Pace, Runs, measure
 from modelmill.serve.engine.payer import Payer
@@ -86,7 +86,6 @@ class Engine:
         """How many runs are under way."""
         self.waiting = 0
         """How many requests wait, wholly or in part."""
-        self.misses = Misses()
         self.number = 0
         self.alarm: asyncio.TimerHandle | None = None
         self.has_run = False
@@ -97,12 +96,14 @@ class Engine:
 
         Of a model that leaves sizes beside the rows open, that is known only for the columns themselves. What takes as
         long as a hop to a thread is run here one at a time: where more has come meanwhile, the other cores are wanted,
-        and what waits should wait where it is seen.
+        and what waits should wait where it is seen. But it never waits for what takes longer than itself.
         """
         at = lane.of(columns) if lane.open else lane
         if at is None or rows > at.inline_rows:
             return False
-        return rows <= at.light_rows or not (self.has_run or self.waiting)
+        if rows <= at.light_rows or self.waiting > lane.waiting:
+            return True
+        return not (lane.waiting or (self.has_run and (self.running < self.threads or lane.running)))
 
     def run_inline(
         self,
@@ -160,6 +161,7 @@ class Engine:
         batch.cut(job, bucket.most if lane.batches else max(1, rows))
         self.shares.add(payer, bucket, job.pieces)
         self.waiting += 1
+        lane.waiting += 1
         if job.deadline < math.inf:
             job.timer = loop.call_later(job.deadline - now, self._expire, job)
         job.future.add_done_callback(partial(self._left, job))
@@ -200,7 +202,7 @@ class Engine:
         left_ms = (job.deadline - now) * 1000
         if told.sure_ms > left_ms and now - job.bucket.fit.seen_at < FRESH_S:
             raise late(f"of {left_ms:.1f} ms is less than the model takes for {job.rows} rows")
-        total_ms = told.total_ms * self.misses.factor
+        total_ms = told.total_ms * job.bucket.misses.factor
         if total_ms > left_ms:
             said = f"the answer would take {total_ms:.1f} ms, {left_ms:.1f} are allowed"
             raise Overloaded("engine", said, AGAIN, (total_ms - left_ms) / 1000)
@@ -226,8 +228,10 @@ class Engine:
             if self._is_hopeless(piece, bucket, now):
                 self._end(piece.job, late("leaves too little for the run"))
                 continue
+            if self.running >= self.threads and not self._is_next(bucket):
+                return
             chosen, rows = gather(piece, self.shares, self.capacity.batch_rows, now)
-            if self.running >= self.threads and not self._is_next(bucket, rows):
+            if self.running >= self.threads and bucket.batches and rows < bucket.enough:
                 return
             if must_give_way(chosen, rows, self.shares, self.capacity.batch_rows, now):
                 self._end(piece.job, late("leaves no room for the others that wait"))
@@ -246,13 +250,16 @@ class Engine:
             return False
         return fit.of(piece.rows) * quick(bucket) > left_ms
 
-    def _is_next(self, bucket: Bucket, rows: int) -> bool:
+    def _is_next(self, bucket: Bucket) -> bool:
         """Whether a run is handed to the threads before one of them is free: a short one, to which nothing is joined.
 
         Between two short runs a thread would be idle for a good part of the time in which the loop hears of the first
         and hands on the second.
         """
-        return (rows >= bucket.enough or not bucket.batches) and bucket.fit.of(rows) < AHEAD_MS
+        if not bucket.batches:
+            return bucket.fit.of(1) < AHEAD_MS
+        waits = sum(line.rows for line in self.shares.buckets[bucket].values())
+        return waits >= bucket.enough and bucket.fit.of(bucket.enough) < AHEAD_MS
 
     def _should_wait(self, chosen: list[Piece], rows: int, bucket: Bucket, now: float) -> bool:
         """Whether to wait for the next request, on the last free thread, when it is expected soon.
@@ -296,16 +303,24 @@ class Engine:
             job = piece.job
             self.shares.charge(job.payer, expected_ms * piece.rows / max(1, rows))
             self.shares.remove(piece)
-            self.waiting -= not job.is_waiting
+            if not job.is_waiting:
+                self._begins(job)
             job.runs.add(run)
         self.runs.add(run)
         self.running += 1
+        lane.running += 1
         self.pool.put(partial(perform, run, asyncio.get_running_loop(), partial(self._finish, run, bucket)))
+
+    def _begins(self, job: Job) -> None:
+        """A job waits no longer."""
+        self.waiting -= 1
+        job.lane.waiting -= 1
 
     def _finish(self, run: Run, bucket: Bucket) -> None:
         """Hand out what a run has brought, and start the next."""
         self.runs.discard(run)
         self.running -= 1
+        run.pieces[0].job.lane.running -= 1
         now = self.ns() / 1e9
         failed = run.repeated or any(isinstance(answer, BaseException) for answer in run.answers)
         if not failed:
@@ -348,7 +363,7 @@ class Engine:
         if now > job.deadline:
             self._end(job, late("has passed"))
             return
-        self.misses.saw(False)
+        job.bucket.misses.saw(False)
         meter = job.lane.meter
         if meter is not None:
             meter.waited(round(job.begun_ns) - job.arrived_ns)
@@ -373,9 +388,9 @@ class Engine:
             return
         job.ended = True
         if job.foretold and isinstance(error, DeadlineExceeded):
-            self.misses.saw(True)
+            job.bucket.misses.saw(True)
         if job.is_waiting:
-            self.waiting -= 1
+            self._begins(job)
             for piece in job.pieces:
                 self.shares.remove(piece)
         for run in job.runs:

@@ -11,34 +11,6 @@ from modelmill.serve.engine.lane import HOP_MS, Bucket
 from modelmill.serve.engine.line import Line
 from modelmill.serve.engine.shares import Shares
 
-MEMORY = 0.02
-"""What one request counts among those that were taken: about fifty are remembered."""
-CAUTION = 30.0
-"""So many times as much time is reckoned with for every request of all that was late, beside the forecast's own."""
-
-
-class Misses:
-    """How often a request that was taken was late: the loop and the machine have more to do than the forecast knows.
-
-    Where many come and all have a deadline, those that are taken wait up to it, and any error makes nearly all of them
-    late. So time is reckoned the more generously, the more were late a moment ago, and what is taken is answered.
-    """
-
-    __slots__ = ("part",)
-
-    def __init__(self) -> None:
-        self.part = 0.0
-        """Of the requests that were taken, those that were late."""
-
-    def saw(self, late: bool) -> None:
-        """Learn from a request that was taken."""
-        self.part += MEMORY * (late - self.part)
-
-    @property
-    def factor(self) -> float:
-        """What a forecast is multiplied by."""
-        return 1.0 + CAUTION * self.part
-
 
 @dataclass(frozen=True, slots=True)
 class Forecast:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from modelmill.serve.engine.misses import Misses
 from modelmill.serve.engine.pace import Fit, Pace, Runs
 
 Array = np.ndarray[Any, Any]
@@ -47,6 +48,7 @@ class Bucket:
         "fit",
         "inline_rows",
         "light_rows",
+        "misses",
         "most",
         "open",
         "shapes",
@@ -58,6 +60,7 @@ class Bucket:
         self.batches = batches
         self.open = open
         self.fit = fit
+        self.misses = Misses()
         self.waiting = 0
         """How many payers wait in it."""
         self.arrivals: deque[float] = deque(maxlen=ARRIVALS)
@@ -135,8 +138,10 @@ class Lane:
         "inline_rows",
         "light_rows",
         "open",
+        "running",
         "session",
         "slow",
+        "waiting",
     )
 
     def __init__(
@@ -157,6 +162,10 @@ class Lane:
         """The most rows that are run on the loop, whatever their shape."""
         self.light_rows = 0
         """Those of them whose run takes less than a hop to a thread."""
+        self.waiting = 0
+        """Requests that wait for a run of it, wholly or in part."""
+        self.running = 0
+        """Its runs that are under way, or lie ready."""
         self.slow = 0
         """Runs on the loop that took too long, since the last that did not."""
         self.pace = pace

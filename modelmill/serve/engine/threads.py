@@ -12,10 +12,9 @@ from queue import SimpleQueue
 Work = Callable[[], None]
 
 
-NICE = 5
+NICE = 1
 """By so much the threads that compute stand back behind the loop, where all cores are wanted: what has come is read,
-sorted and refused in time, and the next run lies ready. Other processes are served before them as well, as far as they
-are in the same control group."""
+sorted and refused in time, and the next run lies ready. Other processes of the same control group gain as much."""
 
 
 class Threads:

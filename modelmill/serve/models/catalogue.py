@@ -45,6 +45,8 @@ from modelmill.version import Version
 ROOM_S = 5.0
 """How long a load waits for room where all that is in memory is in use."""
 
+FEW = 200
+"""Names among which one is looked for that was meant: among more it takes too long."""
 AGAIN_S = 2.0
 """How long a version that could not be loaded is not tried again."""
 
@@ -294,7 +296,7 @@ class Catalogue:
         if name in self.withheld:
             return NotServed("model", f"{name!r} is unloaded", f"Load it: POST /v2/repository/models/{name}/load.")
         names = self.names()
-        close = get_close_matches(name, names[:2000], n=1)
+        close = get_close_matches(name, names, n=1) if len(names) <= FEW else ()
         hint = f"Did you mean {close[0]}?" if close else f"Served: {', '.join(names[:12]) or 'none'}."
         return NotServed("model", f"{reference[:80]!r} is not served", hint)
 

@@ -32,8 +32,8 @@ INFER = f"{INFERENCE}ModelInfer"
 ORDINARY = frozenset({"traceparent"})
 """Metadata that ask for more than the short way has."""
 
-FEW_ROWS = 256
-"""Rows up to which an answer that is written element by element is not worth a thread."""
+FEW_ELEMENTS = 1024
+"""Elements up to which an answer that is written one by one is not worth a thread."""
 
 NOTHING: Any = None
 
@@ -92,6 +92,8 @@ class Express:
             plan = self.plans.find(endpoint, endpoint.expected, envelope)
             if plan.rows > caller.tier.batch_rows or plan.is_long(envelope):
                 return None
+            if plan.by_element and plan.elements > FEW_ELEMENTS:
+                return None
             columns = tensors.columns(envelope, plan)
             asked = Asked(endpoint, caller, envelope, plan, len(message), started)
             if plane.engine.fits_inline(endpoint.lane, plan.rows, columns):
@@ -100,9 +102,7 @@ class Express:
                 answer = self._written(asked, outputs)
                 plane.engine.turns.spent(caller.terms, time.perf_counter() - started)
                 return answer
-            if plan.by_element and plan.rows > FEW_ROWS:
-                return None
-        except MillError:
+        except Exception:  # noqa: BLE001 - the ordinary way meets it again, and has the words
             return None
         return self._put(asked, columns, timeout_s)
 

@@ -6,6 +6,7 @@ read and checked once, and found again by its bytes; raw tensors are views of th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,6 +61,8 @@ class Plan:
     """Of the outputs."""
     by_element: bool = False
     """Whether the answer is written element by element: texts, classes, and typed contents."""
+    elements: float = 0
+    """How many elements its outputs have at the most; infinite where that is open."""
     answers: dict[Any, bytes] = field(default_factory=dict)
     """The heads of answers, by the shapes of their tensors."""
 
@@ -120,7 +123,9 @@ def plan(envelope: Envelope, expected: Expected) -> Plan:
     raw = any(asked.binary or expected.outputs[asked.name].datatype not in CONTENTS for asked in outputs)
     names = tuple(asked.name for asked in outputs)
     texts = any(asked.classes or expected.outputs[asked.name].datatype == "BYTES" for asked in outputs)
-    return Plan(list(inputs.values()), rows, outputs, wanted, raw, given or None, names, texts or not raw)
+    shapes = [expected.outputs[asked.name].row for asked in outputs]
+    elements = math.inf if any(-1 in row for row in shapes) else rows * sum(math.prod(row) for row in shapes)
+    return Plan(list(inputs.values()), rows, outputs, wanted, raw, given or None, names, texts or not raw, elements)
 
 
 def columns(envelope: Envelope, found: Plan) -> Columns:

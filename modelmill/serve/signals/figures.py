@@ -215,9 +215,8 @@ class Figures:
         """Add up what was noted; from any thread."""
         with self._lock:
             self._due = False
-            awake, self._awake = self._awake, []
-            for served in awake:
-                served.fold()
+            for _ in range(len(self._awake)):
+                self._awake.pop().fold()
 
     def gauge(self, name: str, value: float) -> None:
         """What is now: over several processes, the sum."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import operator
 import struct
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -37,15 +38,18 @@ class Slots:
                 self._map = mmap.mmap(file.fileno(), size_bytes)
         self._bytes = memoryview(self._map)
         self._known = dict(_entries(self._bytes))
+        self._lock = threading.Lock()
 
     def claim(self, key: str, width: int) -> memoryview[float]:
         """The values of a key: (width,) doubles to be read and written, zeros at first.
 
         Raises StorageError where the file is full: a figure that nobody can read must not look like a zero.
         """
-        known = self._known.get(key)
-        if known is not None and len(known) == width:
-            return known
+        with self._lock:  # a fold may be on another thread than the loop
+            known = self._known.get(key)
+            return known if known is not None and len(known) == width else self._add(key, width)
+
+    def _add(self, key: str, width: int) -> memoryview[float]:
         used = max(START, struct.unpack_from("<Q", self._bytes, 0)[0])
         name = key.encode()
         begin = used + 8 + _padded(len(name))
@@ -63,7 +67,8 @@ class Slots:
 
     def values(self) -> Mapping[str, Sequence[float]]:
         """Every series as it is now."""
-        return {key: view.tolist() for key, view in self._known.items()}
+        with self._lock:
+            return {key: view.tolist() for key, view in self._known.items()}
 
 
 def read(path: Path) -> dict[str, Sequence[float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelmill.serve.signals.figures import Series, by_kind
@@ -17,20 +17,35 @@ Listed = Sequence[tuple[Sequence[str], Sequence[float]]]
 NOTHING: dict[str, int] = {"count": 0, "ns": 0}
 
 
-def statistics(series: Series, model: str, version: str) -> dict[str, Any]:
+Parts = Mapping[str, Listed]
+
+NONE: Parts = {}
+
+
+def by_version(series: Series) -> dict[tuple[str, str], dict[str, list[tuple[Sequence[str], Sequence[float]]]]]:
+    """Series by model and version, and then by what they count."""
+    found: dict[tuple[str, str], dict[str, list[tuple[Sequence[str], Sequence[float]]]]] = {}
+    for what, listed in by_kind(series).items():
+        for labels, values in listed:
+            if len(labels) > 1:
+                found.setdefault((labels[0], labels[1]), {}).setdefault(what, []).append((labels, values))
+    return found
+
+
+def statistics(parts: Parts) -> dict[str, Any]:
     """Counts and nanoseconds of one version, the moment of its last run, and its runs by their rows.
+
+    parts: its series, of `by_version`.
 
     The phases of requests that shared a run count the run once: so they add up to what the machine spent.
 
-    >>> statistics({}, "iris", "1")["inference_stats"]["success"]
+    >>> statistics(NONE)["inference_stats"]["success"]
     {'count': 0, 'ns': 0}
     """
-    parts = by_kind(series)
-    found = {what: _of(listed, model, version) for what, listed in parts.items()}
+    found = {what: listed[0][1] for what, listed in parts.items()}
     counted = {True: 0, False: 0}
-    for (name, number, _, code), values in parts.get("answers", ()):
-        if (name, number) == (model, version):
-            counted[code.startswith("2")] += round(values[0])
+    for (*_, code), values in parts.get("answers", ()):
+        counted[code.startswith("2")] += round(values[0])
     rows = found.get("rows", ())
     spent = round(found["duration"][-1] * 1e9) if found.get("duration") else 0
     lost = round(found["failed"][0] * 1e9) if found.get("failed") else 0
@@ -46,13 +61,13 @@ def statistics(series: Series, model: str, version: str) -> dict[str, Any]:
             "cache_hit": NOTHING,
             "cache_miss": NOTHING,
         },
-        "batch_stats": _sizes(parts.get("size", ()), model, version),
+        "batch_stats": _sizes(parts.get("size", ())),
     }
 
 
-def _sizes(listed: Listed, model: str, version: str) -> list[dict[str, Any]]:
+def _sizes(listed: Listed) -> list[dict[str, Any]]:
     """The runs by their rows: how many, and the time that each phase took together."""
-    found = sorted((int(labels[2]), values) for labels, values in listed if list(labels[:2]) == [model, version])
+    found = sorted((int(labels[2]), values) for labels, values in listed)
     return [
         {
             "batch_size": rows,
@@ -60,10 +75,6 @@ def _sizes(listed: Listed, model: str, version: str) -> list[dict[str, Any]]:
         }
         for rows, (count, *spent) in found
     ]
-
-
-def _of(listed: Listed, model: str, version: str) -> Sequence[float]:
-    return next((values for labels, values in listed if list(labels[:2]) == [model, version]), ())
 
 
 def _timed(values: Sequence[float]) -> dict[str, int]:

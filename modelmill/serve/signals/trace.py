@@ -73,7 +73,7 @@ class Tracer(Protocol):
 
 
 class OpenTelemetry:
-    """Spans for a collector, in OpenTelemetry's own form; its settings are the environment's `OTEL_...`.
+    """Spans for a collector, in OpenTelemetry's own form; where they go is the environment's `OTEL_EXPORTER_...`.
 
     ratio: of requests that say nothing themselves, the part that is sampled, 0 to 1. A span is made when it has ended,
     whole, which costs a tenth of beginning and ending one.

@@ -22,7 +22,7 @@ from modelmill.serve.access.door import LOOKED_AT, check_rate, check_rows, infer
 from modelmill.serve.engine.terms import DEFAULT_TERMS
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Plane, blamed
-from modelmill.serve.request import Request
+from modelmill.serve.request import Request, whole
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.trace import Parent, parent
 from modelmill.serve.web import wire
@@ -30,7 +30,10 @@ from modelmill.serve.web.heads import head
 from modelmill.serve.web.http import FAILED, JSON, LAST, Reply, as_last, told, worded
 
 BEFORE, AFTER = b"/v2/models/", b"/infer"
-LENGTH, TRACE = b"inference-header-content-length", b"traceparent"
+LENGTH, SIZE, TRACE = b"inference-header-content-length", b"content-length", b"traceparent"
+
+BODY_MOST = 1_000_000
+"""Bytes of a body that may go the short way."""
 
 ORDINARY = frozenset({b"content-encoding", b"transfer-encoding"})
 """Headers that ask for more than the short way has."""
@@ -44,7 +47,7 @@ NOTHING: Any = None
 class Opening:
     """What the line and the headers of a request ask for; it holds nothing that changes, and so may be kept.
 
-    json_bytes: as the header of the binary tensor data extension says it. above: the caller's span, for the log.
+    json_bytes: as the header of the binary tensor data extension says it. above: the caller's span.
     """
 
     name: str
@@ -72,29 +75,38 @@ class Asked:
 class Express:
     """Answers inference requests of the protocol for models that are loaded."""
 
-    def __init__(self, plane: Plane, signals: Signals) -> None:
+    def __init__(self, plane: Plane, signals: Signals, body_bytes: int = BODY_MOST) -> None:
         self.plane = plane
+        self.body_bytes = min(BODY_MOST, body_bytes)
         self.door = plane.door
         self.signals = signals
 
     def opened(self, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Opening | None:
-        """What the head of a POST asks for, if the short way has it, of whoever is known."""
+        """What the head of a POST asks for, if the short way has it, of whoever may send such a body now."""
         if url[:11] != BEFORE or url[-6:] != AFTER:
             return None
         name = url[11:-6].decode("latin-1")
-        if self._endpoint(name) is None or self.door.known(headers) is None:
+        caller = self.door.known(headers)
+        if caller is None or self._endpoint(name) is None or not infers(caller, name):
+            return None
+        if caller.gate is not None and caller.gate.is_full(time.monotonic_ns()):
             return None
         length: str | None = None
+        size: int | None = None
         traces: list[str] = []
         for key, value in headers:
             if key in ORDINARY or (key == LENGTH and length is not None):
                 return None
             if key == TRACE and self.signals.tracer is not None:
                 return None
-            if key == TRACE and self.signals.tells_traces:
+            if key == TRACE:
                 traces.append(value.decode("latin-1"))
+            if key == SIZE:
+                size = whole(value.decode("latin-1").strip())
             if key == LENGTH:
                 length = value.decode("latin-1").strip()
+        if size is None or size > min(self.body_bytes, caller.tier.payload_bytes):
+            return None
         above = parent(traces[0]) if len(traces) == 1 else None
         return Opening(name, tuple(pair for pair in headers if pair[0] in LOOKED_AT), length, above)
 
@@ -131,8 +143,11 @@ class Express:
         if endpoint is None or caller is None or not infers(caller, endpoint.name):
             return None
         gate = caller.gate
-        if gate is not None and gate.is_full(time.monotonic_ns()):
-            return self._over(opening, caller, 0, len(body), started)
+        counted = gate is not None and gate.is_full(time.monotonic_ns())
+        if counted:
+            over = self._over(opening, caller, 0, len(body), started)
+            if over is not None:
+                return over  # else a moment has passed, and there was room
         endpoint.used = time.monotonic()
         engine = self.plane.engine
         if wire.is_long(body, opening.json_bytes, endpoint.expected):
@@ -145,7 +160,7 @@ class Express:
                 return None
             asked = Asked(opening, endpoint, caller, request, len(body), started)
             if not engine.fits_inline(endpoint.lane, request.rows, request.columns):
-                return self._put(asked) if patient else None
+                return self._put(asked, counted) if patient else None
             terms = request.wishes.terms(DEFAULT_TERMS, engine.ns() / 1e9)
             outputs = engine.run_inline(endpoint.lane, request.columns, request.rows, request.names, terms)
             ran = time.perf_counter()
@@ -153,16 +168,16 @@ class Express:
         except Exception:  # noqa: BLE001 - the ordinary handler meets it again, and has the words
             return None
         if gate is not None:  # not before: what fails is left to the ordinary handler, which counts it
-            over = self._over(opening, caller, request.rows, len(body), started)
+            over = self._over(opening, caller, request.rows, len(body), started, counted)
             if over is not None:
                 return over
         return self._answered(asked, answer, ran)
 
-    def _put(self, asked: Asked) -> bytes | Asked:
-        """Hand a request to the engine; the answer, where that does not take it."""
+    def _put(self, asked: Asked, counted: bool) -> bytes | Asked:
+        """Hand a request to the engine; the answer, where that does not take it. counted: as for `_over`."""
         endpoint, caller, request = asked.endpoint, asked.caller, asked.request
         if caller.gate is not None:
-            over = self._over(asked.opening, caller, request.rows, asked.size, asked.started)
+            over = self._over(asked.opening, caller, request.rows, asked.size, asked.started, counted)
             if over is not None:
                 return over
         terms = request.wishes.terms(caller.terms, self.plane.engine.ns() / 1e9)
@@ -228,10 +243,16 @@ class Express:
         if asked.future is NOTHING:
             self.plane.engine.turns.spent(caller.terms, seconds)
 
-    def _over(self, opening: Opening, caller: Caller, rows: int, size: int, started: float) -> bytes | None:
-        """Count a request and its rows; the answer where that is beyond the quota, which is cheap to say."""
+    def _over(
+        self, opening: Opening, caller: Caller, rows: int, size: int, started: float, counted: bool = False
+    ) -> bytes | None:
+        """Count a request and its rows; the answer where that is beyond the quota, which is cheap to say.
+
+        counted: whether the request itself was counted before.
+        """
         try:
-            check_rate(caller)
+            if not counted:
+                check_rate(caller)
             if rows:
                 check_rows(caller, rows)
             return None

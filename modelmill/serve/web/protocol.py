@@ -22,9 +22,6 @@ HEADERS_MOST = 65_536
 CHUNKS_MOST = 65_536
 """Chunks of one body: each costs the loop some time, however small it is."""
 
-BODY_MOST = 1_000_000
-"""Bytes of a body that may go the short way: as many as whoever may send least may send."""
-
 NEXT_MOST = 65_536
 """Bytes that are taken while an answer is waited for: what follows is left in the socket."""
 
@@ -85,17 +82,13 @@ IDLE_LOOKS = 4
 """After so many looks at which nothing had come a connection is closed."""
 
 
-def protocol(express: Express | None, body_bytes: int = BODY_MOST) -> Any:
-    """The class of connections, for uvicorn; its own slower one where the fast parser is not installed.
-
-    body_bytes: the largest body that is taken at all.
-    """
+def protocol(express: Express | None) -> Any:
+    """The class of connections, for uvicorn; its own slower one where the fast parser is not installed."""
     try:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:
         return "h11"
     known = Known()
-    body_most = min(BODY_MOST, body_bytes)
 
     class Connection(HttpToolsProtocol):  # type: ignore[misc]
         """One connection: what came of the request that is being read."""
@@ -117,8 +110,6 @@ def protocol(express: Express | None, body_bytes: int = BODY_MOST) -> Any:
         look: Any = None
         opening: Any = None
         """What the present request asks of the short way; None on the ordinary one."""
-        body_bytes = 0
-        """How much has come of its body, in `parts`."""
         size = 0
         """The bytes of what just came."""
         own = 0
@@ -175,10 +166,14 @@ def protocol(express: Express | None, body_bytes: int = BODY_MOST) -> Any:
             self.looks = self.looks + 1 if self.at_rest and self._is_answered() else 0
             self.looked_at = self.headers if waits else None
 
-        def shutdown(self) -> None:
-            self._go_on()
+        def begin(self) -> None:
+            """Count a request whose body is on its way among those in flight, which are answered at the end."""
             if self.opening is not None:
                 self._ordinary()
+
+        def shutdown(self) -> None:
+            self._go_on()
+            self.begin()
             if self.later is not None:
                 self.last = True
             else:
@@ -277,7 +272,11 @@ def protocol(express: Express | None, body_bytes: int = BODY_MOST) -> Any:
             data, self.next = self.next, b""
             if data:
                 self.flow.resume_reading()
-                self.data_received(data)
+                try:
+                    self.data_received(data)
+                except BaseException:
+                    self.transport.abort()
+                    raise
 
         def on_message_begin(self) -> None:
             self.in_head = True
@@ -306,7 +305,7 @@ def protocol(express: Express | None, body_bytes: int = BODY_MOST) -> Any:
             if self.opening is None:
                 self._begin()
             else:
-                self.parts, self.body_bytes = [], 0
+                self.parts = []
 
         def on_chunk_header(self) -> None:
             self.unseen = 0
@@ -320,10 +319,7 @@ def protocol(express: Express | None, body_bytes: int = BODY_MOST) -> Any:
                 super().on_body(body)
                 return
             self.parts.append(body)
-            self.body_bytes += len(body)
             self.own += len(body)
-            if self.body_bytes > body_most:
-                self._ordinary()
 
         def on_message_complete(self) -> None:
             self.at_rest = True

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelmill.errors import DeadlineExceeded, ModelError, Overloaded
+from modelmill.serve.engine import engine
 from modelmill.serve.engine.batch import PIECES_MOST, Job, cut
 from modelmill.serve.engine.engine import Engine
 from modelmill.serve.engine.lane import HOP_MS, Lane
@@ -74,8 +75,8 @@ def test_a_large_request_is_cut_and_put_together_exactly(play):
         await stage.work()
         assert values(large.result()) == sent
         assert values(small.result()) == [99]
-        assert [len(run) for run in lane.session.runs] == [5, 1, 4, 4, 4]
-        assert firsts(lane.session) == [0, 99, 5, 9, 13]
+        assert [len(run) for run in lane.session.runs] == [5, 4, 1, 4, 4]
+        assert firsts(lane.session) == [0, 5, 99, 9, 13]
 
     play(scene)
 
@@ -350,6 +351,41 @@ def test_what_is_worth_a_hop_runs_on_the_loop_once_until_it_looks_again(play):
     play(scene)
 
 
+def test_what_is_quick_never_waits_behind_what_is_not(play):
+    async def scene(stage):
+        quick, heavy = stage.lane(start_ms=0.2, row_ms=0.01), stage.lane(start_ms=0.0, row_ms=20.0)
+        engine, x = stage.engine, {"x": np.zeros((1, 1))}
+        quick.session.gated = False
+        stage.ask(heavy, 0)
+        for turn in range(2):  # with every thread busy, and then with others waiting
+            assert engine.fits_inline(quick, 1)
+            engine.run_inline(quick, x, 1, ("y",))
+            assert engine.fits_inline(quick, 1), turn
+            stage.ask(heavy, 1)
+        assert (engine.waiting, heavy.waiting, quick.waiting) == (2, 2, 0)
+        await stage.work()
+        assert (engine.waiting, heavy.waiting, heavy.running) == (0, 0, 0)
+
+    play(scene)
+
+
+def test_to_hand_over_a_request_does_not_look_at_all_that_wait(play, monkeypatch):
+    """A queue of thousands, of a model to which hundreds are joined: each request costs the same."""
+
+    async def scene(stage):
+        lane = stage.lane(start_ms=2.0, row_ms=0.02)
+        looks = []
+        gathered = engine.gather
+        monkeypatch.setattr(engine, "gather", lambda *given: looks.append(1) or gathered(*given))
+        for n in range(30):
+            stage.ask(lane, n)
+        assert len(looks) == 1  # for the one that found a thread free
+        await stage.work()
+        assert sorted(sum(lane.session.runs, [])) == list(range(30))
+
+    play(scene)
+
+
 def test_the_next_short_run_lies_ready_before_a_thread_is_free(play):
     async def scene(stage):
         short, long = stage.lane(0.0, 2.0), stage.lane(0.0, 20.0)
@@ -374,8 +410,10 @@ def test_the_more_were_late_the_more_time_is_reckoned_with(play):
     """What is taken on the word of a forecast and is late teaches to take less, and what is in time to take more."""
 
     async def scene(stage):
-        lane, misses = stage.lane(0.0, 20.0, batches=False), stage.engine.misses
+        lane = stage.lane(0.0, 20.0, batches=False)
         blocker = stage.ask(lane, 0)
+        (bucket,) = lane.buckets.values()
+        misses = bucket.misses
         waits = stage.ask(lane, 1, within=0.05)
         assert misses.factor == 1.0
         await stage.move(51.0)  # the run before it takes much longer than it was said to
