@@ -34,6 +34,11 @@ UNSUPPORTED = {
 
 LITTLE = sys.byteorder == "little"
 
+LONG_ELEMENTS = 16_384
+"""An answer with more elements in JSON is written on a thread."""
+
+OPEN = 64
+
 LONG_BYTES = 65_536
 """What is longer is read on a thread, whichever wire it came by."""
 
@@ -105,6 +110,8 @@ class Expected:
     """All outputs as bytes."""
     texts: bool = member(init=False)
     """Whether it takes text, which is read element by element even where it comes as bytes."""
+    row_elements: int = member(init=False)
+    """How many elements a row of all outputs has, about: a size that is open is taken for OPEN."""
     heads: dict[bytes, Any] = member(default_factory=dict, compare=False, repr=False)
     """What a wire remembers of the heads of requests; it grows within bounds that the wire keeps."""
 
@@ -113,6 +120,8 @@ class Expected:
         put(self, "inputs", {each.name: Input(each) for each in self.signature.inputs})
         put(self, "texts", any(each.datatype == "BYTES" for each in self.signature.inputs))
         put(self, "outputs", {each.name: each for each in self.signature.outputs})
+        rows = ([OPEN if size < 0 else size for size in each.row] for each in self.signature.outputs)
+        put(self, "row_elements", sum(map(math.prod, rows)))
         put(self, "plain", tuple(Asked(name, False) for name in self.outputs))
         put(self, "binary", tuple(Asked(name, True) for name in self.outputs))
 

@@ -300,6 +300,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
                     if not has_data(connection.transport.get_extra_info("socket").fileno()):
                         connection.shutdown()
             await asyncio.sleep(0.01)
+        self.engine.refuse()  # what takes longer than it may is told so
         self.config.timeout_graceful_shutdown = max(LAST_SECONDS, self._left())
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):

@@ -508,6 +508,7 @@ def test_requests_in_flight_are_counted_once(single):
         slow.gate.clear()
         wire.send(request(connection="close") if ordinary else request())
         assert eventually(lambda: running(service) == 1)
+        time.sleep(0.05)
         assert service.server.state.in_flight == 1
         slow.gate.set()
         assert wire.answer()[0] == 200

@@ -115,6 +115,16 @@ def test_what_is_wrong_after_a_head_that_was_met_is_said_as_the_first_time():
     assert len(known.heads) == 1
 
 
+@pytest.mark.parametrize("count", [wire.PIECE - 1, wire.PIECE, wire.PIECE + 1, 3 * wire.PIECE + 7])
+def test_many_numbers_are_written_in_pieces_to_the_same_json(count):
+    numbers = np.random.default_rng(0).normal(size=(count, 1)).astype(np.float32)
+    expected = Expected(Signature("t", ONE.inputs, (Field("y", "FP32", (-1, 1)),)))
+    request = wire.read(orjson.dumps({"inputs": [tensor(data=SIX)]}), None, expected)
+    answer = orjson.loads(wire.write(request, {"y": numbers}, expected, "m", 1).body)
+    assert answer["outputs"][0]["shape"] == [count, 1]
+    assert np.array_equal(np.array(answer["outputs"][0]["data"], np.float32), numbers[:, 0])
+
+
 def test_heads_are_remembered_within_bounds_and_no_data_of_requests_with_them():
     expected = Expected(ONE)
     for number in range(3 * wire.KEPT):

@@ -186,7 +186,7 @@ class Keys:
     ) -> Tenant:
         """The tenant of a name, made or changed where something is given. Raises UnknownName, RegistryError."""
         named("tenant", name)
-        given = {
+        given: dict[str, Any] = {
             **({} if tier is None else {"tier": tier_of(tier).name}),
             **({} if models is None else {"models": _patterns(models)}),
             **({} if quota is None else {"quota": quota}),
@@ -199,6 +199,8 @@ class Keys:
                     raise RegistryError("tenant", f"there is no tenant {name}", hint)
                 return known[name]
             before = known.get(name, Tenant(name, created_ms=self.now_ms))
+            if quota is not None and quota != NONE:
+                given["quota"] = quota.over(before.quota)
             tenant: Tenant = msgspec.structs.replace(before, **given)
             _put_tenant(connection, tenant)
             self._note(connection, "keys.tenant", name, _told(tenant))

@@ -21,6 +21,15 @@ class Quota(msgspec.Struct, frozen=True):
     """How many requests may come at once; 0 is a tenth of a second's, and one at least."""
     rows_per_day: int = 0
 
+    def over(self, before: Quota) -> Quota:
+        """What is stated here, and where nothing is, what was before.
+
+        >>> Quota(requests_per_s=50).over(Quota(100, 20, 1000)).rows_per_day
+        1000
+        """
+        rate = self if self.requests_per_s else before
+        return Quota(rate.requests_per_s, rate.burst, self.rows_per_day or before.rows_per_day)
+
     @property
     def burst_requests(self) -> int:
         """How many requests may come at once.

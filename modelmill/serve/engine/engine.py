@@ -176,10 +176,14 @@ class Engine:
         """End: what waits is refused, what runs is stopped, and the threads are let go."""
         if self.alarm is not None:
             self.alarm.cancel()
+        self.refuse()
+        self.pool.close()
+
+    def refuse(self) -> None:
+        """Refuse what waits, and stop what runs."""
         left = {piece.job for line in self.shares.lines() for piece in line.pieces}
         for job in left.union(*(run.jobs for run in self.runs)):
             self._end(job, Draining("service", "is shutting down", "Send the request to another instance."))
-        self.pool.close()
 
     def _admit(self, job: Job, now: float) -> None:
         """Refuse on arrival what cannot be met; what a free thread can take at once is always tried."""

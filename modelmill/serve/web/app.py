@@ -20,7 +20,7 @@ from modelmill.serve.access.needs import ANY_KEY, LOOK, STUDY, Need, of_page
 from modelmill.serve.inputs import kind
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Plane, reference_of
-from modelmill.serve.request import flag
+from modelmill.serve.request import LONG_ELEMENTS, flag
 from modelmill.serve.signals.figures import is_failure
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.status import counts, status
@@ -315,8 +315,12 @@ class App:
         if terms is not ask.terms:
             ask = replace(ask, terms=terms)
         outputs = await self.plane.run(ask, endpoint, request.columns, request.rows, request.names, call.unless_gone)
+        written = (request, outputs, endpoint.expected, endpoint.name, endpoint.number)
         with self.signals.encoding(endpoint.name, endpoint.label):
-            answer = wire.write(request, outputs, endpoint.expected, endpoint.name, endpoint.number)
+            if wire.is_long_to_write(request, endpoint.expected):
+                answer = await asyncio.to_thread(wire.write, *written)
+            else:
+                answer = wire.write(*written)
         headers = (_answered(endpoint),)
         if answer.json_bytes is None:
             return Reply(200, answer.body, headers=headers)
@@ -334,11 +338,16 @@ class App:
         count = endpoint.expected.rows(columns)
         names = tuple(endpoint.expected.outputs)
         outputs = await self.plane.run(ask, endpoint, columns, count, names, call.unless_gone)
-        with self.signals.encoding(endpoint.name, endpoint.label):
+
+        def told() -> Reply:
             answers = rows.by_row(outputs, endpoint.signature, count)
             predictions = rows.to_json(answers, endpoint.signature)
             document = {"model": endpoint.name, "version": endpoint.number, "predictions": predictions}
             return as_json(document, headers=(_answered(endpoint),))
+
+        with self.signals.encoding(endpoint.name, endpoint.label):
+            long = count * endpoint.expected.row_elements > LONG_ELEMENTS
+            return await asyncio.to_thread(told) if long else told()
 
     async def models(self, call: Call) -> Reply:
         """The served models."""

@@ -20,6 +20,7 @@ from modelmill.errors import RequestError
 from modelmill.serve.inputs import Input, as_text, kind
 from modelmill.serve.request import (
     LONG_BYTES,
+    LONG_ELEMENTS,
     Asked,
     Expected,
     Request,
@@ -34,6 +35,8 @@ from modelmill.signature import NO_DATE, Field
 
 Array = np.ndarray[Any, Any]
 
+PIECE = 16_384
+"""Numbers of an answer that are written to JSON at a time."""
 KEPT_BYTES = 4096
 """The JSON before tensors is remembered up to so many bytes."""
 KEPT = 64
@@ -109,6 +112,11 @@ def is_long(body: bytes, header: str | None, expected: Expected) -> bool:
     return length is None or length > LONG_BYTES
 
 
+def is_long_to_write(request: Request, expected: Expected) -> bool:
+    """Whether an answer may have so many elements in JSON that it is for a thread."""
+    return request.rows * expected.row_elements > LONG_ELEMENTS and not all(asked.binary for asked in request.outputs)
+
+
 def parse(text: bytes | memoryview) -> Any:
     """The JSON value in `text`; strict: NaN, deep nesting, broken UTF-8 and names that come twice are refused."""
     if not text:
@@ -170,13 +178,22 @@ def write(request: Request, outputs: Mapping[str, Array], expected: Expected, mo
             tensor["parameters"] = {"binary_data_size": len(tail[-1])}
         else:
             flat = np.ascontiguousarray(array).reshape(-1)
-            tensor["data"] = flat.tolist() if flat.dtype == object else flat
+            tensor["data"] = flat.tolist() if flat.dtype == object else _numbers(flat)
         tensors.append(tensor)
     document = {"model_name": model, "model_version": str(version), "outputs": tensors}
     if request.id is not None:
         document["id"] = request.id
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     return Answer(head + b"".join(tail), len(head) if tail else None)
+
+
+def _numbers(flat: Array) -> Any:
+    """Numbers for orjson: many of them written in pieces, between which other threads have the interpreter."""
+    if flat.size <= PIECE:
+        return flat
+    pieces = (flat[start : start + PIECE] for start in range(0, flat.size, PIECE))
+    written = [orjson.dumps(piece, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for piece in pieces]
+    return orjson.Fragment(b"[%s]" % b",".join(written))
 
 
 @dataclass(frozen=True, slots=True)

@@ -381,7 +381,7 @@ def test_to_hand_over_a_request_does_not_look_at_all_that_wait(play, monkeypatch
             stage.ask(lane, n)
         assert len(looks) == 1  # for the one that found a thread free
         await stage.work()
-        assert sorted(sum(lane.session.runs, [])) == list(range(30))
+        assert sorted(value for run in lane.session.runs for value in run) == list(range(30))
 
     play(scene)
 
