@@ -6,10 +6,15 @@ import time
 from random import Random
 
 import numpy as np
+import pytest
 
 from modelmill.errors import ModelError
+from modelmill.runtime.session import Stop
 from modelmill.serve.traffic import mirror
+from modelmill.serve.traffic.meter import Meter
 from modelmill.serve.traffic.mirror import Copy, Mirror
+from modelmill.serve.traffic.pair import Pair
+from modelmill.serve.traffic.verdict import Tolerances
 
 COPY = Copy({"x": np.zeros((1, 2), np.float32)}, 1, ("y",))
 
@@ -72,3 +77,30 @@ def test_closing_stops_the_copy_that_runs_and_forgets_what_it_would_have_said():
 
     assert asyncio.run(asyncio.wait_for(close(), 60)) == 0
     assert said == []
+
+
+@pytest.mark.parametrize(("short", "runs"), [(60.0, 2), (0.0, 1)])
+def test_a_short_run_is_timed_when_it_is_warm(monkeypatch, short, runs):
+    """The live version lies in the caches; the candidate's first run does not say how quick it is."""
+    monkeypatch.setattr(mirror, "SHORT_SECONDS", short)
+
+    class Counted(Answering):
+        runs = 0
+
+        def run(self, columns, outputs=None, stop=None):
+            self.runs += 1
+            return {"y": np.full((1, 1), self.runs, np.float32)}
+
+    session = Counted()
+    assert mirror.run(session, COPY, Stop()).outputs["y"] == runs
+    assert session.runs == runs
+
+
+def test_a_difference_of_chance_makes_no_version_slower():
+    meter = Meter(Tolerances(), Random(0))
+    for candidate_us in (280, 260, 320):
+        meter.mirrored(Pair(False, False, 0.00025, candidate_us / 1e6))
+    assert meter.looks["slower"] == [3, 0, 0]
+    meter.mirrored(Pair(False, False, 0.00025, 0.0004))
+    meter.mirrored(Pair(False, False, 0.0100, 0.0112))
+    assert meter.looks["slower"] == [3, 2, 0]

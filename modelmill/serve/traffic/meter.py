@@ -19,6 +19,10 @@ RENEWED = 500
 NUMBERS = ("live", "live_failed", "candidate", "candidate_failed", "pairs", "dropped", "rows", "rows_differ")
 
 
+CHANCE_SECONDS = 0.00005
+"""By so much two sessions of one file differ for good, by where their weights lie in memory."""
+
+
 class Meter:
     """The counts of one step in this process."""
 
@@ -60,9 +64,10 @@ class Meter:
         self.looks["errors"][pair.candidate_failed - pair.live_failed] += 1
         if pair.live_failed or pair.candidate_failed:
             return
-        self.looks["slower"][pair.candidate_seconds > pair.live_seconds * (1 + self.tolerances.slower)] += 1
+        allowed = pair.live_seconds * (1 + self.tolerances.slower) + CHANCE_SECONDS
+        self.looks["slower"][pair.candidate_seconds > allowed] += 1
         if self.slow_s is not None:
-            slow = pair.candidate_seconds > self.slow_s, pair.live_seconds > self.slow_s
+            slow = pair.candidate_seconds > self.slow_s + CHANCE_SECONDS, pair.live_seconds > self.slow_s
             if slow[0] != slow[1]:
                 self.looks["tail"][slow[0]] += 1
         self.live_times[class_of(pair.live_seconds)] += 1

@@ -31,6 +31,9 @@ SAVED_S = 1.0
 COPY_SECONDS = 30.0
 """A copy that takes longer is stopped, which counts as a failure of the version that was running."""
 
+SHORT_SECONDS = 0.005
+"""A run below this is done twice."""
+
 BUSY = 0.7
 """From this part of its time on, the loop is too busy to be kept waiting by copies."""
 
@@ -132,7 +135,8 @@ class Mirror:
         if finished.cancelled() or self.closed:
             return
         pair = finished.result()
-        self.purse.spend(pair.live_seconds + pair.candidate_seconds)
+        for seconds in (pair.live_seconds, pair.candidate_seconds):
+            self.purse.spend(seconds * (2 if seconds < SHORT_SECONDS else 1))
         done(pair)
 
     def _look(self, now: float) -> None:
@@ -154,7 +158,16 @@ def both(copy: Copy, live: Runs, candidate: Runs, first_is_live: bool, near: flo
 
 
 def run(session: Runs, copy: Copy, stop: Stop) -> Run:
-    """What a version gives for a copy, and how long it takes."""
+    """What a version gives for a copy, and how long it takes; a short run is timed the second time.
+
+    The live version answers all the while, and lies in the processor's caches; the candidate does not. In a run of a
+    quarter of a millisecond that is a third of the time, and says nothing of the version.
+    """
+    found = _once(session, copy, stop)
+    return _once(session, copy, stop) if found.seconds < SHORT_SECONDS and found.outputs is not None else found
+
+
+def _once(session: Runs, copy: Copy, stop: Stop) -> Run:
     started = time.perf_counter()
     try:
         outputs = session.run(copy.columns, copy.names, stop)
