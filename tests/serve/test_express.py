@@ -528,3 +528,21 @@ def test_a_failure_is_logged_with_the_trace_of_its_caller(registry, tmp_path):
         wire.socket.close()
     (line,) = log.read_text().splitlines()
     assert json.loads(line)["trace"] == "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize("path", [PATH, "/predict/flowers"])
+def test_what_takes_longer_than_the_end_may_is_told_so(registry, path):
+    limits = Limits(capacity=Capacity(threads=1), lead_seconds=0.0, drain_seconds=0.3)
+    with Service(registry, ["flowers"], limits=limits) as service:
+        slow = slowed(service)
+        wire = Wire(service.url)
+        wire.send(request(BODY if path == PATH else b"[[3, 1]]", path))
+        assert eventually(lambda: running(service) == 1)
+        service.server.drain()
+        status, headers, answer = wire.answer()
+        assert (status, headers["connection"]) == (503, "close")
+        assert "has ended before the answer" in json.loads(answer)["error"]
+        assert wire.file.read() == b""
+        slow.gate.set()
+        wire.file.close()
+        wire.socket.close()

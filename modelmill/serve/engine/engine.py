@@ -183,7 +183,7 @@ class Engine:
         """Refuse what waits, and stop what runs."""
         left = {piece.job for line in self.shares.lines() for piece in line.pieces}
         for job in left.union(*(run.jobs for run in self.runs)):
-            self._end(job, Draining("service", "is shutting down", "Send the request to another instance."))
+            self._end(job, Draining("service", "has ended before the answer", "Send the request to another instance."))
 
     def _admit(self, job: Job, now: float) -> None:
         """Refuse on arrival what cannot be met; what a free thread can take at once is always tried."""
