@@ -138,7 +138,14 @@ def home(tmp_path, publish_flowers):
 
 
 def workers(process):
-    return [child for child in psutil.Process(process.pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in psutil.Process(process.pid).children() if lives(child)]
+
+
+def lives(child):
+    try:
+        return child.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it was collected since its parent was asked
+        return False
 
 
 def label(url):
