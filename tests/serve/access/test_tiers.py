@@ -70,3 +70,15 @@ def test_a_version_that_would_fill_a_tenants_storage_is_not_published(keys, shel
     publish_flowers(shelf, "flowers", -1)
     shelf.delete("acme-cost@1", force=True)
     assert publish_flowers(shelf, "acme-risk", -1).reference == "acme-risk@2"
+
+
+def test_a_quota_that_is_changed_in_part_keeps_the_rest(tmp_path):
+    from modelmill.serve.access.keys import Keys
+    from modelmill.serve.access.quota import NONE, Quota
+    from modelmill.store.home import Home
+
+    keys = Keys(Home(tmp_path).database)
+    keys.tenant("acme", quota=Quota(100, 20, 1000))
+    assert keys.tenant("acme", quota=Quota(50)).quota == Quota(50, 0, 1000)
+    assert keys.tenant("acme", quota=Quota(rows_per_day=500)).quota == Quota(50, 0, 500)
+    assert keys.tenant("acme", quota=NONE).quota == NONE

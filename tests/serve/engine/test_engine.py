@@ -752,3 +752,18 @@ def test_a_request_is_cut_into_so_many_pieces_at_most():
     cut(job, 8)
     assert len(job.pieces) == PIECES_MOST
     assert sum(piece.rows for piece in job.pieces) == 100_000
+
+
+def test_behind_a_run_that_does_not_end_requests_are_refused_in_the_end(play):
+    async def scene(stage):
+        lane = stage.lane(0.0, 20.0, batches=False)
+        endless = stage.ask(lane, 0)
+        await stage.move(30_000.0)
+        waits = stage.ask(lane, 1, within=60.0)
+        with pytest.raises(Overloaded):
+            stage.ask(lane, 2)
+        await stage.work(ms=20.0)
+        assert endless.done()
+        assert waits.done()
+
+    play(scene)
