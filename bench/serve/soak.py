@@ -8,7 +8,7 @@ time: clients that are wrong, slow, many or gone, HTTP/2 that means no good, a m
 another version, a canary, keys that come and go. Faults that take longer overlap.
 
 A row of results/soak.jsonl is a twentieth of a run: each second the memory of all processes of the service (`rss_mb`,
-and `pss_mb`, where shared pages count once), threads and open files; how long good requests took, by kind, as counts by
+and `pss_mb`, where shared pages count once), threads and open files, and the fault that began then (`begun`); how long good requests took, by kind, as counts by
 `round(100 ln ms)`; which failed; what faults were told; what `/metrics` counted. The last row has more: what there is
 when load and faults are over (`rest`), and what the service wrote of errors. A run that was cut off is told, and is run
 anew; one that is whole is not run again.
@@ -107,9 +107,11 @@ class Faults:
         for n in range(10**9):
             yield from ((name, n) for name in draw.sample(names, len(names)))
 
-    def start(self) -> None:
-        """Let the next fault happen."""
-        self.pool.submit(self._do, *next(self.turns))
+    def start(self) -> str:
+        """Let the next fault happen, and say which."""
+        name, n = next(self.turns)
+        self.pool.submit(self._do, name, n)
+        return name
 
     def _do(self, name: str, n: int) -> None:
         try:
@@ -182,6 +184,7 @@ def parts(target: Target, rate: float, seconds: float) -> Iterator[Row]:
     assert load.stdout is not None
     faults = Faults(target)
     samples: list[list[float]] = []
+    begun: list[str] = []
     lines: list[str] = []
     reader = threading.Thread(target=lambda stream: lines.extend(stream), args=(load.stdout,))
     reader.start()
@@ -190,17 +193,22 @@ def parts(target: Target, rate: float, seconds: float) -> Iterator[Row]:
         while reader.is_alive():
             due += 1.0
             time.sleep(max(0.0, due - time.monotonic()))
-            faults.start()
+            begun.append(faults.start())
             samples.append(sampled(target.at.process))
             while told < min(len(lines), PARTS - 1):
-                yield {"memory": samples, **json.loads(lines[told]), "faults": faults.taken(), "codes": counted(target)}
-                samples, told = [], told + 1
+                yield _part(samples, begun, lines[told], faults, target)
+                samples, begun, told = [], [], told + 1
     finally:
         load.kill()
         faults.pool.shutdown(cancel_futures=True)
     if len(lines) != PARTS:
         raise SystemExit("the load has failed")
-    yield {"memory": samples, **json.loads(lines[-1]), "faults": faults.taken(), "codes": counted(target)}
+    yield _part(samples, begun, lines[-1], faults, target)
+
+
+def _part(samples: list[list[float]], begun: list[str], load: str, faults: Faults, target: Target) -> Row:
+    seen = {"memory": samples, "begun": begun, **json.loads(load)}
+    return {**seen, "faults": faults.taken(), "codes": counted(target)}
 
 
 def ended(target: Target, folder: Path, before: list[float]) -> Row:
