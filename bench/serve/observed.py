@@ -2,10 +2,10 @@
 
     python bench/serve/observed.py [--quick] [--rounds 10] [--seconds 4] [--show]
 
-`all`: figures by phase, and one in a hundred requests in the access log and traced. `none`: the
-same service, in which this script has replaced what tells by nothing. Both answer the tiny model over JSON at 64
-connections, in turns. Asked: 3 % of the requests a second at most. Rows: results/observed.jsonl, one a service and
-round; those that are there are not run again. Needs `wrk`.
+`all`: figures by phase, and one in a hundred requests in the access log and traced, for a collector that takes what it
+is sent. `none`: the same service, in which this script has replaced what tells by nothing. Both answer the tiny model
+over JSON at 64 connections, in turns. Asked: 3 % of the requests a second at most. Rows: results/observed.jsonl, one a
+service and round; those that are there are not run again. Needs `wrk`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,7 +35,7 @@ MODEL = "tiny"
 NOTHING = """
 import sys
 from modelmill.cli import main
-from modelmill.serve.signals import figures, signals
+from modelmill.serve.signals import draw, figures, signals
 
 def silent(self, *given, **named):
     pass
@@ -42,33 +43,69 @@ def silent(self, *given, **named):
 served = figures.Served.__init__
 def quiet(self, *given):
     served(self, *given)
-    self.encoded = lambda seconds: None
+    self.encoded = self.ran_one = lambda value: None
 figures.Served.__init__ = quiet
-figures.Served.answered = figures.Served.ran = figures.Served.waited = signals.Signals.answered = silent
+figures.Served.ran = figures.Served.waited = signals.Signals.answered = silent
+figures.Served.answered = lambda self, face, code, seconds: None
+draw.Draw.hits = lambda self: False
 main()
+"""
+
+COLLECTOR = """
+import http.server
+
+class Taken(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-type", "application/x-protobuf")
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *given):
+        pass
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Taken)
+print(server.server_address[1], flush=True)
+server.serve_forever()
 """
 
 Row = dict[str, Any]
 
 
 @contextmanager
-def serving(arm: str, folder: Path) -> Iterator[At]:
+def collecting() -> Iterator[str]:
+    """The address of a collector of traces, a process of its own."""
+    with subprocess.Popen([sys.executable, "-c", COLLECTOR], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def serving(arm: str, folder: Path, collector: str) -> Iterator[At]:
     """The service as it is, telling all; or one that tells nothing."""
     log = folder / "access.jsonl"
     told = ["--log", str(log), "--log-ratio", "0.01", "--trace-ratio", "0.01"] if arm == "all" else []
     program = ["-m", "modelmill.cli"] if arm == "all" else ["-c", NOTHING]
     command = [sys.executable, *program, "serve", "m", *told]
-    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_PYTHON_LOG_LEVEL": "critical"}
-    with patch.dict(os.environ, environment), service("modelmill", folder / "model.onnx", folder, command) as at:
+    with (
+        patch.dict(os.environ, OTEL_EXPORTER_OTLP_ENDPOINT=collector),
+        service("modelmill", folder / "model.onnx", folder, command) as at,
+    ):
         yield at
     log.unlink(missing_ok=True)
 
 
-def cell(arm: str, seconds: float, folder: Path) -> Row:
+def cell(arm: str, seconds: float, folder: Path, collector: str) -> Row:
     sent, length = body_of(MODEL, "json")
     body = folder / "body"
     body.write_bytes(sent)
-    with serving(arm, folder) as at:
+    with serving(arm, folder, collector) as at:
         answered(at, MODEL)
         loaded(at, "json", body, length, 64, 1.0)
         before = cpu_s(at.process)
@@ -91,14 +128,14 @@ def main() -> None:
     path.touch()
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     known = {(row["arm"], row["round"]) for row in rows}
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, collecting() as collector:
         folder = Path(name)
         models.write(MODEL, folder / "model.onnx")
         for number in () if arguments.show else range(rounds):
             for arm in ("all", "none") if number % 2 == 0 else ("none", "all"):
                 if (arm, number) in known:
                     continue
-                row = {**cell(arm, seconds, folder), "round": number}
+                row = {**cell(arm, seconds, folder, collector), "round": number}
                 rows.append(row)
                 with path.open("a") as file:
                     file.write(json.dumps(row) + "\n")

@@ -8,10 +8,10 @@ time: clients that are wrong, slow, many or gone, HTTP/2 that means no good, a m
 another version, a canary, keys that come and go. Faults that take longer overlap.
 
 A row of results/soak.jsonl is a twentieth of a run: each second the memory of all processes of the service (`rss_mb`,
-and `pss_mb`, where shared pages count once), threads and open files, and the fault that began then (`begun`); how long good requests took, by kind, as counts by
-`round(100 ln ms)`; which failed; what faults were told; what `/metrics` counted. The last row has more: what there is
-when load and faults are over (`rest`), and what the service wrote of errors. A run that was cut off is told, and is run
-anew; one that is whole is not run again.
+and `pss_mb`, where shared pages count once), threads and open files, and the fault that began then (`begun`); how long
+good requests took, by kind, as counts by `round(100 ln ms)`; which failed; what faults were told; what `/metrics`
+counted. The last row has more: what there is when load and faults are over (`rest`), and what the service wrote of
+errors. A run that was cut off is told, and is run anew; one that is whole is not run again.
 
 Asked: the slope of memory below 1 MB an hour after warm-up (a quarter of the time), p99 of the last quarter below 1.1
 times that of the second, no good request failed, and no fault answered by a failure of ours.

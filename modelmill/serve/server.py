@@ -321,7 +321,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
     def reload(self) -> None:
         """Open the log anew, and take the certificates as they are now; those that cannot be used change nothing."""
         try:
-            self.signals.journal.reopen()
+            self.signals.reopen()
         except OSError as error:
             print(f"modelmill serve: the log stays where it was: {error}", file=sys.stderr)
         if self.door.tls is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import json
 import logging
 import math
@@ -17,16 +18,18 @@ import grpc
 import pytest
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from patience import eventually
 
 from modelmill.client import Client
 from modelmill.errors import OutOfBounds, UnknownName, WorkError
 from modelmill.serve.server import Service
 from modelmill.serve.signals import status as room
+from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.draw import Draw
 from modelmill.serve.signals.figures import SECONDS, Figures
 from modelmill.serve.signals.journal import Journal
 from modelmill.serve.signals.seldom import EVERY_S, hush
-from modelmill.serve.signals.signals import Telling
+from modelmill.serve.signals.signals import Signals, Telling
 from modelmill.serve.signals.status import Counts, Past, below, counts, left, objective, quantile, status
 from modelmill.serve.signals.trace import OpenTelemetry, parent
 
@@ -120,13 +123,27 @@ def test_later_versions_of_the_header_are_read_as_far_as_they_are_known():
     assert not parent(f"00-{TRACE}-b7ad6b7169203331-02").sampled
 
 
-def test_the_callers_word_decides_and_else_the_ratio():
-    half, none = OpenTelemetry(0.5, InMemorySpanExporter()), OpenTelemetry(0.0, InMemorySpanExporter())
-    assert none.wants(parent(SAMPLED))
-    assert not any(none.wants(None) for _ in range(1000))
-    assert 400 < sum(half.wants(None) for _ in range(1000)) < 600
-    for tracer in (half, none):
-        tracer.close()
+def test_the_callers_word_decides_and_else_the_ratio(spans, tmp_path):
+    """Of the log and of traces each has its own part, and neither says anything of the other."""
+    log = tmp_path / "log"
+    signals = Signals(Telling(log, 0.2, 0.5))
+    for number in range(10_000):
+        signals.answered(Answer("v2", "m", "1", 200, 0.001, str(number)))
+        if number % 1000 == 999:  # it holds 2048 at most
+            signals.tracer._processor.force_flush()
+    signals.answered(Answer("v2", "m", "1", 200, 0.001, "asked", parent(SAMPLED)))
+    signals.answered(Answer("v2", "m", "1", 200, 0.001, "not asked", parent(SAMPLED[:-1] + "0")))
+    signals.answered(Answer("v2", "m", "1", 500, 0.001, "failed"))
+    signals.tracer._processor.force_flush()
+    signals.close()
+    logged = {json.loads(line)["id"] for line in log.read_text().splitlines()}
+    traced = {span.attributes["id"] for span in spans.get_finished_spans()}
+    assert "failed" in logged
+    assert "asked" in traced
+    assert "not asked" not in traced
+    assert abs(len(logged) - 2000) < 240
+    assert abs(len(traced) - 5000) < 300
+    assert abs(len(logged & traced) - 1000) < 180
 
 
 @pytest.mark.parametrize("ratio", [0.01, 0.5, 0.99])
@@ -225,8 +242,8 @@ class Stuck(SpanExporter):
 
 def test_a_collector_that_takes_nothing_keeps_nobody_from_ending():
     exporter = Stuck()
-    tracer = OpenTelemetry(1.0, exporter)
-    tracer.ended("v2 flowers", None, 1, {}, failed=False)
+    tracer = OpenTelemetry(exporter)
+    tracer.ended("v2 flowers", None, (1, 2), {}, failed=False)
     tracer.close()
     assert not exporter.given_up
     exporter.gate.set()
@@ -242,7 +259,7 @@ def test_what_a_library_says_is_told_now_and_then(capsys):
         "modelmill serve: traces: gone 0",
         f"modelmill serve: traces: gone {EVERY_S} (2 more since the last)",
     ]
-    OpenTelemetry(0.0, InMemorySpanExporter()).close()
+    OpenTelemetry(InMemorySpanExporter()).close()
     assert not logging.getLogger("opentelemetry").propagate
 
 
@@ -271,8 +288,34 @@ def test_a_log_that_cannot_be_written_keeps_nobody_from_an_answer(registry, capf
     ):
         for _ in range(3):
             assert client.predict("flowers", [[3, 1]])["label"] == ["long"]
-        assert service.server.signals.journal.lost == 3
+        assert eventually(lambda: service.server.signals.journal.lost == 3)
     assert capfd.readouterr().err.count("the access log cannot be written") == 1
+
+
+def test_a_full_disk_cuts_no_line_of_those_that_come_after(tmp_path):
+    """A file that takes so many bytes, then none, then all."""
+
+    class Small(io.FileIO):
+        left = 30
+
+        def write(self, data):
+            if not self.left:
+                raise OSError(28, "No space left on device")
+            written = super().write(data[: self.left])
+            self.left -= written
+            return written
+
+    journal = Journal(tmp_path / "log")
+    journal._file.close()
+    journal._file = Small(tmp_path / "log", "ab")
+    journal.write([{"number": number} for number in range(5)])
+    assert journal.lost == 3
+    journal._file.left = 1000
+    journal.write([{"number": 5}])
+    journal.close()
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert [json.loads(line)["number"] for line in (*lines[:2], lines[-1])] == [0, 1, 5]
+    assert len(lines) == 4
 
 
 def test_a_log_in_no_folder_is_refused_in_words(tmp_path):

@@ -125,7 +125,10 @@ class Engine:
         ns = self.ns() - began
         meter = lane.meter
         if meter is not None:
-            meter.ran(rows, 0, ns, 0)
+            if rows == 1:
+                meter.ran_one(ns)
+            else:
+                meter.ran(rows, 0, ns, 0)
         if ns <= SLOW_NS:
             lane.slow = 0
             return answer

@@ -116,6 +116,10 @@ class Meter(Protocol):
         On the loop there is nothing to join and to take apart.
         """
 
+    @property
+    def ran_one(self) -> Callable[[int], None]:
+        """Count a run of one row on the loop, and its nanoseconds; an answer is counted soon after."""
+
     def waited(self, ns: int) -> None:
         """Count how long a request that was answered had waited; those that ran on the loop did not."""
 

@@ -23,6 +23,7 @@ from modelmill.serve.rpc import tensors
 from modelmill.serve.rpc.envelope import Envelope, opened
 from modelmill.serve.rpc.status import AS_HTTP, status
 from modelmill.serve.rpc.tensors import Columns, Plan, Plans
+from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.signals import Signals
 
 INFERENCE = "/inference.GRPCInferenceService/"
@@ -142,13 +143,22 @@ class Express:
         endpoint = asked.endpoint
         ran = time.perf_counter()
         answer = tensors.answer(asked.envelope, asked.plan, outputs, endpoint.expected, endpoint.name, endpoint.number)
-        self.signals.figures.of(endpoint.name, endpoint.label).encoded(time.perf_counter() - ran)
-        self._tell(asked, 200, len(answer))
+        asked.told = True
+        ended = time.perf_counter()
+        served, seconds = self.signals.figures.of(endpoint.name, endpoint.label), ended - asked.started
+        served.encoded(ended - ran)
+        served.answered("grpc", 200, seconds)
+        if self.signals.draw.hits():
+            self.signals.tell(_told(asked, 200, seconds, len(answer)), drawn=True)
         return answer
 
-    def _tell(self, asked: Asked, code: int, bytes_out: int = 0) -> None:
-        """Tell of an answer."""
+    def _tell(self, asked: Asked, code: int) -> None:
+        """Tell of an answer that went wrong in the engine."""
         asked.told = True
-        endpoint, identity, sizes = asked.endpoint, asked.envelope.id.decode() or None, (asked.size, bytes_out)
-        which, seconds = ("grpc", endpoint.name, endpoint.label), time.perf_counter() - asked.started
-        self.signals.answered(*which, code, seconds, identity, None, sizes, asked.caller.tenant)
+        self.signals.answered(_told(asked, code, time.perf_counter() - asked.started))
+
+
+def _told(asked: Asked, code: int, seconds: float, bytes_out: int = 0) -> Answer:
+    """The answer to a request, as it is told of."""
+    at, identity, sizes = asked.endpoint, asked.envelope.id.decode() or None, (asked.size, bytes_out)
+    return Answer("grpc", at.name, at.label, code, seconds, identity, None, sizes, asked.caller.tenant)

@@ -33,6 +33,7 @@ from modelmill.serve.rpc.envelope import UNKNOWN_MOST, Envelope, opened
 from modelmill.serve.rpc.express import INFER, INFERENCE, Express
 from modelmill.serve.rpc.status import AS_HTTP, Unimplemented, status
 from modelmill.serve.rpc.tensors import Columns, Plan, Plans
+from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.trace import parent
 
@@ -198,7 +199,7 @@ class Methods:
             above = parent(said.get("traceparent"), said.get("tracestate", "")) if self.signals.tells_traces else None
             sizes = (len(message), len(answer))
             told = identity.decode() or None
-            self.signals.answered("grpc", *which, code, seconds, told, above, sizes, caller.tenant)
+            self.signals.answered(Answer("grpc", *which, code, seconds, told, above, sizes, caller.tenant))
 
     async def _answer(self, ask: Ask, endpoint: Endpoint, envelope: Envelope, arrived: float) -> bytes:
         plan, columns = await self._read(endpoint, envelope)

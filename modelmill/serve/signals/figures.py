@@ -30,7 +30,7 @@ PHASES = ("queue", "batch", "compute", "encode")
 EXPIRED, REFUSED = 504, 429
 """A request came too late for the time that its client had set; there was no room for it."""
 
-FOLD_S = 0.02
+FOLD_S = 0.05
 """So long what was noted may wait until it is added up: other processes do not see it before."""
 
 SIZES = 256
@@ -90,7 +90,7 @@ class Served:
         """Whether nothing waits to be added up."""
         self._answers: dict[tuple[str, int], tuple[memoryview[float], Tape]] = {}
         self._sizes: dict[int, memoryview[float]] = {}
-        self._runs, self._waits, self._encodings = Tape(4), Tape(), Tape()
+        self._runs, self._ones, self._waits, self._encodings = Tape(4), Tape(), Tape(), Tape()
         self._duration = self._histogram("duration", SECONDS)
         self._rows = self._histogram("rows", ROWS)
         self._queue, self._batch, self._compute, self._encode = (self._histogram(n, PHASE_SECONDS) for n in PHASES)
@@ -98,6 +98,8 @@ class Served:
         self._last = self._values("last", 1)
         self.encoded = self._encodings.add
         """Note how many seconds it took to put an answer into bytes; the answer itself is told after that."""
+        self.ran_one = self._ones.add
+        """Note the nanoseconds of a run of one row on the loop; an answer is told after that."""
 
     def answered(self, face: str, code: int, seconds: float) -> None:
         """Note an answer."""
@@ -137,7 +139,8 @@ class Served:
             seconds = tape.take()[:, 0]
             if len(seconds):
                 histogram.add(seconds)
-        runs = self._runs.take()
+        ones = self._ones.take()
+        runs = np.concatenate((self._runs.take(), ones * (0, 0, 1, 0) + (1, 0, 0, 0)))
         if len(runs):
             self._fold_runs(runs)
 
@@ -148,10 +151,11 @@ class Served:
         joined = inputs > 0
         if joined.any():
             self._batch.add((inputs + outputs)[joined] / 1e9)
-        for size in set(rows.tolist()):
-            same = runs[rows == size]
+        sizes, which = np.unique(rows, return_inverse=True)
+        sums = [np.bincount(which, values).tolist() for values in (None, inputs, infers, outputs)]
+        for size, *found in zip(sizes.tolist(), *sums, strict=True):
             view = self._size(int(size))
-            for place, value in enumerate((len(same), *same[:, 1:].sum(axis=0).tolist())):
+            for place, value in enumerate(found):
                 view[place] += value
         self._last[0] = time.time()
 

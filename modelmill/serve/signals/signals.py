@@ -1,17 +1,27 @@
-"""What is told of every answer: counted always, written to the log and traced where that is wanted."""
+"""What is told of every answer: counted always, written to the log and traced where that is wanted.
+
+Lines and spans are made a moment after the answer, several at a time: code that runs once in a while is slow each time.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelmill.serve.signals.figures import Figures, is_failure
+from modelmill.serve.signals.answer import Answer
+from modelmill.serve.signals.draw import Draw
+from modelmill.serve.signals.figures import FOLD_S, Figures
 from modelmill.serve.signals.journal import Journal
 from modelmill.serve.signals.status import DEFAULT, Past, counts
-from modelmill.serve.signals.trace import OpenTelemetry, Parent, Tracer
+from modelmill.serve.signals.trace import OpenTelemetry, Tracer
+
+KEPT_MOST = 64
+"""So many answers at most wait to be written."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +49,16 @@ class Signals:
         self.telling = telling
         self.worker = worker
         self.figures = Figures(folder, worker)
-        self.journal = Journal(telling.log, telling.log_ratio)
-        self.tracer: Tracer | None = OpenTelemetry(telling.trace_ratio) if telling.trace_ratio is not None else None
+        self.journal = Journal(telling.log)
+        self.tracer: Tracer | None = OpenTelemetry() if telling.trace_ratio is not None else None
+        self._log, self._trace = telling.log_ratio, telling.trace_ratio or 0.0
+        self._either = 1 - (1 - self._log) * (1 - self._trace)
+        self.draw = Draw(self._either)
+        """Which answers are told of beside what is told of in any case: in the log, or as a span."""
+        self._kept: list[tuple[Answer, int, bool, bool]] = []
+        """What is to be written: an answer, when it was given, and whether for the log and as a span."""
+        self._due = False
+        """Whether it is going to be written."""
         self.past = Past(time.time(), counts(self.figures.series()))
 
     @property
@@ -55,50 +73,62 @@ class Signals:
         yield
         self.figures.of(model, version).encoded(time.perf_counter() - began)
 
-    def answered(
-        self,
-        face: str,
-        model: str,
-        version: str,
-        code: int,
-        seconds: float,
-        id: str | None = None,
-        parent: Parent | None = None,
-        sizes: tuple[int, int] = (0, 0),
-        tenant: str = "",
-    ) -> None:
-        """Tell of an answer. What is not wanted costs no more than the question whether it is.
+    def answered(self, answer: Answer) -> None:
+        """Count an answer and tell of it. What is not wanted costs no more than the question whether it is."""
+        self.figures.of(answer.model, answer.version).answered(answer.face, answer.code, answer.seconds)
+        drawn = self.draw.hits()
+        if drawn or answer.parent is not None or answer.failed:
+            self.tell(answer, drawn)
 
-        sizes: the bytes of the request's body and of the answer's. tenant: whose key asked.
-        """
-        self.figures.of(model, version).answered(face, code, seconds)
-        logged = self.journal.wants(code)
-        traced = self.tracer is not None and self.tracer.wants(parent)
-        if not logged and not traced:
-            return
-        told = {
-            "face": face,
-            "model": model,
-            "version": version,
-            "code": code,
-            "milliseconds": round(1000 * seconds, 3),
-            "id": id,
-            "tenant": tenant,
-            "bytes_in": sizes[0],
-            "bytes_out": sizes[1],
-        }
-        found = {name: value for name, value in told.items() if value not in ("", None)}
-        now_ns = time.time_ns()
-        if logged:
-            trace = {"trace": parent.trace} if parent is not None else {}
-            self.journal.write({"at_ms": now_ns // 1_000_000, **found, **trace})
-        if self.tracer is not None and traced:
-            name = f"{face} {model}".strip()
-            self.tracer.ended(name, parent, now_ns - round(seconds * 1e9), found, failed=is_failure(code))
+    def tell(self, answer: Answer, drawn: bool) -> None:
+        """Have an answer written to the log and made a span, as is wanted. drawn: whether `draw` hit it."""
+        logged, traced = self._which() if drawn else (False, False)
+        traced = self.tracer is not None and (traced if answer.parent is None else answer.parent.sampled)
+        if logged or traced or answer.failed:
+            self._kept.append((answer, time.time_ns(), logged or answer.failed, traced))
+            self._soon()
+
+    def _soon(self) -> None:
+        """Write a moment later; now, where much is kept already, or where there is no loop to do so."""
+        if len(self._kept) >= KEPT_MOST:
+            self.write()
+        elif not self._due:
+            try:
+                asyncio.get_running_loop().call_later(FOLD_S, self.write)
+                self._due = True
+            except RuntimeError:
+                self.write()
+
+    def write(self) -> None:
+        """Write what was kept, and make spans of it."""
+        self._due = False
+        kept, self._kept = self._kept, []
+        lines = []
+        for answer, at_ns, logged, traced in kept:
+            told, parent = answer.told(), answer.parent
+            if logged:
+                trace = {"trace": parent.trace} if parent is not None else {}
+                lines.append({"at_ms": at_ns // 1_000_000, **told, **trace})
+            if self.tracer is not None and traced:
+                name, began_ns = f"{answer.face} {answer.model}".strip(), at_ns - round(answer.seconds * 1e9)
+                self.tracer.ended(name, parent, (began_ns, at_ns), told, answer.failed)
+        if lines:
+            self.journal.write(lines)
+
+    def _which(self) -> tuple[bool, bool]:
+        """Whether what was drawn for either is for the log, and whether it becomes a span: each by itself."""
+        logged = random.random() * self._either < self._log
+        return logged, not logged or random.random() < self._trace
+
+    def reopen(self) -> None:
+        """Write to a new file of the log's name, after the present one was moved away, what is told from now on."""
+        self.write()
+        self.journal.reopen()
 
     def close(self) -> None:
         """Write and send what is left."""
         self.figures.fold()
+        self.write()
         self.journal.close()
         if self.tracer is not None:
             self.tracer.close()

@@ -12,13 +12,11 @@ import os
 import random
 import re
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from modelmill.errors import MissingExtra
-from modelmill.serve.signals.draw import Draw
 from modelmill.serve.signals.seldom import hush
 
 PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -62,11 +60,10 @@ def parent(header: str | None, state: str = "") -> Parent | None:
 class Tracer(Protocol):
     """Where spans go."""
 
-    def wants(self, parent: Parent | None) -> bool:
-        """Whether a request becomes a span."""
-
-    def ended(self, name: str, parent: Parent | None, began_ns: int, told: Mapping[str, Any], failed: bool) -> None:
-        """Take a span that ends now. began_ns: since 1970."""
+    def ended(
+        self, name: str, parent: Parent | None, at_ns: tuple[int, int], told: Mapping[str, Any], failed: bool
+    ) -> None:
+        """Take a span. at_ns: when it began and ended, since 1970."""
 
     def close(self) -> None:
         """Send what was not sent yet."""
@@ -75,31 +72,25 @@ class Tracer(Protocol):
 class OpenTelemetry:
     """Spans for a collector, in OpenTelemetry's own form; where they go is the environment's `OTEL_EXPORTER_...`.
 
-    ratio: of requests that say nothing themselves, the part that is sampled, 0 to 1. A span is made when it has ended,
-    whole, which costs a tenth of beginning and ending one.
+    A span is made when it has ended, whole, which costs a tenth of beginning and ending one.
     """
 
-    def __init__(self, ratio: float, exporter: Any = None) -> None:
+    def __init__(self, exporter: Any = None) -> None:
         try:
             from opentelemetry.sdk.resources import Resource
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
             from opentelemetry.sdk.util.instrumentation import InstrumentationScope
         except ImportError:
             raise MissingExtra.of("--trace-ratio", "OpenTelemetry", "otel") from None
-        self._draw = Draw(ratio)
         hush("opentelemetry", "traces")
         self._resource = Resource.create({"service.name": "modelmill"})
         self._scope = InstrumentationScope("modelmill")
         self._processor = BatchSpanProcessor(exporter if exporter is not None else _exporter())
         self._is_off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
-    def wants(self, parent: Parent | None) -> bool:
-        """As the caller says; without a word of it, so many of all."""
-        if parent is not None:
-            return parent.sampled
-        return self._draw.hits()
-
-    def ended(self, name: str, parent: Parent | None, began_ns: int, told: Mapping[str, Any], failed: bool) -> None:
+    def ended(
+        self, name: str, parent: Parent | None, at_ns: tuple[int, int], told: Mapping[str, Any], failed: bool
+    ) -> None:
         """Make the span, and end it."""
         from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
@@ -119,8 +110,8 @@ class OpenTelemetry:
             dict(told),
             kind=SpanKind.SERVER,
             status=Status(StatusCode.ERROR) if failed else Status(),
-            start_time=began_ns,
-            end_time=time.time_ns(),
+            start_time=at_ns[0],
+            end_time=at_ns[1],
             instrumentation_scope=self._scope,
         )
         self._processor.on_end(span)

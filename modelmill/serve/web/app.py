@@ -21,6 +21,7 @@ from modelmill.serve.inputs import kind
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Plane, reference_of
 from modelmill.serve.request import LONG_ELEMENTS, flag
+from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.figures import is_failure
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.status import counts, status
@@ -219,7 +220,8 @@ class App:
             traces = call.values("traceparent") if self.signals.tells_traces or is_failure(code) else []
             above = parent(traces[0], ",".join(call.values("tracestate"))) if len(traces) == 1 else None
             sizes = (call.bytes_in, bytes_out)
-            self.signals.answered(face, *call.which, code, seconds, call.id, above, sizes, call.caller.tenant)
+            tenant = call.caller.tenant
+            self.signals.answered(Answer(face, *call.which, code, seconds, call.id, above, sizes, tenant))
 
     async def _reply(self, call: Call, handlers: Guarded, known: bool) -> Reply:
         handler, need = handlers.get(call.method, (None, ANY_KEY))

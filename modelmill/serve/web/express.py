@@ -23,6 +23,7 @@ from modelmill.serve.engine.terms import DEFAULT_TERMS
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Plane, blamed
 from modelmill.serve.request import Request, whole
+from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.trace import Parent, parent
 from modelmill.serve.web import wire
@@ -208,8 +209,13 @@ class Express:
     def _answered(self, asked: Asked, answer: wire.Answer, ran: float, last: bool = False) -> bytes:
         """Tell of an answer that was put into bytes since `ran`, and give it its head."""
         endpoint, caller, ended = asked.endpoint, asked.caller, time.perf_counter()
-        self.signals.figures.of(endpoint.name, endpoint.label).encoded(ended - ran)
-        self._tell(asked, 200, len(answer.body), ended)
+        served, seconds = self.signals.figures.of(endpoint.name, endpoint.label), ended - asked.started
+        served.encoded(ended - ran)
+        served.answered("v2", 200, seconds)
+        if self.signals.draw.hits():
+            self.signals.tell(_told(asked, 200, seconds, len(answer.body)), drawn=True)
+        if asked.future is NOTHING:
+            self.plane.engine.turns.spent(caller.terms, seconds)
         headers: tuple[tuple[str, str], ...] = (("modelmill-version", endpoint.version.reference),)
         kind = JSON
         if answer.json_bytes is not None:
@@ -233,15 +239,12 @@ class Express:
         self._tell(asked, reply.status, len(reply.body))
         return _whole(as_last(reply) if last else reply)
 
-    def _tell(self, asked: Asked, code: int, bytes_out: int, ended: float = 0.0) -> None:
-        """Tell of an answer, and count what it cost the loop, where it was run there."""
-        endpoint, caller = asked.endpoint, asked.caller
-        seconds = (ended or time.perf_counter()) - asked.started
-        sizes, above = (asked.size, bytes_out), asked.opening.above
-        which = ("v2", endpoint.name, endpoint.label)
-        self.signals.answered(*which, code, seconds, asked.request.id, above, sizes, caller.tenant)
+    def _tell(self, asked: Asked, code: int, bytes_out: int) -> None:
+        """Tell of what went wrong in the engine, and count what it cost the loop, where it never got there."""
+        seconds = time.perf_counter() - asked.started
+        self.signals.answered(_told(asked, code, seconds, bytes_out))
         if asked.future is NOTHING:
-            self.plane.engine.turns.spent(caller.terms, seconds)
+            self.plane.engine.turns.spent(asked.caller.terms, seconds)
 
     def _over(
         self, opening: Opening, caller: Caller, rows: int, size: int, started: float, counted: bool = False
@@ -260,9 +263,17 @@ class Express:
             reply = told(worded(error, caller), caller)
         seconds = time.perf_counter() - started
         sizes = (size, len(reply.body))
-        self.signals.answered("v2", "", "", reply.status, seconds, None, opening.above, sizes, caller.tenant)
+        answer = Answer("v2", "", "", reply.status, seconds, None, opening.above, sizes, caller.tenant)
+        self.signals.answered(answer)
         self.plane.engine.turns.spent(caller.terms, seconds)
         return _whole(reply)
+
+
+def _told(asked: Asked, code: int, seconds: float, bytes_out: int) -> Answer:
+    """The answer to a request, as it is told of."""
+    at, sizes = asked.endpoint, (asked.size, bytes_out)
+    above, tenant = asked.opening.above, asked.caller.tenant
+    return Answer("v2", at.name, at.label, code, seconds, asked.request.id, above, sizes, tenant)
 
 
 def _whole(reply: Reply) -> bytes:
