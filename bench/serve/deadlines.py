@@ -43,7 +43,8 @@ DEADLINE_MS = {"small": 50.0, "double": 100.0, "wide": 200.0}
 LOADS = (0.3, 0.8, 1.3)
 FIXED = ((0, 1), (0, 8), (0, 32), (0, 64), (2, 8), (2, 32), (5, 32), (5, 64), (10, 64))
 POLICIES = ("ours", *(f"{window} ms, {size}" for window, size in FIXED))
-CONNECTIONS = 512
+CONNECTIONS = 16_384
+"""So many may be open: where few may, a service that is late is asked less often than one that is not."""
 LENGTH = 320
 """The length of every request's JSON part, filled up with spaces."""
 

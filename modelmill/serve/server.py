@@ -21,6 +21,7 @@ from modelmill.errors import MillError
 from modelmill.serve import gauges
 from modelmill.serve.access.access import LOOPBACK, Access
 from modelmill.serve.access.door import OPEN, Door
+from modelmill.serve.ebb import ebb
 from modelmill.serve.engine.engine import DEFAULT, Capacity, Engine
 from modelmill.serve.handover import give_way, has_data
 from modelmill.serve.models import catalogue
@@ -223,7 +224,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             if self.is_ending:
                 return
             await self.traffic.turn()
-            watches = [asyncio.create_task(self._watch()), asyncio.create_task(self._remember())]
+            watches = [asyncio.create_task(one) for one in (self._watch(), self._remember(), ebb())]
             try:
                 async with self._grpc():
                     await super()._serve(sockets)

@@ -23,6 +23,7 @@ from modelmill.errors import (
     UnknownModel,
     UsageError,
 )
+from modelmill.runtime.memory import resident_bytes
 from modelmill.serve.engine.engine import cores
 from modelmill.serve.models.endpoint import FILE, Endpoint, Record, joined
 from modelmill.serve.models.forms import Forms
@@ -36,7 +37,6 @@ from modelmill.serve.models.residents import (
     Budget,
     Key,
     Residents,
-    resident_bytes,
 )
 from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.models.withheld import Withheld

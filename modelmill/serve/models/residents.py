@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from modelmill.errors import Overloaded, Unavailable
+from modelmill.runtime.memory import give_back, machine_bytes, resident_bytes
 from modelmill.serve.models.endpoint import Endpoint
 
 Key = tuple[str, int]
@@ -160,32 +157,3 @@ class Residents:
         if self.freed >= WORTH_BYTES:
             self.freed = 0
             give_back()
-
-
-def give_back() -> None:
-    """Return the free pages of the C heap to the machine, where the C library can."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
-
-
-def machine_bytes() -> int:
-    """The memory that this process may have: the machine's, or what its control group allows."""
-    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if hasattr(os, "sysconf") else [8 << 30]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(path).read_text("ascii").strip()
-        except (OSError, ValueError):
-            continue
-        sizes += [int(text)] if text.isdigit() else []
-    return min(sizes)
-
-
-def resident_bytes() -> int:
-    """The memory of this process that is there now; 0 where the machine does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")

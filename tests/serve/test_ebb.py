@@ -1,0 +1,78 @@
+"""Memory that large requests have left behind goes back to the machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+
+from modelmill.serve.ebb import EVERY_S, LONGEST_S, WORTH_BYTES, Ebb
+
+LEFT = """
+from modelmill.runtime.memory import give_back, resident_bytes
+kept = [b"x" * 100_000 for _ in range(1000)]
+del kept[:-1]  # the last one lies above the others: without a word, the allocator keeps all
+before = resident_bytes()
+give_back()
+print(before - resident_bytes())
+"""
+
+
+class Sea:
+    """What is resident, as a test sets it."""
+
+    bytes = 100_000_000
+
+    def __call__(self):
+        return self.bytes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_what_is_free_is_given_back():
+    told = subprocess.run([sys.executable, "-c", LEFT], check=True, capture_output=True, text=True, timeout=60)
+    assert int(told.stdout) > 90_000_000
+
+
+def test_memory_that_has_grown_is_given_back_once():
+    sea = Sea()
+    tide = Ebb(sea)
+    assert not tide.is_due(100.0)
+    sea.bytes += WORTH_BYTES
+    assert tide.is_due(101.0)
+    tide.given(101.0)  # nothing was free: all of it is in use
+    assert not tide.is_due(200.0)
+
+
+def test_a_low_tide_is_remembered():
+    sea = Sea()
+    tide = Ebb(sea)
+    sea.bytes -= WORTH_BYTES
+    assert not tide.is_due(100.0)
+    sea.bytes += WORTH_BYTES
+    assert tide.is_due(101.0)
+
+
+def test_memory_that_is_needed_again_at_once_is_given_back_ever_more_seldom():
+    sea = Sea()
+    tide = Ebb(sea)
+    given = []
+    for second in range(3000):
+        sea.bytes = 150_000_000
+        if tide.is_due(float(second)):
+            given.append(second)
+            sea.bytes = 100_000_000
+            tide.given(float(second))
+    gaps = [after - before for before, after in pairwise(given)]
+    assert gaps[0] == pytest.approx(EVERY_S, abs=1)
+    assert gaps == sorted(gaps)
+    assert gaps[-1] == pytest.approx(LONGEST_S, abs=1)
+    assert len(given) < 20
+    sea.bytes = 100_000_000
+    assert not tide.is_due(3000 + 3 * LONGEST_S)  # a calm, after which it is quick again
+    sea.bytes = 150_000_000
+    assert tide.is_due(3001 + 3 * LONGEST_S)
+    tide.given(3001 + 3 * LONGEST_S)
+    sea.bytes = 200_000_000
+    assert tide.is_due(3002 + 3 * LONGEST_S + EVERY_S)
