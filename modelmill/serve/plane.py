@@ -136,14 +136,10 @@ class Plane:
                 self.engine.turns.spent(ask.terms, perf_counter() - began + ORDINARY_S)
             else:
                 outputs = await wait(self.put(endpoint, ask.caller, columns, rows, wanted, ask.terms, counted=True))
-        except ModelError as error:
-            self._count(ask, endpoint, Copy(columns, rows, wanted), None)
-            raise blamed(error, endpoint) from None
-        except (DeadlineExceeded, Overloaded):
-            self._count(ask, endpoint, Copy(columns, rows, wanted), None)  # a version that is too slow fails so
-            raise
-        if self.traffic.watches:
-            self._count(ask, endpoint, Copy(columns, rows, wanted), outputs)
+        except MillError as error:
+            self.count(ask.reference, endpoint, Copy(columns, rows, wanted), error)
+            raise blamed(error, endpoint) if isinstance(error, ModelError) else error from None
+        self.count(ask.reference, endpoint, Copy(columns, rows, wanted), outputs)
         return outputs
 
     def put(
@@ -201,11 +197,23 @@ class Plane:
             meter.ran(rows, 0, round((perf_counter() - began) * 1e9), 0)
         return {name: tensors[name] for name in names}
 
-    def _count(self, ask: Ask, endpoint: Endpoint, copy: Copy, outputs: Outputs | None) -> None:
-        """Tell traffic what came of a request for NAME alone, where it is watched."""
-        watch = self.traffic.watches.get(ask.reference)
+    def routed(self, reference: str, header: Header, caller: Caller) -> Endpoint | None:
+        """The version that answers for a reference, where it is in memory. Raises RequestError, NotServed."""
+        watch = self.traffic.watches.get(reference)
         if watch is not None:
-            self.traffic.answered(watch, endpoint, copy, outputs, self.catalogue.present(watch.name))
+            reference = self.traffic.pick(watch, header, caller)
+        return self.catalogue.present(reference)
+
+    def count(self, reference: str, endpoint: Endpoint, copy: Copy, came: Outputs | Exception) -> None:
+        """Tell traffic what came of a request for NAME alone, where it is watched: outputs, or what was raised."""
+        watch = self.traffic.watches.get(reference)
+        if watch is None:
+            return
+        if not isinstance(came, Exception):
+            self.traffic.answered(watch, endpoint, copy, came, self.catalogue.present(watch.name))
+        elif isinstance(came, ModelError | DeadlineExceeded | Overloaded) and not isinstance(came, Draining):
+            # a version that is too slow fails so, too
+            self.traffic.answered(watch, endpoint, copy, None, self.catalogue.present(watch.name))
 
 
 def enter(endpoint: Endpoint, caller: Caller) -> None:

@@ -29,7 +29,7 @@ class Slow:
 
 def slowed(service, name="flowers"):
     """Make a served model slow: its runs leave the loop, and wait."""
-    lane = service.server.catalogue.served[name].lane
+    lane = service.server.catalogue.present(name).lane
     lane.session = Slow(lane.session)
     lane.pace = Pace(10.0, 1.0)
     return lane.session

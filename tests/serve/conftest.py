@@ -12,6 +12,7 @@ from modelmill.graph.build import to_onnx
 from modelmill.registry.registry import Registry
 from modelmill.serve.engine import lane
 from modelmill.serve.server import Service
+from modelmill.serve.web.express import Express
 from modelmill.signature import Field, Signature
 from modelmill.store.home import Home
 
@@ -148,3 +149,18 @@ def publish_passing():
 @pytest.fixture
 def flowers_signature() -> Signature:
     return flowers()[1]
+
+
+@pytest.fixture
+def shorts(monkeypatch):
+    """Whether each request that tried the short way was answered on it."""
+    found = []
+    answer = Express.answer
+
+    def watched(self, *given):
+        said = answer(self, *given)
+        found.append(said is not None)
+        return said
+
+    monkeypatch.setattr(Express, "answer", watched)
+    return found

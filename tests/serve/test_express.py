@@ -6,55 +6,18 @@ import json
 import socket
 import threading
 import time
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from patience import eventually
 from slow import slowed
+from wires import BODY, PATH, Wire, request
 
 from modelmill.serve.engine.engine import Capacity
 from modelmill.serve.server import Limits, Service
 from modelmill.serve.signals.signals import Telling
 from modelmill.serve.web import heads, protocol
 from modelmill.serve.web.express import Express
-
-BODY = json.dumps(
-    {
-        "id": "7",
-        "inputs": [
-            {"name": "length", "datatype": "FP32", "shape": [2], "data": [3, 1]},
-            {"name": "width", "datatype": "FP32", "shape": [2], "data": [1, 3]},
-        ],
-    }
-).encode()
-PATH = "/v2/models/flowers/infer"
-
-
-def request(body=BODY, path=PATH, **headers):
-    lines = [f"POST {path} HTTP/1.1", "host: localhost", f"content-length: {len(body)}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-class Wire:
-    """A connection that is read answer by answer."""
-
-    def __init__(self, url):
-        parts = urlsplit(url)
-        self.socket = socket.create_connection((parts.hostname, parts.port), timeout=20)
-        self.file = self.socket.makefile("rb")
-
-    def send(self, data):
-        self.socket.sendall(data)
-
-    def answer(self):
-        status = int(self.file.readline().split()[1])
-        headers = {}
-        while (line := self.file.readline()) not in (b"\r\n", b""):
-            name, _, value = line.decode().partition(":")
-            headers[name.lower()] = value.strip()
-        return status, headers, self.file.read(int(headers["content-length"]))
 
 
 @pytest.fixture
@@ -70,21 +33,6 @@ def own(registry):
     """A service that a test may change."""
     with Service(registry) as service:
         yield service
-
-
-@pytest.fixture
-def shorts(monkeypatch):
-    """Whether each request that tried the short way was answered on it."""
-    found = []
-    answer = Express.answer
-
-    def watched(self, *given):
-        said = answer(self, *given)
-        found.append(said is not None)
-        return said
-
-    monkeypatch.setattr(Express, "answer", watched)
-    return found
 
 
 def test_both_ways_give_the_same_answer(wire, shorts):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from modelmill.serve.rpc.status import AS_HTTP, status
 from modelmill.serve.rpc.tensors import Columns, Plan, Plans
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.signals import Signals
+from modelmill.serve.traffic.mirror import Copy
 
 INFERENCE = "/inference.GRPCInferenceService/"
 INFER = f"{INFERENCE}ModelInfer"
@@ -47,6 +48,7 @@ class Asked:
     caller: Caller
     envelope: Envelope
     plan: Plan
+    columns: Columns
     size: int
     """The bytes of its message."""
     started: float
@@ -79,13 +81,16 @@ class Express:
             envelope = opened(message)
             name = envelope.name
             endpoint = plane.catalogue.served.get(name)
-            if endpoint is None or envelope.version or name in plane.traffic.watches:
+            if endpoint is None or envelope.version:
                 return None
             if caller.gate is not None or not infers(caller, name) or len(message) > caller.tier.payload_bytes:
                 return None
             if plane.engine.turns.must_wait(caller.terms):
                 return None
-            if endpoint.steps:
+            watched = name in plane.traffic.watches
+            if watched:
+                endpoint = plane.routed(name, metadata.get, caller)
+            if endpoint is None or endpoint.steps:
                 return None
             endpoint.used = time.monotonic()
             if len(envelope.head) > tensors.KEPT_BYTES:
@@ -96,8 +101,9 @@ class Express:
             if plan.by_element and plan.elements > FEW_ELEMENTS:
                 return None
             columns = tensors.columns(envelope, plan)
-            asked = Asked(endpoint, caller, envelope, plan, len(message), started)
-            if plane.engine.fits_inline(endpoint.lane, plan.rows, columns):
+            asked = Asked(endpoint, caller, envelope, plan, columns, len(message), started)
+            inline = plane.engine.fits_inline(endpoint.lane, plan.rows, columns)
+            if inline and not watched:
                 terms = plan.wishes.terms(DEFAULT_TERMS, plane.engine.ns() / 1e9)
                 outputs = plane.engine.run_inline(endpoint.lane, columns, plan.rows, plan.names, terms)
                 answer = self._written(asked, outputs)
@@ -105,30 +111,60 @@ class Express:
                 return answer
         except Exception:  # noqa: BLE001 - the ordinary way meets it again, and has the words
             return None
-        return self._put(asked, columns, timeout_s)
+        return self._watched(asked) if inline else self._put(asked, timeout_s)
 
-    def _put(self, asked: Asked, columns: Columns, timeout_s: float) -> Asked:
+    def _watched(self, asked: Asked) -> bytes:
+        """The answer to a request that is run at once, of which traffic is told. Raises what a run does.
+
+        It is not left to the ordinary way, which would ask whichever version is picked next.
+        """
+        engine, plan = self.plane.engine, asked.plan
+        terms = plan.wishes.terms(DEFAULT_TERMS, engine.ns() / 1e9)
+
+        def outputs() -> Outputs:
+            return engine.run_inline(asked.endpoint.lane, asked.columns, plan.rows, plan.names, terms)
+
+        answer = self._answer(asked, outputs)
+        engine.turns.spent(asked.caller.terms, time.perf_counter() - asked.started)
+        return answer
+
+    def _count(self, asked: Asked, came: Outputs | Exception) -> None:
+        """Tell traffic what came of a request, where it is watched."""
+        name, plan = asked.envelope.name, asked.plan
+        if name in self.plane.traffic.watches:
+            self.plane.count(name, asked.endpoint, Copy(asked.columns, plan.rows, plan.names), came)
+
+    def _put(self, asked: Asked, timeout_s: float) -> Asked:
         """Hand a request to the engine. Raises Overloaded, DeadlineExceeded."""
         caller, plan, now = asked.caller, asked.plan, self.plane.engine.ns() / 1e9
         terms = caller.terms if timeout_s == math.inf else replace(caller.terms, deadline=now + timeout_s)
         terms = plan.wishes.terms(terms, now)
         try:
-            asked.future = self.plane.put(asked.endpoint, caller, columns, plan.rows, plan.names, terms)
+            asked.future = self.plane.put(asked.endpoint, caller, asked.columns, plan.rows, plan.names, terms)
         except MillError as error:
+            self._count(asked, error)
             self._tell(asked, AS_HTTP[status(error).code])
             raise
         return asked
 
     def finish(self, asked: Asked) -> bytes:
         """The answer to a request whose future is done. Raises what a run does, and CancelledError."""
+        return self._answer(asked, asked.future.result)
+
+    def _answer(self, asked: Asked, outputs: Callable[[], Outputs]) -> bytes:
+        """Outputs as an answer, of which, and of what is raised instead, is told."""
         code = 500
         try:
-            return self._written(asked, asked.future.result())
+            found = outputs()
+            self._count(asked, found)
+            return self._written(asked, found)
         except ModelError as error:
+            self._count(asked, error)
             said = blamed(error, asked.endpoint)
             code = AS_HTTP[status(said).code]
             raise said from None
         except MillError as error:
+            self._count(asked, error)
             code = AS_HTTP[status(error).code]
             raise
         except asyncio.CancelledError:

@@ -78,6 +78,9 @@ class Runner:
             except MillError as error:
                 self.sender.fail(stream, status(error))
                 return
+            except Exception:
+                self._fault(stream)
+                raise
             if type(answer) is bytes:
                 self.sender.answer(stream, answer)
                 return

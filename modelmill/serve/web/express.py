@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,10 @@ from modelmill.serve.request import Request, whole
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.trace import Parent, parent
+from modelmill.serve.traffic.mirror import Copy
 from modelmill.serve.web import wire
 from modelmill.serve.web.heads import head
-from modelmill.serve.web.http import FAILED, JSON, LAST, Reply, as_last, told, worded
+from modelmill.serve.web.http import FAILED, JSON, LAST, Reply, as_last, header, told, worded
 
 BEFORE, AFTER = b"/v2/models/", b"/infer"
 LENGTH, SIZE, TRACE = b"inference-header-content-length", b"content-length", b"traceparent"
@@ -54,6 +56,8 @@ class Opening:
     name: str
     headers: tuple[tuple[bytes, bytes], ...]
     """Those that say who asks."""
+    all_headers: tuple[tuple[bytes, bytes], ...]
+    """Also those by which a route may pick a version."""
     json_bytes: str | None
     above: Parent | None
 
@@ -109,13 +113,20 @@ class Express:
         if size is None or size > min(self.body_bytes, caller.tier.payload_bytes):
             return None
         above = parent(traces[0]) if len(traces) == 1 else None
-        return Opening(name, tuple(pair for pair in headers if pair[0] in LOOKED_AT), length, above)
+        said = tuple(pair for pair in headers if pair[0] in LOOKED_AT)
+        return Opening(name, said, tuple(headers), length, above)
 
     def _endpoint(self, name: str) -> Endpoint | None:
         """The endpoint of a name, if its model is in memory and requests are taken."""
-        if self.plane.state.draining or name in self.plane.traffic.watches:
-            return None
         endpoint = self.plane.catalogue.served.get(name)
+        return None if endpoint is None or endpoint.steps or self.plane.state.draining else endpoint
+
+    def _picked(self, opening: Opening, caller: Caller) -> Endpoint | None:
+        """The endpoint that answers for a name whose traffic is watched, if it is in memory."""
+        try:
+            endpoint = self.plane.routed(opening.name, partial(header, opening.all_headers), caller)
+        except MillError:
+            return None
         return None if endpoint is None or endpoint.steps else endpoint
 
     @property
@@ -143,6 +154,12 @@ class Express:
         caller = self.door.known(opening.headers)
         if endpoint is None or caller is None or not infers(caller, endpoint.name):
             return None
+        watched = opening.name in self.plane.traffic.watches
+        if watched:
+            # Nobody is asked twice who is to be picked once: what cannot be answered later is left to the handler.
+            endpoint = self._picked(opening, caller) if patient else None
+            if endpoint is None:
+                return None
         gate = caller.gate
         counted = gate is not None and gate.is_full(time.monotonic_ns())
         if counted:
@@ -162,6 +179,8 @@ class Express:
             asked = Asked(opening, endpoint, caller, request, len(body), started)
             if not engine.fits_inline(endpoint.lane, request.rows, request.columns):
                 return self._put(asked, counted) if patient else None
+            if watched:
+                return self._watched(asked, counted)
             terms = request.wishes.terms(DEFAULT_TERMS, engine.ns() / 1e9)
             outputs = engine.run_inline(endpoint.lane, request.columns, request.rows, request.names, terms)
             ran = time.perf_counter()
@@ -174,6 +193,33 @@ class Express:
                 return over
         return self._answered(asked, answer, ran)
 
+    def _watched(self, asked: Asked, counted: bool) -> bytes:
+        """The answer to a request that is run at once, of which traffic is told. counted: as for `_over`.
+
+        Whatever goes wrong is said here: the handler would ask whichever version is picked next.
+        """
+        endpoint, caller, request = asked.endpoint, asked.caller, asked.request
+        if caller.gate is not None:
+            over = self._over(asked.opening, caller, request.rows, asked.size, asked.started, counted)
+            if over is not None:
+                return over
+        terms = request.wishes.terms(DEFAULT_TERMS, self.plane.engine.ns() / 1e9)
+        try:
+            outputs = self.plane.engine.run_inline(endpoint.lane, request.columns, request.rows, request.names, terms)
+            self._count(asked, outputs)
+            ran = time.perf_counter()
+            answer = wire.write(request, outputs, endpoint.expected, endpoint.name, endpoint.number)
+        except Exception as error:  # noqa: BLE001 - whoever asked hears of it, and what is our fault is in the log
+            self._count(asked, error)
+            return self._failed(asked, error, last=False)
+        return self._answered(asked, answer, ran)
+
+    def _count(self, asked: Asked, came: Outputs | Exception) -> None:
+        """Tell traffic what came of a request, where it is watched."""
+        name, request = asked.opening.name, asked.request
+        if name in self.plane.traffic.watches:
+            self.plane.count(name, asked.endpoint, Copy(request.columns, request.rows, request.names), came)
+
     def _put(self, asked: Asked, counted: bool) -> bytes | Asked:
         """Hand a request to the engine; the answer, where that does not take it. counted: as for `_over`."""
         endpoint, caller, request = asked.endpoint, asked.caller, asked.request
@@ -185,6 +231,7 @@ class Express:
         try:
             asked.future = self.plane.put(endpoint, caller, request.columns, request.rows, request.names, terms)
         except MillError as error:
+            self._count(asked, error)
             return self._failed(asked, error, last=False)
         return asked
 
@@ -200,10 +247,12 @@ class Express:
             return b"", True
         try:
             outputs = asked.future.result()
+            self._count(asked, outputs)
             ran = time.perf_counter()
             answer = wire.write(request, outputs, endpoint.expected, endpoint.name, endpoint.number)
             return self._answered(asked, answer, ran, last), last
         except Exception as error:  # noqa: BLE001 - whoever asked hears of it, and what is our fault is in the log
+            self._count(asked, error)
             return self._failed(asked, error, last), last
 
     def _answered(self, asked: Asked, answer: wire.Answer, ran: float, last: bool = False) -> bytes:

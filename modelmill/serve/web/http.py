@@ -77,6 +77,20 @@ class Reply:
     """Model and version that answered, for the figures."""
 
 
+def values(headers: Sequence[tuple[bytes, bytes]], name: str) -> list[str]:
+    """The values of a header, as often as it comes."""
+    wanted = name.lower().encode()
+    return [value.decode("latin-1").strip() for key, value in headers if key == wanted]
+
+
+def header(headers: Sequence[tuple[bytes, bytes]], name: str) -> str | None:
+    """The value of a header; None without it. Raises RequestError if it comes twice."""
+    found = values(headers, name)
+    if len(found) > 1:
+        raise RequestError(name, "comes twice", "Send it once.")
+    return found[0] if found else None
+
+
 @dataclass(eq=False)
 class Call:
     """One request on its way: what was asked, and how to hear from the client."""
@@ -102,15 +116,11 @@ class Call:
 
     def values(self, name: str) -> list[str]:
         """The values of a header, as often as it comes."""
-        wanted = name.lower().encode()
-        return [value.decode("latin-1").strip() for key, value in self.headers if key == wanted]
+        return values(self.headers, name)
 
     def header(self, name: str) -> str | None:
         """The value of a header; None without it. Raises RequestError if it comes twice."""
-        found = self.values(name)
-        if len(found) > 1:
-            raise RequestError(name, "comes twice", "Send it once.")
-        return found[0] if found else None
+        return header(self.headers, name)
 
     @property
     def infers(self) -> bool:

@@ -1,0 +1,135 @@
+"""A route or a rollout keeps small requests on the short way, where each is picked, answered and counted once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import grpc
+import pytest
+from slow import slowed
+from wires import Wire, request
+
+from modelmill.client import Client
+from modelmill.errors import ModelError
+from modelmill.protocol.schema import schema
+from modelmill.serve.routers.canary import Canary
+from modelmill.serve.routers.header import Header
+from modelmill.serve.rpc import express as rpc
+from modelmill.serve.server import Limits, Service
+from modelmill.serve.traffic.meter import Meter
+from modelmill.serve.traffic.traffic import SILENT, Watch
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+
+@pytest.fixture
+def service(empty_registry, publish_flowers):
+    """Two versions of flowers, the first of which is live; nothing is looked up while a test runs."""
+    for _ in range(2):
+        publish_flowers(empty_registry)
+    with Service(empty_registry, ["flowers"], limits=Limits(watch_seconds=600.0), grpc_port=0) as service:
+        with Client(service.url) as client:
+            client.predict("flowers@2", [[3, 1]])
+        yield service
+
+
+@pytest.fixture
+def wire(service):
+    wire = Wire(service.url)
+    yield wire
+    wire.file.close()
+    wire.socket.close()
+
+
+def watched(service, router):
+    """Let a router pick, and what comes of it be counted; the meter, and the second version's endpoint."""
+    candidate = service.server.catalogue.present("flowers@2")
+    labels = {"live": 1, "1": 1, "2": 2}
+    watch = Watch("flowers", "test", router, labels, 1, None, candidate, Meter(SILENT, Random(0)))
+    service.server.traffic.watches = {"flowers": watch}
+    return watch.meter, candidate
+
+
+class Broken:
+    """A session that fails."""
+
+    def run(self, columns, outputs=None, stop=None):
+        raise ModelError("run", "the model broke", "")
+
+
+def ask(wire, **headers):
+    wire.send(request(**headers))
+    return wire.answer()
+
+
+def test_a_part_of_the_requests_goes_to_another_version(service, wire, shorts):
+    meter, _ = watched(service, Canary(candidate="2", percent=50))
+    versions = Counter(ask(wire)[1]["modelmill-version"] for _ in range(400))
+    assert all(shorts)
+    assert set(versions) == {"flowers@1", "flowers@2"}
+    assert 140 < versions["flowers@2"] < 260
+    counts = meter.read()
+    assert (counts.live, counts.candidate) == (versions["flowers@1"], versions["flowers@2"])
+
+
+def test_a_header_picks_and_one_that_cannot_be_followed_is_answered_in_words(service, wire, shorts):
+    watched(service, Header(header="x-use"))
+    assert ask(wire, x_use="2")[1]["modelmill-version"] == "flowers@2"
+    assert ask(wire, x_use="1")[1]["modelmill-version"] == "flowers@1"
+    assert ask(wire)[1]["modelmill-version"] == "flowers@1"
+    assert shorts == [True, True, True]
+    assert ask(wire, x_use="9")[0] == 404
+    wire.send(request(x_use="2").replace(b"x-use: 2", b"x-use: 2\r\nx-use: 1"))
+    status, _, body = wire.answer()
+    assert status == 400
+    assert b"comes twice" in body
+
+
+@pytest.mark.parametrize("heavy", [False, True], ids=["on the loop", "on a thread"])
+def test_a_failure_is_counted_once_and_is_nobody_elses(service, wire, shorts, heavy):
+    """A version that fails is not asked again, nor is another one in its place."""
+    meter, candidate = watched(service, Canary(candidate="2", percent=100))
+    if heavy:
+        slowed(service, "flowers@2").gate.set()
+    candidate.lane.session = Broken()
+    for _ in range(5):
+        status, _, body = ask(wire)
+        assert status == 500
+        assert b"the model broke" in body
+    assert shorts == [True] * 5
+    counts = meter.read()
+    assert (counts.candidate, counts.candidate_failed, counts.live) == (5, 5, 0)
+
+
+@pytest.mark.parametrize("heavy", [False, True], ids=["on the loop", "on a thread"])
+def test_grpc_keeps_the_short_way_too(service, monkeypatch, heavy):
+    ordinary = []
+    answer = rpc.Express.answer
+
+    def told(self, *given):
+        said = answer(self, *given)
+        ordinary.append(said is None)
+        return said
+
+    monkeypatch.setattr(rpc.Express, "answer", told)
+    meter, candidate = watched(service, Canary(candidate="2", percent=50))
+    if heavy:
+        slowed(service, "flowers@2").gate.set()
+    tensor = {"datatype": "FP32", "shape": [1], "contents": {"fp32_contents": [3.0]}}
+    inputs = [{"name": name, **tensor} for name in ("length", "width")]
+    message = schema().encode("inference.ModelInferRequest", {"model_name": "flowers", "inputs": inputs})
+    with grpc.insecure_channel(service.grpc_url) as channel:
+        infer = channel.unary_unary(INFER)
+        answers = [schema().decode("inference.ModelInferResponse", infer(message, timeout=20)) for _ in range(60)]
+        found = Counter(answer["model_version"] for answer in answers)
+        assert set(found) == {"1", "2"}
+        candidate.lane.session = Broken()
+        said = [infer.future(message, timeout=20).exception() for _ in range(40)]
+        failed = sum(error is not None for error in said)
+        assert all(error is None or "the model broke" in error.details() for error in said)
+    assert not any(ordinary)
+    counts = meter.read()
+    assert counts.live + counts.candidate == 100
+    assert counts.candidate == found["2"] + failed
+    assert counts.candidate_failed == failed > 0
