@@ -102,6 +102,15 @@ class Session:
         except FAILURES as error:
             raise ModelError("the model", f"cannot be run: {_first_line(error)}", "") from error
 
+    def shrink(self, columns: Mapping[str, Array]) -> None:
+        """Let go of the memory that earlier runs needed, and a run of these columns does not: it is kept otherwise.
+
+        Raises ModelError where they cannot be run.
+        """
+        stop = Stop()
+        stop.options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self.run(columns, None, stop)
+
     def run_batches(
         self, columns: Mapping[str, Array], outputs: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS
     ) -> dict[str, Array]:

@@ -1,7 +1,8 @@
 """Memory that large requests have left behind goes back to the machine.
 
-An allocator keeps what was freed for what comes next, up to 64 MB in every part of its heap (glibc). That is good while
-such requests come one after the other, and a waste of the machine where one came an hour ago.
+The runtime keeps what the largest run of every model needed, and the allocator of the C library what was freed, up to
+64 MB in every part of its heap (glibc). That is good while such requests come one after the other, and a waste of the
+machine where one came an hour ago.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-from modelmill.runtime.memory import give_back, resident_bytes
+from modelmill.runtime.memory import give_back, keep_apart, resident_bytes
+from modelmill.serve.models.endpoint import Endpoint
 
 WORTH_BYTES = 4_000_000
 """So much must be there beyond what was left the last time: to ask the allocator costs milliseconds."""
@@ -19,7 +22,7 @@ LOOK_S = 1.0
 """How often it is looked."""
 EVERY_S = 5.0
 """How long a thing that was given back must not be needed again at once."""
-LONGEST_S = 300.0
+LONGEST_S = 30.0
 """How often memory is given back at least where it is needed again each time."""
 
 
@@ -53,11 +56,19 @@ class Ebb:
         self.low = self.resident()
 
 
-async def ebb() -> None:
-    """Give memory back for as long as the service runs, on a thread."""
+async def ebb(held: Mapping[Any, Endpoint]) -> None:
+    """Give memory back for as long as the service runs, on a thread. held: what is loaded."""
+    keep_apart()
     tide = Ebb()
     while True:
         await asyncio.sleep(LOOK_S)
         if tide.is_due(time.monotonic()):
-            await asyncio.to_thread(give_back)
+            await asyncio.to_thread(_give_back, [each for each in held.values() if each.used >= tide.given_s])
             tide.given(time.monotonic())
+
+
+def _give_back(used: Iterable[Endpoint]) -> None:
+    """Give back what is free, also of those models that were used."""
+    for endpoint in used:
+        endpoint.shrink()
+    give_back()

@@ -224,7 +224,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             if self.is_ending:
                 return
             await self.traffic.turn()
-            watches = [asyncio.create_task(one) for one in (self._watch(), self._remember(), ebb())]
+            kept = (self._watch(), self._remember(), ebb(self.catalogue.residents.held))
+            watches = [asyncio.create_task(each) for each in kept]
             try:
                 async with self._grpc():
                     await super()._serve(sockets)

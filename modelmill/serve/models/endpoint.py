@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from time import monotonic
@@ -66,6 +67,13 @@ class Endpoint:
     def expected(self) -> Expected:
         """What its requests are checked against."""
         return Expected(self.signature)
+
+    def shrink(self) -> None:
+        """Let the session go of the memory that its largest runs needed; it costs a run of one row."""
+        session = self.lane.session
+        if isinstance(session, Session):
+            with suppress(ModelError):
+                session.shrink(example(self.signature))
 
     @property
     def is_open(self) -> bool:
