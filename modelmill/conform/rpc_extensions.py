@@ -77,7 +77,7 @@ def statistics(subject: Subject) -> None:
     """What the model has done, and that it grows."""
     before = _figures(subject)
     answered(subject, "ModelInfer", infer_request(subject, raw=True))
-    check_growth(before, _figures(subject))
+    check_growth(before, lambda: _figures(subject))
 
 
 def _figures(subject: Subject) -> dict[str, int]:
