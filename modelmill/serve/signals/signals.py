@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -59,6 +60,7 @@ class Signals:
         """What is to be written: an answer, when it was given, and whether for the log and as a span."""
         self._due = False
         """Whether it is going to be written."""
+        self._lock = threading.Lock()
         self.past = Past(time.time(), counts(self.figures.series()))
 
     @property
@@ -102,7 +104,8 @@ class Signals:
     def write(self) -> None:
         """Write what was kept, and make spans of it."""
         self._due = False
-        kept, self._kept = self._kept, []
+        with self._lock:
+            kept, self._kept = self._kept, []
         lines = []
         for answer, at_ns, logged, traced in kept:
             told, parent = answer.told(), answer.parent
