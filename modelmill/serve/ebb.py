@@ -18,6 +18,8 @@ from modelmill.serve.models.endpoint import Endpoint
 
 WORTH_BYTES = 4_000_000
 """So much must be there beyond what was left the last time: to ask the allocator costs milliseconds."""
+SHORT_MS = 100.0
+"""Models that take longer for a row keep what they have: a run that nobody asked for would keep others waiting."""
 LOOK_S = 1.0
 """How often it is looked."""
 EVERY_S = 5.0
@@ -63,7 +65,8 @@ async def ebb(held: Mapping[Any, Endpoint]) -> None:
     while True:
         await asyncio.sleep(LOOK_S)
         if tide.is_due(time.monotonic()):
-            await asyncio.to_thread(_give_back, [each for each in held.values() if each.used >= tide.given_s])
+            used = [each for each in tuple(held.values()) if each.used >= tide.given_s]
+            await asyncio.to_thread(_give_back, [each for each in used if each.lane.pace.of(1) <= SHORT_MS])
             tide.given(time.monotonic())
 
 

@@ -198,11 +198,19 @@ class Plane:
         return {name: tensors[name] for name in names}
 
     def routed(self, reference: str, header: Header, caller: Caller) -> Endpoint | None:
-        """The version that answers for a reference, where it is in memory. Raises RequestError, NotServed."""
+        """The version that answers for a reference that is watched, where every one that may is in memory by itself.
+
+        None else, before any is picked: whoever asks then has one picked anew, and one that can never be had here would
+        have fewer requests than it is to have. Raises RequestError, NotServed.
+        """
         watch = self.traffic.watches.get(reference)
-        if watch is not None:
-            reference = self.traffic.pick(watch, header, caller)
-        return self.catalogue.present(reference)
+        if watch is None or not all(map(self._is_plain, self.traffic.among(watch))):
+            return None
+        return self.catalogue.present(self.traffic.pick(watch, header, caller))
+
+    def _is_plain(self, reference: str) -> bool:
+        endpoint = self.catalogue.present(reference)
+        return endpoint is not None and not endpoint.steps
 
     def count(self, reference: str, endpoint: Endpoint, copy: Copy, came: Outputs | Exception) -> None:
         """Tell traffic what came of a request for NAME alone, where it is watched: outputs, or what was raised."""

@@ -13,6 +13,7 @@ from wires import Wire, request
 from modelmill.client import Client
 from modelmill.errors import ModelError
 from modelmill.protocol.schema import schema
+from modelmill.serve.routers.blue_green import BlueGreen
 from modelmill.serve.routers.canary import Canary
 from modelmill.serve.routers.header import Header
 from modelmill.serve.rpc import express as rpc
@@ -133,3 +134,30 @@ def test_grpc_keeps_the_short_way_too(service, monkeypatch, heavy):
     assert counts.live + counts.candidate == 100
     assert counts.candidate == found["2"] + failed
     assert counts.candidate_failed == failed > 0
+
+
+def test_where_one_version_cannot_be_had_at_once_the_ordinary_way_picks(service, wire, shorts):
+    """Else a pipeline would have to be picked twice in a row to be asked."""
+    _, candidate = watched(service, BlueGreen(blue="1", green="2", active="blue"))
+    assert ask(wire)[1]["modelmill-version"] == "flowers@1"
+    candidate.steps = (None,)
+    assert ask(wire)[1]["modelmill-version"] == "flowers@1"
+    assert shorts == [True, False]
+
+
+def test_a_fault_of_ours_in_one_call_leaves_the_others_of_its_connection(service, monkeypatch):
+    def fails(*given):
+        raise RuntimeError("a fault of ours")
+
+    tensor = {"datatype": "FP32", "shape": [1], "contents": {"fp32_contents": [3.0]}}
+    inputs = [{"name": name, **tensor} for name in ("length", "width")]
+    message = schema().encode("inference.ModelInferRequest", {"model_name": "flowers", "inputs": inputs})
+    slow = slowed(service)
+    with grpc.insecure_channel(service.grpc_url) as channel:
+        infer = channel.unary_unary(INFER)
+        first = infer.future(message, timeout=20)
+        assert slow.started.wait(20)
+        monkeypatch.setattr(rpc.Express, "answer", fails)
+        assert infer.future(message, timeout=20).exception().code() == grpc.StatusCode.INTERNAL
+        slow.gate.set()
+        assert first.exception() is None

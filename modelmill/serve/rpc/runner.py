@@ -78,9 +78,10 @@ class Runner:
             except MillError as error:
                 self.sender.fail(stream, status(error))
                 return
-            except Exception:
+            except Exception as error:  # noqa: BLE001 - other calls on the connection go on, and the log has it
                 self._fault(stream)
-                raise
+                self.loop.call_exception_handler({"message": f"{call.path} failed", "exception": error})
+                return
             if type(answer) is bytes:
                 self.sender.answer(stream, answer)
                 return

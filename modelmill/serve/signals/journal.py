@@ -13,6 +13,9 @@ import orjson
 
 from modelmill.errors import WorkError
 
+PIPE_BYTES = 4096
+"""What is written to a pipe in one piece is not torn apart by another process up to this size (Linux, pipe(7))."""
+
 
 class Journal:
     """Writes lines; it holds the file, which is opened anew where it was moved away.
@@ -37,23 +40,33 @@ class Journal:
 
     def write(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Write lines, each whole; those that cannot be written are lost, and the first time this is told."""
-        data = b"".join([orjson.dumps(entry) + b"\n" for entry in entries])
+        left = [orjson.dumps(entry) + b"\n" for entry in entries]
+        data = b""
         try:
             with self._lock:
-                if self._file is None:
-                    sys.stderr.write(data.decode())
-                    sys.stderr.flush()
-                    return
-                data = self._mend + data
-                while data:
-                    data = data[self._file.write(data) :]
-                    self._mend = b"\n"
-                self._mend = b""
+                while left:
+                    count = _together(left)
+                    data = b"".join(left[:count])
+                    del left[:count]
+                    if self._mend:
+                        self._put(self._mend)
+                        self._mend = b""
+                    while data:
+                        data = data[self._put(data) :]
+                        self._mend = b"\n" if data else b""
         except (OSError, ValueError) as error:
             if not self.lost and self._file is not None:
                 with contextlib.suppress(OSError, ValueError):
                     print(f"modelmill serve: the access log cannot be written: {error}", file=sys.stderr)
-            self.lost += min(len(entries), data.count(b"\n"))
+            self.lost += data.count(b"\n") + len(left)
+
+    def _put(self, data: bytes) -> int:
+        """Write, and say how many bytes were."""
+        if self._file is not None:
+            return self._file.write(data)
+        sys.stderr.write(data.decode())
+        sys.stderr.flush()
+        return len(data)
 
     def reopen(self) -> None:
         """Write to a new file of the same name, after the present one was moved away."""
@@ -67,3 +80,12 @@ class Journal:
         """Let go of the file."""
         if self._file is not None:
             self._file.close()
+
+
+def _together(lines: Sequence[bytes]) -> int:
+    """How many lines, one at least, go into a pipe in one piece, which no other process writes into."""
+    count, size = 1, len(lines[0])
+    while count < len(lines) and size + len(lines[count]) <= PIPE_BYTES:
+        size += len(lines[count])
+        count += 1
+    return count

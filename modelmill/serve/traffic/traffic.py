@@ -127,6 +127,11 @@ class Traffic:
         number = watch.router(self._id(watch.router.key, header, caller), watch.labels)
         return watch.name if number == watch.labels["live"] else f"{watch.name}@{number}"
 
+    def among(self, watch: Watch) -> list[str]:
+        """The references of those versions between which a draw may decide."""
+        others = [watch.labels[label] for label in watch.router.keeps if label in watch.labels]
+        return [watch.name, *(f"{watch.name}@{number}" for number in others if number != watch.labels["live"])]
+
     def answered(
         self, watch: Watch, endpoint: Endpoint, copy: Copy, outputs: Mapping[str, Array] | None, live: Endpoint | None
     ) -> None:
