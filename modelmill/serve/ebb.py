@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -20,12 +21,17 @@ WORTH_BYTES = 4_000_000
 """So much must be there beyond what was left the last time: to ask the allocator costs milliseconds."""
 SHORT_MS = 100.0
 """Models that take longer for a row keep what they have: a run that nobody asked for would keep others waiting."""
+SHRINKING_S = 1.0
+"""No more time is taken for models at once."""
 LOOK_S = 1.0
 """How often it is looked."""
 EVERY_S = 5.0
 """How long a thing that was given back must not be needed again at once."""
 LONGEST_S = 30.0
-"""How often memory is given back at least where it is needed again each time."""
+"""How often memory is given back at least where it is needed again each time, and how soon once more: what was in use
+the first time may be free by then."""
+CALM_S = 300.0
+"""How often in any case."""
 
 
 class Ebb:
@@ -41,6 +47,8 @@ class Ebb:
         self.pause_s = EVERY_S
         self.given_s = -math.inf
         """When that was."""
+        self.next_s = math.inf
+        """When it is given back even if it does not grow."""
 
     def is_due(self, now: float) -> bool:
         """Whether memory is to be given back now."""
@@ -49,7 +57,13 @@ class Ebb:
         grown = there >= self.low + WORTH_BYTES
         if not grown and now - self.given_s > 2 * self.pause_s:
             self.pause_s = EVERY_S
-        return grown and now - self.given_s >= self.pause_s
+        if grown and now - self.given_s >= self.pause_s:
+            self.next_s = now + LONGEST_S
+            return True
+        if now >= self.next_s:
+            self.next_s = now + CALM_S
+            return True
+        return False
 
     def given(self, now: float) -> None:
         """Memory was given back; what is there now is in use."""
@@ -64,14 +78,23 @@ async def ebb(held: Mapping[Any, Endpoint]) -> None:
     tide = Ebb()
     while True:
         await asyncio.sleep(LOOK_S)
-        if tide.is_due(time.monotonic()):
-            used = [each for each in tuple(held.values()) if each.used >= tide.given_s]
-            await asyncio.to_thread(_give_back, [each for each in used if each.lane.pace.of(1) <= SHORT_MS])
+        now = time.monotonic()
+        if tide.is_due(now):
+            used = [each for each in tuple(held.values()) if each.used >= now - 2 * CALM_S]
+            short = [weakref.ref(each) for each in used if each.lane.pace.of(1) <= SHORT_MS]
+            del used
+            await asyncio.to_thread(_give_back, short)
             tide.given(time.monotonic())
 
 
-def _give_back(used: Iterable[Endpoint]) -> None:
-    """Give back what is free, also of those models that were used."""
-    for endpoint in used:
-        endpoint.shrink()
+def _give_back(used: Iterable[weakref.ref[Endpoint]]) -> None:
+    """Give back what is free, also of those models that were used; whichever is let go of meanwhile goes."""
+    end = time.monotonic() + SHRINKING_S
+    for each in used:
+        endpoint = each()
+        if endpoint is not None:
+            endpoint.shrink()
+        del endpoint
+        if time.monotonic() > end:
+            break
     give_back()

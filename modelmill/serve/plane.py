@@ -185,6 +185,8 @@ class Plane:
                 wanted = tuple(step.outputs)
                 if self.engine.fits_inline(at.lane, count, given):
                     outputs = self.engine.run_inline(at.lane, given, count, wanted, ask.terms)
+                    if at.lane.meter is not None:
+                        at.lane.meter.awake()
                 else:
                     at.in_flight += 1
                     try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 from itertools import pairwise
 
 import pytest
 
-from modelmill.serve.ebb import EVERY_S, LONGEST_S, WORTH_BYTES, Ebb
+from modelmill.serve.ebb import CALM_S, EVERY_S, LONGEST_S, WORTH_BYTES, Ebb, _give_back
 
 LEFT = """
 from modelmill.runtime.memory import give_back, resident_bytes
@@ -77,7 +78,7 @@ def test_memory_that_has_grown_is_given_back_once():
     sea.bytes += WORTH_BYTES
     assert tide.is_due(101.0)
     tide.given(101.0)  # nothing was free: all of it is in use
-    assert not tide.is_due(200.0)
+    assert not tide.is_due(120.0)
 
 
 def test_a_low_tide_is_remembered():
@@ -104,10 +105,44 @@ def test_memory_that_is_needed_again_at_once_is_given_back_ever_more_seldom():
     assert gaps == sorted(gaps)
     assert gaps[-1] == pytest.approx(LONGEST_S, abs=1)
     assert len(given) < 3000 / LONGEST_S + 5
+    calm = 3000 + 3 * LONGEST_S
     sea.bytes = 100_000_000
-    assert not tide.is_due(3000 + 3 * LONGEST_S)  # a calm, after which it is quick again
+    assert tide.is_due(calm)  # once more, and from then on it is quick again
+    tide.given(calm)
     sea.bytes = 150_000_000
-    assert tide.is_due(3001 + 3 * LONGEST_S)
-    tide.given(3001 + 3 * LONGEST_S)
+    assert not tide.is_due(calm + 1)
+    assert tide.is_due(calm + EVERY_S)
+
+
+def test_what_was_in_use_is_given_back_once_it_is_free():
+    """A burst is under way when memory is given back: what it leaves does not grow, and is given back all the same."""
+    sea = Sea()
+    tide = Ebb(sea)
     sea.bytes = 200_000_000
-    assert tide.is_due(3002 + 3 * LONGEST_S + EVERY_S)
+    assert tide.is_due(100.0)
+    tide.given(100.0)  # all in use
+    assert not any(tide.is_due(100.0 + second) for second in range(1, int(LONGEST_S)))
+    assert tide.is_due(100.0 + LONGEST_S)
+    tide.given(100.0 + LONGEST_S)
+    assert not tide.is_due(100.0 + 2 * LONGEST_S)
+    assert tide.is_due(100.0 + LONGEST_S + CALM_S)
+
+
+def test_a_model_that_is_let_go_of_is_not_held_for_this():
+    held = [Shrunk() for _ in range(3)]
+    refs = [weakref.ref(each) for each in held]
+    held[0].then = held.clear  # the others are evicted while the first one shrinks
+    _give_back(refs)
+    assert [ref() for ref in refs[1:]] == [None, None]
+    assert Shrunk.count == 1
+
+
+class Shrunk:
+    """A model that counts how often one shrank."""
+
+    count = 0
+    then = staticmethod(lambda: None)
+
+    def shrink(self):
+        Shrunk.count += 1
+        self.then()

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import modelmill
 from modelmill.cli import app
+from modelmill.client import Client
 from modelmill.errors import SpecError, UnknownModel, UsageError
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
@@ -260,3 +261,16 @@ def test_who_unloads_a_pipeline_unloads_of_its_parts_what_is_theirs(place, file)
         with place.database.reading() as connection:
             noted = connection.rows("SELECT subject FROM audit WHERE verb = 'serve.unload' ORDER BY id")
         assert [subject for (subject,) in noted] == ["flowers", "joined"]
+
+
+def test_runs_of_steps_are_added_up_though_no_answer_is_theirs(place, registry, file):
+    """A model that is a step only has nobody who asks for it: its runs are counted, and not kept for ever."""
+    modelmill.publish_pipeline("joined", file, place=place)
+    with Service(registry, ["joined"]) as service:
+        with Client(service.url) as client:
+            for _ in range(5):
+                client.infer("joined", {"length": [3.0], "width": [1.0]})
+        figures = service.server.signals.figures
+        assert eventually(lambda: not figures._served["scale", "1"]._ones._noted)
+        assert figures.of("scale", "1")._at_rest
+        assert sum(figures.series()['["rows", "scale", "1"]'][:-1]) == 5

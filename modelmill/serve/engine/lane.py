@@ -118,7 +118,10 @@ class Meter(Protocol):
 
     @property
     def ran_one(self) -> Callable[[int], None]:
-        """Count a run of one row on the loop, and its nanoseconds; an answer is counted soon after."""
+        """Count a run of one row on the loop, and its nanoseconds; an answer is told soon, or `awake` called."""
+
+    def awake(self) -> None:
+        """Have added up what was counted."""
 
     def waited(self, ns: int) -> None:
         """Count how long a request that was answered had waited; those that ran on the loop did not."""

@@ -121,6 +121,11 @@ class Served:
         """Note how long a request waited for its run; its answer is told after that."""
         self._waits.add(ns / 1e9)
 
+    def awake(self) -> None:
+        """Have what was noted added up, where no answer is told of: a step of a pipeline has none of its own."""
+        if self._at_rest:
+            self._wake()
+
     def _wake(self) -> None:
         self._at_rest = False
         self._awake(self)

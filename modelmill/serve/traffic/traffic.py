@@ -180,7 +180,7 @@ class Traffic:
         kind, _, name = key.partition(":")
         if kind == "cookie":
             return cookie(header("cookie") or "", name)
-        return header(name) or ""
+        return header(name.lower()) or ""
 
     async def turn(self) -> None:
         """Write counts, read what is to be done, and do it; every second. Raises StorageError."""
