@@ -73,6 +73,7 @@ class Journal:
         if self._path is not None:
             with self._lock:
                 old, self._file = self._file, self._path.open("ab", buffering=0)
+                self._mend = b""
                 if old is not None:
                     old.close()
 
