@@ -80,11 +80,14 @@ async def ebb(held: Mapping[Any, Endpoint]) -> None:
         await asyncio.sleep(LOOK_S)
         now = time.monotonic()
         if tide.is_due(now):
-            used = [each for each in tuple(held.values()) if each.used >= now - 2 * CALM_S]
-            short = [weakref.ref(each) for each in used if each.lane.pace.of(1) <= SHORT_MS]
-            del used
-            await asyncio.to_thread(_give_back, short)
+            await asyncio.to_thread(_give_back, _recent(held, now))
             tide.given(time.monotonic())
+
+
+def _recent(held: Mapping[Any, Endpoint], now: float) -> list[weakref.ref[Endpoint]]:
+    """The models that were used lately, the last one first, as far as a run of theirs is short."""
+    used = [each for each in tuple(held.values()) if each.used >= now - 2 * CALM_S and each.lane.pace.of(1) <= SHORT_MS]
+    return [weakref.ref(each) for each in sorted(used, key=lambda each: -each.used)]
 
 
 def _give_back(used: Iterable[weakref.ref[Endpoint]]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from wires import Wire
 
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
@@ -164,3 +165,12 @@ def shorts(monkeypatch):
 
     monkeypatch.setattr(Express, "answer", watched)
     return found
+
+
+@pytest.fixture
+def wire(service):
+    """A connection to the service, read answer by answer."""
+    wire = Wire(service.url)
+    yield wire
+    wire.file.close()
+    wire.socket.close()

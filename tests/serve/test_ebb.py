@@ -9,7 +9,9 @@ from itertools import pairwise
 
 import pytest
 
-from modelmill.serve.ebb import CALM_S, EVERY_S, LONGEST_S, WORTH_BYTES, Ebb, _give_back
+from modelmill.serve.ebb import CALM_S, EVERY_S, LONGEST_S, SHORT_MS, WORTH_BYTES, Ebb, _give_back, _recent
+from modelmill.serve.engine.lane import Lane
+from modelmill.serve.engine.pace import Pace
 
 LEFT = """
 from modelmill.runtime.memory import give_back, resident_bytes
@@ -146,3 +148,15 @@ class Shrunk:
     def shrink(self):
         Shrunk.count += 1
         self.then()
+
+
+class At:
+    """A model that was used at a time, and takes so long for a row."""
+
+    def __init__(self, used, ms=1.0):
+        self.used, self.lane = used, Lane(None, Pace(ms, 0.0), False)
+
+
+def test_the_model_that_was_used_last_shrinks_first():
+    held = dict(enumerate([At(900.0), At(990.0), At(950.0), At(100.0), At(999.0, SHORT_MS + 1)]))
+    assert [each().used for each in _recent(held, 1000.0)] == [990.0, 950.0, 900.0]

@@ -21,14 +21,6 @@ from modelmill.serve.web.express import Express
 
 
 @pytest.fixture
-def wire(service):
-    wire = Wire(service.url)
-    yield wire
-    wire.file.close()
-    wire.socket.close()
-
-
-@pytest.fixture
 def own(registry):
     """A service that a test may change."""
     with Service(registry) as service:

@@ -8,7 +8,7 @@ from random import Random
 import grpc
 import pytest
 from slow import slowed
-from wires import Wire, request
+from wires import request
 
 from modelmill.client import Client
 from modelmill.errors import ModelError
@@ -33,14 +33,6 @@ def service(empty_registry, publish_flowers):
         with Client(service.url) as client:
             client.predict("flowers@2", [[3, 1]])
         yield service
-
-
-@pytest.fixture
-def wire(service):
-    wire = Wire(service.url)
-    yield wire
-    wire.file.close()
-    wire.socket.close()
 
 
 def watched(service, router):
