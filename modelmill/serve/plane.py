@@ -200,19 +200,18 @@ class Plane:
         return {name: tensors[name] for name in names}
 
     def routed(self, reference: str, header: Header, caller: Caller) -> Endpoint | None:
-        """The version that answers for a reference that is watched, where every one that may is in memory by itself.
+        """The version that answers for a reference that is watched, where all that may are alike, and in memory.
 
-        None else, before any is picked: whoever asks then has one picked anew, and one that can never be had here would
-        have fewer requests than it is to have. Raises RequestError, NotServed.
+        None else, before any is picked: whoever asks then has one picked anew, and one that some requests cannot have
+        here would have fewer than it is to have. Raises RequestError, NotServed.
         """
         watch = self.traffic.watches.get(reference)
-        if watch is None or not all(map(self._is_plain, self.traffic.among(watch))):
+        if watch is None:
+            return None
+        first, *others = (self.catalogue.present(each) for each in self.traffic.among(watch))
+        if first is None or not all(_is_like(first, each) for each in others):
             return None
         return self.catalogue.present(self.traffic.pick(watch, header, caller))
-
-    def _is_plain(self, reference: str) -> bool:
-        endpoint = self.catalogue.present(reference)
-        return endpoint is not None and not endpoint.steps
 
     def count(self, reference: str, endpoint: Endpoint, copy: Copy, came: Outputs | Exception) -> None:
         """Tell traffic what came of a request for NAME alone, where it is watched: outputs, or what was raised."""
@@ -224,6 +223,14 @@ class Plane:
         elif isinstance(came, ModelError | DeadlineExceeded | Overloaded) and not isinstance(came, Draining):
             # a version that is too slow fails so, too
             self.traffic.answered(watch, endpoint, copy, None, self.catalogue.present(watch.name))
+
+
+def _is_like(one: Endpoint, other: Endpoint | None) -> bool:
+    """Whether two versions take and give the same, and are run in the same way."""
+    if other is None or bool(one.steps) != bool(other.steps):
+        return False
+    a, b = one.signature, other.signature
+    return a.inputs == b.inputs and a.outputs == b.outputs
 
 
 def enter(endpoint: Endpoint, caller: Caller) -> None:

@@ -37,6 +37,20 @@ def test_a_session_runs_bytes_and_files(tmp_path: Path) -> None:
         assert session.run({"x": np.ones((1, 2), np.float32)})["twice"].tolist() == [[2, 2]]
 
 
+class Full:
+    """What runs out of memory."""
+
+    def run(self, *given: object) -> None:
+        raise MemoryError("no room for the outputs")
+
+
+def test_a_run_without_memory_is_a_failure_of_the_model() -> None:
+    session = Session(doubling())
+    session._session = Full()
+    with pytest.raises(ModelError, match="no room for the outputs"):
+        session.run({"x": np.ones((1, 2), np.float32)})
+
+
 def test_only_the_outputs_that_are_named_come_back() -> None:
     assert list(Session(doubling()).run({"x": np.ones((1, 2), np.float32)}, ["minus"])) == ["minus"]
 

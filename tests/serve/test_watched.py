@@ -6,6 +6,7 @@ from collections import Counter
 from random import Random
 
 import grpc
+import msgspec
 import pytest
 from slow import slowed
 from wires import request
@@ -20,6 +21,7 @@ from modelmill.serve.rpc import express as rpc
 from modelmill.serve.server import Limits, Service
 from modelmill.serve.traffic.meter import Meter
 from modelmill.serve.traffic.traffic import SILENT, Watch
+from modelmill.signature import Field
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -129,12 +131,18 @@ def test_grpc_keeps_the_short_way_too(service, monkeypatch, heavy):
 
 
 def test_where_one_version_cannot_be_had_at_once_the_ordinary_way_picks(service, wire, shorts):
-    """Else a pipeline would have to be picked twice in a row to be asked."""
+    """Else a pipeline, or a version whose answers are long, would have to be picked twice in a row to be asked."""
     _, candidate = watched(service, BlueGreen(blue="1", green="2", active="blue"))
     assert ask(wire)[1]["modelmill-version"] == "flowers@1"
     candidate.steps = (None,)
     assert ask(wire)[1]["modelmill-version"] == "flowers@1"
-    assert shorts == [True, False]
+    candidate.steps = ()
+    assert ask(wire)[1]["modelmill-version"] == "flowers@1"
+    outputs = (*candidate.signature.outputs, Field("more", "FP32", (-1, 20_000)))
+    signature = msgspec.structs.replace(candidate.signature, outputs=outputs)
+    candidate.version = msgspec.structs.replace(candidate.version, signature=signature)
+    assert ask(wire)[1]["modelmill-version"] == "flowers@1"
+    assert shorts == [True, False, True, False]
 
 
 def test_a_fault_of_ours_in_one_call_leaves_the_others_of_its_connection(service, monkeypatch):
