@@ -181,9 +181,8 @@ class Express:
         answer = tensors.answer(asked.envelope, asked.plan, outputs, endpoint.expected, endpoint.name, endpoint.number)
         asked.told = True
         ended = time.perf_counter()
-        served, seconds = self.signals.figures.of(endpoint.name, endpoint.label), ended - asked.started
-        served.encoded(ended - ran)
-        served.answered("grpc", 200, seconds)
+        seconds = ended - asked.started
+        self.signals.figures.of(endpoint.name, endpoint.label).answered("grpc", 200, seconds, ended - ran)
         if self.signals.draw.hits():
             self.signals.tell(_told(asked, 200, seconds, len(answer)), drawn=True)
         return answer

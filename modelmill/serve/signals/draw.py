@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
+from itertools import chain, repeat
 
 
 class Draw:
-    """Draws a part of all, each by itself; it counts down to the next one, which costs less than dice each time.
+    """Draws a part of all, each by itself; how many are passed over is drawn, which costs less than dice each time.
 
     ratio: the part, 0 to 1.
 
@@ -16,24 +18,17 @@ class Draw:
     ([True, True, True], [False, False, False])
     """
 
-    __slots__ = ("_left", "_ratio")
+    __slots__ = ("hits",)
 
     def __init__(self, ratio: float) -> None:
-        self._ratio = ratio
-        self._left = self._gap()
-
-    def hits(self) -> bool:
+        self.hits = chain.from_iterable(_draws(ratio)).__next__
         """Whether the next one is drawn."""
-        self._left -= 1
-        if self._left > 0:
-            return False
-        self._left = self._gap()
-        return True
 
-    def _gap(self) -> float:
-        """How many there are up to the next one: a geometric number."""
-        if self._ratio >= 1:
-            return 1
-        if self._ratio <= 0:
-            return math.inf
-        return 1 + math.floor(math.log(1 - random.random()) / math.log1p(-self._ratio))
+
+def _draws(ratio: float) -> Iterator[Iterator[bool]]:
+    """Whether each is drawn: a geometric number of those that are not, then one that is, and so on."""
+    if ratio <= 0 or ratio >= 1:
+        yield repeat(ratio >= 1)
+    while True:
+        yield repeat(False, math.floor(math.log(1 - random.random()) / math.log1p(-ratio)))
+        yield repeat(True, 1)

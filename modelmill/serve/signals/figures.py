@@ -41,21 +41,26 @@ Array = np.ndarray[Any, Any]
 
 
 class Tape:
-    """What is noted until it is taken, from any thread: a number at a time, or a tuple of so many."""
+    """What is noted until it is taken, from any thread: a number at a time, or so many together.
 
-    __slots__ = ("_noted", "add", "width")
+    width: how many belong together.
+    """
+
+    __slots__ = ("_noted", "add", "together", "width")
 
     def __init__(self, width: int = 1) -> None:
         self.width = width
-        self._noted: list[Any] = []
+        self._noted: list[float] = []
         self.add = self._noted.append
-        """Note a number, or a tuple."""
+        """Note a number, where width is one."""
+        self.together = self._noted.extend
+        """Note a tuple of so many numbers."""
 
     def take(self) -> Array:
         """What was noted since it was last taken: (entries, width)."""
         taken = self._noted[:]
         del self._noted[: len(taken)]
-        return np.array(taken, float).reshape(-1, self.width)
+        return np.fromiter(taken, float, len(taken)).reshape(-1, self.width)
 
 
 class Histogram:
@@ -69,6 +74,8 @@ class Histogram:
 
     def add(self, found: Array) -> None:
         """Count values, each in the first bucket whose bound is not below it."""
+        if not len(found):
+            return
         values = self.values
         for place, count in enumerate(np.bincount(np.searchsorted(self.bounds, found)).tolist()):
             if count:
@@ -101,19 +108,19 @@ class Served:
         self.ran_one = self._ones.add
         """Note the nanoseconds of a run of one row on the loop; an answer is told after that."""
 
-    def answered(self, face: str, code: int, seconds: float) -> None:
-        """Note an answer."""
+    def answered(self, face: str, code: int, seconds: float, encoded: float = -1.0) -> None:
+        """Note an answer. encoded: the seconds that it took to put it into bytes, where `encoded` was not told."""
         found = self._answers.get((face, code))
         if found is None:
             key = _key("answers", *self._which, face, str(code))
-            found = self._answers[face, code] = (self._slots.claim(key, 1), Tape())
-        found[1].add(seconds)
+            found = self._answers[face, code] = (self._slots.claim(key, 1), Tape(2))
+        found[1].together((seconds, encoded))
         if self._at_rest:
             self._wake()
 
     def ran(self, rows: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
         """Note a run: its rows, and what each phase took; on the loop there is nothing to join and to take apart."""
-        self._runs.add((rows, input_ns, infer_ns, output_ns))
+        self._runs.together((rows, input_ns, infer_ns, output_ns))
         if self._at_rest:
             self._wake()
 
@@ -134,34 +141,44 @@ class Served:
         """Add up what was noted; by one thread at a time."""
         self._at_rest = True
         for (_, code), (count, tape) in tuple(self._answers.items()):
-            seconds = tape.take()[:, 0]
-            if len(seconds):
-                count[0] += len(seconds)
-                if self._which[0]:
-                    self._duration.add(seconds)
-                    self._failed[0] += float(seconds.sum()) if code >= 400 else 0.0
-        for histogram, tape in ((self._queue, self._waits), (self._encode, self._encodings)):
-            seconds = tape.take()[:, 0]
-            if len(seconds):
-                histogram.add(seconds)
-        ones = self._ones.take()
-        runs = np.concatenate((self._runs.take(), ones * (0, 0, 1, 0) + (1, 0, 0, 0)))
-        if len(runs):
-            self._fold_runs(runs)
+            self._fold_answers(code, count, *tape.take().T)
+        self._queue.add(self._waits.take()[:, 0])
+        self._encode.add(self._encodings.take()[:, 0])
+        self._fold_ones(self._ones.take()[:, 0])
+        self._fold_runs(self._runs.take())
+
+    def _fold_answers(self, code: int, count: memoryview[float], seconds: Array, encoded: Array) -> None:
+        count[0] += len(seconds)
+        if self._which[0]:
+            self._duration.add(seconds)
+            self._encode.add(encoded[encoded >= 0])
+            self._failed[0] += float(seconds.sum()) if code >= 400 else 0.0
+
+    def _fold_ones(self, infers: Array) -> None:
+        """Add up runs of one row each on the loop, of so many nanoseconds."""
+        if len(infers):
+            self._rows.add(np.ones(len(infers)))
+            self._compute.add(infers / 1e9)
+            self._add_size(1, (len(infers), 0.0, float(infers.sum()), 0.0))
 
     def _fold_runs(self, runs: Array) -> None:
+        if not len(runs):
+            return
         rows, inputs, infers, outputs = runs.T
         self._rows.add(rows)
         self._compute.add(infers / 1e9)
         joined = inputs > 0
-        if joined.any():
-            self._batch.add((inputs + outputs)[joined] / 1e9)
+        self._batch.add((inputs + outputs)[joined] / 1e9)
         sizes, which = np.unique(rows, return_inverse=True)
         sums = [np.bincount(which, values).tolist() for values in (None, inputs, infers, outputs)]
         for size, *found in zip(sizes.tolist(), *sums, strict=True):
-            view = self._size(int(size))
-            for place, value in enumerate(found):
-                view[place] += value
+            self._add_size(int(size), found)
+
+    def _add_size(self, rows: int, found: Sequence[float]) -> None:
+        """Count runs of so many rows, and the nanoseconds that they took to join, run and take apart."""
+        view = self._size(rows)
+        for place, value in enumerate(found):
+            view[place] += value
         self._last[0] = time.time()
 
     def _size(self, rows: int) -> memoryview[float]:

@@ -258,9 +258,8 @@ class Express:
     def _answered(self, asked: Asked, answer: wire.Answer, ran: float, last: bool = False) -> bytes:
         """Tell of an answer that was put into bytes since `ran`, and give it its head."""
         endpoint, caller, ended = asked.endpoint, asked.caller, time.perf_counter()
-        served, seconds = self.signals.figures.of(endpoint.name, endpoint.label), ended - asked.started
-        served.encoded(ended - ran)
-        served.answered("v2", 200, seconds)
+        seconds = ended - asked.started
+        self.signals.figures.of(endpoint.name, endpoint.label).answered("v2", 200, seconds, ended - ran)
         if self.signals.draw.hits():
             self.signals.tell(_told(asked, 200, seconds, len(answer.body)), drawn=True)
         if asked.future is NOTHING:
