@@ -22,6 +22,26 @@ Outputs = dict[str, Array]
 Key = tuple[float, float, int, int]
 
 
+class Given(asyncio.Future[Outputs]):
+    """Outputs that are to come; whoever gives them up has that told at once, not with the loop's next round.
+
+    given_up: called when it is cancelled.
+    """
+
+    __slots__ = ("given_up",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.given_up: Callable[[], None] | None = None
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Give the outputs up."""
+        cancelled = super().cancel(msg)
+        if cancelled and self.given_up is not None:
+            self.given_up()
+        return cancelled
+
+
 @dataclass(eq=False, slots=True)
 class Job:
     """One request that waits for its outputs; `future` is done with them, or cancelled when the client leaves."""
@@ -29,7 +49,7 @@ class Job:
     columns: Mapping[str, Array]
     rows: int
     outputs: tuple[str, ...]
-    future: asyncio.Future[Outputs]
+    future: Given
     payer: Payer
     lane: Lane
     bucket: Bucket
@@ -49,19 +69,19 @@ class Job:
     """The runs under way that hold a piece of it."""
     foretold: bool = False
     """Whether it was taken since a forecast said that it would be in time."""
+    held: list[Job] = field(default_factory=list)
+    """Itself, where whoever watches for its deadline holds it; nothing once it has ended."""
     begun_ns: float = math.inf
     """When its first run began; infinite until it is known."""
-    timer: asyncio.TimerHandle | None = None
     ended: bool = False
     """Whether it was taken out without an answer."""
 
     def let_go(self) -> None:
         """Forget what it was made of: nothing keeps the arrays of a job that has ended."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        self.held.clear()
         self.pieces = []
         self.runs.clear()
+        self.future.given_up = None
 
     @property
     def is_done(self) -> bool:

@@ -17,8 +17,9 @@ import numpy as np
 from modelmill.errors import DeadlineExceeded, Draining, Overloaded
 from modelmill.runtime.session import Stop
 from modelmill.serve.engine import batch
-from modelmill.serve.engine.batch import Job, Outputs, Piece, Run
+from modelmill.serve.engine.batch import Given, Job, Outputs, Piece, Run
 from modelmill.serve.engine.company import gather, must_give_way
+from modelmill.serve.engine.expiry import Expiries
 from modelmill.serve.engine.forecast import forecast, quick
 from modelmill.serve.engine.lane import HOP_MS, Bucket, Lane
 from modelmill.serve.engine.pace import Pace, Runs, measure
@@ -44,6 +45,8 @@ AHEAD_MS = 5.0
 """Runs that take so long are not handed to the threads before one is free: what is more urgent may still come."""
 PASSED = "had passed before the run"
 AGAIN = "Try again after the time that the answer tells, or allow more time."
+MOMENT_S = 0.0002
+"""So long it is remembered how much is under way."""
 FEWEST_MS = 1.0
 """Waits shorter than this are not worth a timer."""
 
@@ -81,12 +84,15 @@ class Engine:
         self.pool = Threads(self.threads, "modelmill-run")
         self.shares = Shares()
         self.turns = Turns()
+        self.expiries = Expiries(self._expire, ns)
         self.runs: set[Run] = set()
         self.running = 0
         """How many runs are under way."""
         self.waiting = 0
         """How many requests wait, wholly or in part."""
         self.number = 0
+        self.under_way = (-math.inf, 0.0)
+        """When it was worked out how many milliseconds the runs under way will still take, and that."""
         self.alarm: asyncio.TimerHandle | None = None
         self.has_run = False
         """Whether a run that would be worth a thread was made on the loop since it last looked for what has come."""
@@ -150,26 +156,26 @@ class Engine:
         Raises Overloaded where the answer would come too late, or too many wait; DeadlineExceeded where it is late
         already. The future raises DeadlineExceeded at the deadline, and ModelError.
         """
-        loop = asyncio.get_running_loop()
-        now = self.ns() / 1e9
+        arrived_ns = self.ns()
+        now = arrived_ns / 1e9
         payer = self.shares.payer(terms.payer, terms.share)
         bucket = lane.bucket(columns)
         level = terms.priority or math.inf
-        job = Job(columns, rows, outputs, loop.create_future(), payer, lane, bucket, terms.deadline, level)
+        future = Given(asyncio.get_running_loop())
+        job = Job(columns, rows, outputs, future, payer, lane, bucket, terms.deadline, level)
         job.due = min(terms.deadline, now + PATIENCE_S)
         job.number = self.number = self.number + 1
-        job.arrived_ns = self.ns()
+        job.arrived_ns = arrived_ns
         bucket.arrivals.append(now)
         self._admit(job, now)
         batch.cut(job, bucket.most if lane.batches else max(1, rows))
         self.shares.add(payer, bucket, job.pieces)
         self.waiting += 1
         lane.waiting += 1
-        if job.deadline < math.inf:
-            job.timer = loop.call_later(job.deadline - now, self._expire, job)
-        job.future.add_done_callback(partial(self._left, job))
+        self.expiries.add(job, now)
+        future.given_up = partial(self._left, job)
         self._dispatch()
-        return job.future
+        return future
 
     def _look(self) -> None:
         """The loop is about to look for what has come."""
@@ -180,6 +186,7 @@ class Engine:
         if self.alarm is not None:
             self.alarm.cancel()
         self.refuse()
+        self.expiries.close()
         self.pool.close()
 
     def refuse(self) -> None:
@@ -197,7 +204,7 @@ class Engine:
         waiting = job.payer.waiting
         if job.deadline == math.inf and waiting < self.capacity.waiting and self._is_soon(now):
             return
-        told = forecast(job, self.shares, self.runs, self.threads, now)
+        told = forecast(job, self.shares, self._under_way_ms(now), self.threads)
         if waiting >= self.capacity.waiting:
             raise Overloaded("engine", f"{waiting} requests wait already", AGAIN, told.wait_ms / 1000 / max(1, waiting))
         if job.deadline == math.inf:
@@ -217,8 +224,16 @@ class Engine:
 
     def _is_soon(self, now: float) -> bool:
         """Whether nobody has to wait for too long, whoever is first: then no forecast is needed."""
-        left_ms = sum(run.left_ms(now) for run in self.runs) + sum(line.work_ms for line in self.shares.lines())
+        left_ms = self._under_way_ms(now) + sum(line.work_ms for line in self.shares.lines())
         return left_ms <= self.capacity.queue_seconds * 1000 * self.threads
+
+    def _under_way_ms(self, now: float) -> float:
+        """How long the runs under way will still take, in all; it was so a moment ago, if none began or ended since."""
+        at, left_ms = self.under_way
+        if now - at > MOMENT_S:
+            left_ms = sum(run.left_ms(now) for run in self.runs)
+            self.under_way = (now, left_ms)
+        return left_ms
 
     def _dispatch(self) -> None:
         """Start runs while a thread is free, and hand on what it may take next."""
@@ -229,14 +244,14 @@ class Engine:
             now = self.ns() / 1e9
             piece = self.shares.choose(payer)
             bucket = piece.job.bucket
+            if self.running >= self.threads and not self._is_next(bucket):
+                return
             if piece.job.is_done:
                 self._end(piece.job, None)
                 continue
             if self._is_hopeless(piece, bucket, now):
                 self._end(piece.job, late("leaves too little for the run"))
                 continue
-            if self.running >= self.threads and not self._is_next(bucket):
-                return
             chosen, rows = gather(piece, self.shares, self.capacity.batch_rows, now)
             if self.running >= self.threads and bucket.batches and rows < bucket.enough:
                 return
@@ -314,6 +329,7 @@ class Engine:
                 self._begins(job)
             job.runs.add(run)
         self.runs.add(run)
+        self.under_way = (-math.inf, 0.0)
         self.running += 1
         lane.running += 1
         self.pool.put(partial(perform, run, asyncio.get_running_loop(), partial(self._finish, run, bucket)))
@@ -326,6 +342,7 @@ class Engine:
     def _finish(self, run: Run, bucket: Bucket) -> None:
         """Hand out what a run has brought, and start the next."""
         self.runs.discard(run)
+        self.under_way = (-math.inf, 0.0)
         self.running -= 1
         run.pieces[0].job.lane.running -= 1
         now = self.ns() / 1e9
@@ -383,11 +400,10 @@ class Engine:
             self._end(job, late("has passed"))
             self._dispatch()
 
-    def _left(self, job: Job, future: asyncio.Future[Outputs]) -> None:
-        """The client has left, if the future was cancelled."""
-        if future.cancelled():
-            self._end(job, None)
-            self._dispatch()
+    def _left(self, job: Job) -> None:
+        """The client has left."""
+        self._end(job, None)
+        self._dispatch()
 
     def _end(self, job: Job, error: BaseException | None) -> None:
         """Take a job out wherever it is, and stop the runs that nobody else shares."""

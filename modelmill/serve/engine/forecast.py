@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from modelmill.serve.engine.batch import Job, Key, Run
+from modelmill.serve.engine.batch import Job, Key
 from modelmill.serve.engine.lane import HOP_MS, Bucket
 from modelmill.serve.engine.line import Line
 from modelmill.serve.engine.shares import Shares
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(NamedTuple):
     """A prediction in milliseconds from now: how long a job waits, and how long its own run takes."""
 
     wait_ms: float
@@ -27,8 +26,10 @@ class Forecast:
         return self.wait_ms + self.own_ms
 
 
-def forecast(job: Job, shares: Shares, runs: Iterable[Run], threads: int, now: float) -> Forecast:
+def forecast(job: Job, shares: Shares, under_way_ms: float, threads: int) -> Forecast:
     """What can be said of a job that would take its place in the queue now.
+
+    under_way_ms: what the runs under way will still take, in all.
 
     Of what waits, the payer's own work of the same or higher urgency goes before, at the payer's part of the machine;
     but never more than everything. Rows that would share the job's run are not waited for. Work spreads over the
@@ -36,10 +37,11 @@ def forecast(job: Job, shares: Shares, runs: Iterable[Run], threads: int, now: f
     more, the more waits: where little does, to refuse what might still be in time would bring nobody anything.
     """
     payer, bucket = job.payer, job.bucket
-    under_way = sum(run.left_ms(now) for run in runs)
     own, riders = _before(shares.of(payer), job.key, bucket)
-    others = sum(line.work_ms for line in shares.lines() if line.payer is not payer)
-    waits = min(own / shares.part(payer), own + others) if others else own
+    waits = own
+    if len(shares.active) > (payer in shares.active):
+        others = sum(line.work_ms for line in shares.lines() if line.payer is not payer)
+        waits = min(own / shares.part(payer), own + others)
     fit = bucket.fit
     rows = job.rows
     rounds = 1
@@ -49,7 +51,7 @@ def forecast(job: Job, shares: Shares, runs: Iterable[Run], threads: int, now: f
     own_ms = (fit.of(rows) + HOP_MS) * rounds
     own_ms *= 1 + fit.spread * min(1.0, waits / max(own_ms, 1e-9))
     sure_ms = fit.of(min(job.rows, rows)) * quick(bucket)
-    return Forecast((under_way + waits) / threads, own_ms, sure_ms)
+    return Forecast((under_way_ms + waits) / threads, own_ms, sure_ms)
 
 
 def quick(bucket: Bucket) -> float:
