@@ -12,9 +12,11 @@ import math
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from modelmill.runtime.memory import give_back, keep_apart, resident_bytes
+from modelmill.runtime.memory import give_back, resident_bytes
+from modelmill.serve.engine.threads import stand_back
 from modelmill.serve.models.endpoint import Endpoint
 
 WORTH_BYTES = 4_000_000
@@ -32,6 +34,9 @@ LONGEST_S = 30.0
 the first time may be free by then."""
 CALM_S = 300.0
 """How often in any case."""
+SELDOM = 1000.0
+"""The pause is so many times as long as it took: whoever asks the allocator meanwhile waits, and a large heap takes a
+tenth of a second."""
 
 
 class Ebb:
@@ -57,7 +62,9 @@ class Ebb:
         grown = there >= self.low + WORTH_BYTES
         if not grown and now - self.given_s > 2 * self.pause_s:
             self.pause_s = EVERY_S
-        if grown and now - self.given_s >= self.pause_s:
+        if now - self.given_s < self.pause_s:
+            return False
+        if grown:
             self.next_s = now + LONGEST_S
             return True
         if now >= self.next_s:
@@ -65,23 +72,27 @@ class Ebb:
             return True
         return False
 
-    def given(self, now: float) -> None:
-        """Memory was given back; what is there now is in use."""
-        self.pause_s = min(2 * self.pause_s, LONGEST_S) if now - self.given_s <= 2 * self.pause_s else EVERY_S
+    def given(self, now: float, took_s: float = 0.0) -> None:
+        """Memory was given back, which took so long; what is there now is in use."""
+        pause_s = min(2 * self.pause_s, LONGEST_S) if now - self.given_s <= 2 * self.pause_s else EVERY_S
+        self.pause_s = max(pause_s, SELDOM * took_s)
         self.given_s = now
         self.low = self.resident()
 
 
 async def ebb(held: Mapping[Any, Endpoint]) -> None:
     """Give memory back for as long as the service runs, on a thread. held: what is loaded."""
-    keep_apart()
-    tide = Ebb()
-    while True:
-        await asyncio.sleep(LOOK_S)
-        now = time.monotonic()
-        if tide.is_due(now):
-            await asyncio.to_thread(_give_back, _recent(held, now))
-            tide.given(time.monotonic())
+    tide, loop = Ebb(), asyncio.get_running_loop()
+    aside = ThreadPoolExecutor(1, "modelmill-ebb", stand_back)
+    try:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now = time.monotonic()
+            if tide.is_due(now):
+                took_s = await loop.run_in_executor(aside, _give_back, _recent(held, now))
+                tide.given(time.monotonic(), took_s)
+    finally:
+        aside.shutdown(wait=False)
 
 
 def _recent(held: Mapping[Any, Endpoint], now: float) -> list[weakref.ref[Endpoint]]:
@@ -90,8 +101,11 @@ def _recent(held: Mapping[Any, Endpoint], now: float) -> list[weakref.ref[Endpoi
     return [weakref.ref(each) for each in sorted(used, key=lambda each: -each.used)]
 
 
-def _give_back(used: Iterable[weakref.ref[Endpoint]]) -> None:
-    """Give back what is free, also of those models that were used; whichever is let go of meanwhile goes."""
+def _give_back(used: Iterable[weakref.ref[Endpoint]]) -> float:
+    """Give back what is free, also of those models that were used; the seconds that the allocator took for it.
+
+    Whichever model is let go of meanwhile goes.
+    """
     end = time.monotonic() + SHRINKING_S
     for each in used:
         endpoint = each()
@@ -100,4 +114,6 @@ def _give_back(used: Iterable[weakref.ref[Endpoint]]) -> None:
         del endpoint
         if time.monotonic() > end:
             break
+    began = time.monotonic()
     give_back()
+    return time.monotonic() - began

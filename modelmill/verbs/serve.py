@@ -72,6 +72,7 @@ def serve(
         raise typer.Exit(supervise(options, workers, host, ports, lead, quiet, tls_cert is not None, reuse_port))
     from modelmill.api import home, registry
     from modelmill.console.pages import Pages
+    from modelmill.runtime.memory import keep_apart
     from modelmill.serve import server
     from modelmill.serve.access.access import Access
     from modelmill.serve.access.tls import files_of
@@ -82,6 +83,7 @@ def serve(
     from modelmill.serve.signals.signals import Telling
     from modelmill.serve.signals.status import objective as parse
 
+    keep_apart()  # a process of its own: whoever serves from one that has other work decides for itself
     budget = Budget(budget_bytes)
     capacity = Capacity()
     if worker is not None:

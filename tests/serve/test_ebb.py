@@ -116,6 +116,18 @@ def test_memory_that_is_needed_again_at_once_is_given_back_ever_more_seldom():
     assert tide.is_due(calm + EVERY_S)
 
 
+def test_what_took_long_is_not_done_again_soon():
+    """The allocator took 72 ms, which those who asked it meanwhile had to wait."""
+    sea = Sea()
+    tide = Ebb(sea)
+    sea.bytes += WORTH_BYTES
+    assert tide.is_due(100.0)
+    tide.given(100.0, took_s=0.072)
+    sea.bytes += WORTH_BYTES
+    assert not tide.is_due(170.0)
+    assert tide.is_due(173.0)
+
+
 def test_what_was_in_use_is_given_back_once_it_is_free():
     """A burst is under way when memory is given back: what it leaves does not grow, and is given back all the same."""
     sea = Sea()

@@ -43,9 +43,14 @@ class Threads:
         self.threads.clear()
 
     def _work(self) -> None:
-        if sys.platform == "linux":  # elsewhere a process has one priority
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        stand_back()
         while (work := self.queue.get()) is not None:
             work()
             del work  # or the last run's arrays would live until the next
+
+
+def stand_back() -> None:
+    """Let this thread stand back behind the loop."""
+    if sys.platform == "linux":  # elsewhere a process has one priority
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
