@@ -185,7 +185,12 @@ def check_rate(caller: Caller) -> None:
     if caller.gate is not None:
         wait = caller.gate.admit()
         if wait:
-            raise OverQuota("quota", "is used up for now", "Send fewer requests a second.", wait / 1e9)
+            raise used_up(wait)
+
+
+def used_up(wait: int) -> OverQuota:
+    """What whoever has to wait for so many nanoseconds is told."""
+    return OverQuota("quota", "is used up for now", "Send fewer requests a second.", wait / 1e9)
 
 
 def check_role(caller: Caller, roles: frozenset[str]) -> None:

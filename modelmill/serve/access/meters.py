@@ -190,21 +190,18 @@ class Gate:
     def _decide(self, now: int | None) -> int:
         if now is None:
             now = time.monotonic_ns()
-        untils = []
-        wait = 0
-        for words, at, step, slack, farthest in self.cells:
-            until = paid(words[at], now, farthest)
-            wait = max(wait, until - slack - now)
-            untils.append(until + step)
-        if wait > 0:
-            return wait
-        for (words, at, *_), until in zip(self.cells, untils, strict=True):
-            words[at] = until
-        return 0
+        wait = self.wait(now)
+        if not wait:
+            for words, at, step, _, farthest in self.cells:
+                words[at] = paid(words[at], now, farthest) + step
+        return wait
 
-    def is_full(self, now: int) -> bool:
-        """Whether a request would have to wait now; nothing is counted."""
-        return any(meter.left(now) < 1 for meter in self.by_rate)
+    def wait(self, now: int) -> int:
+        """Nanoseconds to wait until a request is within the quotas, as far as can be seen now; nothing is counted."""
+        wait = 0
+        for words, at, _, slack, farthest in self.cells:
+            wait = max(wait, paid(words[at], now, farthest) - slack - now)
+        return wait
 
     def rows_left(self, now_s: float) -> float:
         """How many more rows are within the quotas today."""

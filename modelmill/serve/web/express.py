@@ -19,7 +19,7 @@ import numpy as np
 from modelmill.errors import MillError, ModelError, OverQuota
 from modelmill.serve import standing
 from modelmill.serve.access.caller import ANYONE, Caller
-from modelmill.serve.access.door import LOOKED_AT, check_rate, check_rows, infers
+from modelmill.serve.access.door import LOOKED_AT, check_rate, check_rows, infers, used_up
 from modelmill.serve.engine.terms import DEFAULT_TERMS
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Plane, blamed
@@ -94,7 +94,7 @@ class Express:
         caller = self.door.known(headers)
         if caller is None or self._endpoint(name) is None or not infers(caller, name):
             return None
-        if caller.gate is not None and caller.gate.is_full(time.monotonic_ns()):
+        if caller.gate is not None and caller.gate.wait(time.monotonic_ns()):
             return None
         length: str | None = None
         size: int | None = None
@@ -161,11 +161,9 @@ class Express:
             if endpoint is None:
                 return None
         gate = caller.gate
-        counted = gate is not None and gate.is_full(time.monotonic_ns())
-        if counted:
-            over = self._over(opening, caller, 0, len(body), started)
-            if over is not None:
-                return over  # else a moment has passed, and there was room
+        wait = gate.wait(time.monotonic_ns()) if gate is not None else 0
+        if wait:
+            return self._refused(opening, caller, used_up(wait), len(body), started)
         endpoint.used = time.monotonic()
         engine = self.plane.engine
         if wire.is_long(body, opening.json_bytes, endpoint.expected):
@@ -178,9 +176,9 @@ class Express:
                 return None
             asked = Asked(opening, endpoint, caller, request, len(body), started)
             if not engine.fits_inline(endpoint.lane, request.rows, request.columns):
-                return self._put(asked, counted) if patient else None
+                return self._put(asked) if patient else None
             if watched:
-                return self._watched(asked, counted)
+                return self._watched(asked)
             terms = request.wishes.terms(DEFAULT_TERMS, engine.ns() / 1e9)
             outputs = engine.run_inline(endpoint.lane, request.columns, request.rows, request.names, terms)
             ran = time.perf_counter()
@@ -188,19 +186,19 @@ class Express:
         except Exception:  # noqa: BLE001 - the ordinary handler meets it again, and has the words
             return None
         if gate is not None:  # not before: what fails is left to the ordinary handler, which counts it
-            over = self._over(opening, caller, request.rows, len(body), started, counted)
+            over = self._over(asked)
             if over is not None:
                 return over
         return self._answered(asked, answer, ran)
 
-    def _watched(self, asked: Asked, counted: bool) -> bytes:
-        """The answer to a request that is run at once, of which traffic is told. counted: as for `_over`.
+    def _watched(self, asked: Asked) -> bytes:
+        """The answer to a request that is run at once, of which traffic is told.
 
         Whatever goes wrong is said here: the handler would ask whichever version is picked next.
         """
         endpoint, caller, request = asked.endpoint, asked.caller, asked.request
         if caller.gate is not None:
-            over = self._over(asked.opening, caller, request.rows, asked.size, asked.started, counted)
+            over = self._over(asked)
             if over is not None:
                 return over
         terms = request.wishes.terms(DEFAULT_TERMS, self.plane.engine.ns() / 1e9)
@@ -220,11 +218,11 @@ class Express:
         if name in self.plane.traffic.watches:
             self.plane.count(name, asked.endpoint, Copy(request.columns, request.rows, request.names), came)
 
-    def _put(self, asked: Asked, counted: bool) -> bytes | Asked:
-        """Hand a request to the engine; the answer, where that does not take it. counted: as for `_over`."""
+    def _put(self, asked: Asked) -> bytes | Asked:
+        """Hand a request to the engine; the answer, where that does not take it."""
         endpoint, caller, request = asked.endpoint, asked.caller, asked.request
         if caller.gate is not None:
-            over = self._over(asked.opening, caller, request.rows, asked.size, asked.started, counted)
+            over = self._over(asked)
             if over is not None:
                 return over
         terms = request.wishes.terms(caller.terms, self.plane.engine.ns() / 1e9)
@@ -294,21 +292,18 @@ class Express:
         if asked.future is NOTHING:
             self.plane.engine.turns.spent(asked.caller.terms, seconds)
 
-    def _over(
-        self, opening: Opening, caller: Caller, rows: int, size: int, started: float, counted: bool = False
-    ) -> bytes | None:
-        """Count a request and its rows; the answer where that is beyond the quota, which is cheap to say.
-
-        counted: whether the request itself was counted before.
-        """
+    def _over(self, asked: Asked) -> bytes | None:
+        """Count a request and its rows; the answer where that is beyond the quota."""
         try:
-            if not counted:
-                check_rate(caller)
-            if rows:
-                check_rows(caller, rows)
+            check_rate(asked.caller)
+            check_rows(asked.caller, asked.request.rows)
             return None
         except OverQuota as error:
-            reply = told(worded(error, caller), caller)
+            return self._refused(asked.opening, asked.caller, error, asked.size, asked.started)
+
+    def _refused(self, opening: Opening, caller: Caller, error: OverQuota, size: int, started: float) -> bytes:
+        """The answer to a request beyond the quota, which is cheap to say."""
+        reply = told(worded(error, caller), caller)
         seconds = time.perf_counter() - started
         sizes = (size, len(reply.body))
         answer = Answer("v2", "", "", reply.status, seconds, None, opening.above, sizes, caller.tenant)

@@ -89,7 +89,7 @@ def test_a_clock_that_was_read_before_anothers_decision_gives_nothing_away():
     assert one.admit(now) == 0
     waits = [one.admit(now - late) for late in (1000, SECOND // 10, 2 * SECOND)]
     assert waits == [SECOND // 50 + late for late in (1000, SECOND // 10, 2 * SECOND)]
-    assert one.is_full(now - SECOND)
+    assert one.wait(now - SECOND)
     assert one.standing(now - SECOND, 0.0).remaining == 0
     assert one.admit(now + SECOND // 50) == 0
     meters.close()
