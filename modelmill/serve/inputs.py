@@ -108,6 +108,8 @@ class Input:
             raise RequestError(where, f"expected a list of sizes such as {example}", "Give a size for every axis.")
         if not self.field.shape and shape == [1]:
             shape = []  # there are clients that cannot send a scalar
+        if len(self.field.shape) == 1 and len(shape) == 2 and shape[1] == 1:
+            shape = shape[:1]  # MLServer's clients send a table as columns of [rows, 1]
         if not fits(shape, self.field.shape):
             message = f"expected {list(self.field.shape)}, came {str(shape)[:80]}"
             raise RequestError(where, message, "-1 is any size.")

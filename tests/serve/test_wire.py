@@ -49,6 +49,20 @@ def test_flat_and_nested_data_are_the_same_tensor():
     assert flat.dtype == np.float32
 
 
+def test_a_column_of_a_table_may_come_with_an_axis_of_one():
+    """MLServer's clients send a table so."""
+    numbers = struct.pack("<2f", 1.5, 2.5)
+    for data in ([1.5, 2.5], [[1.5], [2.5]]):
+        given = tensor("n", shape=(2, 1), data=data), tensor("s", "BYTES", (2, 1), data=["a", "b"])
+        columns = read(*given, tensor("d", "INT64", (2,), data=[1, 2]), signature=MISSING).columns
+        assert (columns["n"].tolist(), columns["s"].tolist()) == ([1.5, 2.5], ["a", "b"])
+    binary = tensor("x", shape=(2, 1), parameters={"binary_data_size": 8})
+    alone = Signature("t", (Field("x", "FP32"),), OUTPUTS)
+    assert read(binary, signature=alone, tail=numbers).columns["x"].tolist() == [1.5, 2.5]
+    assert "came [1, 2]" in refused(tensor(shape=(1, 2), data=[1, 2]), signature=alone)
+    assert "came a list" in refused(tensor(shape=(2, 1), data=[[[1]], [[2]]]), signature=alone)
+
+
 def test_binary_numbers_are_views_of_the_body():
     signature = Signature("t", (Field("b", "UINT8", (-1, 3)),), OUTPUTS)
     data = bytes(range(6))

@@ -321,7 +321,7 @@ def _read_tensor(where: str, tensor: dict[str, Any], taken: Input, tail: _Tail) 
     if size is None:
         if "data" not in tensor:
             raise RequestError(where, "has neither data nor binary_data_size", "Send data as a list.")
-        return _from_json(where, tensor["data"], shape, taken)
+        return _from_json(where, tensor["data"], tensor["shape"], taken).reshape(shape)
     if "data" in tensor:
         raise RequestError(where, "has both data and binary_data_size", "Send one of them.")
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
@@ -330,13 +330,14 @@ def _read_tensor(where: str, tensor: dict[str, Any], taken: Input, tail: _Tail) 
     return taken.from_bytes(where, tail.take(where, size), shape)
 
 
-def _from_json(where: str, data: Any, shape: tuple[int, ...], taken: Input) -> Array:
+def _from_json(where: str, data: Any, shape: list[int], taken: Input) -> Array:
+    """A flat array. shape: as it was said, with which nested lists agree."""
     where = f"{where}.data"
     if not isinstance(data, list):
         raise RequestError(where, f"expected a list, came {kind(data)}", "Write [...], for one element, too.")
     flat = _flatten(where, data, shape) if data and isinstance(data[0], list) else data
     if len(flat) != math.prod(shape):
-        raise RequestError(where, f"shape {list(shape)} wants {math.prod(shape)} elements, came {len(flat)}", AGREE)
+        raise RequestError(where, f"shape {shape} wants {math.prod(shape)} elements, came {len(flat)}", AGREE)
     if taken.field.datatype == "FP16":
         raise RequestError(where, "FP16 cannot be sent as JSON", "Send it as binary data.")
     types = set(map(type, flat))
@@ -347,15 +348,15 @@ def _from_json(where: str, data: Any, shape: tuple[int, ...], taken: Input) -> A
         wrong = next(value for value in flat if type(value) not in taken.elements)
         hint = f"Every element of {taken.field.name} is a {taken.field.datatype}."
         raise RequestError(where, f"expected {taken.field.datatype}, came {kind(wrong)}", hint)
-    return taken.checked(where, taken.from_values(where, flat).reshape(shape))
+    return taken.checked(where, taken.from_values(where, flat))
 
 
-def _flatten(where: str, data: list[Any], shape: tuple[int, ...]) -> list[Any]:
+def _flatten(where: str, data: list[Any], shape: list[int]) -> list[Any]:
     """Row-major elements of nested lists that have exactly `shape`."""
     level: list[Any] = [data]
     for axis, size in enumerate(shape):
         if set(map(type, level)) != {list}:
-            raise RequestError(where, f"lists are nested unevenly at axis {axis}", f"Nest them as {list(shape)}.")
+            raise RequestError(where, f"lists are nested unevenly at axis {axis}", f"Nest them as {shape}.")
         if set(map(len, level)) - {size}:
             came = next(len(items) for items in level if len(items) != size)
             raise RequestError(where, f"a list at axis {axis} has {came} items, shape says {size}", AGREE)
