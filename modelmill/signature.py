@@ -86,4 +86,4 @@ class Signature(msgspec.Struct, frozen=True):
     example: tuple[Any, ...] = ()
     """One row of the training data, a value an input, as JSON values: for documentation and the try-it page."""
     series: bool = False
-    """Whether the answer to a row depends on the rows before it in the same call: calls are never joined."""
+    """Whether the answer to a row depends on other rows of the same call: calls are never joined nor cut."""

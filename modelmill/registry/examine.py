@@ -51,6 +51,8 @@ class Answer(msgspec.Struct, frozen=True):
     classes: tuple[str | int, ...] = ()
     example: tuple[Any, ...] = ()
     notes: tuple[str, ...] = ()
+    series: bool = False
+    """Whether rows of one call belong together."""
     error: dict[str, str] | None = None
 
 
@@ -66,6 +68,8 @@ class Scores(NamedTuple):
 
 NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed:")
 NO_ROOM = re.compile(r"bad.alloc|allocat", re.IGNORECASE)
+
+BELONG = "rows of a call belong together: an answer depends on the other rows, so that calls are never joined nor cut"
 
 EXAMPLE_MOST = 20_000
 """Numbers of an example row that are kept with a version."""
@@ -115,22 +119,25 @@ def examine(request: Request) -> Answer:
 
 def _examined(request: Request, where: str) -> Answer:
     from modelmill.graph.decode import fields
+    from modelmill.runtime.tries import are_coupled
 
     made = Path(request.made)
     model, notes = _opened(Path(request.path), where)
     inputs, _ = fields(model)
-    shapes, origins = _shapes(model), _origins(model)
+    shapes, origins, near = _shapes(model), _origins(model), _near(model)
     _write(model, made)
     del model
     session = _loaded(made)
     found = _probed(session, inputs, shapes, _read_example(request.example))
     scores = _scores(session, request, found, origins, where)
+    series = are_coupled(session, found, near)
     del session  # and its memory with it
     model = _reopened(made)
     classes, told = _named(model, request, found, scores, where)
     _write(model, made)
     inputs, outputs = fields(model)
-    return Answer(inputs, outputs, classes, _example(inputs, found.given), (*notes, *told, *_noted(found)))
+    notes += [*told, *_noted(found), *([BELONG] if series else [])]
+    return Answer(inputs, outputs, classes, _example(inputs, found.given), tuple(notes), series)
 
 
 def _opened(path: Path, where: str) -> tuple[Any, list[str]]:
@@ -166,6 +173,13 @@ def _origins(model: Any) -> dict[str, Origin]:
     from modelmill.graph.origin import origin
 
     return {value.name: origin(model, value.name) for value in model.graph.output}
+
+
+def _near(model: Any) -> float:
+    """How far answers may differ by rounding alone, as far as operations tell."""
+    from modelmill.runtime.tries import NEAR, NEAR_SCALED
+
+    return NEAR_SCALED if any(node.op_type.startswith("DynamicQuantize") for node in model.graph.node) else NEAR
 
 
 def _reopened(path: Path) -> Any:

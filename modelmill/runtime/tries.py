@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,6 +21,15 @@ TRIES = 16
 
 SUM = 1e-3
 """How far from 1 the sum of probabilities may be."""
+
+PAIRS = 2
+"""Pairs of rows of each scale that are asked alone and together."""
+NEAR = 0.01
+"""By such a part of the largest number in both answers they may differ by rounding alone."""
+NEAR_SCALED = 0.05
+"""The same where a graph scales its numbers anew in every call, to what is largest in it."""
+SECONDS = 2.0
+"""Once so much time was spent, no further pair is asked."""
 
 
 def tries(session: Session, found: Found) -> Iterator[dict[str, Array]]:
@@ -95,3 +105,46 @@ def check_numbers(session: Session, found: Found) -> None:
 
 def _is_lost(values: Array) -> bool:
     return values.dtype.kind == "f" and values.size > 0 and bool(np.isnan(values).all())
+
+
+def are_coupled(session: Session, found: Found, near: float = NEAR) -> bool:
+    """Whether the answer to a row depends on the others of its call: random rows are asked alone, and in pairs.
+
+    near: as a part of the largest number in both answers, what they may differ by all the same.
+    """
+    names = [name for name in found.gave if found.axes[name] is not None]
+    if found.rows >= 0 or not names:
+        return False
+    random, end, differ = np.random.default_rng(1), time.perf_counter() + SECONDS, 0
+    for scale in SCALES * PAIRS:
+        one, other = (
+            {name: v if found.axes[name] is None else _others(v, scale, random) for name, v in found.given.items()}
+            for _ in range(2)
+        )
+        try:
+            alone = [session.run(given) for given in (one, other)]
+            both = session.run({name: _pair(values, other[name], found.axes[name]) for name, values in one.items()})
+        except ModelError:
+            continue
+        differ += not all(_agree(both[name], [a[name] for a in alone], found.axes[name], near) for name in names)
+        if differ > 1 or time.perf_counter() > end:
+            break
+    return differ > 1
+
+
+def _pair(one: Array, other: Array, axis: int | None) -> Array:
+    return one if axis is None else np.concatenate((one, other), axis)
+
+
+def _agree(both: Array, alone: Sequence[Array], axis: int | None, near: float) -> bool:
+    """Whether the answer to two rows is that to each of them."""
+    wanted = np.concatenate(alone, axis or 0)
+    if both.shape != wanted.shape:
+        return False
+    if both.dtype.kind != "f":
+        return bool((both == wanted).all())
+    finite = np.isfinite(both) & np.isfinite(wanted)
+    if not finite.any():
+        return True
+    most = max(float(np.abs(both[finite]).max()), float(np.abs(wanted[finite]).max()))
+    return bool((np.abs(both[finite].astype(float) - wanted[finite]) <= near * most).all())

@@ -154,6 +154,62 @@ def test_a_fixed_batch_is_told_and_one_that_only_seems_free_is_fixed(taken):
     assert answer.inputs[0].shape == (1, 4)
 
 
+def rowwise(*nodes, **weights):
+    """A model of nodes from x to y, both (rows, 4)."""
+    return model(nodes, [value("x", ["rows", 4])], [value("y", ["rows", 4])], weights)
+
+
+AXIS = {"axis": np.array([0])}
+COUPLED = {
+    "mean": rowwise(
+        helper.make_node("ReduceMean", ["x", "axis"], ["m"], keepdims=1),
+        helper.make_node("Sub", ["x", "m"], ["y"]),
+        **AXIS,
+    ),
+    "softmax": rowwise(helper.make_node("Softmax", ["x"], ["y"], axis=0)),
+    "those before": rowwise(helper.make_node("CumSum", ["x", "first"], ["y"]), first=np.array(0)),
+    "others' places": rowwise(
+        helper.make_node("TopK", ["x", "one"], ["best", "at"], axis=0),
+        helper.make_node("Gather", ["x", "at"], ["g"]),
+        helper.make_node("ReduceSum", ["g", "axis"], ["s"], keepdims=0),
+        helper.make_node("ReduceSum", ["s", "axis"], ["t"], keepdims=0),
+        helper.make_node("Add", ["x", "t"], ["y"]),
+        one=np.array([1]),
+        **AXIS,
+    ),
+}
+APART = {
+    "matrix": scores(),
+    "within a row": rowwise(helper.make_node("Softmax", ["x"], ["y"], axis=1)),
+    "scaled anew in every call": rowwise(
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ),
+    "state": recurrent(),
+    "tokens": encoder(),
+}
+
+
+@pytest.mark.parametrize("case", COUPLED)
+def test_rows_that_belong_together_are_found_by_asking_them_alone_and_together(taken, case):
+    answer, _ = taken(COUPLED[case])
+    assert answer.series
+    assert "belong together" in answer.notes[-1]
+
+
+@pytest.mark.parametrize("case", APART)
+def test_rows_that_are_apart_stay_so(taken, case):
+    answer, _ = taken(APART[case])
+    assert not answer.series
+
+
+def test_calls_of_a_model_whose_rows_belong_together_are_never_joined_nor_cut(home, saved):
+    assert run(["import", str(saved(COUPLED["mean"])), "--name", "mean"]) == 0
+    version = registry().find("mean")
+    endpoint = load(version, registry().file(version, "model.onnx"), lambda name, number: None)
+    assert not endpoint.lane.batches
+
+
 def test_a_row_that_cannot_be_made_up_is_taken_from_an_example(taken, tmp_path):
     proto = model(
         [helper.make_node("Reshape", ["x", "to"], ["y"])],

@@ -55,6 +55,7 @@ class Onnx(Importer):
             classes=answer.classes,
             target=self.target,
             example=answer.example,
+            series=answer.series,
         )
         return Model((Part(Body("graph", graph)),), signature, answer.notes)
 
