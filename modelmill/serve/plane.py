@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,8 +110,27 @@ class Plane:
             await asyncio.to_thread(self.catalogue.unload, each)
             await asyncio.to_thread(self.door.note, caller.actor(origin), "serve.unload", each)
 
+    def must_load(self, ask: Ask) -> bool:
+        """Whether the version that is asked for is served, and not in memory."""
+        return self.catalogue.present(ask.reference) is None and self.catalogue.is_served(ask.reference)
+
     async def begin(self, ask: Ask) -> Endpoint:
-        """The version that will answer. Raises Draining at the end of the service, NotServed."""
+        """The version that will answer.
+
+        Raises Draining at the end of the service, NotServed, DeadlineExceeded where it is loaded for too long.
+        """
+        if ask.terms.deadline == math.inf:
+            return await self._picked(ask)
+        try:
+            async with asyncio.timeout_at(ask.terms.deadline):
+                return await self._picked(ask)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "timeout", "has passed while the model is loaded", "Try again: it goes on."
+            ) from None
+
+    async def _picked(self, ask: Ask) -> Endpoint:
+        """The version that will answer."""
         if self.state.refusing and not ask.taken:
             raise Draining("service", "is shutting down", "Send the request to another instance.")
         watch = self.traffic.watches.get(ask.reference)

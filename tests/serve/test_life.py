@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -12,14 +14,17 @@ import textwrap
 import threading
 from urllib.parse import urlsplit
 
+import grpc
 import pytest
 from patience import eventually
 from slow import slowed
 
 from modelmill.client import Client
 from modelmill.errors import Overloaded, UnknownModel, WorkError
+from modelmill.protocol.schema import schema
 from modelmill.registry.registry import Registry
 from modelmill.serve.engine.engine import Capacity
+from modelmill.serve.models.catalogue import Keeping
 from modelmill.serve.server import Limits, Service, run
 from modelmill.store.home import Home
 
@@ -211,6 +216,52 @@ def test_a_service_that_is_ended_while_it_loads_loads_no_further_model_and_annou
         service.close()
     assert (len(held.read), service.failure, service.grpc_url) == (2, None, "")
     assert not service.server.state.ready
+
+
+FLOWER = [{"name": name, "datatype": "FP32", "shape": [1]} for name in ("length", "width")]
+
+
+@pytest.mark.parametrize("wire", ["http", "grpc"])
+def test_a_timeout_holds_while_the_model_is_loaded_and_the_load_goes_on(empty_registry, publish_flowers, wire):
+    publish_flowers(empty_registry)
+    held = Held(empty_registry)
+    limits = Limits(keeping=Keeping(eager=0))
+    with Service(held, limits=limits, grpc_port=0) as service, grpc.insecure_channel(service.grpc_url) as channel:
+        ask = over_http(service.url) if wire == "http" else over_grpc(channel)
+        try:
+            assert ask(50_000) in (504, grpc.StatusCode.DEADLINE_EXCEEDED)
+            assert len(held.read) == 1
+        finally:
+            held.gate.set()
+        assert ask(None) in (200, grpc.StatusCode.OK)
+        assert len(held.read) == 1
+
+
+def over_http(url):
+    def ask(timeout_us):
+        tensors = [{**tensor, "data": [1.0]} for tensor in FLOWER]
+        said = {} if timeout_us is None else {"parameters": {"timeout": timeout_us}}
+        with contextlib.closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)) as connection:
+            connection.request("POST", "/v2/models/flowers/infer", json.dumps({"inputs": tensors, **said}))
+            return connection.getresponse().status
+
+    return ask
+
+
+def over_grpc(channel):
+    call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+
+    def ask(timeout_us):
+        tensors = [{**tensor, "contents": {"fp32_contents": [1.0]}} for tensor in FLOWER]
+        said = {} if timeout_us is None else {"parameters": {"timeout": {"int64_param": timeout_us}}}
+        message = {"model_name": "flowers", "inputs": tensors, **said}
+        try:
+            call(schema().encode("inference.ModelInferRequest", message), timeout=60)
+        except grpc.RpcError as error:
+            return error.code()
+        return grpc.StatusCode.OK
+
+    return ask
 
 
 PROGRAM = """

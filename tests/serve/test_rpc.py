@@ -150,7 +150,7 @@ TWO = struct.pack("<2f", 1, 2)
         ({"inputs": [tensor("x", [2])]}, "INVALID_ARGUMENT", "no input 'x'"),
         ({"inputs": [tensor("width", [2])] * 2}, "INVALID_ARGUMENT", "comes twice"),
         ({"inputs": [tensor("length", [2], "FP64")]}, "INVALID_ARGUMENT", "expected FP32, came 'FP64'"),
-        ({"inputs": [tensor("length", [2, 1])]}, "INVALID_ARGUMENT", "expected [-1], came [2, 1]"),
+        ({"inputs": [tensor("length", [1, 2])]}, "INVALID_ARGUMENT", "expected [-1], came [1, 2]"),
         ({"inputs": [tensor("length", [0])]}, "INVALID_ARGUMENT", "no rows"),
         ({"inputs": [tensor("length", [-2])]}, "INVALID_ARGUMENT", "a list of sizes"),
         ({"inputs": [tensor("length", [2**40])]}, "INVALID_ARGUMENT", "missing: width"),

@@ -23,6 +23,10 @@ have the same rows."""
 SHIFT = 5
 """So many runs off the line on one side, one after the other, are no hiccups."""
 POINTS = (1, 16)
+LONG_MS = 50.0
+"""Of models with longer runs several rows are timed later, where somebody waits."""
+MANY_MS = 200.0
+"""No more rows are timed together than take so long, two at the least; longer runs are timed once, cold."""
 WASTE = 0.05
 """A batch need not grow further once its start costs less than this part of it."""
 
@@ -148,22 +152,27 @@ class Fit:
             self.row_ms, self.start_ms = xy / xx, 0.0
 
 
-def measure(session: Runs, columns: Mapping[str, Array], batches: bool) -> Pace:
-    """Time a session on one example row, and on sixteen of them; the first runs warm it up."""
+def measure(session: Runs, columns: Mapping[str, Array], batches: bool, hurried: bool = False) -> Pace:
+    """Time a session on one example row, and on several of them; the first runs warm it up.
+
+    hurried: somebody waits for the first answer, so that of a model whose runs are long no more is timed than one.
+    """
     one_ms = timed(session, columns)
-    if not batches:
-        return Pace(one_ms, 0.0)
-    many_ms = timed(session, {name: np.repeat(column, POINTS[1], axis=0) for name, column in columns.items()})
-    row_ms = max(0.0, (many_ms - one_ms) / 15)
+    if not batches or (hurried and one_ms > LONG_MS):
+        return Pace(one_ms, 0.0) if not batches else Pace(0.0, one_ms)
+    count = max(2, min(POINTS[1], int(MANY_MS / max(one_ms, 1e-3))))
+    many_ms = timed(session, {name: np.repeat(column, count, axis=0) for name, column in columns.items()})
+    row_ms = max(0.0, (many_ms - one_ms) / (count - 1))
     return Pace(max(0.0, one_ms - row_ms), row_ms)
 
 
 def timed(session: Runs, columns: Mapping[str, Array]) -> float:
-    """Median milliseconds of a run; models that take long are run fewer times."""
-    session.run(columns)
+    """Median milliseconds of a run, after one that warms it up; of runs that take long the first one counts."""
     times: list[float] = []
-    while len(times) < 9 and sum(times) < 20:
+    while len(times) < 10 and sum(times[1:]) < 20:
         start = time.perf_counter()
         session.run(columns)
         times.append((time.perf_counter() - start) * 1000)
-    return median(times)
+        if times[0] > MANY_MS:
+            return times[0]
+    return median(times[1:])

@@ -27,6 +27,8 @@ GAIN = 1.25
 """Alone, a run on all cores must be so many times as fast."""
 LOSS = 0.95
 """With a run on every core, all together must keep at least this part of their rate."""
+LONG_MS = 100.0
+"""Of longer runs one a caller, and one round, say enough: their noise is small beside them."""
 ROUNDS = 5
 SECONDS = 1.0
 """Once so much time was spent, no further round is begun."""
@@ -46,10 +48,11 @@ def chosen(narrow: S, make: Callable[[int], S], columns: Mapping[str, Array], on
         return narrow
     gains: list[float] = []
     keeps: list[float] = []
+    runs, least = (1, 1) if one_ms > LONG_MS else (2, 2)
     ends = time.perf_counter() + SECONDS
-    while len(gains) < ROUNDS and (len(gains) < 2 or time.perf_counter() < ends):
-        gains.append(rate(wide, columns, 1) / rate(narrow, columns, 1))
-        keeps.append(rate(wide, columns, cores) / rate(narrow, columns, cores))
+    while len(gains) < ROUNDS and (len(gains) < least or time.perf_counter() < ends):
+        gains.append(rate(wide, columns, 1, runs) / rate(narrow, columns, 1, runs))
+        keeps.append(rate(wide, columns, cores, runs) / rate(narrow, columns, cores, runs))
     return wide if suits(gains, keeps) else narrow
 
 
@@ -62,12 +65,12 @@ def suits(gains: list[float], keeps: list[float]) -> bool:
     return median(gains) >= GAIN and median(keeps) >= LOSS
 
 
-def rate(session: Runs, columns: Mapping[str, Array], callers: int) -> float:
-    """Runs a second of so many callers, each of which runs twice."""
+def rate(session: Runs, columns: Mapping[str, Array], callers: int, runs: int = 2) -> float:
+    """Runs a second of so many callers, each of which runs so often."""
 
     def call() -> None:
-        session.run(columns)
-        session.run(columns)
+        for _ in range(runs):
+            session.run(columns)
 
     threads = [threading.Thread(target=call) for _ in range(callers - 1)]
     begins = time.perf_counter()
@@ -76,4 +79,4 @@ def rate(session: Runs, columns: Mapping[str, Array], callers: int) -> float:
     call()
     for thread in threads:
         thread.join()
-    return 2 * callers / (time.perf_counter() - begins)
+    return runs * callers / (time.perf_counter() - begins)

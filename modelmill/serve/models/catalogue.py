@@ -228,6 +228,11 @@ class Catalogue:
             endpoint.used = monotonic()
         return endpoint
 
+    def is_served(self, reference: str) -> bool:
+        """Whether there is a model of that name, and it is not unloaded."""
+        name = reference.partition("@")[0]
+        return name in self.known.numbers and name not in self.withheld
+
     async def endpoint(self, reference: str) -> Endpoint:
         """The endpoint of NAME, NAME@3 or NAME@alias, loaded if need be.
 
@@ -278,8 +283,7 @@ class Catalogue:
 
     def _key(self, reference: str) -> Key | None:
         """The version that a reference stands for; None where the registry has to be asked. Raises NotServed."""
-        name = reference.partition("@")[0]
-        if name not in self.known.numbers or name in self.withheld:
+        if not self.is_served(reference):
             raise self._unknown(reference)
         return self.known.key(reference)
 

@@ -180,6 +180,8 @@ class Methods:
             reference = reference_of(envelope.name, envelope.version)
             terms = replace(caller.terms, deadline=peer.deadline)
             ask = Ask(reference, terms, peer.metadata.get, caller, peer.taken)
+            if self.plane.must_load(ask):
+                ask = replace(ask, terms=tensors.wishes_of(envelope).terms(terms, arrived))
             endpoint = await self.plane.begin(ask)
             which = (endpoint.name, endpoint.label)
             answer = await self._answer(ask, endpoint, envelope, arrived)

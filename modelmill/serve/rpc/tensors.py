@@ -18,7 +18,18 @@ from modelmill.errors import RequestError
 from modelmill.protocol.contents import CONTENTS
 from modelmill.protocol.schema import schema, tagged, varint
 from modelmill.serve.inputs import Input
-from modelmill.serve.request import LONG_BYTES, Asked, Expected, Wishes, classified, encode, named, supported, wishes
+from modelmill.serve.request import (
+    LONG_BYTES,
+    NO_WISHES,
+    Asked,
+    Expected,
+    Wishes,
+    classified,
+    encode,
+    named,
+    supported,
+    wishes,
+)
 from modelmill.serve.rpc.envelope import ID, UNKNOWN_MOST, Envelope
 
 Array = np.ndarray[Any, Any]
@@ -91,6 +102,14 @@ class Plans:
                 plans.clear()
             plans[envelope.head] = found
         return found
+
+
+def wishes_of(envelope: Envelope) -> Wishes:
+    """What a request wishes, as far as that can be told before its version is there."""
+    try:
+        return wishes(_parameters("parameters", schema().decode(MESSAGE, envelope.head, UNKNOWN_MOST)), True)
+    except RequestError:  # its version will find what is wrong
+        return NO_WISHES
 
 
 def plan(envelope: Envelope, expected: Expected) -> Plan:

@@ -306,7 +306,7 @@ class App:
     async def infer(self, call: Call) -> Reply:
         """Answer an inference request of the protocol."""
         arrived = asyncio.get_running_loop().time()
-        ask, endpoint, body = await self._begin(call)
+        ask, endpoint, body = await self._begin(call, arrived)
         length = call.header("inference-header-content-length")
         if wire.is_long(body, length, endpoint.expected):
             request = await asyncio.to_thread(wire.read, body, length, endpoint.expected)
@@ -405,13 +405,21 @@ class App:
         file, kind = DOCS_FILES[call.path]
         return Reply(200, (DOCS / file).read_bytes(), f"{kind}; charset=utf-8", SAFETY)
 
-    async def _begin(self, call: Call) -> tuple[Ask, Endpoint, bytes]:
-        """What is asked, the version that answers, and the body, if requests are taken."""
+    async def _begin(self, call: Call, arrived: float | None = None) -> tuple[Ask, Endpoint, bytes]:
+        """What is asked, the version that answers, and the body, if requests are taken.
+
+        arrived: when it came, if the body may say until when it wants an answer.
+        """
         reference, caller = reference_of(call.names["name"], call.names.get("version")), call.caller
         ask = Ask(reference, caller.terms, call.header, caller)
+        body = None
+        if arrived is not None and self.plane.must_load(ask):
+            body = await call.body()
+            said = wire.wishes_of(body, call.header("inference-header-content-length"))
+            ask = replace(ask, terms=said.terms(ask.terms, arrived))
         endpoint = await self.plane.begin(ask)
         call.which = (endpoint.name, str(endpoint.number))
-        return ask, endpoint, await call.body()
+        return ask, endpoint, await call.body() if body is None else body
 
     async def _endpoint(self, call: Call) -> Endpoint:
         """The version that the path names."""

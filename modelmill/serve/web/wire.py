@@ -21,9 +21,11 @@ from modelmill.serve.inputs import Input, as_text, kind
 from modelmill.serve.request import (
     LONG_BYTES,
     LONG_ELEMENTS,
+    NO_WISHES,
     Asked,
     Expected,
     Request,
+    Wishes,
     classified,
     encode,
     named,
@@ -110,6 +112,19 @@ def is_long(body: bytes, header: str | None, expected: Expected) -> bool:
         return False
     length = None if expected.texts else whole(header)
     return length is None or length > LONG_BYTES
+
+
+def wishes_of(body: bytes, header: str | None) -> Wishes:
+    """What a request wishes, as far as that can be told before its version is there; `header` is as in `read`.
+
+    Nothing is said yet of what is wrong with it.
+    """
+    length = whole(header)
+    text = body if length is None else body[:length]
+    try:
+        return wishes(parameters("parameters", orjson.loads(text)), False) if len(text) <= LONG_BYTES else NO_WISHES
+    except (ValueError, AttributeError, RequestError):
+        return NO_WISHES
 
 
 def is_long_to_write(request: Request, expected: Expected) -> bool:
