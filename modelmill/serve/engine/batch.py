@@ -107,13 +107,15 @@ class Piece:
     index: int
     rows: int
     columns: Mapping[str, Array]
+    due: float = math.inf
+    """What it is sorted by within its job's priority."""
     waits: bool = False
     """Whether it waits for a run: its payer has a line in its bucket then."""
 
     @property
     def key(self) -> Key:
         """What it is sorted by: priority, what is due first, who came first."""
-        return self.job.level, self.job.due, self.job.number, self.index
+        return self.job.level, self.due, self.job.number, self.index
 
 
 @dataclass(eq=False, slots=True)
@@ -183,8 +185,10 @@ PIECES_MOST = 1024
 """Into so many pieces a job is cut at most: they are made on the loop, which others wait for."""
 
 
-def cut(job: Job, most_rows: int) -> None:
+def cut(job: Job, most_rows: int, step_s: float = 0.0) -> None:
     """Give a job its pieces, of `most_rows` at most and as equal as can be; never more than PIECES_MOST.
+
+    step_s: each is due by so much later than the one before, so that whoever comes meanwhile need not wait for all.
 
     >>> job = Job({"x": np.arange(7)}, 7, ("y",), None, None, None, None)
     >>> cut(job, 3)
@@ -195,14 +199,14 @@ def cut(job: Job, most_rows: int) -> None:
     job.answers = [None] * count
     job.parts = count
     if count == 1:
-        job.pieces = [Piece(job, 0, job.rows, job.columns)]
+        job.pieces = [Piece(job, 0, job.rows, job.columns, job.due)]
         return
     small, larger = divmod(job.rows, count)
     start = 0
     for index in range(count):
         rows = small + (index < larger)
         part = {name: column[start : start + rows] for name, column in job.columns.items()}
-        job.pieces.append(Piece(job, index, rows, part))
+        job.pieces.append(Piece(job, index, rows, part, job.due + index * step_s))
         start += rows
 
 

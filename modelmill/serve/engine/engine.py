@@ -20,7 +20,7 @@ from modelmill.serve.engine import batch
 from modelmill.serve.engine.batch import Given, Job, Outputs, Piece, Run
 from modelmill.serve.engine.company import gather, must_give_way
 from modelmill.serve.engine.expiry import Expiries
-from modelmill.serve.engine.forecast import forecast, quick
+from modelmill.serve.engine.forecast import forecast, least_ms, quick
 from modelmill.serve.engine.lane import HOP_MS, Bucket, Lane
 from modelmill.serve.engine.pace import Pace, Runs, measure
 from modelmill.serve.engine.payer import Payer
@@ -168,7 +168,8 @@ class Engine:
         job.arrived_ns = arrived_ns
         bucket.arrivals.append(now)
         self._admit(job, now)
-        batch.cut(job, bucket.most if lane.batches else max(1, rows))
+        step_s = bucket.fit.of(bucket.most) / 1000 / self.threads if job.deadline == math.inf else 0.0
+        batch.cut(job, bucket.most if lane.batches else max(1, rows), step_s)
         self.shares.add(payer, bucket, job.pieces)
         self.waiting += 1
         lane.waiting += 1
@@ -199,6 +200,10 @@ class Engine:
         """Refuse on arrival what cannot be met; what a free thread can take at once is always tried."""
         if job.deadline <= now:
             raise late(PASSED)
+        left_ms = (job.deadline - now) * 1000
+        fresh = left_ms < math.inf and now - job.bucket.fit.seen_at < FRESH_S
+        if fresh and least_ms(job, self.threads) > left_ms:
+            raise late(f"of {left_ms:.1f} ms is less than the model takes for {job.rows} rows")
         if self.running < self.threads and not self.waiting:
             return
         waiting = job.payer.waiting
@@ -213,10 +218,7 @@ class Engine:
                 said = f"work for {told.wait_ms / 1000:.1f} seconds waits already"
                 raise Overloaded("engine", said, AGAIN, late_ms / 1000)
             return
-        left_ms = (job.deadline - now) * 1000
-        if told.sure_ms > left_ms and now - job.bucket.fit.seen_at < FRESH_S:
-            raise late(f"of {left_ms:.1f} ms is less than the model takes for {job.rows} rows")
-        total_ms = told.total_ms * job.bucket.misses.factor
+        total_ms = told.total_ms * job.bucket.misses.factor(now)
         if total_ms > left_ms:
             said = f"the answer would take {total_ms:.1f} ms, {left_ms:.1f} are allowed"
             raise Overloaded("engine", said, AGAIN, (total_ms - left_ms) / 1000)
@@ -387,7 +389,7 @@ class Engine:
         if now > job.deadline:
             self._end(job, late("has passed"))
             return
-        job.bucket.misses.saw(False)
+        job.bucket.misses.saw(False, now)
         meter = job.lane.meter
         if meter is not None:
             meter.waited(round(job.begun_ns) - job.arrived_ns)
@@ -411,7 +413,7 @@ class Engine:
             return
         job.ended = True
         if job.foretold and isinstance(error, DeadlineExceeded):
-            job.bucket.misses.saw(True)
+            job.bucket.misses.saw(True, self.ns() / 1e9)
         if job.is_waiting:
             self._begins(job)
             for piece in job.pieces:

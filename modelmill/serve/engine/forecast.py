@@ -17,8 +17,6 @@ class Forecast(NamedTuple):
 
     wait_ms: float
     own_ms: float
-    sure_ms: float
-    """What its own run takes at the very least."""
 
     @property
     def total_ms(self) -> float:
@@ -50,8 +48,17 @@ def forecast(job: Job, shares: Shares, under_way_ms: float, threads: int) -> For
         rounds = math.ceil(job.rows / bucket.most / threads) or 1
     own_ms = (fit.of(rows) + HOP_MS) * rounds
     own_ms *= 1 + fit.spread * min(1.0, waits / max(own_ms, 1e-9))
-    sure_ms = fit.of(min(job.rows, rows)) * quick(bucket)
-    return Forecast((under_way_ms + waits) / threads, own_ms, sure_ms)
+    return Forecast((under_way_ms + waits) / threads, own_ms)
+
+
+def least_ms(job: Job, threads: int) -> float:
+    """What a job takes at the very least, if it has the machine for itself and its runs are quick ones."""
+    bucket = job.bucket
+    fit, pieces = bucket.fit, max(1, -(-job.rows // bucket.most)) if bucket.batches else 1
+    if not fit.is_known:
+        return 0.0
+    work_ms = fit.start_ms * pieces + fit.row_ms * job.rows
+    return max(work_ms / min(pieces, threads), fit.of(-(-job.rows // pieces))) * quick(bucket)
 
 
 def quick(bucket: Bucket) -> float:

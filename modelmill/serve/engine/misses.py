@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 MEMORY = 0.02
 """What one request counts among those that were taken: about fifty are remembered."""
 CAUTION = 30.0
 """So many times as much time is reckoned with for every request of all that was late, beside the forecast's own."""
 MOST = 4.0
 """But never more times than this."""
+HALF_S = 0.5
+"""After so long without a late one half of it is forgotten: a machine that stood still for a moment is as it was."""
 
 
 class Misses:
@@ -17,17 +21,24 @@ class Misses:
     late. So time is reckoned the more generously, the more were late a moment ago, and what is taken is answered.
     """
 
-    __slots__ = ("part",)
+    __slots__ = ("part", "seen_s")
 
     def __init__(self) -> None:
         self.part = 0.0
         """Of the requests that were taken, those that were late."""
+        self.seen_s = 0.0
+        """When the last one was late."""
 
-    def saw(self, late: bool) -> None:
+    def saw(self, late: bool, now: float) -> None:
         """Learn from a request that was taken."""
-        self.part += MEMORY * (late - self.part)
+        if late or self.part:
+            self.part = self._left(now) + MEMORY * (late - self.part)
+            self.seen_s = now
 
-    @property
-    def factor(self) -> float:
+    def factor(self, now: float) -> float:
         """What a forecast is multiplied by."""
-        return min(MOST, 1.0 + CAUTION * self.part)
+        return min(MOST, 1.0 + CAUTION * self._left(now)) if self.part else 1.0
+
+    def _left(self, now: float) -> float:
+        """What is left of the part at a time."""
+        return self.part * math.exp2(min(0.0, (self.seen_s - now) / HALF_S))
