@@ -105,7 +105,8 @@ def test_what_is_noted_on_a_loop_is_added_up_soon_and_nothing_is_lost_while_it_i
         reading = asyncio.gather(*(asyncio.to_thread(look) for _ in range(3)))
         for number in range(total):
             served.ran(1 + number % 3, number % 2, 1000, number % 2)
-            served.waited(1000)
+            if number % 2:
+                served.waited(1000)
             served.encoded(0.001)
             served.answered("v2", 200, 0.002)
             if number % 100 == 0:

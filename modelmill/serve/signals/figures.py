@@ -119,7 +119,7 @@ class Served:
             self._wake()
 
     def ran(self, rows: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
-        """Note a run: its rows, and what each phase took; on the loop there is nothing to join and to take apart."""
+        """Note a run: its rows, and what each phase took; on the loop nothing is joined, and nobody waits."""
         self._runs.together((rows, input_ns, infer_ns, output_ns))
         if self._at_rest:
             self._wake()
@@ -158,6 +158,7 @@ class Served:
         """Add up runs of one row each on the loop, of so many nanoseconds."""
         if len(infers):
             self._rows.add(np.ones(len(infers)))
+            self._queue.add(np.zeros(len(infers)))
             self._compute.add(infers / 1e9)
             self._add_size(1, (len(infers), 0.0, float(infers.sum()), 0.0))
 
@@ -168,6 +169,7 @@ class Served:
         self._rows.add(rows)
         self._compute.add(infers / 1e9)
         joined = inputs > 0
+        self._queue.add(np.zeros(len(runs) - int(joined.sum())))
         self._batch.add((inputs + outputs)[joined] / 1e9)
         sizes, which = np.unique(rows, return_inverse=True)
         sums = [np.bincount(which, values).tolist() for values in (None, inputs, infers, outputs)]
