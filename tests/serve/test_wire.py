@@ -12,7 +12,7 @@ import pytest
 from modelmill.errors import RequestError
 from modelmill.serve import request as requests
 from modelmill.serve.request import Expected
-from modelmill.serve.web import wire
+from modelmill.serve.web import pieces, wire
 from modelmill.signature import NO_DATE, Field, Signature
 
 OUTPUTS = (Field("label", "BYTES"), Field("score", "FP32", (-1, 2)))
@@ -363,3 +363,42 @@ def test_a_tensor_without_elements_has_no_rows_without_end(shape):
         tensor(shape=shape, data=[]), signature=signature
     )
     assert read(tensor(shape=[9, 0], data=[]), signature=signature).rows == 9
+
+
+MANY = 60_000
+"""Numbers whose text is so long that it is read in pieces."""
+
+
+@pytest.mark.parametrize("spaces", [(",", ":"), (", ", ": ")])
+def test_a_long_list_is_read_in_pieces_and_gives_what_it_gives_in_one(spaces):
+    values = np.random.default_rng(0).normal(size=MANY).tolist()
+    body = json.dumps({"inputs": [tensor(shape=(MANY // 3, 3), data=values)], "id": "long"}, separators=spaces).encode()
+    assert len(pieces.lifted(body)[1]) == 1
+    request = wire.read(body, None, Expected(ONE))
+    assert request.id == "long"
+    assert (request.columns["x"] == np.array(values, np.float32).reshape(-1, 3)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text.replace(b"7.0,7.0", b"7.0,,7.0", 1), "data: is not JSON"),
+        (lambda text: text.replace(b"7.0,7.0", b"7.0,true", 1), "came a boolean"),
+        (lambda text: text.replace(b"7.0,7.0", b"7.0,null", 1), "null is not allowed"),
+        (lambda text: text.replace(b"7.0,7.0", b"7.0,1e99", 1), "does not fit into FP32"),
+        (lambda text: text.replace(b"7.0,7.0", b"7.0,NaN", 1), "NaN is not JSON"),
+        (lambda text: text.replace(b"7.0,7.0", b"7.0", 1), "wants 60000 elements, came 59999"),
+        (lambda text: text.replace(b"7.0]", b"7.0,]", 1), "data: is not JSON"),
+        (lambda text: text.replace(b"7.0]", b"7.0", 1), "is not JSON"),
+        (lambda text: text.replace(b'"data"', b'"data":3,"data"', 1), "twice"),
+    ],
+)
+def test_what_is_wrong_in_a_long_list_is_said_in_the_same_words(change, words):
+    text = orjson.dumps({"inputs": [tensor(shape=(MANY // 3, 3), data=[7.0] * MANY)]})
+    with pytest.raises(RequestError, match=words):
+        wire.read(change(text), None, Expected(ONE))
+
+
+def test_what_stands_for_a_long_list_is_nothing_that_a_client_can_use():
+    with pytest.raises(RequestError, match="expected a list, came a string"):
+        read(tensor(data=f"{pieces.MARK}0"))

@@ -33,6 +33,7 @@ from modelmill.serve.request import (
     whole,
     wishes,
 )
+from modelmill.serve.web import pieces
 from modelmill.signature import NO_DATE, Field
 
 Array = np.ndarray[Any, Any]
@@ -50,7 +51,7 @@ def read(body: bytes, header: str | None, expected: Expected) -> Request:
 
     Raises RequestError saying which tensor, what came and what was wanted.
     """
-    if header is None:
+    if header is None and len(body) <= pieces.BYTES:
         plain = _read_plain(body, expected)
         if plain is not None:
             return plain
@@ -62,10 +63,11 @@ def read(body: bytes, header: str | None, expected: Expected) -> Request:
     known: Head | None = expected.heads.get(text) if text is not None else None
     if known is not None and known.size == len(view) - length:
         return known.request(view[length:], expected)
-    envelope = parse(view[:length])
+    short, lists = pieces.lifted(body[:length]) if length > pieces.BYTES else (view[:length], {})
+    envelope = parse(short)
     if not isinstance(envelope, dict):
         raise RequestError("body", f"expected a JSON object, came {kind(envelope)}", 'Send {"inputs": [...]}.')
-    request = _read_envelope(envelope, _Tail(view[length:]), expected)
+    request = _read_envelope(envelope, _Tail(view[length:], lists), expected)
     if text is not None:
         _keep(text, envelope, request, expected)
     return request
@@ -206,8 +208,8 @@ def _numbers(flat: Array) -> Any:
     """Numbers for orjson: many of them written in pieces, between which other threads have the interpreter."""
     if flat.size <= PIECE:
         return flat
-    pieces = (flat[start : start + PIECE] for start in range(0, flat.size, PIECE))
-    written = [orjson.dumps(piece, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for piece in pieces]
+    parts = (flat[start : start + PIECE] for start in range(0, flat.size, PIECE))
+    written = [orjson.dumps(part, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for part in parts]
     return orjson.Fragment(b"[%s]" % b",".join(written))
 
 
@@ -231,10 +233,14 @@ def _header_length(header: str, size: int) -> int:
 
 
 class _Tail:
-    """The bytes after the JSON, handed out in order; it keeps its place."""
+    """What a request has beside its envelope: the bytes after the JSON, handed out in order; it keeps its place.
 
-    def __init__(self, view: memoryview) -> None:
+    lists: those that were taken out of the JSON, by what stands for them.
+    """
+
+    def __init__(self, view: memoryview, lists: Mapping[str, pieces.Part]) -> None:
         self.view = view
+        self.lists = lists
         self.used = 0
 
     def take(self, where: str, size: int) -> memoryview:
@@ -336,7 +342,10 @@ def _read_tensor(where: str, tensor: dict[str, Any], taken: Input, tail: _Tail) 
     if size is None:
         if "data" not in tensor:
             raise RequestError(where, "has neither data nor binary_data_size", "Send data as a list.")
-        return _from_json(where, tensor["data"], tensor["shape"], taken).reshape(shape)
+        data = tensor["data"]
+        if type(data) is str and data in tail.lists:
+            data = pieces.numbers(f"{where}.data", tail.lists[data], taken)
+        return _from_json(where, data, tensor["shape"], taken).reshape(shape)
     if "data" in tensor:
         raise RequestError(where, "has both data and binary_data_size", "Send one of them.")
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
@@ -348,13 +357,17 @@ def _read_tensor(where: str, tensor: dict[str, Any], taken: Input, tail: _Tail) 
 def _from_json(where: str, data: Any, shape: list[int], taken: Input) -> Array:
     """A flat array. shape: as it was said, with which nested lists agree."""
     where = f"{where}.data"
-    if not isinstance(data, list):
+    if not isinstance(data, list | np.ndarray):
         raise RequestError(where, f"expected a list, came {kind(data)}", "Write [...], for one element, too.")
-    flat = _flatten(where, data, shape) if data and isinstance(data[0], list) else data
+    flat = data
+    if isinstance(data, list) and data and isinstance(data[0], list):
+        flat = _flatten(where, data, shape)
     if len(flat) != math.prod(shape):
         raise RequestError(where, f"shape {shape} wants {math.prod(shape)} elements, came {len(flat)}", AGREE)
     if taken.field.datatype == "FP16":
         raise RequestError(where, "FP16 cannot be sent as JSON", "Send it as binary data.")
+    if isinstance(flat, np.ndarray):
+        return taken.checked(where, flat)
     types = set(map(type, flat))
     if type(None) in types:
         flat = _without_null(where, flat, taken.field)
