@@ -7,6 +7,7 @@ import contextlib
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -257,9 +258,19 @@ STATUS: tuple[tuple[type[MillError], int], ...] = (
 """Errors that are the client's, or the hour's; any other is ours."""
 
 
+@cache
+def status_of(kind: type[MillError]) -> int:
+    """The status of an answer that is an error of a kind.
+
+    >>> status_of(Draining), status_of(ModelError)
+    (503, 500)
+    """
+    return next((code for known, code in STATUS if issubclass(kind, known)), 500)
+
+
 def refusal(error: MillError) -> Reply:
     """The answer to a request that went wrong."""
-    status = next((code for kind, code in STATUS if isinstance(error, kind)), 500)
+    status = status_of(type(error))
     headers: tuple[tuple[str, str], ...] = ()
     if isinstance(error, Overloaded):
         headers = (("retry-after", str(max(1, math.ceil(error.seconds)))),)
