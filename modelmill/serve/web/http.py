@@ -7,7 +7,6 @@ import contextlib
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -258,14 +257,19 @@ STATUS: tuple[tuple[type[MillError], int], ...] = (
 """Errors that are the client's, or the hour's; any other is ours."""
 
 
-@cache
+_statuses: dict[type[MillError], int] = {}
+
+
 def status_of(kind: type[MillError]) -> int:
     """The status of an answer that is an error of a kind.
 
     >>> status_of(Draining), status_of(ModelError)
     (503, 500)
     """
-    return next((code for known, code in STATUS if issubclass(kind, known)), 500)
+    found = _statuses.get(kind)
+    if found is None:
+        found = _statuses[kind] = next((code for known, code in STATUS if issubclass(kind, known)), 500)
+    return found
 
 
 def refusal(error: MillError) -> Reply:
