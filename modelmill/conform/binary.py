@@ -109,7 +109,7 @@ def binary_raw(subject: Subject) -> None:
     if inputs[0]["datatype"] == "BYTES" and any(abs(size) != 1 for size in inputs[0]["shape"]):
         raise LeftOut("a raw body is one string, and the model takes several")
     headers = {"content-type": "application/octet-stream", LENGTH: "0"}
-    body = tensors.in_bytes(inputs[0], subject.rows())
+    body = tensors.alone(inputs[0], subject.rows())
     document, found = _read(subject, subject.infer(body, headers=headers))
     inside = [tensor["name"] for tensor in document["outputs"] if "data" in tensor]
     wanted(not inside, f"{shown(inside)} in JSON")

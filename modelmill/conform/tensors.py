@@ -111,6 +111,17 @@ def in_bytes(tensor: Mapping[str, Any], rows: Rows, place: int = 0) -> bytes:
     return np.array(data, np.dtype(DTYPES[tensor["datatype"]]).newbyteorder("<")).tobytes()
 
 
+def alone(tensor: Mapping[str, Any], rows: Rows) -> bytes:
+    """An input as the whole body of a raw request, where the one text that there may be has no length before it.
+
+    >>> alone({"datatype": "BYTES", "shape": [-1, 1]}, Rows())
+    b'a'
+    """
+    if tensor["datatype"] == "BYTES":
+        return "".join(rows.values(tensor)).encode()
+    return in_bytes(tensor, rows)
+
+
 def check_tensor(tensor: Any, listed: Mapping[str, Any], at: str = "outputs") -> None:
     """Raise Deviation where an output is not what the metadata say it is."""
     wanted(isinstance(tensor, dict), f"{at} holds {shown(tensor)}")
