@@ -165,24 +165,35 @@ def infer_nested(subject: Subject) -> None:
 
 
 def infer_batch(subject: Subject) -> None:
-    """Two rows together are answered as each of them alone."""
+    """Two rows together have an answer of two rows."""
     if not subject.batches:
         raise LeftOut("the model takes a fixed number of rows")
-    first, second = subject.usual, subject.second
+    first = subject.usual
     found = tensors.outputs_of(subject.answered(subject.request(BOTH)))
-    alone = {}
-    for name, tensor in subject.outputs.items():
-        if name not in first or tensor["shape"][:1] != [-1] or any(size < 0 for size in tensor["shape"][1:]):
-            continue
-        came, count = found.get(name, []), len(first[name])
-        wanted(len(came) == 2 * count, f"{name} has {len(came)} elements for two rows, {count} for one")
-        alone[name] = [*first[name], *second.get(name, [])]
+    for name in _by_rows(subject):
+        came, count = len(found.get(name, [])), len(first.get(name, []))
+        if came != 2 * count and subject.batch_size() == 0:
+            raise LeftOut(f"max_batch_size is 0: its first axis need not be of rows: {name} has {came} elements")
+        wanted(came == 2 * count, f"{name} has {came} elements for two rows, {count} for one")
+
+
+def infer_alone(subject: Subject) -> None:
+    """Two rows together are answered as each of them alone, where the model has it so."""
+    first, second = subject.usual, subject.second
+    rows, found = subject.several
+    if rows != BOTH:
+        raise LeftOut("the model does not answer two rows together")
+    alone = {name: [*first.get(name, []), *second.get(name, [])] for name in _by_rows(subject)}
     try:
         subject.agree(found, alone, "row by row")
     except Deviation as error:
-        if subject.batch_size() != 0:
-            raise
-        raise LeftOut(f"max_batch_size is 0: its first axis need not be of rows: {error}") from None
+        raise LeftOut(f"rows of a model may depend on each other, and these do: {error}") from None
+
+
+def _by_rows(subject: Subject) -> list[str]:
+    """The outputs that have any number of rows, and nothing else that may be any."""
+    listed = {name: tensor["shape"] for name, tensor in subject.outputs.items()}
+    return [name for name, shape in listed.items() if shape[:1] == [-1] and all(size >= 0 for size in shape[1:])]
 
 
 def infer_data(subject: Subject) -> None:
@@ -296,7 +307,14 @@ CHECKS = (
     Check("core.infer.outputs", "the outputs that are requested are returned", REQUEST, infer_output),
     Check("core.infer.nested", "data may be nested or flat", f"{REST}, Tensor Data", infer_nested),
     Check("core.infer.data", "other data may have another answer", f"{REST}, Tensor Data", infer_data, "should"),
-    Check("core.infer.batch", "rows are answered together as they are alone", f"{REST}, Request Input", infer_batch),
+    Check("core.infer.batch", "an input of two rows is answered with two", f"{REST}, Request Input", infer_batch),
+    Check(
+        "core.infer.batch.alone",
+        "rows may be answered together as they are alone",
+        f"{REST}, Request Input",
+        infer_alone,
+        "should",
+    ),
     Check("core.infer.id", "the id of the request is returned", REQUEST, infer_id),
     Check("core.infer.id.none", "without an id in the request none is returned", RESPONSE, infer_no_id, "should"),
     Check("core.infer.parameters", "parameters are optional objects", f"{REST}, Parameters", infer_empty_parameters),

@@ -154,14 +154,14 @@ class Faulty:
         rows = len(columns["b"])
         sums = [columns["a"][2 * i] + columns["a"][2 * i + 1] + columns["b"][i] for i in range(rows)]
         scores = [v for i in range(rows) for v in (*columns["a"][2 * i : 2 * i + 2], columns["b"][i])]
-        if self.fault in ("the first row again", "an axis that is not of rows"):
+        if self.fault == "the first row again":
             scores, sums = scores[:3] * rows, sums[:1] * rows
         if self.fault == "other answers each time":
             self.asked += 1
             sums = [value + self.asked for value in sums]
         if self.fault == "answers that say nothing":
             scores, sums = [1.5] * len(scores), [2.5] * rows
-        sums[1:] = [] if self.fault == "one row of many" else sums[1:]
+        sums[1:] = [] if self.fault in ("one row of many", "one answer for all rows") else sums[1:]
         outputs = [
             {"name": "sum", "datatype": "FP32", "shape": [len(sums)], "data": sums},
             {"name": "text", "datatype": "BYTES", "shape": [rows], "data": ["zero"] * rows},
@@ -247,7 +247,7 @@ class Offering(Faulty):
         return {**super().server(), "extensions": ["binary_tensor_data", "classification", "statistics"]}
 
     def answer(self, method, path, body):
-        if path.endswith("/config") and self.fault == "an axis that is not of rows":
+        if path.endswith("/config") and self.fault == "one answer for all rows":
             return {"name": "add", "max_batch_size": 0}
         if path.endswith("/stats"):
             return {"model_stats": [self.statistics()]}
@@ -280,9 +280,10 @@ class Offering(Faulty):
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             check(not tail, "bytes")
         document = super().infer(body)
+        request = orjson.loads(body)
         self.done += 1
-        self.rows += document["outputs"][0]["shape"][0]
-        return self.formed(document, orjson.loads(body))
+        self.rows += request["inputs"][0]["shape"][0]
+        return self.formed(document, request)
 
     def numbers(self, datatype, data):
         order = ">" if self.fault == "big-endian" else "<"

@@ -48,8 +48,7 @@ FAULTS = {
     "all outputs": {"core.infer.outputs"},
     "no nested data": {"core.infer.nested"},
     "one row of many": {"core.infer.batch"},
-    "the first row again": {"core.infer.batch"},
-    "columns first": {"core.infer.batch", "core.infer.nested"},
+    "columns first": {"core.infer.nested"},
     "nested columns first": {"core.infer.nested"},
     "no id": {"core.infer.id", "core.infer.version"},
     "no id with a version": {"core.infer.version"},
@@ -114,7 +113,8 @@ SILENT = {
     "answers that say nothing": ("core.infer.data", "the same answer"),
     "other answers each time": ("core.infer.nested", "other elements each time"),
     "zeros alone": ("core.infer.nested", "holds for zeros"),
-    "an axis that is not of rows": ("core.infer.batch", "max_batch_size is 0"),
+    "the first row again": ("core.infer.batch.alone", "these do: sum is"),
+    "one answer for all rows": ("core.infer.batch", "max_batch_size is 0"),
 }
 """Models of which no answer tells a wrong server from a right one: the check that is left out, and its words."""
 

@@ -24,6 +24,7 @@ def model(kind, shape, operator="Identity", **attributes):
 MODELS = {
     "text": model(TensorProto.STRING, ["rows"]),
     "column": model(TensorProto.STRING, ["rows", 1]),
+    "shares": model(TensorProto.FLOAT, ["rows", 2], "Softmax", axis=0),
 }
 
 
@@ -48,3 +49,10 @@ def seen(service, name):
 @pytest.mark.parametrize("name", ["text", "column"])
 def test_a_raw_text_has_no_length_before_it(service, name):
     assert seen(service, name)["binary.raw"].verdict == "holds"
+
+
+def test_rows_that_depend_on_each_other_are_noted_and_no_deviation(service):
+    found = seen(service, "shares")
+    assert found["core.infer.batch"].verdict == "holds"
+    assert found["core.infer.batch.alone"].verdict == "left out"
+    assert "these do: y is" in found["core.infer.batch.alone"].came
