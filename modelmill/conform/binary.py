@@ -3,49 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
-import orjson
 
 from modelmill.conform import tensors
+from modelmill.conform.body import LENGTH, OCTETS, packed, parts
 from modelmill.conform.check import BINARY, Check
 from modelmill.conform.deviation import LeftOut, shown, wanted
 from modelmill.conform.http import Answer
-from modelmill.conform.subject import FIRST, Subject
-
-LENGTH = "inference-header-content-length"
+from modelmill.conform.subject import FIRST, Document, Elements, Subject
 
 
-def binary_request(
-    subject: Subject, numbers: tuple[int, ...] = FIRST, in_json: tuple[str, ...] = ()
-) -> tuple[bytes, dict[str, str]]:
-    """A request of rows with its tensors as bytes, but those `in_json`; body and headers."""
-    listed: list[dict[str, Any]] = []
-    tail, rows = b"", subject.rows(numbers)
-    for place, tensor in enumerate(subject.inputs):
-        if tensor["name"] in in_json:
-            listed.append(tensors.in_json(tensor, rows, place))
-            continue
-        data = tensors.in_bytes(tensor, rows, place)
-        tail += data
-        parameters = {"binary_data_size": len(data)}
-        known = {"name": tensor["name"], "shape": rows.shape(tensor), "datatype": tensor["datatype"]}
-        listed.append({**known, "parameters": parameters})
-    head = orjson.dumps({"inputs": listed})
-    return head + tail, {"content-type": "application/octet-stream", LENGTH: str(len(head))}
+def binary_request(subject: Subject, numbers: tuple[int, ...] = FIRST, in_json: tuple[str, ...] = ()) -> Document:
+    """A request of rows with its tensors as bytes, but those `in_json`."""
+    request, rows = subject.request(numbers), subject.rows(numbers)
+    listed = [
+        entry if tensor["name"] in in_json else {**entry, "data": tensors.in_bytes(tensor, rows, place)}
+        for place, (entry, tensor) in enumerate(zip(request["inputs"], subject.inputs, strict=True))
+    ]
+    return {**request, "inputs": listed}
 
 
-def _read(subject: Subject, answer: Answer) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+def _read(subject: Subject, answer: Answer) -> tuple[Document, Elements]:
     """The JSON part of an answer, and the elements of its outputs. Raises Deviation."""
-    wanted(answer.status == 200, str(answer))
-    length = answer.headers.get(LENGTH)
-    if length is None:
-        document = answer.object()
-        subject.check_answer(document)
-        return document, tensors.outputs_of(document)
-    wanted(length.isdigit() and int(length) <= len(answer.body), f"{LENGTH} {length!r} of {len(answer.body)} bytes")
-    head, tail = answer.body[: int(length)], answer.body[int(length) :]
-    document = Answer(200, answer.headers, head).object()
+    document, tail = parts(answer)
     subject.check_answer(document)
     tensors.check_parameters(document)
     return document, tensors.outputs_of(document, tail)
@@ -54,10 +33,9 @@ def _read(subject: Subject, answer: Answer) -> tuple[dict[str, Any], dict[str, l
 def binary_inputs(subject: Subject) -> None:
     """Bytes in, JSON out."""
     rows, expected = subject.several
-    body, headers = binary_request(subject, rows)
-    document, found = _read(subject, subject.infer(body, headers=headers))
+    document, found = _read(subject, subject.infer(binary_request(subject, rows)))
     inside = [tensor["name"] for tensor in document["outputs"] if "data" not in tensor]
-    wanted(not inside, f"{shown(inside)} as bytes, which nobody asked for")
+    wanted(not inside or subject.answers_bytes, f"{shown(inside)} as bytes, which nobody asked for")
     subject.agree(found, expected)
 
 
@@ -81,7 +59,10 @@ def binary_type(subject: Subject) -> None:
 
 def binary_all_outputs(subject: Subject) -> None:
     """All outputs as bytes, by a parameter of the request, but for those that say otherwise."""
-    first = next(iter(subject.outputs))
+    plain = [name for name, tensor in subject.outputs.items() if tensor["datatype"] not in tensors.HALVES]
+    if not plain:
+        raise LeftOut("JSON has no form for any output")
+    first = plain[0]
     asked = [
         {"name": name, **({"parameters": {"binary_data": False}} if name == first else {})} for name in subject.outputs
     ]
@@ -96,9 +77,11 @@ def binary_mixed(subject: Subject) -> None:
     """Some inputs as bytes, some in JSON."""
     if len(subject.inputs) < 2:
         raise LeftOut("the model has one input")
+    plain = [tensor["name"] for tensor in subject.inputs if tensor["datatype"] not in tensors.HALVES]
+    if not plain:
+        raise LeftOut("JSON has no form for any input")
     rows, expected = subject.several
-    body, headers = binary_request(subject, rows, (subject.inputs[0]["name"],))
-    subject.agree(_read(subject, subject.infer(body, headers=headers))[1], expected)
+    subject.agree(_read(subject, subject.infer(binary_request(subject, rows, (plain[0],))))[1], expected)
 
 
 def binary_raw(subject: Subject) -> None:
@@ -108,9 +91,8 @@ def binary_raw(subject: Subject) -> None:
         raise LeftOut("the model has several inputs, or several sizes that may be any")
     if inputs[0]["datatype"] == "BYTES" and any(abs(size) != 1 for size in inputs[0]["shape"]):
         raise LeftOut("a raw body is one string, and the model takes several")
-    headers = {"content-type": "application/octet-stream", LENGTH: "0"}
     body = tensors.alone(inputs[0], subject.rows())
-    document, found = _read(subject, subject.infer(body, headers=headers))
+    document, found = _read(subject, subject.infer(body, headers={**OCTETS, LENGTH: "0"}))
     inside = [tensor["name"] for tensor in document["outputs"] if "data" in tensor]
     wanted(not inside, f"{shown(inside)} in JSON")
     subject.agree(found, subject.usual)
@@ -118,7 +100,7 @@ def binary_raw(subject: Subject) -> None:
 
 def binary_lies(subject: Subject) -> None:
     """Lengths that lie are refused."""
-    body, headers = binary_request(subject)
+    body, headers = packed(binary_request(subject))
     for name, value in (("a length beyond the body", str(len(body) + 1)), ("no number", "x"), ("below 0", "-1")):
         answer = subject.infer(body, headers={**headers, LENGTH: value})
         wanted(400 <= answer.status < 500, f"{answer.status} for {name}")

@@ -55,6 +55,16 @@ class Outcome(msgspec.Struct, frozen=True):
         return self.verdict == "deviates" and self.level == "must" and self.group != "robustness"
 
 
-def conformant(outcomes: Iterable[Outcome]) -> bool:
-    """Whether all holds that must hold in the core, and in the extensions that the server says it has."""
-    return not any(outcome.breaks for outcome in outcomes)
+INFERENCE = ("core.infer", "core.grpc.infer")
+
+
+def conformant(outcomes: Iterable[Outcome]) -> bool | None:
+    """Whether all holds that must hold in the core, and in the extensions that the server says it has.
+
+    None where it is not known: nothing deviates, and no inference could be looked at.
+    """
+    listed = list(outcomes)
+    if any(outcome.breaks for outcome in listed):
+        return False
+    asked = [outcome for outcome in listed if outcome.id.startswith(INFERENCE) and outcome.verdict != "left out"]
+    return True if asked else None

@@ -8,6 +8,7 @@ from typing import Any
 from modelmill.conform.deviation import Deviation, LeftOut
 from modelmill.conform.http import Answer, Http
 from modelmill.conform.subject import Subject
+from modelmill.conform.tensors import HALVES
 from modelmill.errors import UnknownName, WorkError
 
 
@@ -71,6 +72,7 @@ def _is_plain(http: Http, name: str) -> bool:
     """Whether a model can be asked in JSON, with any number of rows."""
     subject = Subject(http, name)
     try:
-        return subject.batches and bool(subject.request())
+        in_json = all(tensor["datatype"] not in HALVES for tensor in subject.inputs)
+        return in_json and subject.batches and bool(subject.request())
     except LeftOut:
         return False

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modelmill.conform import binary, tensors
+from modelmill.conform.body import parts
 from modelmill.conform.check import Check, Level
 from modelmill.conform.core import NOBODY
 from modelmill.conform.deviation import LeftOut, shown, wanted
@@ -22,7 +23,7 @@ def classification(subject: Subject) -> None:
     shape = _shape(subject, rows, name)
     width = math.prod(shape[1:])
     request = subject.request(rows, outputs=[{"name": name, "parameters": {"classification": CLASSES}}])
-    output = subject.infer(request).object()["outputs"][0]
+    output = tensors.joined(*parts(subject.infer(request)))["outputs"][0]
     wanted(output.get("datatype") == "BYTES", f"datatype {shown(output.get('datatype'))}")
     texts, count = tensors.flat(output), min(CLASSES, width)
     wanted(len(texts) == count * shape[0], f"{shown(texts)} where {CLASSES} of {width} classes were asked for")

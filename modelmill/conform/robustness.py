@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from modelmill.conform import tensors
+from modelmill.conform.body import packed
 from modelmill.conform.check import Check, Level
 from modelmill.conform.core import NOBODY
 from modelmill.conform.deviation import Deviation, LeftOut, wanted
@@ -45,27 +46,27 @@ def _with(**changes: Any) -> Change:
 def _number(request: Document) -> int:
     """The place of the first input of numbers. Raises LeftOut."""
     for place, tensor in enumerate(request["inputs"]):
-        if tensor["datatype"] not in ("BYTES", "BOOL") and math.prod(tensor["shape"]):
+        if tensor["datatype"] not in ("BYTES", "BOOL", *tensors.HALVES) and math.prod(tensor["shape"]):
             return place
-    raise LeftOut("the model takes no numbers")
+    raise LeftOut("the model takes no numbers in JSON")
 
 
 def _element(text: bytes) -> Change:
     """A request in which the first number is something else, as it is written."""
 
-    def change(request: Document) -> bytes:
+    def change(request: Document) -> Any:
         place = _number(request)
         tensor = request["inputs"][place]
-        data = ["conform-hole", *tensor["data"][1:]]
+        data = [orjson.Fragment(text), *tensor["data"][1:]]
         listed = [*request["inputs"][:place], {**tensor, "data": data}, *request["inputs"][place + 1 :]]
-        return orjson.dumps({**request, "inputs": listed}).replace(b'"conform-hole"', text)
+        return {**request, "inputs": listed}
 
     return change
 
 
 def _longer(request: Document) -> Any:
-    first = request["inputs"][0]
-    return _first(data=[*first["data"], *first["data"][:1]])(request)
+    data = request["inputs"][0]["data"]
+    return _first(data=data + data[:1])(request)
 
 
 def _shorter(request: Document) -> Any:
@@ -74,11 +75,12 @@ def _shorter(request: Document) -> Any:
 
 def _ragged(request: Document) -> Any:
     for place, tensor in enumerate(request["inputs"]):
-        if len(tensor["shape"]) > 1 and math.prod(tensor["shape"]) > 1:
+        is_plain = tensor["datatype"] not in tensors.HALVES
+        if is_plain and len(tensor["shape"]) > 1 and math.prod(tensor["shape"]) > 1:
             half = len(tensor["data"]) - 1
             listed = {**tensor, "data": [tensor["data"][:half], tensor["data"][half:], []]}
             return {**request, "inputs": [*request["inputs"][:place], listed, *request["inputs"][place + 1 :]]}
-    raise LeftOut("no input has more than one axis")
+    raise LeftOut("no input in JSON has more than one axis")
 
 
 def _other_type(request: Document) -> Any:
@@ -98,11 +100,11 @@ def _negative(request: Document) -> Any:
 
 
 def _cut(request: Document) -> bytes:
-    return orjson.dumps(request)[:-7]
+    return packed(request)[0][:-7]
 
 
-def _not_text(request: Document) -> bytes:
-    return orjson.dumps({**request, "id": "conform-hole"}).replace(b"conform-hole", b"\xff\xfe\xc0")
+def _not_text(request: Document) -> Any:
+    return {**request, "id": orjson.Fragment(b'"\xff\xfe\xc0"')}
 
 
 REQUESTS: Mapping[str, tuple[str, bytes | Change]] = {

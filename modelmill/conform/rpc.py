@@ -127,9 +127,11 @@ def model_metadata(subject: Subject) -> None:
 
 def infer_raw(subject: Subject) -> None:
     """Raw contents."""
+    found = answered(subject, "ModelInfer", infer_request(subject, True))
+    wanted(found.get("model_name") == subject.model, f"model_name is {shown(found.get('model_name'))}")
+    elements(subject, found)
     rows, expected = subject.several
     found = answered(subject, "ModelInfer", infer_request(subject, True, rows))
-    wanted(found.get("model_name") == subject.model, f"model_name is {shown(found.get('model_name'))}")
     subject.agree(elements(subject, found), expected, OVER_HTTP)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from modelmill.conform import tensors
+from modelmill.conform.body import parts
 from modelmill.conform.channel import PACKAGE, Document, Refusal
 from modelmill.conform.check import Check, Level
 from modelmill.conform.core import NOBODY
@@ -129,7 +130,8 @@ def classification(subject: Subject) -> None:
     """The best classes are those over HTTP."""
     name = ranked(subject)
     wishes = [{"name": name, "parameters": {"classification": CLASSES}}]
-    over_http = tensors.flat(subject.infer(subject.request(outputs=wishes)).object()["outputs"][0])
+    answer = subject.infer(subject.request(outputs=wishes))
+    over_http = tensors.flat(tensors.joined(*parts(answer))["outputs"][0])
     wish = {"name": name, "parameters": {"classification": {"int64_param": CLASSES}}}
     found = answered(subject, "ModelInfer", infer_request(subject, raw=True, outputs=[wish]))
     output = {**found["outputs"][0], "shape": [int(size) for size in found["outputs"][0].get("shape", [])]}

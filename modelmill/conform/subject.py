@@ -9,9 +9,8 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
-import orjson
-
 from modelmill.conform import tensors
+from modelmill.conform.body import packed, parts
 from modelmill.conform.channel import Channel
 from modelmill.conform.deviation import Deviation, LeftOut, shown, wanted
 from modelmill.conform.http import Answer, Http
@@ -110,17 +109,31 @@ class Subject:
         return "/".join(parts)
 
     def request(self, rows: tuple[int, ...] = FIRST, nested: bool = False, **rest: Any) -> Document:
-        """A request that the model should take. Raises LeftOut for datatypes that JSON has no words for."""
-        self._check_json()
-        return {**self._inputs(self.rows(rows), nested), **rest}
+        """A request that the model should take.
 
-    def _check_json(self) -> None:
+        What JSON has no form for goes and comes as bytes; raises LeftOut where the server does not list those.
+        """
         for tensor in self.inputs:
-            if tensor["datatype"] in ("FP16", "BF16"):
-                raise LeftOut(f"the input {tensor['name']} is {tensor['datatype']}, which JSON has no form for")
+            if tensor["datatype"] in tensors.HALVES and not self.has_bytes:
+                said = "which JSON has no form for, and the server does not list binary_tensor_data"
+                raise LeftOut(f"the input {tensor['name']} is {tensor['datatype']}, {said}")
+        return self._request(self.rows(rows), nested, **rest)
 
-    def _inputs(self, rows: tensors.Rows, nested: bool = False) -> Document:
-        return {"inputs": [tensors.in_json(each, rows, place, nested) for place, each in enumerate(self.inputs)]}
+    def _request(self, rows: tensors.Rows, nested: bool = False, **rest: Any) -> Document:
+        found = {"inputs": [tensors.as_input(each, rows, at, nested) for at, each in enumerate(self.inputs)], **rest}
+        if self.answers_bytes:
+            found["parameters"] = {**rest.get("parameters", {}), "binary_data_output": True}
+        return found
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether tensors may follow the JSON as bytes."""
+        return any(name.partition("(")[0] == "binary_tensor_data" for name in self.extensions)
+
+    @property
+    def answers_bytes(self) -> bool:
+        """Whether outputs are asked for as bytes, since JSON has no form for one of them."""
+        return self.has_bytes and any(tensor["datatype"] in tensors.HALVES for tensor in self.metadata["outputs"])
 
     def rows(self, numbers: tuple[int, ...] = FIRST) -> tensors.Rows:
         """Rows with what the model takes in them."""
@@ -130,7 +143,7 @@ class Subject:
     def filling(self) -> tensors.Filling:
         """What the model takes: elements that all differ, or those where floats stand, or else zeros."""
         datatypes = [tensor["datatype"] for tensor in self.inputs]
-        if set(datatypes) & {"FP16", "BF16"}:
+        if set(datatypes) & set(tensors.HALVES) and not self.has_bytes:
             return "zeros"
         if self._takes("varied"):
             return "varied"
@@ -139,20 +152,20 @@ class Subject:
     def _takes(self, filling: tensors.Filling) -> bool:
         """Whether the model answers two rows, each asked for alone."""
         try:
-            return all(self.infer(self._inputs(tensors.Rows(row, filling))).status == 200 for row in (FIRST, SECOND))
+            return all(self.infer(self._request(tensors.Rows(row, filling))).status == 200 for row in (FIRST, SECOND))
         except Deviation:
             return False
 
     def infer(self, request: Any, version: str = "", headers: Mapping[str, str] | None = None) -> Answer:
-        """The answer to a request, a JSON value or bytes."""
-        body = request if isinstance(request, bytes) else orjson.dumps(request)
-        return self.http.ask("POST", self.path(version, "infer"), body, headers)
+        """The answer to a request, a JSON value whose inputs may have bytes as data, or bytes as they are."""
+        body, given = (request, headers) if isinstance(request, bytes) else packed(request)
+        return self.http.ask("POST", self.path(version, "infer"), body, headers or given)
 
     def answered(self, request: Any, version: str = "") -> Document:
         """The answer to a request that the model should take, its outputs looked at. Raises Deviation."""
-        document = self.infer(request, version).object()
+        document, tail = parts(self.infer(request, version))
         self.check_answer(document)
-        return document
+        return tensors.joined(document, tail)
 
     def check_answer(self, document: Document) -> None:
         """Raise Deviation where an answer has not the outputs of the metadata."""

@@ -24,6 +24,8 @@ DATATYPES = ("BYTES", *SIZES)
 IN_JSON: dict[str, tuple[type, ...]] = {"BYTES": (str,), "BOOL": (bool,)}
 """The JSON types of an element; of all others numbers."""
 
+HALVES = ("FP16", "BF16")
+"""Floats that JSON has no form for: they go and come as bytes."""
 
 Filling = Literal["varied", "floats", "zeros"]
 """What stands in a request: elements that all differ, such elements where floats stand, or zeros."""
@@ -91,14 +93,17 @@ def _varied(datatype: str, first: int, count: int) -> list[Any]:
     return list(found.tolist())
 
 
-def in_json(tensor: Mapping[str, Any], rows: Rows, place: int = 0, nested: bool = False) -> Document:
-    """An input as the JSON of a request."""
+def as_input(tensor: Mapping[str, Any], rows: Rows, place: int = 0, nested: bool = False) -> Document:
+    """An input as it stands in a request: its data in JSON, or bytes where JSON has no form for them."""
     shape = rows.shape(tensor)
+    known = {"name": tensor["name"], "shape": shape, "datatype": tensor["datatype"]}
+    if tensor["datatype"] in HALVES:
+        return {**known, "data": in_bytes(tensor, rows, place)}
     data = rows.values(tensor, place)
     if nested:
         for size in shape[:0:-1]:
             data = [data[start : start + size] for start in range(0, len(data), size)] if size else []
-    return {"name": tensor["name"], "shape": shape, "datatype": tensor["datatype"], "data": data}
+    return {**known, "data": data}
 
 
 def in_bytes(tensor: Mapping[str, Any], rows: Rows, place: int = 0) -> bytes:
@@ -223,16 +228,34 @@ def check_parameters(document: Mapping[str, Any]) -> None:
 
 def outputs_of(document: Mapping[str, Any], tail: bytes = b"") -> dict[str, list[Any]]:
     """The elements of every output by name, in JSON or in the bytes after it. Raises Deviation."""
-    found: dict[str, list[Any]] = {}
+    pairs = zip(document["outputs"], _pieces(document, tail), strict=True)
+    return {tensor["name"]: flat(tensor) if data is None else read_bytes(tensor, data) for tensor, data in pairs}
+
+
+def joined(document: Document, tail: bytes) -> Document:
+    """An answer in which data that came as bytes stand where those in JSON do. Raises Deviation."""
+    pairs = zip(document["outputs"], _pieces(document, tail), strict=True)
+    return {**document, "outputs": [tensor if data is None else _filled(tensor, data) for tensor, data in pairs]}
+
+
+def _filled(tensor: Document, data: bytes) -> Document:
+    parameters = {key: value for key, value in tensor["parameters"].items() if key != "binary_data_size"}
+    return {**tensor, "parameters": parameters, "data": read_bytes(tensor, data)}
+
+
+def _pieces(document: Mapping[str, Any], tail: bytes) -> list[bytes | None]:
+    """The bytes of every output, None for one in JSON. Raises Deviation where they are not those after the JSON."""
+    found: list[bytes | None] = []
     at = 0
     for tensor in document["outputs"]:
-        size = (tensor.get("parameters") or {}).get("binary_data_size")
+        parameters = tensor.get("parameters")
+        size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
         if size is None:
-            found[tensor["name"]] = flat(tensor)
-        elif type(size) is not int or at + size > len(tail):
+            found.append(None)
+        elif type(size) is not int or not 0 <= size <= len(tail) - at:
             raise Deviation(f"{tensor['name']} with binary_data_size {shown(size)}, and {len(tail) - at} bytes left")
         else:
-            found[tensor["name"]] = read_bytes(tensor, tail[at : at + size])
+            found.append(tail[at : at + size])
             at += size
     wanted(at == len(tail), f"{len(tail) - at} bytes after the last tensor")
     return found

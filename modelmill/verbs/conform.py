@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -75,11 +75,15 @@ def _line(outcome: Outcome) -> str:
     return f"{said}: {outcome.came}" if outcome.came else said
 
 
-def _summary(found: dict[str, object]) -> str:
+def _summary(found: dict[str, Any]) -> str:
     counts = found["counts"]
     assert isinstance(counts, dict), "a report counts its checks"
-    said = "conforms" if found["conformant"] else "does not conform"
-    return f"The server {said}. {counts['holds']} hold, {counts['deviates']} deviate, {counts['left_out']} left out."
+    said = {
+        True: "The server conforms.",
+        False: "The server does not conform.",
+        None: "Whether the server conforms is not known: no inference could be asked for.",
+    }[found["conformant"]]
+    return f"{said} {counts['holds']} hold, {counts['deviates']} deviate, {counts['left_out']} left out."
 
 
 def _header(text: str) -> tuple[str, str]:

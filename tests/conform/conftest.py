@@ -67,6 +67,28 @@ def both():
 
 
 @pytest.fixture(scope="session")
+def unable():
+    """One whose model takes FP16, and that answers nobody; its callable can list that it takes bytes."""
+    made = module(HERE / "faulty.py")
+
+    class Unable(made.Faulty):
+        lists_bytes = False
+
+        def server(self):
+            return {**super().server(), "extensions": ["binary_tensor_data"] * self.lists_bytes}
+
+        def metadata(self):
+            return {**made.MODEL, "inputs": [{"name": "a", "datatype": "FP16", "shape": [-1, 2]}]}
+
+        def infer(self, body):
+            raise made.Refused("boom", 500)
+
+    app = Unable()
+    with listening(app) as url:
+        yield app, url
+
+
+@pytest.fixture(scope="session")
 def made():
     """What makes the models of our service, and the authorities of its certificates."""
     return module(HERE.parent / "serve" / "conftest.py"), module(HERE.parent / "serve" / "access" / "conftest.py")
