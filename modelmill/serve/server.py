@@ -95,7 +95,7 @@ def run(
     if worker is not None:
         port, grpc_port = worker.port, None if grpc_port is None else worker.grpc_port
     shared = limits.reuse_port or worker is not None
-    with listening(host, port, shared) as listener:
+    with listening(host, port, shared, other=grpc_port) as listener:
         gate = None if grpc_port is None else Gate(host, grpc_port, grpc_ready)
         door = access.door(host, listener.getsockname()[1], shared)
         Server(registry, names, listener, ready, pages, limits, telling, gate, door, worker).run([listener])
@@ -128,7 +128,7 @@ class Service:
     ) -> None:
         self.stack = contextlib.ExitStack()
         self.gate = None if grpc_port is None else Gate(host, grpc_port)
-        self.listener = self.stack.enter_context(listening(host, port, limits.reuse_port))
+        self.listener = self.stack.enter_context(listening(host, port, limits.reuse_port, other=grpc_port))
         self.up = threading.Event()
         door = access.door(host, self.listener.getsockname()[1])
         self.server = Server(
@@ -252,7 +252,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             return
         front = Front(Methods(self.plane, self.signals), self.state, self.limits.body_bytes)
         shared = self.limits.reuse_port or self.worker is not None
-        with listening(self.gate.host, self.gate.port, shared, "--grpc-port") as listener:
+        other = self.listeners[0].getsockname()[1]
+        with listening(self.gate.host, self.gate.port, shared, "--grpc-port", other) as listener:
             tls = self.door.tls
             await front.start(listener, tls.offering("h2") if tls is not None else None)
             self.listeners += (listener,)

@@ -13,6 +13,7 @@ import typer
 
 from modelmill.errors import MillError, UsageError
 from modelmill.serve.models.size import bytes_of
+from modelmill.serve.ports import check_apart
 from modelmill.serve.process.crew import VARIABLE, worker_of
 from modelmill.verbs.options import Quiet
 
@@ -65,6 +66,8 @@ def serve(
 ) -> None:
     """Serve models over HTTP and gRPC: Open Inference Protocol, plain JSON, metrics, and pages for people."""
     options = dict(locals())
+    if grpc:
+        check_apart(host, port, grpc_port)
     budget_bytes = bytes_of(memory_budget, workers)
     worker = worker_of(os.environ.get(VARIABLE, ""))
     if workers > 1 and worker is None:
@@ -185,8 +188,8 @@ def supervise(
 
     port, grpc_port = ports
     with (
-        reserved(host, port, "--port", shared) as held,
-        reserved(host, grpc_port or 0, "--grpc-port", shared) as grpc_held,
+        reserved(host, port, "--port", shared, grpc_port) as held,
+        reserved(host, grpc_port or 0, "--grpc-port", shared, held) as grpc_held,
         crew(home().path / "run", workers, held, grpc_held) as found,
     ):
 

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,12 +20,14 @@ import pytest
 from patience import eventually
 from slow import slowed
 
+from modelmill.cli import run as run_inside
 from modelmill.client import Client
 from modelmill.errors import Overloaded, UnknownModel, WorkError
 from modelmill.protocol.schema import schema
 from modelmill.registry.registry import Registry
 from modelmill.serve.engine.engine import Capacity
 from modelmill.serve.models.catalogue import Keeping
+from modelmill.serve.ports import listening
 from modelmill.serve.server import Limits, Service, run
 from modelmill.store.home import Home
 
@@ -111,6 +114,32 @@ def test_a_taken_port_is_said_with_a_way_out(registry):
         port = taken.getsockname()[1]
         with pytest.raises(WorkError, match=r"the port is taken.*--port"):
             run(registry, port=port)
+
+
+def way_out(port, other):
+    """The port that is offered in place of a taken one."""
+    with pytest.raises(WorkError) as said, listening("127.0.0.1", port, other=other):
+        pass
+    return int(re.search(r"--port (\d+)\.", str(said.value))[1])
+
+
+def test_the_way_out_of_a_taken_port_is_free_and_not_the_services_other_one():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        first = way_out(port, None)
+        assert way_out(port, first) not in (port, first)
+        with socket.create_server(("127.0.0.1", first)):
+            assert way_out(port, None) not in (port, first)
+
+
+def test_one_port_for_http_and_grpc_is_said_before_anything_listens(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert run_inside(["serve", "--port", port, "--grpc-port", port]) == 2
+    said = capsys.readouterr().err
+    assert "is the port of HTTP, too" in said
+    assert "taken" not in said
+    assert f"--grpc-port {port}." not in said
 
 
 def in_thread(work):
