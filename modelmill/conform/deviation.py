@@ -22,14 +22,16 @@ def wanted(holds: bool, came: str) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value in a few words.
+    r"""A value in a few words, without letters that a terminal would obey.
 
     >>> shown({"a": 1})
     '{"a":1}'
+    >>> shown(b"\x1b[2J\0 a")
+    '[2J a'
     """
     if isinstance(value, bytes):
         text = value[:120].decode("utf-8", "replace")
     else:
         text = msgspec.json.encode(value, enc_hook=str).decode()
-    text = " ".join(text.split())
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return (text if len(text) <= 100 else text[:97] + "...") or "nothing"

@@ -79,7 +79,7 @@ class Http:
         except TimeoutError:
             raise Deviation(f"no answer within {self.timeout_s:g} s") from None
         except (OSError, http.client.HTTPException) as error:
-            raise Deviation(f"no answer: {type(error).__name__} {error}".rstrip()) from None
+            raise Deviation(f"no answer: {type(error).__name__} {shown(str(error).encode())}") from None
         finally:
             connection.close()
 
@@ -103,13 +103,20 @@ class Http:
         return found
 
     def reach(self) -> None:
-        """Raise WorkError where nothing listens, or the two do not come to trust each other."""
+        """Raise WorkError where nothing speaks HTTP/1.1, the two do not trust each other, or the URL goes on to /v2."""
         request = f"GET {self._path('v2/health/live')} HTTP/1.1\r\nHost: {self.host}\r\nConnection: close\r\n\r\n"
         address = (self._parts.hostname or "", self._port)
         tls = self.tls if self.is_secure else None
         found = first_words(self.url, address, self.timeout_s, tls, request.encode())
         if tls is None and not found.startswith(b"HTTP/") and speaks_tls(address, self.timeout_s):
             raise WorkError(self.url, "speaks TLS", "Write https://.")
+        if found and not found.startswith(b"HTTP/"):
+            hint = f"Is it the port of gRPC? Give the URL of HTTP, and beside it --grpc {self.host}."
+            raise WorkError(self.url, "does not speak HTTP/1.1", hint)
+        above, sign, _ = f"{self._parts.path}/".partition("/v2/")
+        if sign and found[9:12] == b"404":
+            hint = f"Give what stands before /v2: {self._parts._replace(path=above).geturl()}."
+            raise WorkError(self.url, "has no v2/health/live below it", hint)
 
     @property
     def is_secure(self) -> bool:

@@ -143,6 +143,20 @@ def test_a_model_that_is_not_there_is_the_users_error(service, faulty, capsys):
             examine(url, model="ad")
 
 
+def test_a_port_of_grpc_alone_is_told_from_one_of_http(service, capsys):
+    for model in ([], ["--model", "flowers"]):
+        assert run_inside(["conform", f"http://{service.grpc_url}", *model]) == 1
+        said = capsys.readouterr()
+        assert (said.out, said.err.strip().isprintable()) == ("", True)
+        assert "does not speak HTTP/1.1. Is it the port of gRPC? Give the URL of HTTP, and beside it --grpc" in said.err
+
+
+@pytest.mark.parametrize("rest", ["/v2", "/v2/", "/v2/models/flowers"])
+def test_a_url_that_goes_on_to_v2_is_told_what_it_should_be(service, rest):
+    with pytest.raises(WorkError, match=rf"Give what stands before /v2: {service.url}\.$"):
+        examine(f"{service.url}{rest}", model="flowers")
+
+
 def test_a_server_that_wants_a_key_is_said_to(faulty):
     app, url = faulty
     app.fault = "wants a key"
