@@ -23,7 +23,7 @@ def read_parquet(path: Path) -> Rows:
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
         raise SourceError(str(path), f"the parts do not fit together: {error}", "Give parts of one table.") from None
     if rows.table.num_rows == 0:
-        raise ContentError(str(path), "holds columns and no rows", "Give a file with rows to learn from.")
+        raise ContentError(str(path), "holds columns and no rows", "Give a file with rows.")
     return rows
 
 

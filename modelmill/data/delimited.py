@@ -64,7 +64,7 @@ def read_text(path: Path, dialect: Dialect, as_text: Sequence[str] = ()) -> Rows
     dialect, header, skip = start(path, dialect)
     names, findings = clean(header, path.name)
     if next(islice(records(path, dialect), int(dialect.header), None), None) is None:
-        raise ContentError(str(path), "holds a header and no rows", "Give a file with rows to learn from.")
+        raise ContentError(str(path), "holds a header and no rows", "Give a file with rows below it.")
     table = _parse(path, dialect, names, skip, as_text)
     # A time of day means a category here, whose text must stay as it is written.
     clock = [name for name in names if kind_of(table.schema.field(name).type) == "category" and name not in as_text]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from modelmill.data.archive import read_arrays
-from modelmill.data.cells import Array, booleans, dates, numbers, texts
+from modelmill.data.cells import Array, Place, booleans, dates, numbers, texts
 from modelmill.data.columnar import read_parquet
 from modelmill.data.delimited import Dialect, column_names, read_parts
 from modelmill.data.files import existing, source_of
@@ -128,25 +128,32 @@ def column_of(field: Field, names: Sequence[str], origin: str) -> str:
 
 def conform(field: Field, rows: Rows, name: str) -> Array:
     """A column as the field wants it. Raises ContentError at the first value that does not fit."""
-    column = rows.table[name]
     if field.kind == "category":
-        values = texts(column)
+        values = texts(rows.table[name])
     elif field.kind == "date":
-        values = dates(column, rows.place, name)
+        values = _cells(dates, rows, name)
     elif field.kind == "boolean":
-        values = booleans(column, rows.place, name)
+        values = _cells(booleans, rows, name)
     elif field.kind == "number":
-        values = numbers(column, rows.place, name)
+        values = _cells(numbers, rows, name)
     else:
         raise ContentError(rows.origin, f"a table cannot hold the {field.kind} {name!r}", "Give an .npz file.")
     return _cast(field, values, rows, name)
+
+
+def _cells(read: Callable[[Any, Place, str], Array], rows: Rows, name: str) -> Array:
+    """A column, read for a model whose types are settled: other ones cannot be stated, as they can for training."""
+    try:
+        return read(rows.table[name], rows.place, name)
+    except ContentError as error:
+        raise ContentError(error.where, error.message, "Correct the value.") from None
 
 
 def _cast(field: Field, values: Array, rows: Rows, name: str) -> Array:
     gaps = missing(values, field)
     if gaps.any() and not field.nullable:
         where = rows.place(int(np.argmax(gaps)))
-        raise ContentError(where, f"{name} is missing; the model saw none like it", "Fill in the value.")
+        raise ContentError(where, f"{name} is missing; the model takes no missing values", "Fill in the value.")
     if field.datatype == "INT64" and values.dtype.kind == "f":
         broken = values != np.floor(values)
         if broken.any():
@@ -178,7 +185,7 @@ def _target(signature: Signature, rows: Rows) -> Array:
         raise UnknownName.among(rows.origin, "target column", signature.target, rows.names)
     column = rows.table[signature.target]
     text = bool(signature.classes) and isinstance(signature.classes[0], str)
-    values = texts(column) if text else numbers(column, rows.place, signature.target)
+    values = texts(column) if text else _cells(numbers, rows, signature.target)
     gaps = missing(values, Field(signature.target, "BYTES" if text else "FP32"))
     if gaps.any():
         where = rows.place(int(np.argmax(gaps)))
@@ -255,7 +262,8 @@ def _fit(field: Field, array: Array, path: Path) -> Array:
         found = _exact(field, array.astype("datetime64[ms]") if array.dtype.kind == "M" else array, where)
     if not field.nullable and missing(found, field).any():
         row = int(np.argmax(missing(found, field)))
-        raise ContentError(f"{where} row {row + 1}", "a value is missing; the model saw none like it", "Fill it in.")
+        message = "a value is missing; the model takes no missing values"
+        raise ContentError(f"{where} row {row + 1}", message, "Fill it in.")
     return found
 
 

@@ -47,6 +47,16 @@ def test_the_target_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
         rows(tmp_path, GOOD.replace(",y\n", ",z\n"), labeled=True)
 
 
+@pytest.mark.parametrize(("old", "new"), [("42.0", "old"), ("42.0", ""), ("true", "perhaps"), ("2026-01-31", "31.1.")])
+def test_what_to_try_is_what_a_model_that_is_made_allows(tmp_path: Path, old: str, new: str) -> None:
+    with pytest.raises(ContentError) as said:
+        rows(tmp_path, GOOD.replace(old, new))
+    assert said.value.hint in ("Correct the value.", "Fill in the value.")
+    assert "saw" not in str(said.value)
+    with pytest.raises(ContentError, match=r"a header and no rows\. Give a file with rows below it\.$"):
+        rows(tmp_path, GOOD.partition("\n")[0] + "\n")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
