@@ -34,6 +34,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+CLOSE = 0.65
+"""How much of two names must be alike: of `nope` and `i_open` it is 0.6."""
+
+
+def close_names(name: str, known: Iterable[str], most: int = 1) -> list[str]:
+    """Those of the names that somebody may have meant who wrote another, the closest first.
+
+    >>> close_names("flower", ["flowers", "lower"], 2), close_names("nope", ["i_open"])
+    (['flowers', 'lower'], [])
+    """
+    return get_close_matches(name, list(known), n=most, cutoff=CLOSE)
+
 
 class MillError(Exception):
     """An error that says where, what came, what was wanted, and what to try."""
@@ -72,7 +84,7 @@ class UnknownName(UsageError):
     def among(cls, where: str, what: str, name: str, known: Iterable[str]) -> UnknownName:
         """An error for `name`, which is no `what`, with the closest of the `known` names."""
         names = sorted(known)
-        close = get_close_matches(name, names, n=3, cutoff=0.5)
+        close = close_names(name, names, 3)
         if close:
             hint = f"Did you mean {' or '.join(close)}?"
         elif names:

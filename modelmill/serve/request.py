@@ -12,12 +12,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as member
-from difflib import get_close_matches
 from typing import Any, Protocol
 
 import numpy as np
 
-from modelmill.errors import RequestError
+from modelmill.errors import RequestError, close_names
 from modelmill.serve.engine.terms import Terms
 from modelmill.serve.inputs import Input, kind
 from modelmill.signature import Field, Signature
@@ -188,7 +187,7 @@ def named(where: str, name: Any, known: Mapping[str, Any], what: str) -> str:
     if not isinstance(name, str):
         raise RequestError(f"{where}.name", f"expected a string, came {kind(name)}", f"Known: {listed(known)}.")
     if name not in known:
-        close = get_close_matches(name[:200], list(known), n=1)
+        close = close_names(name[:200], known)
         hint = f"Did you mean {close[0]}?" if close else f"Known: {listed(known)}."
         raise RequestError(f"{where}.name", f"the model has no {what} {name[:80]!r}", hint)
     return name

@@ -176,6 +176,7 @@ def test_what_is_not_there_is_not_found(ask):
     answer = ask("POST", "/predict/flower", [[1, 2]])
     assert answer.code == 404
     assert "Did you mean flowers?" in answer.json["error"]
+    assert "Served: flowers" in ask("POST", "/predict/f_oars", [[1, 2]]).json["error"]
     assert ask("POST", "/predict/flowers@nobody", [[1, 2]]).code == 404
     assert ask("POST", "/predict/..%2f..%2fetc", [[1, 2]]).code == 404
     assert ask("POST", "/predict/" + "a" * 4096, [[1, 2]]).code == 404

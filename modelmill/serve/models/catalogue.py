@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -22,6 +21,7 @@ from modelmill.errors import (
     Unavailable,
     UnknownModel,
     UsageError,
+    close_names,
 )
 from modelmill.runtime.memory import resident_bytes
 from modelmill.serve.engine.engine import cores
@@ -300,7 +300,7 @@ class Catalogue:
         if name in self.withheld:
             return NotServed("model", f"{name!r} is unloaded", f"Load it: POST /v2/repository/models/{name}/load.")
         names = self.names()
-        close = get_close_matches(name, names, n=1) if len(names) <= FEW else ()
+        close = close_names(name, names) if len(names) <= FEW else ()
         hint = f"Did you mean {close[0]}?" if close else f"Served: {', '.join(names[:12]) or 'none'}."
         return NotServed("model", f"{reference[:80]!r} is not served", hint)
 
