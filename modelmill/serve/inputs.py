@@ -105,7 +105,8 @@ class Input:
         where = f"{where}.shape"
         if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
             example = [1 if size < 0 else size for size in self.field.shape]
-            raise RequestError(where, f"expected a list of sizes such as {example}", "Give a size for every axis.")
+            message = f"expected a list of sizes such as {example}, came {_wrong(shape)}"
+            raise RequestError(where, message, "Give a size for every axis.")
         if not self.field.shape and shape == [1]:
             shape = []  # there are clients that cannot send a scalar
         if len(self.field.shape) == 1 and len(shape) == 2 and shape[1] == 1:
@@ -204,6 +205,17 @@ def has_nan(array: Array) -> bool:
     """
     found = np.isnan(array)
     return b"\1" in found.tobytes() if array.size <= SMALL else bool(found.any())
+
+
+def _wrong(shape: Any) -> str:
+    """What came in place of sizes.
+
+    >>> _wrong([2, -5]), _wrong([2, "3"]), _wrong(None)
+    ('the number -5 among them', 'a string among them', 'nothing')
+    """
+    if not isinstance(shape, list):
+        return kind(shape)
+    return f"{kind(next(size for size in shape if type(size) is not int or size < 0))} among them"
 
 
 def kind(value: Any) -> str:
