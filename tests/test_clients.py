@@ -40,6 +40,12 @@ for binary in (False, True):
         "label": [x.decode() if isinstance(x, bytes) else x for x in labels],
         "probabilities": result.as_numpy("probabilities").tolist(),
     }
+    for way in ("gzip", "deflate"):
+        packed = client.infer(
+            "iris", inputs, outputs=wanted, request_compression_algorithm=way, response_compression_algorithm=way
+        )
+        assert packed.as_numpy("label").tolist() == labels
+        assert packed.as_numpy("probabilities").tolist() == result.as_numpy("probabilities").tolist()
 try:
     client.infer("irsi", inputs)
 except triton.InferenceServerException as error:

@@ -21,10 +21,11 @@ from patience import eventually
 from slow import slowed
 
 from modelmill.protocol.schema import schema
+from modelmill.serve import packed
 from modelmill.serve.engine.engine import Capacity
 from modelmill.serve.handover import can_share
 from modelmill.serve.request import LONG_BYTES
-from modelmill.serve.rpc import hpack, runner
+from modelmill.serve.rpc import hpack
 from modelmill.serve.rpc.frames import (
     CALM,
     DATA,
@@ -596,12 +597,12 @@ class Inflating:
         self.now = self.most = 0
         self.lock = threading.Lock()
 
-    def __call__(self, message, encoding, most_bytes):
+    def __call__(self, where, message, encoding, most_bytes):
         with self.lock:
             self.seen.append((threading.get_ident(), most_bytes))
             self.now += 1
             self.most = max(self.most, self.now)
-        found = self.inflated(message, encoding, most_bytes)
+        found = self.inflated(where, message, encoding, most_bytes)
         with self.lock:
             self.now -= 1
         return found
@@ -609,8 +610,8 @@ class Inflating:
 
 @pytest.fixture
 def inflating(monkeypatch):
-    found = Inflating(runner.inflated)
-    monkeypatch.setattr(runner, "inflated", found)
+    found = Inflating(packed.inflated)
+    monkeypatch.setattr(packed, "inflated", found)
     return found
 
 
@@ -645,8 +646,8 @@ def test_one_client_has_few_long_messages_inflated_at_a_time(service, inflating,
             raw.send(frame(DATA, END, stream, squeezed(bytes(1 << 20))))
         raw.send(frame(HEADERS, HEADERS_END, 21, head(LIVE)) + frame(DATA, END, 21, message(b"")))
         assert raw.answer(21)[1][b"grpc-status"] == b"0"
-        assert eventually(lambda: len(held) == runner.LONG_MOST)
-        assert len([most for _, most in inflating.seen if most > LONG_BYTES]) == runner.LONG_MOST
+        assert eventually(lambda: len(held) == packed.LONG_MOST)
+        assert len([most for _, most in inflating.seen if most > LONG_BYTES]) == packed.LONG_MOST
         gate.set()
         assert raw.answer(19)[1][b"grpc-status"] == b"0"
 

@@ -194,10 +194,6 @@ def test_a_get_where_a_post_belongs_says_so(ask):
     assert ask("POST", "/metrics", b"").headers["allow"] == "GET"
 
 
-def test_a_compressed_body_is_refused(ask):
-    assert ask("POST", "/predict/flowers", b"\x1f\x8b", {"Content-Encoding": "gzip"}).code == 415
-
-
 def test_a_body_declared_too_large_is_refused_before_it_comes(service):
     answer = raw(service, b"POST /predict/flowers HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n[")
     assert answer.startswith(b"HTTP/1.1 413")

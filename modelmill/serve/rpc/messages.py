@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
-
 from modelmill.errors import RequestError, TooLarge
+from modelmill.serve.packed import ENCODINGS
 from modelmill.serve.rpc.status import Unimplemented
 
-ENCODINGS = b"identity,deflate,gzip"
+ACCEPTED = ",".join(("identity", *ENCODINGS))
+"""How a message may be packed, as the header of an answer says it."""
 
 
 class Unpacked(Unimplemented):
@@ -38,25 +38,12 @@ def only(data: bytes, most_bytes: int) -> bytes:
     return data[5:]
 
 
-def inflated(message: bytes, encoding: str, most_bytes: int) -> bytes | None:
-    """A packed message as it was before; None where it has more bytes than that. Raises RequestError, Unpacked.
-
-    >>> inflated(zlib.compress(b"abc"), "deflate", 3), inflated(zlib.compress(b"abc"), "deflate", 2)
-    (b'abc', None)
-    """
-    bits = {"gzip": 31, "deflate": 15}.get(encoding)
-    if bits is None:
-        raise Unpacked("message", f"is packed as {encoding[:40] or 'nothing'}", f"Use {ENCODINGS.decode()}.")
-    opener = zlib.decompressobj(bits)
-    try:
-        found = opener.decompress(message, most_bytes + 1)
-    except zlib.error:
-        raise RequestError("message", f"is no {encoding} that can be read", "") from None
-    if len(found) > most_bytes:
-        return None
-    if not opener.eof:
-        raise RequestError("message", f"is no whole {encoding}", "")
-    return found
+def check_encoding(packed: int, encoding: str) -> None:
+    """Refuse a packed message of which it is not said in a known way how it is. Raises Unpacked."""
+    if packed != 1:
+        raise Unpacked("message", f"is packed in the way {packed}, expected 0 or 1", "Is it a message of gRPC?")
+    if encoding not in ENCODINGS:
+        raise Unpacked("message", f"is packed as {encoding[:40] or 'nothing'}", f"Use {ACCEPTED}.")
 
 
 def too_large(size_bytes: int, most_bytes: int) -> TooLarge:

@@ -10,19 +10,16 @@ from functools import partial
 from typing import Any, Protocol
 
 from modelmill.errors import Draining, MillError
-from modelmill.serve.request import LONG_BYTES
+from modelmill.serve.packed import LONG_MOST, at_once, on_thread
 from modelmill.serve.rpc.call import Call, Stream
 from modelmill.serve.rpc.express import INFER, Asked
 from modelmill.serve.rpc.frames import STREAM_WINDOW
-from modelmill.serve.rpc.messages import Unpacked, inflated, only, too_large
+from modelmill.serve.rpc.messages import check_encoding, only, too_large
 from modelmill.serve.rpc.methods import Methods, Peer
 from modelmill.serve.rpc.sender import Sender
 from modelmill.serve.rpc.status import DEADLINE_EXCEEDED, INTERNAL, Status, status
 
 LATE = Status(DEADLINE_EXCEEDED, "the time that the request allows has passed")
-
-LONG_MOST = 4
-"""Long messages that came packed, which one client may have inflated at a time; its next ones wait for their turn."""
 
 
 class Counter(Protocol):
@@ -142,21 +139,12 @@ class Runner:
         Nothing is inflated before it is known who sends it, and how much they may. Raises RequestError, Unidentified.
         """
         most = self.most_bytes(stream)
-        if packed != 1:
-            raise Unpacked("message", f"is packed in the way {packed}, expected 0 or 1", "Is it a message of gRPC?")
-        if len(came) > LONG_BYTES:
-            return None
-        found = inflated(came, stream.call.encoding, min(most, LONG_BYTES))
-        if found is None and most <= LONG_BYTES:
-            raise too_large(most + 1, most)
-        return found
+        check_encoding(packed, stream.call.encoding)
+        return at_once("message", came, stream.call.encoding, most)
 
     async def _long(self, stream: Stream, came: bytes) -> bytes:
         """A packed message as it was before, inflated on a thread. Raises RequestError, TooLarge."""
-        found = await asyncio.to_thread(inflated, came, stream.call.encoding, stream.most)
-        if found is None:
-            raise too_large(stream.most + 1, stream.most)
-        return found
+        return await on_thread("message", came, stream.call.encoding, stream.most)
 
     def begin(self, stream: Stream) -> None:
         """Answer a call of many messages, which are still to come."""

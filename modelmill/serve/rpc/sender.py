@@ -28,7 +28,7 @@ from modelmill.serve.rpc.frames import (
     Broken,
     pack_head,
 )
-from modelmill.serve.rpc.messages import ENCODINGS, framed
+from modelmill.serve.rpc.messages import ACCEPTED, framed
 from modelmill.serve.rpc.status import UNIMPLEMENTED, Status
 
 FIRST = b"\x88" + hpack.literal(b"content-type", b"application/grpc")
@@ -131,7 +131,7 @@ class Sender:
         words = quote(failed.message[:4000], safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~").encode()
         block = [hpack.literal(b"grpc-status", b"%d" % failed.code), hpack.literal(b"grpc-message", words)]
         if failed.code == UNIMPLEMENTED:
-            block.append(hpack.literal(b"grpc-accept-encoding", ENCODINGS))
+            block.append(hpack.literal(b"grpc-accept-encoding", ACCEPTED.encode()))
         for name, value in failed.trailers:
             text = value.encode() if isinstance(value, str) else b64encode(value).rstrip(b"=")
             block.append(hpack.literal(name.encode(), text))

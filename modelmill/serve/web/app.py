@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from modelmill.serve.access.door import check, check_sight
 from modelmill.serve.access.needs import ANY_KEY, LOOK, STUDY, Need, of_page
 from modelmill.serve.inputs import kind
 from modelmill.serve.models.endpoint import Endpoint
+from modelmill.serve.packed import Room, at_once
 from modelmill.serve.plane import Ask, Plane, reference_of
 from modelmill.serve.request import LONG_ELEMENTS, flag
 from modelmill.serve.signals.answer import Answer
@@ -95,7 +97,7 @@ def application(plane: Plane, signals: Signals, pages: Asgi | None, body_limit: 
 
 
 class App:
-    """The handlers, and what they need; everything that changes lies in what it is given."""
+    """The handlers, and what they need; beside the rooms, everything that changes lies in what it is given."""
 
     def __init__(self, plane: Plane, signals: Signals, body_limit: int) -> None:
         self.plane = plane
@@ -105,6 +107,8 @@ class App:
         self.signals = signals
         self.first = signals.worker == 0
         self.body_limit = body_limit
+        self.rooms: defaultdict[str, Room] = defaultdict(Room)
+        """Of every tenant."""
         self.routes = Routes(self.table())
 
     def served(self, caller: Caller = ANYONE) -> list[Endpoint]:
@@ -174,6 +178,8 @@ class App:
             raise
         finally:
             self.state.in_flight -= 1
+            if call.held_bytes:
+                self.rooms[call.caller.tenant].give_back(call.held_bytes)
         self._count(call, reply.status if reply else 499, started, len(reply.body) if reply else 0)
         if reply is not None:
             if call.is_cut_short:
@@ -414,12 +420,24 @@ class App:
         ask = Ask(reference, caller.terms, call.header, caller)
         body = None
         if arrived is not None and self.plane.must_load(ask):
-            body = await call.body()
+            body = await self._body(call)
             said = wire.wishes_of(body, call.header("inference-header-content-length"))
             ask = replace(ask, terms=said.terms(ask.terms, arrived))
         endpoint = await self.plane.begin(ask)
         call.which = (endpoint.name, str(endpoint.number))
-        return ask, endpoint, await call.body() if body is None else body
+        return ask, endpoint, await self._body(call) if body is None else body
+
+    async def _body(self, call: Call) -> bytes:
+        """The body as it was before it was packed, within what the caller may send."""
+        came = await call.body()
+        if not call.packing:
+            return came
+        short = at_once("body", came, call.packing, call.body_limit)
+        if short is not None:
+            return short
+        long = await self.rooms[call.caller.tenant].take("body", came, call.packing, call.body_limit)
+        call.held_bytes = len(long)
+        return long
 
     async def _endpoint(self, call: Call) -> Endpoint:
         """The version that the path names."""

@@ -29,6 +29,7 @@ from modelmill.serve import standing
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import discreet
 from modelmill.serve.access.needs import Need, need
+from modelmill.serve.packed import ENCODINGS
 from modelmill.serve.request import whole
 
 Scope = MutableMapping[str, Any]
@@ -43,6 +44,9 @@ BODY_SECONDS = 30.0
 
 BODY_BYTES_S = 10_000
 """As slowly as this a body may come: whoever sends a byte a minute would hold on to what has come for ever."""
+
+ALIASES = {"x-gzip": "gzip"}
+"""Ways of packing by the names that they had before."""
 
 LINGER_SECONDS = 5.0
 """How long the rest of a body is taken after its refusal: whoever is still sending would not hear the answer on a
@@ -111,6 +115,10 @@ class Call:
     id: str | None = None
     """What the client calls its request."""
     bytes_in: int = 0
+    packing: str = ""
+    """How the body came packed; empty where it came as it is."""
+    held_bytes: int = 0
+    """The bytes of a long body that came packed, which count until the answer."""
     is_cut_short: bool = False
     """Whether the body was refused before all of it had come."""
 
@@ -133,8 +141,8 @@ class Call:
         return next((value for key, value in self.headers if key == b"accept"), b"")
 
     async def body(self) -> bytes:
-        """The whole body. Raises TooLarge, SlowBody, PackedBody, or ClientLeft when the client leaves."""
-        self._check_packing()
+        """The whole body, as it came. Raises TooLarge, SlowBody, PackedBody, or ClientLeft when the client leaves."""
+        self.packing = self._packing()
         declared = whole(self.header("content-length"))
         if declared is not None and declared > self.body_limit:
             raise self._too_large(declared, more=True)
@@ -153,12 +161,19 @@ class Call:
         self.bytes_in = size
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _check_packing(self) -> None:
-        """Refuse a body that is not sent as it is. Raises PackedBody."""
-        for name, plain in (("Content-Encoding", "identity"), ("Transfer-Encoding", "chunked")):
-            value = self.header(name)
-            if value and value.lower() != plain:
-                raise PackedBody(name, f"{value[:40]!r} is not taken, only {plain}", "Send the body as it is.")
+    def _packing(self) -> str:
+        """How the body is packed, which that of no other request than one for predictions may be. Raises PackedBody."""
+        self._one_of("Transfer-Encoding", ("chunked",))
+        came = self._one_of("Content-Encoding", ("identity", *ENCODINGS) if self.infers else ("identity",))
+        return came if came in ENCODINGS else ""
+
+    def _one_of(self, name: str, taken: Sequence[str]) -> str:
+        """The value of a header that says how the body is sent; '' without it. Raises PackedBody."""
+        value = self.header(name) or ""
+        plain = ALIASES.get(value.lower(), value.lower())
+        if value and plain not in taken:
+            raise PackedBody(name, f"{value[:40]!r} is not taken, only {', '.join(taken)}", "Send the body as it is.")
+        return plain
 
     async def _next(self, deadline: float) -> Message:
         try:

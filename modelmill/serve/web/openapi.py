@@ -36,7 +36,7 @@ REASONS = {
     "409": "Something else is on its way, or set; the error says what",
     "408": "The body did not come in time",
     "413": "The body is too large",
-    "415": "The body is compressed, or of a type that is not taken",
+    "415": "The body is packed in a way, or of a type, that is not taken",
     "429": "Too many requests wait, or the key's quota is used up; try again after Retry-After seconds",
     "503": "The service is shutting down",
     "504": "The time that the request allows has passed",

@@ -230,9 +230,9 @@ def test_forms_and_packed_bodies_are_no_rows(service):
     parts = b"".join(b'--x\r\nContent-Disposition: form-data; name="%d"\r\n\r\n\r\n' % n for n in range(100_000))
     kind = "Content-Type: multipart/form-data; boundary=x"
     assert send(service, *post(kind, f"Content-Length: {len(parts)}"), body=parts).startswith(b"HTTP/1.1 415")
-    for encoding in ("gzip", "br", "deflate", "gzip, gzip"):
+    for encoding, code in (("gzip", 400), ("deflate", 400), ("br", 415), ("gzip, gzip", 415), ("x-deflate", 415)):
         found = send(service, *post(f"Content-Encoding: {encoding}", "Content-Length: 8"), body=BODY)
-        assert found.startswith(b"HTTP/1.1 415")
+        assert found.startswith(b"HTTP/1.1 %d" % code)
     for encoding in ("gzip, chunked", "deflate,chunked"):
         chunks = b"8\r\n%s\r\n0\r\n\r\n" % BODY
         found = send(service, *post(f"Transfer-Encoding: {encoding}"), body=chunks)

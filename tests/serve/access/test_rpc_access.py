@@ -11,10 +11,11 @@ import pytest
 from patience import eventually
 
 from modelmill.protocol.schema import schema
+from modelmill.serve import packed
 from modelmill.serve.access.needs import CALLS, OPEN
 from modelmill.serve.access.quota import Quota
 from modelmill.serve.access.tls import TlsFiles
-from modelmill.serve.rpc import hpack, runner
+from modelmill.serve.rpc import hpack
 from modelmill.serve.rpc.frames import DATA, HEAD, HEADERS, PREFACE, SETTINGS
 
 PACKAGE = "/inference.GRPCInferenceService/"
@@ -205,15 +206,15 @@ def test_nothing_is_inflated_before_it_is_known_who_sends_it(start, keys, monkey
     keys.tenant("small", "basic")
     secret, _ = keys.create("phone", tenant="small")
     service = start(grpc_port=0)
-    inflated, allowed = runner.inflated, []
+    inflated, allowed = packed.inflated, []
 
-    def seen(message, encoding, most_bytes):
+    def seen(where, message, encoding, most_bytes):
         allowed.append(most_bytes)
-        return inflated(message, encoding, most_bytes)
+        return inflated(where, message, encoding, most_bytes)
 
-    monkeypatch.setattr(runner, "inflated", seen)
-    packed = gzip.compress(bytes(2_000_000))
-    body = b"\1" + len(packed).to_bytes(4, "big") + packed
+    monkeypatch.setattr(packed, "inflated", seen)
+    squeezed = gzip.compress(bytes(2_000_000))
+    body = b"\1" + len(squeezed).to_bytes(4, "big") + squeezed
     for further, code in (((), b"16"), (((b"x-api-key", secret.encode()),), b"8")):
         pairs = ((b":path", f"{PACKAGE}{method}".encode()), (b"content-type", b"application/grpc"))
         block = b"".join(hpack.literal(*pair) for pair in (*pairs, (b"grpc-encoding", b"gzip"), *further))
