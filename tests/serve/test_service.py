@@ -194,6 +194,17 @@ def test_a_get_where_a_post_belongs_says_so(ask):
     assert ask("POST", "/metrics", b"").headers["allow"] == "GET"
 
 
+def test_bytes_without_the_header_that_says_how_many_are_json_are_told_of_it(ask):
+    """Short ones and long ones; who sends JSON is not told of it."""
+    path, header = "/v2/models/pictures/infer", "Inference-Header-Content-Length"
+    for body in (np.full(64, 0.1, np.float32).tobytes(), json.dumps(FLOWER).encode() + bytes(8), b"\xff" * 100_000):
+        told = ask("POST", path, body, {"Content-Type": "Application/Octet-Stream"})
+        assert (told.code, header in told.json["error"]) == (400, True)
+        told = ask("POST", path, body, {"Content-Type": "application/json"})
+        assert (told.code, header in told.json["error"]) == (400, False)
+    assert ask("POST", "/v2/models/flowers/infer", FLOWER, {"Content-Type": "application/octet-stream"}).code == 200
+
+
 def test_a_body_declared_too_large_is_refused_before_it_comes(service):
     answer = raw(service, b"POST /predict/flowers HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n[")
     assert answer.startswith(b"HTTP/1.1 413")

@@ -58,6 +58,9 @@ Array = np.ndarray[Any, Any]
 CONTROL_BYTES = 65_536
 """The largest body of a request for anything but predictions: it is read on the loop, while others wait."""
 
+BYTES = "application/octet-stream"
+"""The type of a body with tensors as bytes."""
+
 DOCUMENTED = 100
 """Models whose rows the OpenAPI document describes."""
 
@@ -314,10 +317,12 @@ class App:
         arrived = asyncio.get_running_loop().time()
         ask, endpoint, body = await self._begin(call, arrived)
         length = call.header("inference-header-content-length")
+        is_binary = any(kind.lower().startswith(BYTES) for kind in call.values("content-type"))
+        said = (body, length, endpoint.expected, is_binary)
         if wire.is_long(body, length, endpoint.expected):
-            request = await asyncio.to_thread(wire.read, body, length, endpoint.expected)
+            request = await asyncio.to_thread(wire.read, *said)
         else:
-            request = wire.read(body, length, endpoint.expected)
+            request = wire.read(*said)
         call.id = request.id
         terms = request.wishes.terms(ask.terms, arrived)
         if terms is not ask.terms:
@@ -333,7 +338,7 @@ class App:
         if answer.json_bytes is None:
             return Reply(200, answer.body, headers=headers)
         part = ("inference-header-content-length", str(answer.json_bytes))
-        return Reply(200, answer.body, "application/octet-stream", (*headers, part))
+        return Reply(200, answer.body, BYTES, (*headers, part))
 
     async def predict(self, call: Call) -> Reply:
         """Answer rows, an image or a sound in plain JSON."""

@@ -40,16 +40,22 @@ Array = np.ndarray[Any, Any]
 
 PIECE = 16_384
 """Numbers of an answer that are written to JSON at a time."""
+FORGOTTEN = (
+    "If there are tensors as bytes, send Inference-Header-Content-Length: how many bytes of JSON come before them, "
+    "or 0 where the body is the one input itself."
+)
+"""What to try where bytes came that are no JSON, and nothing said how much of them would be."""
 KEPT_BYTES = 4096
 """The JSON before tensors is remembered up to so many bytes."""
 KEPT = 64
 """So many of them for a version: clients that number their requests never say the same again."""
 
 
-def read(body: bytes, header: str | None, expected: Expected) -> Request:
+def read(body: bytes, header: str | None, expected: Expected, is_binary: bool = False) -> Request:
     """The request in `body`; `header` is the value of Inference-Header-Content-Length.
 
-    Raises RequestError saying which tensor, what came and what was wanted.
+    is_binary: whether the body is said to be bytes: then the header may have been forgotten. Raises RequestError saying
+    which tensor, what came and what was wanted.
     """
     if header is None and len(body) <= pieces.BYTES:
         plain = _read_plain(body, expected)
@@ -64,7 +70,7 @@ def read(body: bytes, header: str | None, expected: Expected) -> Request:
     if known is not None and known.size == len(view) - length:
         return known.request(view[length:], expected)
     short, lists = pieces.lifted(body[:length]) if length > pieces.BYTES else (view[:length], {})
-    envelope = parse(short)
+    envelope = parse(short, FORGOTTEN if is_binary and header is None else "")
     if not isinstance(envelope, dict):
         raise RequestError("body", f"expected a JSON object, came {kind(envelope)}", 'Send {"inputs": [...]}.')
     request = _read_envelope(envelope, _Tail(view[length:], lists), expected)
@@ -134,8 +140,11 @@ def is_long_to_write(request: Request, expected: Expected) -> bool:
     return request.rows * expected.row_elements > LONG_ELEMENTS and not all(asked.binary for asked in request.outputs)
 
 
-def parse(text: bytes | memoryview) -> Any:
-    """The JSON value in `text`; strict: NaN, deep nesting, broken UTF-8 and names that come twice are refused."""
+def parse(text: bytes | memoryview, otherwise: str = "") -> Any:
+    """The JSON value in `text`; strict: NaN, deep nesting, broken UTF-8 and names that come twice are refused.
+
+    otherwise: what to try where it is no JSON.
+    """
     if not text:
         raise RequestError("body", "is empty", "Send a JSON document.")
     try:
@@ -143,7 +152,8 @@ def parse(text: bytes | memoryview) -> Any:
         _check_names(bytes(text), value)
         return value
     except orjson.JSONDecodeError as error:
-        hint = "A missing value is null: NaN is not JSON." if b"NaN" in bytes(text[:100_000]) else ""
+        has_nan = b"NaN" in bytes(text[:100_000])
+        hint = otherwise or ("A missing value is null: NaN is not JSON." if has_nan else "")
         raise RequestError("body", f"is not JSON: {error}", hint) from None
 
 
