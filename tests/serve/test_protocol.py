@@ -126,6 +126,7 @@ def test_statistics_count_requests_rows_and_runs(ask):
     assert stats["inference_stats"]["fail"]["ns"] > 0
     assert stats["memory_usage"][0]["byte_size"] > 0
     assert [(size["batch_size"], size["compute_infer"]["count"]) for size in stats["batch_stats"]] == [(2, 3)]
+    assert stats["response_stats"] == {}
     assert stats["last_inference"] > 1_700_000_000_000
     names = [model["name"] for model in ask("GET", "/v2/models/stats")[1]["model_stats"]]
     assert names == ["flowers", "mixed", "pictures"]

@@ -61,6 +61,7 @@ def statistics(parts: Parts) -> dict[str, Any]:
             "cache_hit": NOTHING,
             "cache_miss": NOTHING,
         },
+        "response_stats": {},  # of models that answer a request several times: there are none here
         "batch_stats": _sizes(parts.get("size", ())),
     }
 
