@@ -94,8 +94,21 @@ class Plane:
         return not self.state.draining
 
     async def load(self, name: str, caller: Caller, origin: str) -> None:
-        """Serve a model again, or its newest live version now, and write down who did. Raises NotServed."""
+        """Serve a model again, or its newest live version now, and write down who did.
+
+        Of a pipeline also the models that it is made of, of those that exist for the caller. Raises NotServed,
+        Unavailable where a step cannot be had.
+        """
         check_sight(caller, name)
+        await asyncio.to_thread(self.catalogue.refresh)
+        for each in await asyncio.to_thread(self.catalogue.parts, name):
+            if each in self.catalogue.withheld and caller.sees(each):
+                await self._load(each, caller, origin)
+        for step in await asyncio.to_thread(self.catalogue.steps, name):
+            await self.catalogue.pinned(step)
+        await self._load(name, caller, origin)
+
+    async def _load(self, name: str, caller: Caller, origin: str) -> None:
         await asyncio.to_thread(self.catalogue.load, name)
         await asyncio.to_thread(self.door.note, caller.actor(origin), "serve.load", name)
 

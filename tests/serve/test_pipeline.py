@@ -194,6 +194,55 @@ def test_a_pipeline_without_a_step_is_not_ready_on_any_wire(place, registry, fil
         channel.close()
 
 
+@pytest.mark.parametrize("wire", ["http", "grpc"])
+def test_who_loads_a_pipeline_loads_its_steps(place, registry, file, wire):
+    """Each is in the audit log; where a step cannot be had the pipeline is not loaded, and the step is named."""
+    modelmill.publish_pipeline("joined", file, place=place)
+    with Service(registry, grpc_port=0, access=Access(place.database, place.path)) as service:
+        client = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=20)
+        channel = grpc.insecure_channel(service.grpc_url)
+
+        def post(path, body):
+            client.request("POST", path, json.dumps(body))
+            response = client.getresponse()
+            return response.status, json.loads(response.read())
+
+        def change(verb, name):
+            """The words of the refusal; empty where there is none."""
+            if wire == "http":
+                return post(f"/v2/repository/models/{name}/{verb}", {})[1].get("error", "")
+            message = f"RepositoryModel{verb.capitalize()}"
+            sent = schema().encode(f"inference.{message}Request", {"model_name": name})
+            try:
+                channel.unary_unary(f"/inference.GRPCInferenceService/{message}")(sent, timeout=20)
+            except grpc.RpcError as error:
+                return f"{error.code().name}: {error.details()}"
+            return ""
+
+        def codes():
+            return [post(f"/predict/{name}", [[3, 1]])[0] for name in ("joined", "flowers")]
+
+        for name in ("scale", "flowers", "joined"):
+            assert change("unload", name) == ""
+        assert codes() == [404, 404]
+        assert change("load", "joined") == ""
+        assert codes() == [200, 200]
+        assert change("unload", "flowers") == ""
+        assert codes() == [503, 404]
+        assert change("load", "joined") == ""
+        assert codes() == [200, 200]
+        assert change("unload", "joined") == ""
+        assert codes() == [404, 200]
+        registry.delete("scale@1", force=True)
+        assert "scale@1: is gone, and the pipeline needs it" in change("load", "joined")
+        assert codes() == [404, 200]
+        client.close()
+        channel.close()
+    with place.database.reading() as connection:
+        noted = connection.rows("SELECT subject FROM audit WHERE verb = 'serve.load' ORDER BY id")
+    assert [subject for (subject,) in noted] == ["flowers", "scale", "joined", "flowers", "joined"]
+
+
 def test_what_cannot_be_joined_is_refused(place, file, tmp_path):
     modelmill.publish_pipeline("joined", file, place=place)
     one = {"inputs": {"x": "a"}, "outputs": {"y": "b"}}

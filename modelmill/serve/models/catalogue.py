@@ -409,14 +409,25 @@ class Catalogue:
 
     def parts(self, name: str) -> list[str]:
         """The served models that a pipeline is made of; none for another model. Raises NotServed."""
+        return sorted({step.rpartition("@")[0] for step in self.steps(name)}.intersection(self.known.numbers))
+
+    def steps(self, name: str) -> list[str]:
+        """The versions that a pipeline runs, each as NAME@NUMBER; none for another model.
+
+        Raises NotServed, Unavailable where its file cannot be read.
+        """
         number = self.known.numbers.get(name)
         if number is None:
             raise self._unknown(name)
-        version = self.shelf.find(f"{name}@{number}")
-        if pipeline.FILE not in version.files:
-            return []
-        steps = pipeline.read(self.shelf.file(version, pipeline.FILE)).steps
-        return sorted({step.model.rpartition("@")[0] for step in steps}.intersection(self.known.numbers))
+        try:
+            version = self.shelf.find(f"{name}@{number}")
+            if pipeline.FILE not in version.files:
+                return []
+            return [step.model for step in pipeline.read(self.shelf.file(version, pipeline.FILE)).steps]
+        except UnknownModel as error:
+            raise NotServed("model", error.message, error.hint) from None
+        except MillError as error:
+            raise _why((name, number), error) from error
 
     def _let_go(self, name: str) -> None:
         """Have nothing of a model in memory."""
