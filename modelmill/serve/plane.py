@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -22,12 +22,15 @@ from modelmill.serve.engine.turns import ORDINARY_S
 from modelmill.serve.models.catalogue import Catalogue
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.models.known import is_number
-from modelmill.serve.process.crew import Board
+from modelmill.serve.process.crew import LOOK_S, Board, Changes
 from modelmill.serve.traffic.mirror import Copy
 from modelmill.serve.traffic.traffic import Header, Traffic
 
 Array = np.ndarray[Any, Any]
 Outputs = dict[str, Array]
+
+SPREAD_S = 5.0
+"""How long the answer to a load or unload waits for the other workers at most."""
 
 Wait = Callable[[asyncio.Future[Outputs]], Awaitable[Outputs]]
 """How a wire waits for outputs: it cancels the future where its client leaves."""
@@ -61,6 +64,8 @@ class State:
     in_flight: int = 0
     board: Board | None = None
     """Where the workers of one port say that they are ready; None for a process that is alone."""
+    changes: Changes | None = None
+    """Where they say how far they have followed each other; None likewise."""
 
     @property
     def takes(self) -> bool:
@@ -107,6 +112,21 @@ class Plane:
         for step in await asyncio.to_thread(self.catalogue.steps, name):
             await self.catalogue.pinned(step)
         await self._load(name, caller, origin)
+        await self._spread()
+
+    async def _spread(self) -> None:
+        """Wait until the other workers have followed what was loaded or unloaded here: the next request may be theirs.
+
+        One that takes too long follows later, and one that is not ready when it is.
+        """
+        changes, board = self.state.changes, self.state.board
+        if changes is None or board is None:
+            return
+        made = changes.make()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SPREAD_S):
+                while any(board.beats(index) for index in changes.behind(made)):
+                    await asyncio.sleep(LOOK_S)
 
     async def _load(self, name: str, caller: Caller, origin: str) -> None:
         await asyncio.to_thread(self.catalogue.load, name)
@@ -122,6 +142,7 @@ class Plane:
         for each in (*filter(caller.sees, parts), name):
             await asyncio.to_thread(self.catalogue.unload, each)
             await asyncio.to_thread(self.door.note, caller.actor(origin), "serve.unload", each)
+        await self._spread()
 
     def must_load(self, ask: Ask) -> bool:
         """Whether the version that is asked for is served, and not in memory."""

@@ -29,7 +29,7 @@ from modelmill.serve.models.catalogue import Catalogue, Keeping
 from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.plane import Plane, State
 from modelmill.serve.ports import address_of, listening, url_of
-from modelmill.serve.process.crew import Board, Worker
+from modelmill.serve.process.crew import LOOK_S, Board, Changes, Worker
 from modelmill.serve.process.pulse import BEAT_S
 from modelmill.serve.rpc.front import Front
 from modelmill.serve.rpc.methods import Methods
@@ -197,7 +197,10 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.gate = gate
         self.ready = ready
         self.limits = limits
-        self.state = State() if worker is None else State(board=Board(worker.folder, worker.count))
+        self.state = State()
+        if worker is not None:
+            self.state.board = Board(worker.folder, worker.count)
+            self.state.changes = Changes(worker.folder, worker.count, worker.index)
         self.signals = Signals(telling) if worker is None else Signals(telling, worker.folder, worker.index)
         keeping = kept_by(door, limits.keeping, 1 if worker is None else worker.count)
         folder = None if worker is None else worker.folder
@@ -214,6 +217,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.front: Front | None = None
         self.deadline: float | None = None
         """When the end waits no longer for what is in flight; None as long as there is none to wait for."""
+        self.heard = 0
+        """How many changes the workers had made when this one last began to follow."""
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Load, serve, end."""
@@ -412,12 +417,20 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         """Follow the registry; a registry that cannot be read now may be read later."""
         said = ""
         while True:
-            await asyncio.sleep(self.limits.watch_seconds)
+            await self._pause()
             gauges.write(self.signals.figures, self.plane, self.signals.worker == 0)
             problem = await self._follow()
             if problem and problem != said:
                 print(f"modelmill serve: {problem}", file=sys.stderr)
             said = problem
+
+    async def _pause(self) -> None:
+        """Wait for the next turn, which comes at once where another worker was told to load or unload a model."""
+        changes, left = self.state.changes, self.limits.watch_seconds
+        while left > 0 and (changes is None or changes.made == self.heard):
+            step = left if changes is None else min(left, LOOK_S)
+            await asyncio.sleep(step)
+            left -= step
 
     async def _leave(self) -> None:
         """Write the last counts; a database that refuses them now keeps nobody from ending."""
@@ -427,10 +440,15 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             print(f"modelmill serve: the last counts are lost: {error}", file=sys.stderr)
 
     async def _follow(self) -> str:
-        """Follow the keys and the registry; what is wrong with that, or empty."""
+        """Follow the keys, the registry and the other workers; what is wrong with that, or empty."""
+        changes = self.state.changes
+        if changes is not None:
+            self.heard = changes.made
         try:
             await asyncio.to_thread(self.door.refresh)
             await asyncio.to_thread(self.catalogue.refresh)
+            if changes is not None:
+                changes.follow(self.heard)
             await self.traffic.turn()
             return "; ".join(self.catalogue.problems.values())
         except MillError as error:

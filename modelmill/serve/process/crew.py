@@ -18,6 +18,15 @@ VARIABLE = "MODELMILL_WORKER"
 BOARD = "ready"
 """The file with a byte a worker: 0 while it is not ready; while it is, another one with every beat."""
 
+CHANGES = "changes"
+"""The file with two numbers a worker, all the first ones before all the second: how many changes it has made, and how
+many of all workers' changes it has followed."""
+
+NUMBER_BYTES = 8
+
+LOOK_S = 0.05
+"""How often a worker looks whether another one has made a change, or followed its own."""
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -57,9 +66,7 @@ class Board:
     """Which workers are ready, in memory that all of them map."""
 
     def __init__(self, folder: Path, count: int) -> None:
-        with (folder / BOARD).open("a+b") as file:
-            file.truncate(count)
-            self._bytes = mmap.mmap(file.fileno(), count)
+        self._bytes = _mapped(folder / BOARD, count)
 
     def mark(self, index: int, ready: bool) -> None:
         """A worker is ready, or no longer."""
@@ -77,6 +84,44 @@ class Board:
     def is_whole(self) -> bool:
         """Whether all are ready."""
         return self._bytes.find(b"\0") < 0
+
+
+class Changes:
+    """How far every worker has followed what the others changed by name, in memory that all of them map.
+
+    A number is written by one worker alone, the one whose it is.
+    """
+
+    def __init__(self, folder: Path, count: int, index: int) -> None:
+        """index: the worker that this process is."""
+        numbers = memoryview(_mapped(folder / CHANGES, 2 * count * NUMBER_BYTES)).cast("Q")
+        self._made, self._followed = numbers[:count], numbers[count:]
+        self.index = index
+
+    @property
+    def made(self) -> int:
+        """How many changes all workers have made."""
+        return sum(self._made)
+
+    def make(self) -> int:
+        """This worker has made a change; how many there are now."""
+        self._made[self.index] += 1
+        return self.made
+
+    def follow(self, made: int) -> None:
+        """This worker has followed so many changes."""
+        self._followed[self.index] = made
+
+    def behind(self, made: int) -> list[int]:
+        """The other workers that have not followed so many changes."""
+        return [at for at, followed in enumerate(self._followed) if at != self.index and followed < made]
+
+
+def _mapped(path: Path, size_bytes: int) -> mmap.mmap:
+    """The bytes of a file that processes share, 0 at first."""
+    with path.open("a+b") as file:
+        file.truncate(size_bytes)
+        return mmap.mmap(file.fileno(), size_bytes)
 
 
 def follow(supervisor: int) -> None:

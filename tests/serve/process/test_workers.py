@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -20,10 +21,12 @@ from patience import eventually
 from modelmill.client import Client
 from modelmill.errors import UsageError, WorkError
 from modelmill.registry.registry import Registry
+from modelmill.serve import plane
 from modelmill.serve.ports import listening, reserved
-from modelmill.serve.process.crew import Board, Worker, worker_of
+from modelmill.serve.process.crew import Board, Changes, Worker, worker_of
 from modelmill.serve.process.pulse import HUNG_S, QUIET_S, Pulse
 from modelmill.serve.process.supervisor import crew
+from modelmill.serve.server import Service
 from modelmill.store.home import Home
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes share a port on Linux alone")
@@ -267,7 +270,19 @@ def test_figures_are_those_of_all_workers(home):
         assert counted() == 20
 
 
-def test_a_model_that_is_unloaded_is_unloaded_in_all_workers(home):
+def test_a_change_is_followed_when_every_other_worker_says_so(tmp_path):
+    one, two, three = (Changes(tmp_path, 3, index) for index in range(3))
+    made = one.make()
+    assert (made, two.made, one.behind(made)) == (1, 1, [1, 2])
+    two.follow(two.made)
+    assert one.behind(made) == [2]
+    later = two.make()
+    three.follow(three.made)
+    assert (one.behind(made), two.behind(later)) == ([], [0])
+    assert Changes(tmp_path, 3, 0).make() == 3  # whoever takes the place of a dead one goes on
+
+
+def test_a_model_that_is_unloaded_is_unloaded_in_all_workers_when_that_is_answered(home):
     def codes(url, path, body=b"[[3, 1]]", count=16):
         found = set()
         for _ in range(count):  # a connection each, so that every worker is asked
@@ -279,9 +294,30 @@ def test_a_model_that_is_unloaded_is_unloaded_in_all_workers(home):
         return found
 
     with served(home, "--workers", "2", "--no-grpc", "--lead", "0") as (_, url):
-        for verb, code in (("unload", 404), ("load", 200)):
+        for verb, code in (("unload", 404), ("load", 200)) * 3:
             assert codes(url, f"/v2/repository/models/flowers/{verb}", b"{}", 1) == {200}
-            assert eventually(lambda code=code: codes(url, "/predict/flowers") == {code})
+            assert codes(url, "/predict/flowers") == {code}
+
+
+@pytest.mark.parametrize("other", ["follows late", "is not ready", "hangs"])
+def test_an_answer_waits_for_the_other_workers_and_not_for_ever(
+    empty_registry, publish_flowers, tmp_path, monkeypatch, other
+):
+    publish_flowers(empty_registry)
+    board, theirs = Board(tmp_path, 2), Changes(tmp_path, 2, 1)
+    monkeypatch.setattr(plane, "SPREAD_S", 0.2 if other == "hangs" else 3600.0)
+    with Service(empty_registry) as service, ThreadPoolExecutor() as pool:
+        state = service.server.state
+        state.board, state.changes = board, Changes(tmp_path, 2, 0)
+        board.mark(1, ready=other != "is not ready")
+        path = f"{service.url}/v2/repository/models/flowers/unload"
+        answer = pool.submit(urllib.request.urlopen, urllib.request.Request(path, b"{}"), timeout=30)
+        if other == "follows late":
+            assert eventually(lambda: theirs.made == 1)
+            assert not answer.done()
+            theirs.follow(1)
+        with answer.result(30) as found:
+            assert found.status == 200
 
 
 def test_gauges_are_of_all_workers_whoever_is_asked(home):
