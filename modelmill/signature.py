@@ -70,6 +70,15 @@ class Field(msgspec.Struct, frozen=True):
         return tuple(size for place, size in enumerate(self.shape) if place != self.axis)
 
     @property
+    def is_column(self) -> bool:
+        """Whether a row's value is one element, which a cell of a table holds.
+
+        >>> [Field("x", "FP32", shape).is_column for shape in ((-1,), (-1, 1), (-1, 2))]
+        [True, True, False]
+        """
+        return all(size == 1 for size in self.row)
+
+    @property
     def rows(self) -> int:
         """How many rows a call takes: -1 for any number."""
         return -1 if self.axis is None else self.shape[self.axis]

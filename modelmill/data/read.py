@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from modelmill.data.archive import read_arrays
@@ -25,6 +26,7 @@ from modelmill.dataset import Dataset
 from modelmill.errors import ContentError, SourceError, UnknownName
 from modelmill.method import decode
 from modelmill.runtime.axes import fits
+from modelmill.runtime.values import wanted
 from modelmill.signature import Field, Signature
 
 
@@ -90,7 +92,8 @@ def fit_rows(signature: Signature, rows: Rows, labeled: bool = False) -> Dataset
 def is_block(signature: Signature, names: Sequence[str]) -> bool:
     """Whether all columns of a table, but for the target, are one tensor together."""
     field = signature.inputs[0]
-    return len(signature.inputs) == 1 and field.kind in ("array", "image") and field.name not in names
+    alone = len(signature.inputs) == 1 and field.kind in ("array", "image")
+    return alone and not (field.is_column and field.name in names)
 
 
 def _builtin(signature: Signature, name: str, labeled: bool) -> Dataset:
@@ -128,17 +131,18 @@ def column_of(field: Field, names: Sequence[str], origin: str) -> str:
 
 def conform(field: Field, rows: Rows, name: str) -> Array:
     """A column as the field wants it. Raises ContentError at the first value that does not fit."""
-    if field.kind == "category":
+    if not field.is_column:
+        message = f"a table cannot hold {name!r}, of which a row has the shape {list(field.row)}"
+        raise ContentError(rows.origin, message, "Give an .npz file.")
+    if field.datatype == "BYTES":
         values = texts(rows.table[name])
     elif field.kind == "date":
         values = _cells(dates, rows, name)
-    elif field.kind == "boolean":
+    elif field.is_boolean:
         values = _cells(booleans, rows, name)
-    elif field.kind == "number":
-        values = _cells(numbers, rows, name)
     else:
-        raise ContentError(rows.origin, f"a table cannot hold the {field.kind} {name!r}", "Give an .npz file.")
-    return _cast(field, values, rows, name)
+        values = _cells(numbers, rows, name)
+    return _cast(field, values, rows, name).reshape(len(values), *field.row)
 
 
 def _cells(read: Callable[[Any, Place, str], Array], rows: Rows, name: str) -> Array:
@@ -154,11 +158,12 @@ def _cast(field: Field, values: Array, rows: Rows, name: str) -> Array:
     if gaps.any() and not field.nullable:
         where = rows.place(int(np.argmax(gaps)))
         raise ContentError(where, f"{name} is missing; the model takes no missing values", "Fill in the value.")
-    if field.datatype == "INT64" and values.dtype.kind == "f":
-        broken = values != np.floor(values)
+    if np.dtype(field.dtype).kind in "iu" and values.dtype.kind == "f":
+        bounds = np.iinfo(field.dtype)
+        broken = (values != np.floor(values)) | (values < bounds.min) | (values >= bounds.max + 1.0)
         if broken.any():
             row = int(np.argmax(broken))
-            raise ContentError(rows.place(row), f"{name} is {values[row]:g}; expected a whole number", "Correct it.")
+            raise ContentError(rows.place(row), f"{name} is {values[row]:g}; expected {wanted(field)}", "Correct it.")
     with np.errstate(over="ignore"):
         found: Array = values.astype(field.dtype, copy=False)
     if found.dtype.kind == "f" and np.isinf(found).any():
@@ -176,7 +181,7 @@ def _block(signature: Signature, field: Field, rows: Rows) -> Array:
         raise ContentError(rows.origin, message, "Give the columns that the model was made from, in their order.")
     found = np.empty((rows.table.num_rows, width), field.dtype)
     for number, name in enumerate(names):
-        found[:, number] = conform(Field(name, "FP32", nullable=field.nullable), rows, name)
+        found[:, number] = conform(msgspec.structs.replace(field, name=name, shape=(-1,), axis=0), rows, name)
     return found.reshape(len(found), *field.row)
 
 
@@ -249,6 +254,8 @@ def _fit(field: Field, array: Array, path: Path) -> Array:
     where = f"{path}: {field.name}"
     if field.axis is None and fits(array.shape, field.shape):
         array = array[None]
+    if field.is_column and array.ndim and array.size == len(array):
+        array = array.reshape(-1, *field.row)
     if not fits(array.shape, (-1, *field.row)):
         message = f"has the shape {list(array.shape)}; expected {[-1, *field.row]}"
         raise ContentError(where, message, "The first axis is the rows.")

@@ -26,7 +26,11 @@ FEW = 64
 
 
 def to_column(field: Field, values: Sequence[Any]) -> Array:
-    """The column of a field, the rows first; raises RequestError for the first value that does not fit."""
+    """The column of a field, the rows first; raises RequestError for the first value that does not fit.
+
+    >>> to_column(Field("age", "FP32", (-1, 1)), [1.5, [2.5]]).tolist()
+    [[1.5], [2.5]]
+    """
     flat = _flat(field, values) if field.row else values
     column = None if flat is None else _at_once(field, flat)
     if column is None:
@@ -60,6 +64,8 @@ def _length(value: Any, axis: int) -> int:
 
 def _flat(field: Field, values: Sequence[Any]) -> Sequence[Any] | None:
     """The numbers of nested lists end to end; None where the lists are not what the shape says."""
+    if field.is_column and list not in set(map(type, values)):
+        return values
     for size in field.row:
         if set(map(type, values)) != {list}:
             return None
@@ -138,7 +144,7 @@ def _into(flat: list[Any], field: Field, value: Any, shape: tuple[int, ...], whe
     """Append one value, or those of nested lists, each checked by itself."""
     if isinstance(value, np.ndarray | np.generic) and not isinstance(value, np.datetime64):
         value = value.tolist()
-    if not shape:
+    if not shape or (field.is_column and not isinstance(value, list | tuple)):
         flat.append(_one(field, value, where))
         return
     wanted = f"a list of {shape[0]}" if shape[0] >= 0 else "a list"

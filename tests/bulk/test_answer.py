@@ -22,7 +22,10 @@ from modelmill.bulk.unfinished import Unfinished
 from modelmill.data.read import read_for
 from modelmill.errors import ContentError, OutOfBounds, SourceError, UnknownName, UsageError, WorkError
 from modelmill.evaluate.judge import predict
+from modelmill.fragment import Writer
+from modelmill.graph.build import to_onnx
 from modelmill.registry.registry import Registry
+from modelmill.signature import Field, Signature
 from modelmill.store.home import Home
 
 SMALL = Pace(runners=3, block_rows=64, text_bytes=4096)
@@ -69,6 +72,22 @@ def test_every_row_is_answered_in_order_as_if_all_were_read_at_once(model, tmp_p
     assert steps[-1].size_bytes == (tmp_path / output).stat().st_size
     assert [step.share for step in steps] == sorted(step.share for step in steps)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([source, output])
+
+
+@pytest.mark.parametrize("source", ["rows.parquet", "rows.csv", "rows.jsonl"])
+def test_an_input_of_one_element_a_row_is_a_column_among_others(tmp_path, source, rows):
+    writer = Writer()
+    writer.rename(writer.op("Neg", ["c0"]), "less")
+    writer.rename("kind", "same")
+    fields = (Field("c0", "FP32", (-1, 1), "array", True), Field("kind", "BYTES", (-1, 1), "category"))
+    outputs = (Field("less", "FP32", (-1, 1), "array"), Field("same", "BYTES", (-1, 1), "category"))
+    columns = to_onnx(writer.fragment(), fields, outputs), Signature("compute", fields, outputs)
+    table = rows(300)
+    answered(columns, write(table, tmp_path / source), tmp_path / "out.parquet")
+    found = parquet.read_table(tmp_path / "out.parquet")
+    assert found["same"].to_pylist() == [[kind] for kind in table["kind"].to_pylist()]
+    wanted = np.array([[np.nan if value is None else -value] for value in table["c0"].to_pylist()])
+    np.testing.assert_allclose(np.array(found["less"].to_pylist()), wanted, rtol=1e-6)
 
 
 @pytest.mark.parametrize("group", [7, 64, 100, 5000])

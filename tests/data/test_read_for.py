@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow
 import pytest
-from pyarrow import parquet
+from pyarrow import csv, parquet
 
 from modelmill.data.read import read, read_for
 from modelmill.dataset import Dataset
@@ -96,6 +96,73 @@ def test_a_wide_table_fills_one_tensor_in_the_order_of_its_columns(tmp_path: Pat
     (tmp_path / "rows.csv").write_text("a\n1\n")
     with pytest.raises(ContentError, match="has 1 columns beside the target; expected 2"):
         read_for(signature, tmp_path / "rows.csv")
+
+
+COLUMNS = Signature(
+    "compute",
+    (
+        Field("a", "FP32", (-1, 1), "array", nullable=True),
+        Field("b", "INT32", (-1, 1, 1), "array"),
+        Field("c", "BYTES", (-1, 1), "category", nullable=True),
+        Field("d", "BOOL", (-1, 1), "array"),
+    ),
+    (),
+)
+TEXT = "id,c,b,a,d\n9,7,1,2.5,yes\n8,,-3,,0\n"
+
+
+def column_rows(folder: Path, text: str, name: str) -> Dataset:
+    (folder / "rows.csv").write_text(text)
+    if name == "rows.parquet":
+        parquet.write_table(csv.read_csv(folder / "rows.csv"), folder / name)
+    if name == "rows.npz":
+        values = {"a": [2.5, np.nan], "b": [1, -3], "c": ["7", ""], "d": [True, False]}
+        np.savez(folder / name, **{key: np.array(value) for key, value in values.items()})
+    return read_for(COLUMNS, folder / name)
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "rows.npz"])
+def test_an_input_of_one_element_a_row_is_a_column_of_a_table(tmp_path: Path, name: str) -> None:
+    data = column_rows(tmp_path, TEXT, name)
+    assert [data.columns[key].shape for key in "abcd"] == [(2, 1), (2, 1, 1), (2, 1), (2, 1)]
+    assert [data.columns[key].dtype.name for key in "abcd"] == ["float32", "int32", "object", "bool"]
+    assert data.columns["a"][0] == 2.5
+    assert np.isnan(data.columns["a"][1])
+    assert data.columns["b"].ravel().tolist() == [1, -3]
+    assert data.columns["c"].tolist() == [["7"], [""]]
+    assert data.columns["d"].tolist() == [[True], [False]]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("-3", "-3.5", "line 3: b is -3.5; expected a whole number from -2147483648 to 2147483647"),
+        ("-3", "3000000000", "line 3: b is 3e[+]09; expected a whole number from"),
+        ("-3", "", "line 3: b is missing"),
+        (",0\n", ",2\n", "line 3: the value of d is '2'; expected true or false"),
+        ("id,c,b,a,d", "id,c,b,e,d", "the column 'a' is missing"),
+    ],
+)
+def test_a_value_of_such_a_column_that_does_not_fit_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
+    with pytest.raises((ContentError, UnknownName), match=words):
+        column_rows(tmp_path, TEXT.replace(old, new, 1), "rows.csv")
+
+
+def test_arrays_that_a_table_cannot_hold_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,x\n1,2\n")
+    signature = Signature("compute", (Field("a", "FP32"), Field("x", "FP32", (-1, 3), "array")), ())
+    with pytest.raises(ContentError, match=r"a table cannot hold 'x', of which a row has the shape \[3\]"):
+        read_for(signature, tmp_path / "rows.csv")
+
+
+def test_a_table_of_one_tensor_keeps_the_types_of_its_values(tmp_path: Path) -> None:
+    """Also where a column is called as the tensor is."""
+    (tmp_path / "rows.csv").write_text("x,y\n1,255\n3,0\n")
+    pixels = Signature("compute", (Field("x", "UINT8", (-1, 2), "array"),), ())
+    assert read_for(pixels, tmp_path / "rows.csv").columns["x"].tolist() == [[1, 255], [3, 0]]
+    (tmp_path / "rows.csv").write_text("x,y\n1,255\n3,256\n")
+    with pytest.raises(ContentError, match="line 3: y is 256; expected a whole number from 0 to 255"):
+        read_for(pixels, tmp_path / "rows.csv")
 
 
 def test_arrays_must_have_the_shape_and_hold_the_values(tmp_path: Path) -> None:

@@ -187,6 +187,47 @@ def test_an_offset_is_taken_off() -> None:
     assert milliseconds("2024-05-31") == milliseconds("2024-05-31T00:00:00")
 
 
+COLUMNS = Signature(
+    "compute",
+    (
+        Field("a", "FP32", (-1, 1), "array", nullable=True),
+        Field("b", "INT64", (-1, 1, 1), "array"),
+        Field("c", "BYTES", (-1, 1), "category"),
+    ),
+    (),
+)
+
+
+@pytest.mark.parametrize("times", [1, 40])
+def test_one_element_a_row_is_a_column_and_may_come_bare_or_in_a_list(times: int) -> None:
+    rows = [{"a": 1, "b": 2, "c": "x"}, {"a": None, "b": 3, "c": "y"}] * times
+    bare = to_columns(rows, COLUMNS)
+    assert [bare[name].shape for name in "abc"] == [(2 * times, 1), (2 * times, 1, 1), (2 * times, 1)]
+    assert (bare["b"].ravel().tolist()[:2], bare["c"].ravel().tolist()[:2]) == ([2, 3], ["x", "y"])
+    assert np.isnan(bare["a"]).ravel().tolist() == [False, True] * times
+    listed = [{"a": [row["a"]], "b": [[row["b"]]], "c": [row["c"]]} for row in rows]
+    mixed = [listed[0], *rows[1:]]
+    for others in (listed, mixed, [list(row.values()) for row in rows]):
+        for name, column in to_columns(others, COLUMNS).items():
+            np.testing.assert_array_equal(column, bare[name])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("a", "1", r'rows\[1\].a: came "1", expected a number or null'),
+        ("a", [1, 2], r"rows\[1\].a: came a list of 2, expected a list of 1"),
+        ("b", None, r"rows\[1\].b: came null, .* takes no missing values"),
+        ("b", [[[2]]], r"rows\[1\].b\[0\]\[0\]: came a list of 1, expected a whole number"),
+        ("c", "", r'rows\[1\].c: came "", .* takes no missing values'),
+    ],
+)
+def test_a_value_of_one_element_that_does_not_fit_is_refused(field: str, value: Any, words: str) -> None:
+    row = {"a": 1, "b": 2, "c": "x"}
+    with pytest.raises(RequestError, match=words):
+        to_columns([row, {**row, field: value}], COLUMNS)
+
+
 OPEN = Signature("compute", (Field("x", "BYTES", (-1, -1), "array"), Field("y", "FP32", (-1, -1, -1), "array")), ())
 
 

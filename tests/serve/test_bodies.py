@@ -73,6 +73,15 @@ def test_csv_of_a_wide_table_is_read_in_its_order():
     assert read(b"a,b,c\n1,2,3\n4,5,6\n", "text/csv", wide)["features"].tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
+def test_csv_fills_inputs_of_one_element_a_row():
+    fields = (Field("a", "FP32", (-1, 1), "array", True), Field("c", "BYTES", (-1, 1), "category"))
+    columns = read(b"c,a\nx,1\ny,\n", "text/csv", Signature("t", fields, ()))
+    assert columns["c"].tolist() == [["x"], ["y"]]
+    assert columns["a"][0] == [1]
+    assert np.isnan(columns["a"][1])
+    assert 'came "z", expected a number' in refused(b"c,a\nx,z\n", "text/csv", Signature("t", fields, ()))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -112,7 +112,7 @@ def _of_csv(body: bytes, signature: Signature) -> Columns:
         return rows.to_columns([[[_cell(wide, cell) for cell in line]] for line in found], signature)
     known = {name: field for field in fields for name in _names(field)}
     for field in fields:
-        if field.row:
+        if not field.is_column:
             message = f"{field.name} takes arrays, which a cell does not hold"
             raise RequestError("body", message, "Send JSON, or a tensor to /v2/models/NAME/infer.")
     read = [known.get(name) for name in header]

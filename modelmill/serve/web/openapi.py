@@ -165,16 +165,19 @@ def field_schema(field: Field) -> Table:
 
     >>> field_schema(Field("age", "FP32", nullable=True))
     {'type': ['number', 'null']}
+    >>> field_schema(Field("age", "FP32", (-1, 1)))["anyOf"][0]
+    {'type': 'number'}
     """
     schema = dict(ELEMENT.get(field.datatype, {"type": "number" if field.datatype.startswith("FP") else "integer"}))
     if field.kind == "date":
         schema = {"type": "string", "description": "ISO 8601 date or date and time, UTC"}
-    if field.nullable and not field.row:
+    if field.nullable and field.is_column:
         schema["type"] = [schema["type"], "null"]
+    bare = schema
     for size in reversed(field.row):
         sizes = {} if size < 0 else {"minItems": size, "maxItems": size}
         schema = {"type": "array", "items": schema, **sizes}
-    return schema
+    return {"anyOf": [bare, schema]} if field.row and field.is_column else schema
 
 
 def _protocol_paths() -> Table:
