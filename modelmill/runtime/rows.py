@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
+import orjson
 
 from modelmill.contracts import Array, Outputs
 from modelmill.dataset import Dataset
@@ -120,18 +121,26 @@ def to_json(outputs: Outputs, signature: Signature) -> list[dict[str, Any]]:
     """One object a row: `{"label", "probabilities": {NAME: P}}` or `{"value"}`; the rows are first in every output.
 
     >>> signature = Signature("classify", (), (Field("label", "BYTES"),), ("a", "b"))
-    >>> to_json({"label": np.array(["b"], object), "probabilities": np.array([[0.25, 0.75]])}, signature)
-    [{'label': 'b', 'probabilities': {'a': 0.25, 'b': 0.75}}]
+    >>> to_json({"label": np.array(["b"], object), "probabilities": np.array([[0.1, 0.9]], np.float32)}, signature)
+    [{'label': 'b', 'probabilities': {'a': 0.1, 'b': 0.9}}]
     """
     labels = [str(label) for label in signature.classes]
     columns: list[list[Any]] = []
     for name, values in outputs.items():
-        column = values.tolist()
+        column = _as_values(values)
         if name.rpartition(".")[2] == "probabilities" and len(labels) == values.shape[-1]:
             column = [dict(zip(labels, row, strict=True)) for row in column]
         columns.append(column)
     names = list(outputs)
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _as_values(values: Array) -> list[Any]:
+    """An array as values of JSON: numbers of less than 64 bits as the shortest text that stands for them has them."""
+    if values.dtype.kind != "f" or values.dtype.itemsize == 8:
+        return list(values.tolist())
+    shortest = orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)
+    return list(orjson.loads(shortest))
 
 
 def from_dataset(dataset: Dataset) -> dict[str, Array]:

@@ -260,6 +260,25 @@ def test_outputs_become_objects_with_names() -> None:
     ]
 
 
+@given(st.lists(st.floats(width=32), min_size=1))
+def test_a_number_of_32_bits_is_the_shortest_that_gives_it_again(numbers: list[float]) -> None:
+    values = np.array(numbers, np.float32)
+    found = [row["y"] for row in to_json({"y": values}, Signature("compute", (), ()))]
+    assert found == [float(str(value)) if np.isfinite(value) else None for value in values]
+    assert np.array(found, np.float32)[np.isfinite(values)].tolist() == values[np.isfinite(values)].tolist()
+
+
+def test_numbers_of_every_width_become_values_of_json() -> None:
+    outputs = {
+        "single": np.array([[0.1, np.nan]], np.float32),
+        "wide": np.broadcast_to(np.float32(0.3), (1, 1, 2)),
+        "double": np.array([1 / 3]),
+        "whole": np.array([[7]], np.uint8),
+    }
+    (row,) = to_json(outputs, Signature("compute", (), ()))
+    assert row == {"single": [0.1, None], "wide": [[0.3, 0.3]], "double": 1 / 3, "whole": [7]}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -79,6 +79,17 @@ def test_rows_are_answered_as_objects_and_as_lists(ask):
     assert first["probabilities"]["long"] == pytest.approx(1 / (1 + np.exp(-4)), abs=1e-6)
 
 
+def test_rows_are_answered_with_the_numbers_that_infer_writes(ask):
+    rows = ask("POST", "/predict/flowers", [[3, 1], [1, 3]]).json["predictions"]
+    tensors = {
+        tensor["name"]: tensor["data"] for tensor in ask("POST", "/v2/models/flowers/infer", FLOWER).json["outputs"]
+    }
+    assert [p for row in rows for p in row["probabilities"].values()] == tensors["probabilities"]
+    vector = {"name": "", "code": "c", "count": 1, "flag": True, "day": None, "small": [[1, 2], [3, 4]]}
+    (echo,) = ask("POST", "/predict/mixed", [{**vector, "vector": [0.1, None, 1e-7]}]).json["predictions"]
+    assert echo["vector_out"] == [0.1, None, 1e-7]
+
+
 def test_versions_and_aliases_are_reached_by_name(ask):
     rows = [[3, 1]]
     assert ask("POST", "/predict/flowers@2", rows).json["predictions"][0]["label"] == "wide"
