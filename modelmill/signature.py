@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from typing import Any, Literal
 
 import msgspec
@@ -70,13 +72,20 @@ class Field(msgspec.Struct, frozen=True):
         return tuple(size for place, size in enumerate(self.shape) if place != self.axis)
 
     @property
-    def is_column(self) -> bool:
-        """Whether a row's value is one element, which a cell of a table holds.
+    def width(self) -> int:
+        """How many columns of a table hold a row's value: -1 for any number, 0 where no table holds it.
 
-        >>> [Field("x", "FP32", shape).is_column for shape in ((-1,), (-1, 1), (-1, 2))]
-        [True, True, False]
+        >>> [Field("x", "FP32", shape).width for shape in ((-1,), (-1, 2, 3), (-1, -1), (-1, 3, -1))]
+        [1, 6, -1, 0]
         """
-        return all(size == 1 for size in self.row)
+        if -1 not in self.row:
+            return math.prod(self.row)
+        return -1 if len(self.row) == 1 else 0
+
+    @property
+    def is_column(self) -> bool:
+        """Whether a row's value is one element, which a cell of a table holds."""
+        return self.width == 1
 
     @property
     def rows(self) -> int:
@@ -96,3 +105,13 @@ class Signature(msgspec.Struct, frozen=True):
     """One row of the training data, a value an input, as JSON values: for documentation and the try-it page."""
     series: bool = False
     """Whether the answer to a row depends on other rows of the same call: calls are never joined nor cut."""
+
+    def is_block(self, names: Collection[str]) -> bool:
+        """Whether the columns of a table with these names are one tensor together, in their order.
+
+        >>> one, wide = (Signature("compute", (Field("x", "FP32", (-1, size)),), ()) for size in (1, 2))
+        >>> one.is_block(["x"]), one.is_block(["a"]), wide.is_block(["x", "a"])
+        (False, True, True)
+        """
+        field, *others = self.inputs
+        return not others and bool(field.row) and not (field.is_column and field.name in names)

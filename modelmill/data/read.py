@@ -78,7 +78,7 @@ def fit_rows(signature: Signature, rows: Rows, labeled: bool = False) -> Dataset
 
     Raises ContentError with the place of a value that does not fit, UnknownName for a column that is not there.
     """
-    if is_block(signature, rows.names):
+    if signature.is_block(rows.names):
         field = signature.inputs[0]
         columns = {field.name: _block(signature, field, rows)}
     else:
@@ -87,13 +87,6 @@ def fit_rows(signature: Signature, rows: Rows, labeled: bool = False) -> Dataset
         }
     target = _target(signature, rows) if labeled else None
     return Dataset(signature.inputs, columns, target, signature.target, origin=rows.origin)
-
-
-def is_block(signature: Signature, names: Sequence[str]) -> bool:
-    """Whether all columns of a table, but for the target, are one tensor together."""
-    field = signature.inputs[0]
-    alone = len(signature.inputs) == 1 and field.kind in ("array", "image")
-    return alone and not (field.is_column and field.name in names)
 
 
 def _builtin(signature: Signature, name: str, labeled: bool) -> Dataset:
@@ -116,6 +109,8 @@ def _table_for(signature: Signature, path: Path, source: str) -> Rows:
 
 def texts_of(signature: Signature, names: Sequence[str]) -> list[str]:
     """The columns of a text file that keep their text as it is written."""
+    if signature.is_block(names):
+        return list(names) if signature.inputs[0].datatype == "BYTES" else []
     wanted = [field.name for field in signature.inputs if field.kind in ("category", "date")]
     return [name for name in names if as_input(name, names) in wanted]
 
@@ -132,8 +127,7 @@ def column_of(field: Field, names: Sequence[str], origin: str) -> str:
 def conform(field: Field, rows: Rows, name: str) -> Array:
     """A column as the field wants it. Raises ContentError at the first value that does not fit."""
     if not field.is_column:
-        message = f"a table cannot hold {name!r}, of which a row has the shape {list(field.row)}"
-        raise ContentError(rows.origin, message, "Give an .npz file.")
+        raise _no_cells(field, rows)
     if field.datatype == "BYTES":
         values = texts(rows.table[name])
     elif field.kind == "date":
@@ -151,6 +145,11 @@ def _cells(read: Callable[[Any, Place, str], Array], rows: Rows, name: str) -> A
         return read(rows.table[name], rows.place, name)
     except ContentError as error:
         raise ContentError(error.where, error.message, "Correct the value.") from None
+
+
+def _no_cells(field: Field, rows: Rows) -> ContentError:
+    message = f"a table cannot hold {field.name!r}, of which a row has the shape {list(field.row)}"
+    return ContentError(rows.origin, message, "Give an .npz file.")
 
 
 def _cast(field: Field, values: Array, rows: Rows, name: str) -> Array:
@@ -175,14 +174,15 @@ def _cast(field: Field, values: Array, rows: Rows, name: str) -> Array:
 def _block(signature: Signature, field: Field, rows: Rows) -> Array:
     """One tensor from the columns of a table, in their order, without the target."""
     names = [name for name in rows.names if name != signature.target]
-    width = len(names) if field.row == (-1,) else int(np.prod(field.row))
-    if len(names) != width:
-        message = f"has {len(names)} columns beside the target; expected {width}"
+    if not field.width:
+        raise _no_cells(field, rows)
+    if field.width not in (-1, len(names)):
+        message = f"has {len(names)} columns beside the target; expected {field.width}, which are {field.name} together"
         raise ContentError(rows.origin, message, "Give the columns that the model was made from, in their order.")
-    found = np.empty((rows.table.num_rows, width), field.dtype)
+    found = np.empty((rows.table.num_rows, len(names)), field.dtype)
     for number, name in enumerate(names):
         found[:, number] = conform(msgspec.structs.replace(field, name=name, shape=(-1,), axis=0), rows, name)
-    return found.reshape(len(found), *field.row)
+    return found if field.width < 0 else found.reshape(len(found), *field.row)
 
 
 def _target(signature: Signature, rows: Rows) -> Array:

@@ -22,7 +22,7 @@ from modelmill.data.delimited import Dialect, explain, open_plain, records_in, s
 from modelmill.data.files import existing, parts, source_of
 from modelmill.data.json_lines import fit_lines, is_json_lines
 from modelmill.data.naming import clean
-from modelmill.data.read import column_of, fit_rows, is_block, texts_of
+from modelmill.data.read import column_of, fit_rows, texts_of
 from modelmill.data.rows import Rows
 from modelmill.dataset import Dataset
 from modelmill.errors import ContentError, SourceError
@@ -165,7 +165,7 @@ def _tables(stream: Stream, signature: Signature, since: Mark) -> Iterator[Table
 
 def _wanted(signature: Signature, names: Sequence[str], path: Path) -> list[str] | None:
     """The columns that a model takes; None for all of them."""
-    if is_block(signature, names):
+    if signature.is_block(names):
         return None
     return [column_of(field, names, path.name) for field in signature.inputs]
 

@@ -155,6 +155,18 @@ def test_arrays_that_a_table_cannot_hold_are_refused(tmp_path: Path) -> None:
         read_for(signature, tmp_path / "rows.csv")
 
 
+def test_a_table_of_one_tensor_is_taken_in_order_and_leaves_nothing_out(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("b,a\n07,2\n,4\n")
+    texts = Signature("compute", (Field("x", "BYTES", (-1, 2), "category", True),), ())
+    assert read_for(texts, tmp_path / "rows.csv").columns["x"].tolist() == [["07", "2"], ["", "4"]]
+    sounds = Signature("compute", (Field("x", "FP64", (-1, -1), "sequence", True),), ())
+    assert read_for(sounds, tmp_path / "rows.csv").columns["x"].shape == (2, 2)
+    with pytest.raises(ContentError, match="has 2 columns beside the target; expected 3, which are x together"):
+        read_for(Signature("compute", (Field("x", "FP32", (-1, 3), "array"),), ()), tmp_path / "rows.csv")
+    with pytest.raises(ContentError, match=r"a table cannot hold 'x', of which a row has the shape \[-1, 2\]"):
+        read_for(Signature("compute", (Field("x", "FP32", (-1, -1, 2), "array"),), ()), tmp_path / "rows.csv")
+
+
 def test_a_table_of_one_tensor_keeps_the_types_of_its_values(tmp_path: Path) -> None:
     """Also where a column is called as the tensor is."""
     (tmp_path / "rows.csv").write_text("x,y\n1,255\n3,0\n")

@@ -73,6 +73,32 @@ def test_csv_of_a_wide_table_is_read_in_its_order():
     assert read(b"a,b,c\n1,2,3\n4,5,6\n", "text/csv", wide)["features"].tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
+PLANES = Signature("t", (Field("x", "UINT8", (-1, 2, 1, 2), "image"),), ())
+TEXTS = Signature("t", (Field("x", "BYTES", (-1, 2), "category"),), ())
+
+
+def test_csv_of_one_tensor_has_its_values_in_order_whatever_the_names():
+    assert read(b"x,a,b,c\n1,2,3,4\n", "text/csv", PLANES)["x"].tolist() == [[[[1, 2]], [[3, 4]]]]
+    assert read(b'a,x\n1,"2,3"\n', "text/csv", TEXTS)["x"].tolist() == [["1", "2,3"]]
+    open_size = Signature("t", (Field("x", "FP32", (-1, -1), "sequence"),), ())
+    assert read(b"a,b,c\n1,2,3\n", "text/csv", open_size)["x"].shape == (1, 3)
+
+
+@pytest.mark.parametrize("header", ["a,b,c", "x", "a,b,c,d,e"])
+def test_csv_of_one_tensor_with_another_number_of_columns_says_which_was_wanted(header):
+    count = header.count(",") + 1
+    said = refused(f"{header}\n{','.join('1' * count)}\n".encode(), "text/csv", PLANES)
+    assert f"came {count} columns, expected 4, since a row of x has the shape [2, 1, 2]" in said
+    assert "Send its values in their order; names are not looked at." in said
+
+
+def test_csv_for_what_a_table_does_not_hold_is_refused():
+    frames = Signature("t", (Field("x", "FP32", (-1, 3, -1), "array"),), ())
+    assert "a row of x has the shape [3, -1], which a table does not hold" in refused(b"a\n1\n", "text/csv", frames)
+    two = Signature("t", (Field("a", "FP32"), Field("x", "FP32", (-1, 3), "array")), ())
+    assert "x takes arrays, which a cell does not hold" in refused(b"a,x\n1,2\n", "text/csv", two)
+
+
 def test_csv_fills_inputs_of_one_element_a_row():
     fields = (Field("a", "FP32", (-1, 1), "array", True), Field("c", "BYTES", (-1, 1), "category"))
     columns = read(b"c,a\nx,1\ny,\n", "text/csv", Signature("t", fields, ()))

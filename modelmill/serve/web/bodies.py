@@ -107,9 +107,8 @@ def _of_csv(body: bytes, signature: Signature) -> Columns:
             message = f"came {len(line)} cells, expected {len(header)} as in the header"
             raise RequestError(f"rows[{number}]", message, "Leave a cell empty where a value is missing.")
     fields = signature.inputs
-    if len(fields) == 1 and fields[0].row == (len(header),) and header != [fields[0].name]:
-        wide = fields[0]
-        return rows.to_columns([[[_cell(wide, cell) for cell in line]] for line in found], signature)
+    if signature.is_block(header):
+        return rows.to_columns([[_block(fields[0], line)] for line in found], signature)
     known = {name: field for field in fields for name in _names(field)}
     for field in fields:
         if not field.is_column:
@@ -118,6 +117,20 @@ def _of_csv(body: bytes, signature: Signature) -> Columns:
     read = [known.get(name) for name in header]
     given = [{name: _cell(field, cell) for name, field, cell in zip(header, read, line, strict=True)} for line in found]
     return rows.to_columns(given, signature)
+
+
+def _block(field: Field, line: list[str]) -> list[Any]:
+    """The cells of a line as the one tensor of a row."""
+    if field.width not in (-1, len(line)):
+        shown = f"a row of {field.name} has the shape {list(field.row)}"
+        if not field.width:
+            raise RequestError("body", f"{shown}, which a table does not hold", JSON_HINT)
+        message = f"came {len(line)} columns, expected {field.width}, since {shown}"
+        raise RequestError("body", message, "Send its values in their order; names are not looked at.")
+    found = [_cell(field, cell) for cell in line]
+    for size in field.row[:0:-1]:
+        found = [found[start : start + size] for start in range(0, len(found), size)]
+    return found
 
 
 def _names(field: Field) -> tuple[str, ...]:
