@@ -37,7 +37,8 @@ class Loaded:
         imported graph has its rows elsewhere, a mapping or an array gives and gets tensors as the signature has them.
         Raises RequestError, naming the row and the field, where a row does not fit the signature.
         """
-        from modelmill.runtime.rows import by_row, check, to_columns
+        from modelmill.runtime.pieces import joined, pieces
+        from modelmill.runtime.rows import check, to_columns
 
         signature = self.version.signature
         if isinstance(rows, np.ndarray):
@@ -54,15 +55,19 @@ class Loaded:
                 raise UnknownName.among("predict", "input", unknown[0], known)
             check(columns, signature)
             return self._session.run(columns)
-        return by_row(self._session.run(to_columns(rows, signature)), signature, len(rows))
+        calls = pieces(to_columns(rows, signature), signature, len(rows))
+        return joined([(self._session.run(columns), count) for columns, count in calls], signature)
 
     def predict_file(self, path: Path) -> dict[str, Array]:
         """The answers for every row of a file."""
 
         from modelmill.data.read import read_for
         from modelmill.evaluate.judge import predict
+        from modelmill.runtime.pieces import check_together
 
-        return dict(predict(self.graph, read_for(self.version.signature, path)))
+        data = read_for(self.version.signature, path)
+        check_together(self.version.signature, data.rows)
+        return dict(predict(self.graph, data))
 
     def answer_file(self, path: Path, output: Path, fresh: bool = False) -> Iterator[Advance]:
         """Answer every row of a file into another, on all cores, however large it is; yields how far it is.

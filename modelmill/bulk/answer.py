@@ -17,6 +17,7 @@ from modelmill.data.files import existing
 from modelmill.data.stream import TEXT_BYTES, Block, Stream
 from modelmill.errors import ContentError, OutOfBounds
 from modelmill.runtime.calls import answers
+from modelmill.runtime.pieces import rows_together
 from modelmill.runtime.session import Session
 from modelmill.signature import Signature
 from modelmill.table import check_output
@@ -117,7 +118,9 @@ def _pieces(
     runners = pace.runners or cores()
 
     def work(block: Block, first: bool) -> Piece:
-        return piece(form, answers(session, block.dataset(signature), most), signature, first)
+        data = block.dataset(signature)
+        _check_together(signature, stream.path, data.rows, first)
+        return piece(form, answers(session, data, most), signature, first)
 
     waiting: deque[tuple[Future[Piece], Block]] = deque()
     first = not unfinished.entries
@@ -134,6 +137,16 @@ def _pieces(
         finally:
             for future, _ in waiting:
                 future.cancel()
+
+
+def _check_together(signature: Signature, path: Path, rows: int, first: bool) -> None:
+    """Refuse a block that is not all the rows of a call that belong together. Raises ContentError."""
+    size = rows_together(signature)
+    if size < 0 or (first and rows == size):
+        return
+    came = f"{rows:,} rows" if first else f"more than {size:,} rows"
+    message = f"holds {came}, and the model takes {size:,} at a time, which are a series"
+    raise ContentError(str(path), message, f"Give {size:,} at a time.")
 
 
 def _taken(waiting: deque[tuple[Future[Piece], Block]]) -> tuple[Piece, Block]:

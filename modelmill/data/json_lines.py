@@ -13,7 +13,7 @@ from modelmill.data.delimited import open_plain
 from modelmill.data.naming import as_input
 from modelmill.dataset import Dataset
 from modelmill.errors import ContentError, RequestError, SourceError
-from modelmill.runtime.rows import to_columns
+from modelmill.runtime.rows import rows_apart
 from modelmill.signature import Signature
 
 SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
@@ -48,7 +48,7 @@ def fit_lines(signature: Signature, text: bytes, path: Path, first: int = 1) -> 
     numbered = [(number, line) for number, line in enumerate(text.split(b"\n"), first) if line.strip()]
     rows = [_own(signature, _row(line, f"{path} line {number}")) for number, line in numbered]
     try:
-        columns = to_columns(rows, signature)
+        columns = rows_apart(rows, signature)
     except RequestError as error:
         found = WHERE.match(error.where)
         where = f"{path} line {numbered[int(found[1])][0]}{found[2].replace('.', ' ', 1)}" if found else str(path)

@@ -10,9 +10,8 @@ from modelmill.contracts import Array
 from modelmill.dataset import Dataset
 from modelmill.errors import ModelError
 from modelmill.runtime.axes import equal, fits, placed, rows_first
+from modelmill.runtime.pieces import Index, cuts
 from modelmill.runtime.session import Session
-
-Index = slice | Array
 
 
 def calls(session: Session, dataset: Dataset, most: int) -> Iterator[dict[str, Array]]:
@@ -65,10 +64,7 @@ def _cuts(session: Session, columns: dict[str, Array], most: int) -> Iterator[tu
     size = most if fixed < 0 else fixed
     edges = _edges([column for name, column in columns.items() if session.axes[name] is None], rows)
     for low, high in zip([0, *edges], [*edges, rows], strict=True):
-        for start in range(low, high, size):
-            stop = min(start + size, high)
-            whole = fixed < 0 or stop - start == size
-            yield slice(start, stop) if whole else np.minimum(np.arange(start, start + size), stop - 1), stop - start
+        yield from cuts(low, high, size, fixed > 0)
 
 
 def _edges(columns: list[Array], rows: int) -> list[int]:

@@ -30,6 +30,12 @@ def to_columns(rows: Sequence[Any], signature: Signature) -> dict[str, Array]:
     >>> to_columns([{"x": 0.5, "n": 3}, [1, 4]], signature)["x"].tolist()
     [0.5, 1.0]
     """
+    columns = rows_apart(rows, signature)
+    return {field.name: tensor(field, columns[field.name]) for field in signature.inputs}
+
+
+def rows_apart(rows: Sequence[Any], signature: Signature) -> dict[str, Array]:
+    """As `to_columns`, the rows first in every column, wherever the graph has them."""
     if not isinstance(rows, list | tuple | np.ndarray):
         raise RequestError("rows", f"came {came(rows)}, expected a list of rows", "Write [{...}, {...}].")
     if not len(rows):
@@ -39,11 +45,7 @@ def to_columns(rows: Sequence[Any], signature: Signature) -> dict[str, Array]:
         columns = _of_objects(_under_their_own_names(rows, signature), fields)
     else:
         columns = zip(*(_values(row, number, fields) for number, row in enumerate(rows)), strict=True)
-    for field in fields:
-        if field.rows not in (-1, len(rows)):
-            message = f"came {len(rows)}, and the model takes {field.rows} at a time"
-            raise RequestError("rows", message, f"Ask for {field.rows} at a time.")
-    return {field.name: tensor(field, to_column(field, values)) for field, values in zip(fields, columns, strict=True)}
+    return {field.name: to_column(field, values) for field, values in zip(fields, columns, strict=True)}
 
 
 def _under_their_own_names(rows: Sequence[dict[str, Any]], signature: Signature) -> Sequence[dict[str, Any]]:

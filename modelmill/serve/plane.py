@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from modelmill.errors import DeadlineExceeded, Draining, MillError, ModelError, Overloaded, RequestError, Unavailable
+from modelmill.runtime.pieces import pieces
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import OPEN, Door, check_rows, check_sight
 from modelmill.serve.engine.engine import Engine
@@ -177,9 +178,31 @@ class Plane:
         self, ask: Ask, endpoint: Endpoint, columns: Mapping[str, Array], rows: int, names: Sequence[str], wait: Wait
     ) -> Outputs:
         """The named outputs for checked columns. Raises RequestError, Overloaded, ModelError, and what `wait` does."""
-        wanted = tuple(names)
         if ask.caller.key_id:
             check_rows(ask.caller, rows)
+        return await self._run(ask, endpoint, columns, rows, tuple(names), wait)
+
+    async def run_pieces(
+        self, ask: Ask, endpoint: Endpoint, columns: Mapping[str, Array], rows: int, wait: Wait
+    ) -> list[tuple[Outputs, int]]:
+        """As `run`, all outputs of one call after another where the model takes a fixed number of rows in each.
+
+        Each with how many of its rows count.
+        """
+        calls = pieces(columns, endpoint.signature, rows)
+        if ask.caller.key_id:
+            check_rows(ask.caller, rows)
+        expected = endpoint.expected
+        names = tuple(expected.outputs)
+        parts: list[tuple[Outputs, int]] = []
+        for each, count in calls:
+            outputs = await self._run(ask, endpoint, each, expected.rows(each), names, wait)
+            parts.append((outputs, count))
+        return parts
+
+    async def _run(
+        self, ask: Ask, endpoint: Endpoint, columns: Mapping[str, Array], rows: int, wanted: tuple[str, ...], wait: Wait
+    ) -> Outputs:
         try:
             if endpoint.steps:
                 outputs = await self._through(ask, endpoint, columns, rows, wanted, wait)

@@ -90,6 +90,40 @@ def test_an_input_of_one_element_a_row_is_a_column_among_others(tmp_path, source
     np.testing.assert_allclose(np.array(found["less"].to_pylist()), wanted, rtol=1e-6)
 
 
+def doubled(rows=-1, axis=0, series=False):
+    """Gives x less, and the state as it came: it takes so many rows at a time, those of the state on that axis."""
+    writer = Writer()
+    writer.rename(writer.op("Neg", ["x"]), "less")
+    writer.rename("state", "same")
+    shape = (rows, 1) if axis == 0 else (1, rows)
+    fields = (Field("x", "FP32", (rows, 1), "array"), Field("state", "FP32", shape, "array", axis=axis))
+    outputs = (Field("less", "FP32", (rows, 1), "array"), Field("same", "FP32", shape, "array", axis=axis))
+    return to_onnx(writer.fragment(), fields, outputs), Signature("compute", fields, outputs, series=series)
+
+
+@pytest.mark.parametrize("source", ["rows.parquet", "rows.csv", "rows.jsonl"])
+@pytest.mark.parametrize("made", [{"rows": 1}, {"rows": 8}, {"axis": 1}])
+def test_models_of_a_fixed_number_of_rows_or_with_rows_elsewhere_answer_files_of_any(tmp_path, source, made):
+    numbers = np.arange(301, dtype=float)
+    path = write(pyarrow.table({"x": numbers, "state": numbers / 2}), tmp_path / source)
+    steps = answered(doubled(**made), path, tmp_path / "out.parquet")
+    found = parquet.read_table(tmp_path / "out.parquet")
+    assert steps[-1].rows == 301
+    assert found["less"].to_pylist() == [[-number] for number in numbers]
+    assert found["same"].to_pylist() == [[number / 2] for number in numbers]
+
+
+@pytest.mark.parametrize("count", [7, 9, 64, 65])
+def test_rows_of_a_series_are_not_cut_to_a_fixed_number(tmp_path, count):
+    numbers = np.arange(count, dtype=float)
+    path = write(pyarrow.table({"x": numbers, "state": numbers}), tmp_path / "rows.parquet")
+    for size in {8, 64} - {count}:
+        with pytest.raises(ContentError, match=f"takes {size} at a time, which are a series"):
+            answered(doubled(size, series=True), path, tmp_path / "out.parquet")
+    if count <= 64:
+        assert answered(doubled(count, series=True), path, tmp_path / "out.parquet")[-1].rows == count
+
+
 @pytest.mark.parametrize("group", [7, 64, 100, 5000])
 def test_row_groups_of_any_size_are_read_in_blocks(model, tmp_path, group, rows):
     path = write(rows(1000), tmp_path / "rows.parquet", group)

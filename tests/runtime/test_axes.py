@@ -123,13 +123,6 @@ def test_rows_of_json_become_tensors_and_their_answers_rows():
         to_columns([rows[0], {**rows[1], "rate": 3}], RECURRENT)
 
 
-def test_more_rows_than_a_fixed_batch_are_refused_in_words():
-    one = Signature("compute", (Field("x", "FP32", (1, 2)),), ())
-    assert to_columns([[[1, 2]]], one)["x"].shape == (1, 2)
-    with pytest.raises(RequestError, match="came 2, and the model takes 1 at a time"):
-        to_columns([[[1, 2]], [[1, 2]]], one)
-
-
 def request(shapes, signature=RECURRENT):
     inputs = [
         {

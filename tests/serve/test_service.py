@@ -10,8 +10,11 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+from modelmill.client import Client
+from modelmill.errors import RequestError
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
+from modelmill.loaded import Loaded
 from modelmill.serve.engine.engine import DEFAULT, Engine
 from modelmill.serve.plane import Plane, State
 from modelmill.serve.server import Service
@@ -88,6 +91,51 @@ def test_rows_are_answered_with_the_numbers_that_infer_writes(ask):
     vector = {"name": "", "code": "c", "count": 1, "flag": True, "day": None, "small": [[1, 2], [3, 4]]}
     (echo,) = ask("POST", "/predict/mixed", [{**vector, "vector": [0.1, None, 1e-7]}]).json["predictions"]
     assert echo["vector_out"] == [0.1, None, 1e-7]
+
+
+@pytest.fixture
+def steady(empty_registry):
+    """Publishes a model that takes eight rows at a time, and gives the numbers of each and their mean over the call."""
+
+    def call(series=False, example=()):
+        writer = Writer()
+        writer.rename(writer.op("Neg", ["x"]), "less")
+        axes = writer.constant(np.array([0], np.int64))
+        writer.rename(writer.op("ReduceMean", ["x", axes], {"keepdims": 0}), "mean")
+        fields = (Field("x", "FP32", (8, 2), "array"),)
+        outputs = (Field("less", "FP32", (8, 2), "array"), Field("mean", "FP32", (2,), "array", axis=None))
+        signature = Signature("compute", fields, outputs, example=example, series=series)
+        onnx = to_onnx(writer.fragment(), fields, outputs)
+        return empty_registry.publish("steady", {"model.onnx": onnx}, signature, promote=True)
+
+    return call
+
+
+@pytest.mark.parametrize("example", [(), ([1.0, 2.0],)])
+def test_rows_of_any_number_are_answered_by_a_model_of_a_fixed_one(empty_registry, steady, example):
+    version = steady(example=example)
+    local = Loaded(version, empty_registry.file(version, "model.onnx"))
+    with Service(empty_registry) as service, Client(service.url) as client:
+        for count in (1, 8, 19):
+            rows = [[[n, 0.5]] for n in range(count)]
+            found = client.predict("steady", rows)
+            assert found["less"].tolist() == [[-n, -0.5] for n in range(count)]
+            last = np.resize(np.pad(np.arange(count), (0, -count % 8), "edge"), (-(-count // 8), 8)).mean(axis=1)
+            assert found["mean"][:, 0].tolist() == [last[n // 8] for n in range(count)]
+            for name, values in local.predict(rows).items():
+                np.testing.assert_array_equal(found[name], values)
+        with pytest.raises(RequestError, match=r"expected \[8, 2\], came \[3, 2\]"):
+            client.infer("steady", {"x": np.zeros((3, 2))})
+
+
+def test_rows_of_a_series_are_not_cut(empty_registry, steady):
+    version = steady(series=True)
+    local = Loaded(version, empty_registry.file(version, "model.onnx"))
+    with Service(empty_registry) as service, Client(service.url) as client:
+        assert len(client.predict("steady", [[[1, 2]]] * 8)["less"]) == 8
+        for predict in (lambda rows: client.predict("steady", rows), local.predict):
+            with pytest.raises(RequestError, match="came 9, and the model takes 8 at a time, which are a series"):
+                predict([[[1, 2]]] * 9)
 
 
 def test_versions_and_aliases_are_reached_by_name(ask):

@@ -15,6 +15,7 @@ import numpy as np
 from modelmill.errors import ModelError
 from modelmill.pipeline import Step
 from modelmill.runtime import rows
+from modelmill.runtime.pieces import rows_of_a_call
 from modelmill.runtime.session import Session, Stop
 from modelmill.serve.engine.lane import Lane, Meter
 from modelmill.serve.engine.pace import Pace, measure
@@ -144,9 +145,10 @@ def timed(session: Session, signature: Signature, hurried: bool = False) -> Pace
 
 
 def example(signature: Signature) -> Mapping[str, Array]:
-    """Columns of one row: the signature's example, or zeros."""
+    """Columns of one row, or of as many as a call has: the signature's example, or zeros."""
     if signature.example:
-        columns: Mapping[str, Array] = rows.to_columns([list(signature.example)], signature)
+        count = max(rows_of_a_call(signature.inputs), 1)
+        columns: Mapping[str, Array] = rows.to_columns([list(signature.example)] * count, signature)
         return columns
     return {field.name: _zeros(field) for field in signature.inputs}
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from modelmill.errors import Forbidden, MillError, RequestError, Unidentified
 from modelmill.runtime import rows
+from modelmill.runtime.pieces import joined
 from modelmill.serve import documents, gauges
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import check, check_sight
@@ -349,12 +350,10 @@ class App:
         else:
             columns = bodies.columns(body, kind, endpoint.signature)
         count = endpoint.expected.rows(columns)
-        names = tuple(endpoint.expected.outputs)
-        outputs = await self.plane.run(ask, endpoint, columns, count, names, call.unless_gone)
+        parts = await self.plane.run_pieces(ask, endpoint, columns, count, call.unless_gone)
 
         def told() -> Reply:
-            answers = rows.by_row(outputs, endpoint.signature, count)
-            predictions = rows.to_json(answers, endpoint.signature)
+            predictions = rows.to_json(joined(parts, endpoint.signature), endpoint.signature)
             document = {"model": endpoint.name, "version": endpoint.number, "predictions": predictions}
             return as_json(document, headers=(_answered(endpoint),))
 

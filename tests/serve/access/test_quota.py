@@ -10,10 +10,13 @@ import time
 import pytest
 
 from modelmill.errors import OutOfBounds, OverQuota
+from modelmill.fragment import Writer
+from modelmill.graph.build import to_onnx
 from modelmill.serve.access.door import check, check_rows
 from modelmill.serve.access.keyring import Keyring
 from modelmill.serve.access.meters import DAY_S, SECOND, Gate, Meters
 from modelmill.serve.access.quota import Quota, requests_per_s, rows_per_day
+from modelmill.signature import Field, Signature
 
 
 def gate(meters, *quotas):
@@ -151,6 +154,18 @@ def test_what_is_left_of_rows_alone_is_told_in_headers(start, keys, ask):
     assert (told["ratelimit-limit"], told["ratelimit-policy"]) == ("5", "5;w=86400")
     assert told["ratelimit-remaining"] == "3"
     assert 0 < int(told["ratelimit-reset"]) <= 86_400
+
+
+def test_rows_that_fill_up_a_call_are_not_counted(start, keys, ask, shelf):
+    writer = Writer()
+    writer.rename(writer.op("Neg", ["x"]), "y")
+    fields = (Field("x", "FP32", (4, 1), "array"),), (Field("y", "FP32", (4, 1), "array"),)
+    onnx = to_onnx(writer.fragment(), *fields)
+    shelf.publish("steady", {"model.onnx": onnx}, Signature("compute", *fields), promote=True)
+    secret, _ = keys.create("rows", quota=Quota(rows_per_day=9))
+    service = start()
+    first, second = (ask(service, "POST", "/predict/steady", [[n] for n in range(5)], secret) for _ in range(2))
+    assert (first.code, first.headers["ratelimit-remaining"], second.code) == (200, "4", 429)
 
 
 def test_many_keys_of_a_tenant_share_its_quota(start, keys, ask):
