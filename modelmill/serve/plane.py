@@ -16,7 +16,7 @@ import numpy as np
 from modelmill.errors import DeadlineExceeded, Draining, MillError, ModelError, Overloaded, RequestError, Unavailable
 from modelmill.runtime.pieces import pieces
 from modelmill.serve.access.caller import ANYONE, Caller
-from modelmill.serve.access.door import OPEN, Door, check_rows, check_sight
+from modelmill.serve.access.door import OPEN, Door, check_change, check_rows, check_sight
 from modelmill.serve.engine.engine import Engine
 from modelmill.serve.engine.terms import DEFAULT_TERMS, Terms
 from modelmill.serve.engine.turns import ORDINARY_S
@@ -102,13 +102,13 @@ class Plane:
     async def load(self, name: str, caller: Caller, origin: str) -> None:
         """Serve a model again, or its newest live version now, and write down who did.
 
-        Of a pipeline also the models that it is made of, of those that exist for the caller. Raises NotServed,
-        Unavailable where a step cannot be had.
+        Of a pipeline also the models that it is made of, of those that the caller may change. Raises NotServed,
+        Forbidden, Unavailable where a step cannot be had.
         """
-        check_sight(caller, name)
+        check_change(caller, name, name in self.catalogue.known.numbers)
         await asyncio.to_thread(self.catalogue.refresh)
         for each in await asyncio.to_thread(self.catalogue.parts, name):
-            if each in self.catalogue.withheld and caller.sees(each):
+            if each in self.catalogue.withheld and caller.changes(each):
                 await self._load(each, caller, origin)
         for step in await asyncio.to_thread(self.catalogue.steps, name):
             await self.catalogue.pinned(step)
@@ -134,13 +134,13 @@ class Plane:
         await asyncio.to_thread(self.door.note, caller.actor(origin), "serve.load", name)
 
     async def unload(self, name: str, caller: Caller, origin: str, dependents: bool = False) -> None:
-        """Serve a model no longer, until it is loaded, and write down who did. Raises NotServed.
+        """Serve a model no longer, until it is loaded, and write down who did. Raises NotServed, Forbidden.
 
-        dependents: with the models that it is made of, of those that exist for the caller.
+        dependents: with the models that it is made of, of those that the caller may change.
         """
-        check_sight(caller, name)
+        check_change(caller, name, name in self.catalogue.known.numbers)
         parts = await asyncio.to_thread(self.catalogue.parts, name) if dependents else []
-        for each in (*filter(caller.sees, parts), name):
+        for each in (*filter(caller.changes, parts), name):
             await asyncio.to_thread(self.catalogue.unload, each)
             await asyncio.to_thread(self.door.note, caller.actor(origin), "serve.unload", each)
         await self._spread()

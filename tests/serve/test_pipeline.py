@@ -283,7 +283,10 @@ def test_a_pipeline_is_rolled_out_like_any_model(place, registry, file):
 
 
 def test_who_unloads_a_pipeline_unloads_of_its_parts_what_is_theirs(place, file):
-    """Each that goes is in the audit log; a part that another tenant claims stays, and is not named."""
+    """Each that goes is in the audit log; a part that another tenant claims stays, and is not named.
+
+    A part that nobody claims stays, too: others use it.
+    """
     modelmill.publish_pipeline("joined", file, place=place)
     keys = Keys(place.database)
     keys.tenant("acme", models=["joined"])
@@ -305,11 +308,16 @@ def test_who_unloads_a_pipeline_unloads_of_its_parts_what_is_theirs(place, file)
         assert [step["model_name"] for step in config["ensemble_scheduling"]["step"]] == ["flowers"]
         gone = {"parameters": {"unload_dependents": True}}
         assert ask("POST", "/v2/repository/models/joined/unload", secret, gone)[0] == 200
+        assert [ask("GET", f"/v2/models/{name}/ready", secret)[0] for name in ("joined", "flowers")] == [404, 200]
+        keys.tenant("acme", models=["joined", "flowers"])
+        assert eventually(lambda: ask("POST", "/v2/repository/models/flowers/load", secret, {})[0] == 200)
+        assert ask("POST", "/v2/repository/models/joined/load", secret, {})[0] == 200
+        assert ask("POST", "/v2/repository/models/joined/unload", secret, gone)[0] == 200
         assert [ask("GET", f"/v2/models/{name}/ready", secret)[0] for name in ("joined", "flowers")] == [404, 404]
         assert ask("GET", "/v2/models/scale/ready", theirs)[0] == 200
         with place.database.reading() as connection:
             noted = connection.rows("SELECT subject FROM audit WHERE verb = 'serve.unload' ORDER BY id")
-        assert [subject for (subject,) in noted] == ["flowers", "joined"]
+        assert [subject for (subject,) in noted] == ["joined", "flowers", "joined"]
 
 
 def test_runs_of_steps_are_added_up_though_no_answer_is_theirs(place, registry, file):

@@ -28,22 +28,26 @@ SEEN = 1024
 
 
 class Sight:
-    """Which models a key sees; it remembers what it decided.
+    """Which models a key sees, and which of them it may change; it remembers what it decided.
 
     A model whose name a tenant claims is that tenant's alone (or of all tenants that claim it); any other is
-    everyone's. A key may be narrowed further, to names that it lists.
+    everyone's, and only whoever `keeps` the models of all changes it. A key may be narrowed further, to names that it
+    lists.
 
-    >>> sight = Sight(narrowed=(), own=("acme-*",), claimed=("acme-*", "blue"))
+    >>> sight = Sight(narrowed=(), own=("acme-*",), claimed=("acme-*", "blue"), keeps=False)
     >>> sight.sees("acme-risk"), sight.sees("blue"), sight.sees("iris")
     (True, False, True)
+    >>> sight.changes("acme-risk"), sight.changes("iris")
+    (True, False)
     """
 
-    __slots__ = ("claimed", "everything", "known", "narrowed", "own")
+    __slots__ = ("claimed", "everything", "keeps", "known", "narrowed", "own")
 
-    def __init__(self, narrowed: Sequence[str], own: Sequence[str], claimed: Sequence[str]) -> None:
+    def __init__(self, narrowed: Sequence[str], own: Sequence[str], claimed: Sequence[str], keeps: bool = True) -> None:
         self.narrowed = tuple(narrowed)
         self.own = tuple(own)
         self.claimed = tuple(claimed)
+        self.keeps = keeps
         self.everything = not narrowed and set(claimed) <= set(own)
         self.known: dict[str, bool] = {}
 
@@ -57,6 +61,10 @@ class Sight:
                 self.known.clear()
             seen = self.known[name] = self._decide(name)
         return seen
+
+    def changes(self, name: str) -> bool:
+        """Whether the key may change the model of that name, if its role lets it change any."""
+        return self.sees(name) and (self.keeps or matches(name, self.own))
 
     def _decide(self, name: str) -> bool:
         if self.narrowed and not matches(name, self.narrowed):
@@ -97,6 +105,10 @@ class Caller:
     def sees(self, name: str) -> bool:
         """Whether the model of that name exists for the caller."""
         return self.sight.sees(name)
+
+    def changes(self, name: str) -> bool:
+        """Whether the caller may change the model of that name, if a role lets them change any."""
+        return self.sight.changes(name)
 
     def actor(self, origin: str) -> Actor:
         """The caller in the audit log."""

@@ -215,6 +215,20 @@ def check_sight(caller: Caller, reference: str) -> None:
         raise NotServed("model", f"{reference[:80]!r} is not served", "")
 
 
+def check_change(caller: Caller, name: str, is_there: bool) -> None:
+    """Refuse to change a model that is not the caller's to change. Raises NotServed, Forbidden.
+
+    is_there: whether there is such a model; of one that is not, the same is said as of another tenant's.
+    """
+    check_sight(caller, name)
+    if caller.changes(name):
+        return
+    if not is_there:
+        raise NotServed("model", f"{name[:80]!r} is not served", "")
+    message = f"is of tenant {caller.tenant}, which does not claim {name[:80]!r}: others use that model as well"
+    raise Forbidden("key", message, "Ask for a claim, or a key of the default tenant.")
+
+
 def discreet(error: MillError, caller: Caller) -> MillError:
     """An error as the caller may hear it: hints for what is not served name models, which may be another's."""
     if not isinstance(error, NotServed) or caller.sight.everything:

@@ -139,13 +139,14 @@ class Keyring:
         roles = EVERY_ROLE if ADMIN in key.roles else frozenset(key.roles)
         if tier.infers_only:
             roles &= {INFER}
+        keeps = ADMIN in roles or tenant.name == keys.DEFAULT_TENANT
         caller = Caller(
             key.id,
             tenant.name,
             tier,
             roles,
             Terms(payer=tenant.name, share=tier.share),
-            Sight(key.models, tenant.models, () if ADMIN in roles else claimed),
+            Sight(key.models, tenant.models, () if ADMIN in roles else claimed, keeps),
             tenancy=self.tenancies.setdefault(tenant.name, Tenancy()),
         )
         gate = self._gate(key, tenant)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from modelmill.errors import NotServed, RegistryError, RequestError, StorageError, UnknownModel, UsageError
+from modelmill.serve.access.door import check_change
 from modelmill.serve.models.catalogue import Catalogue
 from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.traffic import changes, start
@@ -43,10 +44,10 @@ class Deployments:
             "api/models/{name}/changes": {"GET": self._there(self.changes)},
             "api/models/{name}/rollout": {
                 "GET": self._there(self.rollouts),
-                "POST": self._there(self.begin),
-                "DELETE": self._there(self.abort),
+                "POST": self._theirs(self.begin),
+                "DELETE": self._theirs(self.abort),
             },
-            "api/models/{name}/route": {"PUT": self._there(self.set_route), "DELETE": self._there(self.clear_route)},
+            "api/models/{name}/route": {"PUT": self._theirs(self.set_route), "DELETE": self._theirs(self.clear_route)},
         }
 
     def _there(self, handler: Handler) -> Handler:
@@ -61,6 +62,15 @@ class Deployments:
             return await handler(call)
 
         return handle
+
+    def _theirs(self, handler: Handler) -> Handler:
+        """A handler for models that are there, and the caller's to change."""
+
+        async def handle(call: Call) -> Reply:
+            check_change(call.caller, call.names["name"], is_there=True)
+            return await handler(call)
+
+        return self._there(handle)
 
     async def deployments(self, call: Call) -> Reply:
         """Who answers for each model."""

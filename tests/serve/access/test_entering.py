@@ -242,6 +242,34 @@ def test_what_a_tenant_claims_exists_for_no_other(start, keys, ask):
         assert all(model not in wrong for model in set(owner) - visible)
 
 
+def test_a_tenants_key_changes_what_its_tenant_claims_and_no_model_of_all(start, keys, shelf, publish_flowers, ask):
+    publish_flowers(shelf, "flowers")
+    publish_flowers(shelf, "acme-risk")
+    keys.tenant("acme", models=["acme-*"])
+    tenants = {"acme": "acme", "default": "default"}
+    secrets = {name: keys.create("ops", ["infer", "operate"], tenant)[0] for name, tenant in tenants.items()}
+    secrets["root"] = keys.create("root", ["admin"], "acme")[0]
+    service = start()
+    sent = {"Content-Type": "application/json"}
+    changes = [
+        ("PUT", "/api/models/{}/route", {"method": "canary", "candidate": "2", "percent": 50}),
+        ("DELETE", "/api/models/{}/route", None),
+        ("POST", "/api/models/{}/rollout", {"version": 2}),
+        ("DELETE", "/api/models/{}/rollout", None),
+        ("POST", "/v2/repository/models/{}/unload", {}),
+        ("POST", "/v2/repository/models/{}/load", {}),
+    ]
+    for method, path, body in changes:
+        refused = ask(service, method, path.format("flowers"), body, secrets["acme"], sent)
+        assert refused.code == 403, (method, path)
+        assert "is of tenant acme, which does not claim 'flowers'" in refused.json["error"]
+        assert ask(service, method, path.format("nobody"), body, secrets["acme"], sent).code == 404
+    assert ask(service, "POST", "/predict/flowers", ROWS, secrets["acme"]).code == 200
+    for name, model in (("acme", "acme-risk"), ("default", "flowers"), ("root", "flowers")):
+        for method, path, body in changes:
+            assert ask(service, method, path.format(model), body, secrets[name], sent).code in (200, 201), (name, path)
+
+
 def test_a_key_that_only_watches_is_told_of_no_model(start, keys, ask):
     watch, infer = (keys.create(role, [role])[0] for role in ("watch", "infer"))
     service = start()

@@ -111,6 +111,10 @@ def test_roles_tenants_and_tiers_hold(start, rpc, keys):
     assert {s["name"] for s in call(f"{PACKAGE}ModelStatistics", blue)["model_stats"]} == {"blue-risk", "flowers"}
     assert call(unload, blue, model_name="blue-risk").startswith("PERMISSION_DENIED")
     assert call(unload, acme, model_name="blue-risk").startswith("NOT_FOUND")
+    for method in (unload, unload.replace("Unload", "Load")):
+        refused = call(method, acme, model_name="flowers")
+        assert refused.startswith("PERMISSION_DENIED: key: is of tenant acme, which does not claim 'flowers'")
+        assert call(method, acme, model_name="nobody").startswith("NOT_FOUND")
     assert call(unload, acme, model_name="acme-risk")["isUnloaded"]
     assert [deed.verb for deed in keys.audit()][-1] == "serve.unload"
     assert keys.audit()[-1].origin == "127.0.0.1"
