@@ -70,12 +70,15 @@ def _first(report: Report) -> tuple[str, str, str]:
 
 
 def when(at_ms: int) -> str:
-    """A time as a person reads it, in UTC.
+    """A time as a person reads it, in UTC; the number where no year has it.
 
-    >>> when(0)
-    '1970-01-01 00:00'
+    >>> when(0), when(10**18)
+    ('1970-01-01 00:00', '1000000000000000000 ms')
     """
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError):
+        return f"{at_ms} ms"
 
 
 def print_version(version: Version, registry: Registry) -> None:

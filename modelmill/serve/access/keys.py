@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 import msgspec
@@ -25,6 +25,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PATTERN = re.compile(r"[A-Za-z0-9*?\[\]!._-]{1,128}")
 SPAN = re.compile(r"([0-9]{1,9})([smhdw])")
 SPAN_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+DAY_MS = 86_400_000
+EPOCH_DAY = date(1970, 1, 1).toordinal()
+LAST_MS = (date.max.toordinal() - EPOCH_DAY + 1) * DAY_MS - 1
+"""The last moment of the year 9999, beyond which there are no dates."""
 KEY_COLUMNS = (
     "id, label, tenant, roles, models, quota, digest, before_digest, before_until_ms, "
     "created_ms, expires_ms, revoked_ms"
@@ -115,8 +119,8 @@ class Keys:
         for role in roles:
             if role not in ROLES:
                 raise UnknownName.among("--role", "role", role, ROLES)
-        if expires_ms and expires_ms <= self.now_ms:
-            raise OutOfBounds("--expires", "is in the past", "Write a time to come, such as 30d.")
+        if expires_ms:
+            to_come("--expires", expires_ms, self.now_ms)
         with self._database.writing(durable=True) as connection:
             if tenant != DEFAULT_TENANT and tenant not in _tenants(connection):
                 hint = f"Make it first: modelmill keys tenant {tenant} --tier standard"
@@ -142,7 +146,9 @@ class Keys:
         return secret, key
 
     def rotate(self, id: str, grace_s: float = 86_400.0) -> tuple[str, Key]:
-        """A new secret for a key, to be shown once; the one before it counts for `grace_s` more."""
+        """A new secret for a key, to be shown once; the one before it counts for `grace_s` more. Raises OutOfBounds."""
+        if not 0 <= grace_s * 1000 <= LAST_MS - self.now_ms:
+            raise OutOfBounds("--grace", "does not end before the year 10000", "Write --grace 24h, or 0s for none.")
         with self._database.writing(durable=True) as connection:
             old = _key(connection, id)
             if old.state(self.now_ms) != "valid":
@@ -270,22 +276,32 @@ def span_s(flag: str, text: str) -> int:
 def moment_ms(flag: str, text: str, now_ms: int) -> int:
     """When `30d` have passed, or the moment of an ISO date or time in UTC; a date alone is its end.
 
+    Raises OutOfBounds, also for what is not to come, or not before the year 10000.
+
     >>> moment_ms("--expires", "1970-01-01", 0), moment_ms("--expires", "1d", 0)
     (86400000, 86400000)
     """
     if SPAN.fullmatch(text.strip()):
-        return now_ms + span_s(flag, text) * 1000
+        return to_come(f"{flag} {text}", now_ms + span_s(flag, text) * 1000, now_ms)
     try:
         if len(text) == 10:
-            day = date.fromisoformat(text) + timedelta(days=1)
-            at = datetime(day.year, day.month, day.day, tzinfo=UTC)
+            at_ms = (date.fromisoformat(text).toordinal() - EPOCH_DAY + 1) * DAY_MS
         else:
             at = datetime.fromisoformat(text)
-            at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        return int(at.timestamp() * 1000)
+            at_ms = int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
         hint = f"Write {flag} 30d, {flag} 2027-01-31 or {flag} 2027-01-31T12:00."
         raise OutOfBounds(f"{flag} {text}", "is neither a time span nor a date", hint) from None
+    return to_come(f"{flag} {text}", min(at_ms, LAST_MS) if len(text) == 10 else at_ms, now_ms)
+
+
+def to_come(where: str, at_ms: int, now_ms: int) -> int:
+    """A moment after the present one that has a date; raises OutOfBounds for any other."""
+    if at_ms <= now_ms:
+        raise OutOfBounds(where, "is in the past", "Write a time to come, such as 30d.")
+    if at_ms > LAST_MS:
+        raise OutOfBounds(where, "is after the year 9999, the last one with dates", "Leave it out: it never ends then.")
+    return at_ms
 
 
 def _told(value: Key | Tenant) -> dict[str, Any]:

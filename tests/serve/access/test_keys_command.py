@@ -7,6 +7,7 @@ import json
 import pytest
 
 from modelmill.cli import run
+from modelmill.store.home import Home
 
 
 @pytest.fixture
@@ -56,6 +57,22 @@ def test_a_key_lives_rotates_and_ends(keys_command):
     assert keys_command("audit", "--verify", "--head", "0" * 64)[0] == 1
 
 
+def test_a_key_may_last_to_the_last_day_there_is_and_the_list_shows_it(keys_command):
+    made = keys_command("create", "web", "--expires", "9999-12-31", "--json")[1]
+    assert made["expires_ms"] == 253_402_300_799_999
+    code, listed, _ = keys_command("list")
+    assert (code, "9999-12-31" in listed.replace("\n", "")) == (0, True)
+
+
+def test_the_list_shows_keys_whose_times_no_year_has(keys_command, tmp_path):
+    """Such as those that were made when any span was taken."""
+    made = keys_command("create", "web", "--json")[1]
+    with Home(tmp_path).database.writing() as connection:
+        connection.execute("UPDATE keys SET expires_ms = :far, created_ms = :past", {"far": 2**62, "past": -(2**62)})
+    code, listed, _ = keys_command("list")
+    assert (code, made["id"] in listed) == (0, True)
+
+
 def test_a_tenant_is_made_and_changed_by_what_is_given(keys_command):
     first = keys_command("tenant", "acme", "--tier", "basic", "--model", "acme-*", "--quota", "100/s", "--json")[1]
     assert (first["tier"], first["models"], first["limits"]["batch_rows"]) == ("basic", ["acme-*"], 256)
@@ -73,6 +90,11 @@ def test_a_tenant_is_made_and_changed_by_what_is_given(keys_command):
         (["create", "web", "--role", "boss"], 2, "no role named"),
         (["create", "web", "--expires", "soon"], 2, "neither a time span nor a date"),
         (["create", "web", "--expires", "1999-01-01"], 2, "in the past"),
+        (["create", "web", "--expires", "1970-01-01T00:00"], 2, "in the past"),
+        (["create", "web", "--expires", "0d"], 2, "in the past"),
+        (["create", "web", "--expires", "999999999w"], 2, "is after the year 9999"),
+        (["create", "web", "--expires", "99999999d"], 2, "is after the year 9999"),
+        (["create", "web", "--expires", "9999-12-31T23:59-01:00"], 2, "is after the year 9999"),
         (["create", "web", "--quota", "many"], 2, "expected requests in a time"),
         (["create", "web", "--burst", "3"], 2, "is wanted with a rate"),
         (["create", "web", "--rows", "5/s"], 2, "expected rows a day"),
@@ -82,6 +104,7 @@ def test_a_tenant_is_made_and_changed_by_what_is_given(keys_command):
         (["tenant", "nobody"], 1, "there is no tenant nobody"),
         (["revoke", "nothere"], 1, "there is no key nothere"),
         (["rotate", "nothere", "--grace", "x"], 2, "is not a time span"),
+        (["rotate", "nothere", "--grace", "999999999w"], 2, "does not end before the year 10000"),
         ([], 2, ""),
     ],
 )
