@@ -60,7 +60,8 @@ class Meters:
     def meter(self, name: str, quota: Quota) -> Meter:
         """The meter of a name, which goes on where it was; the quota may be another than before."""
         with self.alone(patience_s=5.0):
-            return Meter(self.words, self._slot(name) * WORDS, quota)
+            at = self._slot(name) * WORDS
+        return Meter(self.words, at, quota, quota.requests_in_window, quota.window_s)
 
     @contextmanager
     def alone(self, patience_s: float = PATIENCE_S) -> Iterator[None]:
@@ -121,6 +122,9 @@ class Meter:
     words: memoryview
     at: int
     quota: Quota
+    limit: int
+    """The rate as it is stated: so many requests in `window_s`."""
+    window_s: int
 
     @property
     def step(self) -> int:
@@ -238,9 +242,8 @@ class Gate:
             return Standing(most, DAY_S, max(0, left), DAY_S - since)
         meter = min(self.by_rate, key=lambda meter: meter.left(now))
         ahead = meter.paid(now) - now
-        rate = meter.quota.requests_per_s
-        window = next(window for window in (1, 60, 3600, 36_000) if rate * window >= 1 or window == 36_000)
-        return Standing(max(1, int(rate * window)), window, meter.left(now), -(-ahead // SECOND))
+        left = min(meter.left(now), meter.limit)
+        return Standing(meter.limit, meter.window_s, left, -(-ahead // SECOND))
 
 
 def paid(until: int, now: int, farthest: int) -> int:

@@ -15,7 +15,7 @@ from modelmill.graph.build import to_onnx
 from modelmill.serve.access.door import check, check_rows
 from modelmill.serve.access.keyring import Keyring
 from modelmill.serve.access.meters import DAY_S, SECOND, Gate, Meters
-from modelmill.serve.access.quota import Quota, requests_per_s, rows_per_day
+from modelmill.serve.access.quota import Quota, requests_per_s, rows_per_day, words
 from modelmill.signature import Field, Signature
 
 
@@ -146,6 +146,40 @@ def test_a_quota_is_refused_with_the_time_to_wait_and_told_in_headers(start, key
     assert 1 <= int(refused.headers["retry-after"]) <= 10
     assert refused.headers["ratelimit-remaining"] == "0"
     assert ask(service, "GET", "/v2/health/ready").code == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "burst", "limit", "window_s", "remaining"),
+    [
+        ("90/m", 0, 90, 60, 1),
+        ("100/h", 0, 100, 3600, 1),
+        ("100/h", 50, 100, 3600, 50),
+        ("7/h", 0, 7, 3600, 1),
+        ("100/s", 0, 100, 1, 10),
+        ("120/m", 0, 2, 1, 1),
+        ("0.5/h", 0, 5, 36_000, 1),
+        ("0.4/h", 9, 4, 36_000, 4),
+        ("10/s", 50, 10, 1, 10),
+        ("0.36/h", 0, 3, 36_000, 1),
+        ("999999/h", 0, 999_999, 3600, 27),
+    ],
+)
+def test_a_rate_is_stated_over_a_time_in_which_it_is_whole(text, burst, limit, window_s, remaining):
+    meters = Meters()
+    told = gate(meters, Quota(requests_per_s(text), burst)).standing(10**12, 0.0)
+    assert (told.limit, told.window_s, told.remaining) == (limit, window_s, remaining)
+    meters.close()
+
+
+def test_the_log_and_the_list_state_a_quota_as_it_was_written(keys):
+    for said, burst, shown in (
+        ("100/h", 0, "100/h"),
+        ("90/m", 20, "90/m, 20 at once"),
+        ("2.5/s", 0, "150/m"),
+        ("0.36/h", 0, "0.36/h"),
+    ):
+        keys.create("web", quota=Quota(requests_per_s(said), burst))
+        assert keys.audit()[-1].detail["quota"] == words(keys.listed()[-1].quota) == shown
 
 
 def test_what_is_left_of_rows_alone_is_told_in_headers(start, keys, ask):
