@@ -5,7 +5,7 @@ Structured values are JSON in TEXT columns; times are milliseconds since 1970, U
 
 from __future__ import annotations
 
-VERSION = 4
+VERSION = 5
 """The schema that this modelmill reads and writes."""
 
 # Points of the curves of trials, as they are reported; a trial that ended holds its whole curve itself.
@@ -99,7 +99,7 @@ AUDIT = """CREATE TABLE audit (
         digest TEXT NOT NULL
     )"""
 
-# One row of its own, bumped by every change of keys and tenants: what a service polls.
+# One row of its own, bumped by every change of keys, tenants and sessions: what a service polls.
 ACCESS: tuple[str, ...] = (
     KEYS,
     TENANTS,
@@ -107,6 +107,13 @@ ACCESS: tuple[str, ...] = (
     "CREATE TABLE access_stamp (changes BIGINT NOT NULL)",
     "INSERT INTO access_stamp (changes) VALUES (0)",
 )
+
+# Sessions of people who have signed out, until they would have been over: which they are, and nothing that opens.
+SESSIONS = """CREATE TABLE ended_sessions (
+        mark TEXT NOT NULL PRIMARY KEY,
+        key_id TEXT NOT NULL,
+        until_s BIGINT NOT NULL
+    )"""
 
 TABLES: tuple[str, ...] = (
     "CREATE TABLE schema_version (version INTEGER NOT NULL)",
@@ -173,11 +180,12 @@ TABLES: tuple[str, ...] = (
     "CREATE INDEX events_by_name ON events (name, id)",
     *TRAFFIC,
     *ACCESS,
+    SESSIONS,
 )
 """What an empty database is given, in this order.
 
 `id`s are given out as the largest plus one: every write transaction is alone, so that no two can pick the same.
 """
 
-STEPS: dict[int, tuple[str, ...]] = {1: (POINTS,), 2: TRAFFIC, 3: ACCESS}
+STEPS: dict[int, tuple[str, ...]] = {1: (POINTS,), 2: TRAFFIC, 3: ACCESS, 4: (SESSIONS,)}
 """Schema version: the statements that lead from it to the next one. Alembic takes this place once they grow."""

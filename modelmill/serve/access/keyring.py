@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace as replaced
 
 from modelmill.errors import Unidentified
-from modelmill.serve.access import credential, keys
+from modelmill.serve.access import credential, ended, keys
 from modelmill.serve.access.caller import ADMIN, EVERY_ROLE, INFER, Caller, Sight, Tenancy
 from modelmill.serve.access.keys import Key, Tenant
 from modelmill.serve.access.meters import Gate, Meters
@@ -42,6 +43,10 @@ class Keyring:
         self.keys: tuple[Key, ...] = ()
         self.tenants: dict[str, Tenant] = {}
         self.tenancies: dict[str, Tenancy] = {}
+        self.ended: frozenset[str] = frozenset()
+        """Marks of sessions that were ended before their time."""
+        self.following = threading.Lock()
+        """Held while what is here is made what the database has."""
         self.callers: dict[str, tuple[Key, Caller]] = {}
         self.due_ms = 0
         self.bearers: dict[bytes, Caller] = {}
@@ -61,18 +66,21 @@ class Keyring:
 
     def refresh(self) -> bool:
         """Follow database and clock; whether anything changed. Raises StorageError, and then keeps time only."""
-        now_ms = int(self.clock() * 1000)
+        with self.following:
+            return self._follow(int(self.clock() * 1000))
+
+    def _follow(self, now_ms: int) -> bool:
         try:
             with self.database.reading() as connection:
                 stamp = keys.stamp(connection)
                 if stamp != self.stamp:
-                    found, tenants = keys.keys(connection), keys.tenants(connection)
+                    found, tenants, over = keys.keys(connection), keys.tenants(connection), ended.ended(connection)
         except BaseException:
             if self.due_ms and now_ms >= self.due_ms:
                 self._arrange(now_ms)
             raise
         if stamp != self.stamp:
-            self.keys, self.tenants, self.stamp = tuple(found), tenants, stamp
+            self.keys, self.tenants, self.ended, self.stamp = tuple(found), tenants, over, stamp
         elif not self.due_ms or now_ms < self.due_ms:
             return False
         self._arrange(now_ms)
@@ -109,15 +117,28 @@ class Keyring:
         if self.sessions is None:
             return None
         now_s = self.clock()
-        found = self.callers.get(self.sessions.key_id(cookie, now_s))
-        if found is None:
+        session = self.sessions.read(cookie, now_s)
+        if session is None or session.mark in self.ended or session.key_id not in self.callers:
             return None
-        key, caller = found
+        key, caller = self.callers[session.key_id]
         if key.state(int(now_s * 1000)) != "valid":
             return None
         current = [key.digest] if now_s * 1000 >= key.before_until_ms else [key.digest, key.before_digest]
-        sessions = self.sessions
-        return caller if any(sessions.holds(cookie, digest) for digest in current) else None
+        return caller if any(self.sessions.holds(session, digest) for digest in current) else None
+
+    def sign_out(self, cookie: str) -> None:
+        """End a session, of all services that share the database; nothing happens for what is none.
+
+        Raises StorageError, Overloaded.
+        """
+        now_s = self.clock()
+        session = self.sessions.read(cookie, now_s) if self.sessions is not None else None
+        if session is None or self.of_session(cookie) is None:
+            return
+        with self.following:
+            with self.database.writing(durable=True) as connection:
+                ended.end(connection, session.mark, session.key_id, session.until_s, now_s)
+            self.ended |= {session.mark}
 
     def memory(self, name: str) -> dict[str, int]:
         """The tenants that have a model for their own, and how many bytes of memory the models of each may take."""

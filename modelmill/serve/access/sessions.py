@@ -14,6 +14,20 @@ from modelmill.store.disk import PARTIAL, make_folder, refused
 
 COOKIE = "modelmill_session"
 LASTS_S = 12 * 3600
+MARK_BYTES, MARK = 12, 16
+"""Random bytes by which a session is told from the others of its key, and the characters that say them."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a cookie says."""
+
+    key_id: str
+    until_s: int
+    mark: str
+    """Which session of the key it is."""
+    seal: str
+    """What shows that all of it was said here."""
 
 
 @dataclass(frozen=True)
@@ -25,26 +39,26 @@ class Sessions:
 
     def cookie(self, key_id: str, digest: str, now_s: float) -> str:
         """The value of the cookie for whoever has shown the key of that digest."""
-        until = int(now_s) + self.lasts_s
-        return f"{key_id}.{until}.{self._mark(key_id, until, digest)}"
+        until_s, mark = int(now_s) + self.lasts_s, secrets.token_urlsafe(MARK_BYTES)
+        return f"{key_id}.{until_s}.{mark}{self._seal(key_id, until_s, mark, digest)}"
 
-    def key_id(self, cookie: str, now_s: float) -> str:
-        """Whose cookie it says it is; empty for what is none, or is over. `holds` says whether that is true."""
-        name, _, rest = cookie.partition(".")
-        until = rest.partition(".")[0]
-        return name if until.isascii() and until.isdigit() and len(until) < 12 and now_s < int(until) else ""
-
-    def holds(self, cookie: str, digest: str) -> bool:
-        """Whether the cookie was made for the key of that digest."""
+    def read(self, cookie: str, now_s: float) -> Session | None:
+        """What a cookie says, `holds` whether that is true; None for what is none, or is over."""
         parts = cookie.split(".")
         if len(parts) != 3 or not (parts[1].isascii() and parts[1].isdigit() and len(parts[1]) < 12):
-            return False
-        return hmac.compare_digest(parts[2].encode(), self._mark(parts[0], int(parts[1]), digest).encode())
+            return None
+        key_id, until_s, tail = parts[0], int(parts[1]), parts[2]
+        return Session(key_id, until_s, tail[:MARK], tail[MARK:]) if now_s < until_s else None
 
-    def _mark(self, key_id: str, until: int, digest: str) -> str:
-        content = f"{key_id}.{until}.{digest}".encode()
-        mark = hmac.digest(self.secret, content, hashlib.sha256)
-        return base64.urlsafe_b64encode(mark).decode().rstrip("=")
+    def holds(self, session: Session, digest: str) -> bool:
+        """Whether the session was begun with the key of that digest."""
+        seal = self._seal(session.key_id, session.until_s, session.mark, digest)
+        return hmac.compare_digest(session.seal.encode(), seal.encode())
+
+    def _seal(self, key_id: str, until_s: int, mark: str, digest: str) -> str:
+        content = f"{key_id}.{until_s}.{mark}.{digest}".encode()
+        seal = hmac.digest(self.secret, content, hashlib.sha256)
+        return base64.urlsafe_b64encode(seal).decode().rstrip("=")
 
 
 def secret_in(path: Path) -> bytes:

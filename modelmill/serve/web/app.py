@@ -388,8 +388,8 @@ class App:
         return await signin.enter(self.door, call)
 
     async def signout(self, call: Call) -> Reply:
-        """Take the cookie back."""
-        return signin.leave(call)
+        """End the session, and take the cookie back."""
+        return await signin.leave(self.door, call)
 
     async def metrics(self, call: Call) -> Reply:
         """The figures for Prometheus, over all processes of the service."""

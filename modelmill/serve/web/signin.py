@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from html import escape
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlencode
@@ -57,9 +58,13 @@ async def enter(door: Door, call: Call) -> Reply:
     return _to(onward, set_cookie(cookie, door.keyring.lasts_s, door.is_encrypted))
 
 
-def leave(call: Call) -> Reply:
-    """The way out: the browser forgets its cookie."""
-    check_same_site(picked(call.headers))
+async def leave(door: Door, call: Call) -> Reply:
+    """The way out: the session ends, and the browser forgets its cookie. Raises Forbidden, StorageError, Overloaded."""
+    found = picked(call.headers)
+    check_same_site(found)
+    cookie = in_cookies(found.get(COOKIE, b"").decode("latin-1"))
+    if door.keyring is not None and cookie:
+        await asyncio.to_thread(door.keyring.sign_out, cookie)
     return _to("/signin", set_cookie("", 0, secure=False))
 
 

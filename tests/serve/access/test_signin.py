@@ -9,6 +9,8 @@ import pytest
 from patience import eventually
 
 from modelmill.console.pages import Pages
+from modelmill.errors import Overloaded
+from modelmill.serve.access.ended import MOST, end, ended
 from modelmill.serve.access.sessions import Sessions, secret_in
 
 PAGE = {"Accept": "text/html,application/xhtml+xml"}
@@ -143,9 +145,55 @@ def test_a_session_ends_with_its_key_its_time_and_its_secret(paged, keys, ask, p
     assert eventually(lambda: ask(service, "GET", "/v2", headers=signed).code == 401)
     sessions = Sessions(secret_in(place.path / "session.key"), lasts_s=10)
     cookie = sessions.cookie("a", "digest", 100.0)
-    assert [sessions.key_id(cookie, now) for now in (109.0, 110.0)] == ["a", ""]
-    assert sessions.holds(cookie, "digest")
-    assert not Sessions(b"other").holds(cookie, "digest")
+    session = sessions.read(cookie, 109.0)
+    assert (session.key_id, session.until_s, sessions.read(cookie, 110.0)) == ("a", 110, None)
+    assert sessions.holds(session, "digest")
+    assert not Sessions(b"other").holds(session, "digest")
+
+
+def test_who_signs_out_ends_that_session_everywhere_and_for_good(paged, keys, ask, place):
+    secret, _ = keys.create("ada")
+    service, beside = paged(), paged()
+    first, second = (cookie_of(sign_in(ask, service, secret)) for _ in range(2))
+    assert first != second
+    for at in (service, beside):
+        assert [ask(at, "GET", "/v2", headers=signed).code for signed in (first, second)] == [200, 200]
+    for _ in range(2):
+        assert ask(service, "POST", "/signout", b"", headers={**first, **FORM}).code == 303
+        assert ask(service, "GET", "/v2", headers=first).code == 401
+        assert b"Signed in" not in ask(service, "GET", "/signin", headers={**PAGE, **first}).body
+    assert eventually(lambda: ask(beside, "GET", "/v2", headers=first).code == 401)
+    again = paged()
+    for at in (service, beside, again):
+        assert [ask(at, "GET", "/v2", headers=signed).code for signed in (first, second)] == [401, 200]
+    assert ask(service, "GET", "/v2", key=secret).code == 200
+    with place.database.reading() as connection:
+        assert len(connection.rows("SELECT mark FROM ended_sessions")) == 1
+
+
+def test_what_is_no_session_is_not_kept_as_ended(paged, keys, ask, place):
+    secret, _ = keys.create("ada")
+    service = paged()
+    cookie = cookie_of(sign_in(ask, service, secret))["Cookie"]
+    for forged in (f"{cookie[:-1]}{'A' if cookie[-1] != 'A' else 'E'}", "modelmill_session=a.99999999999.b", "x=1"):
+        assert ask(service, "POST", "/signout", b"", headers={"Cookie": forged, **FORM}).code == 303
+    with place.database.reading() as connection:
+        assert connection.rows("SELECT mark FROM ended_sessions") == []
+
+
+def test_ended_sessions_are_forgotten_with_their_time_and_kept_within_bounds(place):
+    with place.database.writing() as connection:
+        for n in range(MOST):
+            end(connection, f"m{n}", "one", 100 if n else 50, now_s=10.0)
+        end(connection, "m1", "one", 100, now_s=10.0)
+        end(connection, "other", "two", 100, now_s=10.0)
+        with pytest.raises(Overloaded, match="keys rotate one"):
+            end(connection, "more", "one", 100, now_s=49.0)
+        end(connection, "more", "one", 100, now_s=50.0)
+        assert {"m1", "more", "other"} < ended(connection)
+        assert "m0" not in ended(connection)
+        end(connection, "last", "one", 200, now_s=100.0)
+        assert ended(connection) == {"last"}
 
 
 def test_a_tenant_sees_only_its_models_on_the_pages_and_no_searches(paged, keys, ask):
