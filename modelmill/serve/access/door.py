@@ -215,6 +215,12 @@ def check_sight(caller: Caller, reference: str) -> None:
         raise NotServed("model", f"{reference[:80]!r} is not served", "")
 
 
+def check_breadth(caller: Caller) -> None:
+    """Refuse whoever was narrowed to some models what tells of all. Raises Forbidden."""
+    if caller.sight.narrowed:
+        raise Forbidden("key", "is narrowed to some models, and this tells of all of them", "Use another key.")
+
+
 def check_change(caller: Caller, name: str, is_there: bool) -> None:
     """Refuse to change a model that is not the caller's to change. Raises NotServed, Forbidden.
 

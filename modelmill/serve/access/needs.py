@@ -60,6 +60,10 @@ NEEDS: dict[tuple[str, str], Need] = {
 }
 
 
+OF_ALL = frozenset({"api/audit", "api/status", "metrics"})
+"""Paths that tell of every model: a key that is narrowed to some of them is refused there, whatever its roles."""
+
+
 def need(method: str, pattern: str) -> Need:
     """What a method of a path needs.
 

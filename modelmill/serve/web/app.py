@@ -17,8 +17,8 @@ from modelmill.runtime import rows
 from modelmill.runtime.pieces import joined
 from modelmill.serve import documents, gauges
 from modelmill.serve.access.caller import ANYONE, Caller
-from modelmill.serve.access.door import check, check_sight
-from modelmill.serve.access.needs import ANY_KEY, LOOK, STUDY, Need, of_page
+from modelmill.serve.access.door import check, check_breadth, check_sight
+from modelmill.serve.access.needs import ANY_KEY, LOOK, OF_ALL, STUDY, Need, of_page
 from modelmill.serve.inputs import kind
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.packed import Room, at_once
@@ -212,6 +212,8 @@ class App:
             return
         call.caller = caller = self.door.admit(call.headers, changes=call.method != "GET")
         check(caller, need)
+        if call.path in OF_ALL:
+            check_breadth(caller)
         if "name" in call.names:
             check_sight(caller, reference_of(call.names["name"], call.names.get("version")))
         if caller.tier.payload_bytes < call.body_limit:

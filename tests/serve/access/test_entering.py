@@ -288,6 +288,21 @@ def test_a_key_may_be_narrowed_to_models(start, keys, ask):
     assert ask(service, "POST", "/predict/acme-risk", ROWS, secret).code == 404
 
 
+def test_a_narrowed_key_is_not_told_of_all_models_whatever_its_roles(start, keys, ask):
+    keys.tenant("acme", models=["acme-*"])
+    narrow = keys.create("narrow", ["admin"], "acme", ["acme-*"])[0]
+    watch = keys.create("watch", ["infer", "watch"], models=["flow*"])[0]
+    wide = keys.create("wide", ["admin"], "acme")[0]
+    prometheus = keys.create("prometheus", ["watch"])[0]
+    service = start()
+    for path in ("/api/audit", "/api/status", "/metrics"):
+        codes = [ask(service, "GET", path, key=key).code for key in (narrow, watch, wide)]
+        assert codes == [403, 403, 200], path
+    assert "is narrowed to some models" in ask(service, "GET", "/metrics", key=narrow).json["error"]
+    assert ask(service, "GET", "/metrics", key=prometheus).code == 200
+    assert ask(service, "GET", "/v2/models/acme-risk", key=narrow).code == 200
+
+
 def test_a_forged_host_is_refused_on_loopback_and_its_own_names_are_not(start, ask):
     service = start()
     port = urlsplit(service.url).port

@@ -207,8 +207,11 @@ def test_a_tenant_sees_only_its_models_on_the_pages_and_no_searches(paged, keys,
     assert b"blue-risk" not in index
     assert ask(service, "GET", "/models/blue-risk", headers=signed).code == 404
     assert ask(service, "GET", "/models/acme-risk", headers=signed).code == 200
+    default, root = keys.create("bob", ["read"])[0], keys.create("root", ["admin"])[0]
+    assert eventually(lambda: ask(service, "GET", "/runs", key=root).code == 200)
     for path in ("/runs", "/api/runs"):
         assert ask(service, "GET", path, headers=signed).code == 403
+        assert [ask(service, "GET", path, key=key).code for key in (default, root)] == [403, 200]
     assert ask(service, "GET", "/static/style.css").code == 200
 
 
