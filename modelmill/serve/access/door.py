@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from modelmill.errors import Forbidden, MillError, NotServed, OverQuota, RequestError, TooLarge, Unidentified
 from modelmill.serve.access.caller import ANYONE, INFER, Caller
 from modelmill.serve.access.keyring import Keyring
+from modelmill.serve.access.meters import DAY_S, SECOND, Gate
 from modelmill.serve.access.sessions import in_cookies
 from modelmill.serve.access.tls import Tls
 from modelmill.store import audit
@@ -185,12 +186,14 @@ def check_rate(caller: Caller) -> None:
     if caller.gate is not None:
         wait = caller.gate.admit()
         if wait:
-            raise used_up(wait)
+            raise used_up(caller.gate, wait)
 
 
-def used_up(wait: int) -> OverQuota:
-    """What whoever has to wait for so many nanoseconds is told."""
-    return OverQuota("quota", "is used up for now", "Send fewer requests a second.", wait / 1e9)
+def used_up(gate: Gate, wait: int) -> OverQuota:
+    """What whoever has to wait for so many nanoseconds is told: whose quota it is, how much, and how long."""
+    whose, told = gate.tightest(time.monotonic_ns())
+    seconds = -(-wait // SECOND) if wait > SECOND else -(-wait * 1000 // SECOND) / 1000
+    return OverQuota(whose, f"{told}: there is room for a request in {seconds:g} s", "", wait / 1e9)
 
 
 def check_role(caller: Caller, roles: frozenset[str]) -> None:
@@ -248,9 +251,21 @@ def check_rows(caller: Caller, rows: int) -> None:
         most = f"tier {caller.tier.name} takes {caller.tier.batch_rows:,} in one request"
         raise TooLarge("rows", f"are {rows:,}, and {most}", "Send fewer rows at a time.")
     if caller.gate is not None:
-        wait = caller.gate.admit_rows(rows, time.time())
+        now_s = time.time()
+        wait = caller.gate.admit_rows(rows, now_s)
         if wait:
-            raise OverQuota("quota", f"has no room for {rows:,} more rows today", "It is full again at 0:00 UTC.", wait)
+            raise _no_room(caller.gate, rows, now_s, wait)
+
+
+def _no_room(gate: Gate, rows: int, now_s: float, wait: int) -> MillError:
+    """What whoever sends more rows than are left is told; those above the quota of a whole day never fit."""
+    smallest = gate.smallest_day()
+    if rows > smallest.quota.rows_per_day:
+        most = f"the quota of the {smallest.whose} is {smallest.quota.rows_per_day:,} a day"
+        return TooLarge("rows", f"are {rows:,}, and {most}", "Send fewer rows at a time.")
+    meter = gate.fewest_rows(int(now_s) // DAY_S)
+    message = f"{meter.quota.rows_per_day:,} rows a day has no room for {rows:,} more rows today"
+    return OverQuota(f"quota of the {meter.whose}", message, f"It is full again in {wait:,} s, at 0:00 UTC.", wait)
 
 
 def check_same_site(found: Mapping[bytes, bytes]) -> None:

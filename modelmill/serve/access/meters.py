@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelmill.errors import StorageError
-from modelmill.serve.access.quota import Quota
+from modelmill.serve.access.quota import Quota, rate
 from modelmill.store.disk import make_folder, refused
 
 SLOTS = 16_384
@@ -61,7 +61,7 @@ class Meters:
         """The meter of a name, which goes on where it was; the quota may be another than before."""
         with self.alone(patience_s=5.0):
             at = self._slot(name) * WORDS
-        return Meter(self.words, at, quota, quota.requests_in_window, quota.window_s)
+        return Meter(self.words, at, quota, name.partition(":")[0], quota.requests_in_window, quota.window_s)
 
     @contextmanager
     def alone(self, patience_s: float = PATIENCE_S) -> Iterator[None]:
@@ -122,6 +122,8 @@ class Meter:
     words: memoryview
     at: int
     quota: Quota
+    whose: str
+    """`key` or `tenant`."""
     limit: int
     """The rate as it is stated: so many requests in `window_s`."""
     window_s: int
@@ -168,12 +170,14 @@ class Standing:
 class Gate:
     """Decides whether a request of one key is within its key's and its tenant's quota."""
 
-    __slots__ = ("by_rate", "by_rows", "cells", "meters")
+    __slots__ = ("by_rate", "by_rows", "cells", "meters", "rates")
 
     def __init__(self, meters: Meters, each: Sequence[Meter]) -> None:
         self.meters = meters
         self.by_rate = [meter for meter in each if meter.quota.requests_per_s]
         self.by_rows = [meter for meter in each if meter.quota.rows_per_day]
+        self.rates = [(f"quota of the {meter.whose}", _told(meter.quota)) for meter in self.by_rate]
+        """What is told of each rate to whoever is beyond it, put together before: refusing is to cost little."""
         self.cells = [(meter.words, meter.at + PAID, meter.step, meter.slack, meter.farthest) for meter in self.by_rate]
 
     def admit(self, now: int | None = None) -> int:
@@ -206,6 +210,21 @@ class Gate:
         for words, at, _, slack, farthest in self.cells:
             wait = max(wait, paid(words[at], now, farthest) - slack - now)
         return wait
+
+    def tightest(self, now: int) -> tuple[str, str]:
+        """Of the rate with the longest wait, whose it is, and that it is used up."""
+        if len(self.rates) == 1:
+            return self.rates[0]
+        waits = [paid(words[at], now, farthest) - slack for words, at, _, slack, farthest in self.cells]
+        return self.rates[waits.index(max(waits))]
+
+    def fewest_rows(self, day: int) -> Meter:
+        """The meter with the fewest rows left on that day."""
+        return min(self.by_rows, key=lambda meter: meter.quota.rows_per_day - meter.rows(day))
+
+    def smallest_day(self) -> Meter:
+        """The meter of the smallest number of rows a day."""
+        return min(self.by_rows, key=lambda meter: meter.quota.rows_per_day)
 
     def rows_left(self, now_s: float) -> float:
         """How many more rows are within the quotas today."""
@@ -244,6 +263,10 @@ class Gate:
         ahead = meter.paid(now) - now
         left = min(meter.left(now), meter.limit)
         return Standing(meter.limit, meter.window_s, left, -(-ahead // SECOND))
+
+
+def _told(quota: Quota) -> str:
+    return f"{rate(quota)}, {quota.burst_requests:,} at once, is used up"
 
 
 def paid(until: int, now: int, farthest: int) -> int:

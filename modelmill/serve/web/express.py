@@ -162,8 +162,8 @@ class Express:
                 return None
         gate = caller.gate
         wait = gate.wait(time.monotonic_ns()) if gate is not None else 0
-        if wait:
-            return self._refused(opening, caller, used_up(wait), len(body), started)
+        if gate is not None and wait:
+            return self._refused(opening, caller, used_up(gate, wait), len(body), started)
         endpoint.used = time.monotonic()
         engine = self.plane.engine
         if wire.is_long(body, opening.json_bytes, endpoint.expected):

@@ -202,6 +202,48 @@ def test_rows_that_fill_up_a_call_are_not_counted(start, keys, ask, shelf):
     assert (first.code, first.headers["ratelimit-remaining"], second.code) == (200, "4", 429)
 
 
+def tensors(rows):
+    names = ("length", "width")
+    return {"inputs": [{"name": name, "datatype": "FP32", "shape": [rows], "data": [1] * rows} for name in names]}
+
+
+@pytest.mark.parametrize("path", ["/predict/flowers", "/v2/models/flowers/infer"])
+def test_a_refusal_says_whose_quota_it_is_how_much_and_when_there_is_room(start, keys, ask, path):
+    """On the short way and on the ordinary one."""
+    keys.tenant("acme", quota=Quota(requests_per_s("7/h"), burst=2, rows_per_day=6))
+    ours = keys.create("a", tenant="acme", quota=Quota(requests_per_s("5/h")))[0]
+    theirs = keys.create("b", tenant="acme", quota=Quota(rows_per_day=4))[0]
+    service = start()
+
+    def send(key, rows):
+        return ask(service, "POST", path, [[3, 1]] * rows if path == "/predict/flowers" else tensors(rows), key)
+
+    assert send(ours, 3).code == 200
+    for _ in range(2):
+        over = send(ours, 1)
+        assert over.code == 429
+        told = over.json["error"]
+        assert told.startswith("quota of the key: 5/h, 1 at once, is used up: there is room for a request in ")
+        assert int(told.split()[-2]) == pytest.approx(720, abs=10)
+        assert int(over.headers["retry-after"]) == pytest.approx(720, abs=10)
+    full = send(theirs, 4)
+    assert full.code == 429
+    assert "quota of the tenant: 6 rows a day has no room for 4 more rows today" in full.json["error"]
+    told = send(theirs, 1).json["error"]
+    assert "quota of the tenant: 7/h, 2 at once, is used up" in told
+
+
+@pytest.mark.parametrize("path", ["/predict/flowers", "/v2/models/flowers/infer"])
+def test_more_rows_than_a_whole_day_has_are_too_large_and_not_for_later(start, keys, ask, path):
+    keys.tenant("acme", quota=Quota(rows_per_day=6))
+    secret = keys.create("a", tenant="acme", quota=Quota(rows_per_day=9))[0]
+    service = start()
+    refused = ask(service, "POST", path, [[3, 1]] * 7 if path == "/predict/flowers" else tensors(7), secret)
+    assert (refused.code, "retry-after" in refused.headers) == (413, False)
+    assert "are 7, and the quota of the tenant is 6 a day" in refused.json["error"]
+    assert ask(service, "POST", path, [[3, 1]] * 6 if path == "/predict/flowers" else tensors(6), secret).code == 200
+
+
 def test_many_keys_of_a_tenant_share_its_quota(start, keys, ask):
     keys.tenant("acme", "standard", quota=Quota(requests_per_s=0.01, burst=3, rows_per_day=2))
     secrets = [keys.create(f"k{n}", tenant="acme")[0] for n in range(5)]

@@ -127,7 +127,10 @@ def test_a_quota_is_told_with_the_time_to_wait(start, rpc, keys):
     secret, _ = keys.create("slow", quota=Quota(requests_per_s=0.01))
     call = rpc(start(grpc_port=0))
     assert call(INFER, secret, **flower())["model_name"] == "flowers"
-    assert call(INFER, secret, **flower()).startswith("RESOURCE_EXHAUSTED: quota")
+    over = call(INFER, secret, **flower())
+    assert over.startswith(
+        "RESOURCE_EXHAUSTED: quota of the key: 36/h, 1 at once, is used up: there is room for a request"
+    )
 
 
 def test_what_is_left_of_a_quota_stands_in_the_trailing_metadata_of_every_call(start, rpc, keys):
