@@ -162,9 +162,11 @@ def keys_audit(
 ) -> None:
     """Show who changed what, when and from where; or check the log."""
     from modelmill import api
-    from modelmill.errors import Tampered
+    from modelmill.errors import OutOfBounds, Tampered
     from modelmill.listing import print_deeds
 
+    if head and not verify:
+        raise OutOfBounds("--head", "is looked for by --verify alone", f"Write --verify --head {head[:80]}.")
     shelf = api.keys()
     if verify:
         problems, newest = shelf.verify(head)

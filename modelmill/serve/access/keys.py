@@ -22,7 +22,8 @@ from modelmill.tiers import ADVANCED, STANDARD, tier_of
 
 DEFAULT_TENANT = "default"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-PATTERN = re.compile(r"[A-Za-z0-9*?\[\]!._-]{1,128}")
+PATTERN = re.compile(r"(?:[A-Za-z0-9*?._-]|\[!?[A-Za-z0-9._-]+\])+")
+PATTERN_MOST = 128
 SPAN = re.compile(r"([0-9]{1,9})([smhdw])")
 SPAN_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 DAY_MS = 86_400_000
@@ -122,9 +123,11 @@ class Keys:
         if expires_ms:
             to_come("--expires", expires_ms, self.now_ms)
         with self._database.writing(durable=True) as connection:
-            if tenant != DEFAULT_TENANT and tenant not in _tenants(connection):
+            known = tenants(connection)
+            if tenant not in known:
                 hint = f"Make it first: modelmill keys tenant {tenant} --tier standard"
                 raise RegistryError("--tenant", f"there is no tenant {tenant}", hint)
+            _check_use(roles, known[tenant])
             key_id = credential.fresh_id()
             secret = credential.fresh(key_id)
             key = Key(
@@ -198,7 +201,7 @@ class Keys:
             **({} if quota is None else {"quota": quota}),
         }
         with self._database.writing(durable=True) as connection:
-            known = {DEFAULT_TENANT: Tenant(DEFAULT_TENANT, ADVANCED.name), **_tenants(connection)}
+            known = tenants(connection)
             if not given:
                 if name not in known:
                     hint = f"Make it: modelmill keys tenant {name} --tier standard"
@@ -313,10 +316,19 @@ def _told(value: Key | Tenant) -> dict[str, Any]:
 
 def _patterns(models: Sequence[str]) -> tuple[str, ...]:
     for model in models:
-        if not PATTERN.fullmatch(model):
-            hint = "Write --model NAME, or a pattern such as 'acme-*', without a version."
+        if len(model) > PATTERN_MOST or not PATTERN.fullmatch(model):
+            hint = "Write --model NAME, or a pattern such as 'acme-*' or '[ab]*', without a version."
             raise OutOfBounds(f"--model {model[:80]}", "is no name of a model, nor a pattern", hint)
     return tuple(dict.fromkeys(models))
+
+
+def _check_use(roles: Sequence[str], tenant: Tenant) -> None:
+    """Refuse roles that a tenant's tier makes nothing of. Raises OutOfBounds."""
+    idle = [role for role in roles if role != INFER]
+    if idle and tier_of(tenant.tier).infers_only:
+        message = f"is of no use: tenant {tenant.name} is of tier {tenant.tier}, whose keys infer and do nothing else"
+        hint = f"Leave it out, or change the tier: modelmill keys tenant {tenant.name} --tier {STANDARD.name}"
+        raise OutOfBounds(f"--role {idle[0]}", message, hint)
 
 
 def _tenants(connection: Connection) -> dict[str, Tenant]:

@@ -14,12 +14,19 @@ from modelmill.store import audit
 
 MOST = 1000
 """Rows of one answer."""
+NAMES = ("since", "limit")
+"""What may be asked for."""
 
 
 def page(keyring: Keyring | None, query: bytes) -> list[dict[str, Any]]:
     """The rows after `since` in the query, at most `limit`; without `since` the newest ones. Raises RequestError."""
-    asked = parse_qs(query.decode("latin-1"))
-    since, limit = _number(asked, "since"), _number(asked, "limit")
+    asked = parse_qs(query.decode("latin-1"), keep_blank_values=True)
+    for name in asked:
+        if name not in NAMES:
+            raise RequestError("query", f"nothing is asked by {name[:40]!r}", f"There are {' and '.join(NAMES)}.")
+    since, limit = (_number(asked, name) for name in NAMES)
+    if limit == 0:
+        raise RequestError("limit", "is 0, and asks for nothing", "Write ?limit=100.")
     if keyring is None:
         return []
     with keyring.database.reading() as connection:
@@ -32,7 +39,9 @@ def _number(asked: dict[str, list[str]], name: str) -> int | None:
     given = asked.get(name)
     if given is None:
         return None
-    number = whole(given[-1])
+    if len(given) > 1:
+        raise RequestError(name, "comes twice", "Send it once.")
+    number = whole(given[0])
     if number is None:
-        raise RequestError(name, f"{given[-1][:40]!r} is not a number", f"Write ?{name}=100.")
+        raise RequestError(name, f"{given[0][:40]!r} is not a number", f"Write ?{name}=100.")
     return number

@@ -359,8 +359,9 @@ def test_a_service_for_other_machines_does_not_open_when_its_last_key_is_gone(st
 
 
 def test_a_basic_tenant_infers_and_does_nothing_else(start, keys, ask):
-    keys.tenant("small", tier="basic")
+    keys.tenant("small", tier="standard")
     secret, _ = keys.create("device", ["infer", "read", "admin"], "small")
+    keys.tenant("small", tier="basic")
     service = start()
     assert ask(service, "POST", INFER, TENSORS, secret).code == 200
     assert "tier basic" in ask(service, "GET", "/api/audit", key=secret).json["error"]
@@ -384,7 +385,16 @@ def test_the_audit_log_is_for_administrators_and_says_who(start, keys, ask):
     assert all(key.digest not in str(deed) and secret not in str(deed) for deed in deeds)
     first = ask(service, "GET", "/api/audit?since=0&limit=1", key=secret).json["deeds"]
     assert [deed["id"] for deed in first] == [1]
-    assert ask(service, "GET", "/api/audit?since=x", key=secret).code == 400
+    for query, words in (
+        ("since=x", "'x' is not a number"),
+        ("since=", "'' is not a number"),
+        ("limit=1&limit=5", "comes twice"),
+        ("limit=0", "asks for nothing"),
+        ("limit=1&verb=keys.create", "nothing is asked by 'verb'. There are since and limit."),
+        ("verb", "nothing is asked by 'verb'"),
+    ):
+        refused = ask(service, "GET", f"/api/audit?{query}", key=secret)
+        assert (refused.code, words in refused.json["error"]) == (400, True), query
 
 
 def test_changes_over_http_are_in_the_log_by_key_and_address(start, keys, shelf, publish_flowers, ask):

@@ -73,6 +73,21 @@ def test_the_list_shows_keys_whose_times_no_year_has(keys_command, tmp_path):
     assert (code, made["id"] in listed) == (0, True)
 
 
+def test_patterns_of_names_are_taken_as_they_match(keys_command):
+    patterns = ("[ab]*", "acme-[!x-z]?", "flowers")
+    made = keys_command("create", "web", *(word for name in patterns for word in ("--model", name)), "--json")[1]
+    assert made["models"] == list(patterns)
+
+
+def test_a_role_of_which_a_tier_makes_nothing_is_refused(keys_command):
+    keys_command("tenant", "small", "--tier", "basic")
+    for role in ("operate", "read", "admin"):
+        code, _, said = keys_command("create", "web", "--tenant", "small", "--role", "infer", "--role", role)
+        assert (code, f"--role {role}: is of no use: tenant small is of tier basic" in said) == (2, True)
+    assert keys_command("create", "web", "--tenant", "small")[0] == 0
+    assert keys_command("create", "web", "--role", "operate")[0] == 0
+
+
 def test_a_tenant_is_made_and_changed_by_what_is_given(keys_command):
     first = keys_command("tenant", "acme", "--tier", "basic", "--model", "acme-*", "--quota", "100/s", "--json")[1]
     assert (first["tier"], first["models"], first["limits"]["batch_rows"]) == ("basic", ["acme-*"], 256)
@@ -99,6 +114,13 @@ def test_a_tenant_is_made_and_changed_by_what_is_given(keys_command):
         (["create", "web", "--burst", "3"], 2, "is wanted with a rate"),
         (["create", "web", "--rows", "5/s"], 2, "expected rows a day"),
         (["create", "web", "--model", "a/../b"], 2, "is no name of a model"),
+        (["create", "web", "--model", "["], 2, "is no name of a model"),
+        (["create", "web", "--model", "acme-]*"], 2, "is no name of a model"),
+        (["create", "web", "--model", "acme-[]*"], 2, "is no name of a model"),
+        (["create", "web", "--model", "!acme"], 2, "is no name of a model"),
+        (["create", "web", "--model", "a" * 129], 2, "is no name of a model"),
+        (["tenant", "acme", "--model", "[!a"], 2, "is no name of a model"),
+        (["audit", "--head", "0" * 64], 2, "--verify --head 000"),
         (["create", "web", "--tenant", "nobody"], 1, "keys tenant nobody"),
         (["tenant", "acme", "--tier", "gold"], 2, "no tier named"),
         (["tenant", "nobody"], 1, "there is no tenant nobody"),
