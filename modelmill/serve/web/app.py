@@ -48,6 +48,7 @@ from modelmill.serve.web.http import (
     path_parts,
     send_last,
     send_reply,
+    telling,
     told,
     worded,
     wrong_method,
@@ -177,7 +178,7 @@ class App:
         except ClientLeft:
             reply = None
         except Exception:
-            await send_reply(FAILED, send)
+            await send_reply(told(FAILED, call.caller), send)
             self._count(call, 500, started)
             raise
         finally:
@@ -200,11 +201,11 @@ class App:
                     "key", "does not see every model, and searches are shown to those that do", "Use another key."
                 )
         except MillError as error:
-            await send_reply(self._refusal(call, error), send)
+            await send_reply(told(self._refusal(call, error), call.caller), send)
             return
         served = {name: number for name, number in self.catalogue.known.numbers.items() if call.caller.sees(name)}
         scope["state"] = {**scope.get("state", {}), "served": served, "signed_in": bool(call.caller.key_id)}
-        await pages(scope, call.receive, send)
+        await pages(scope, call.receive, telling(send, call.caller))
 
     def _enter(self, call: Call, need: Need) -> None:
         """Find out who asks, and bound what they may send. Raises Unidentified, Forbidden, OverQuota."""
@@ -240,9 +241,10 @@ class App:
         try:
             self._enter(call, need)
             if not known:
-                return as_json({"error": f"no such path: /{call.path[:200]}. See /docs."}, 404)
+                unknown = as_json({"error": f"no such path: /{call.path[:200]}. See /docs."}, 404)
+                return told(unknown, call.caller)
             if handler is None:
-                return wrong_method(handlers, call.method)
+                return told(wrong_method(handlers, call.method), call.caller)
             return told(await handler(call), call.caller)
         except MillError as error:
             return told(self._refusal(call, error), call.caller)

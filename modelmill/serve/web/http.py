@@ -316,6 +316,20 @@ def told(reply: Reply, caller: Caller) -> Reply:
     return reply if caller.gate is None else replace(reply, headers=(*reply.headers, *standing.headers(caller)))
 
 
+def telling(send: Send, caller: Caller) -> Send:
+    """A `send` for answers that others write, which adds what is left of the caller's quota."""
+    if caller.gate is None:
+        return send
+
+    async def send_told(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            told = [(name.encode(), value.encode()) for name, value in standing.headers(caller)]
+            message = {**message, "headers": [*message["headers"], *told]}
+        await send(message)
+
+    return send_told
+
+
 def wrong_method(allowed: Iterable[str], method: str) -> Reply:
     """The answer to a GET where a POST belongs."""
     allow = ", ".join(sorted(allowed))

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from modelmill.console.pages import Pages
 from modelmill.errors import OutOfBounds, OverQuota
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
@@ -180,6 +181,25 @@ def test_the_log_and_the_list_state_a_quota_as_it_was_written(keys):
     ):
         keys.create("web", quota=Quota(requests_per_s(said), burst))
         assert keys.audit()[-1].detail["quota"] == words(keys.listed()[-1].quota) == shown
+
+
+def test_every_answer_to_such_a_key_tells_what_is_left(start, keys, ask, shelf, place):
+    """Of paths that are not there, of pages for people, and of refusals, too."""
+    keys.tenant("acme", models=["acme-*"])
+    secret, _ = keys.create("slow", ["infer", "read"], quota=Quota(requests_per_s=0.1, burst=6))
+    service = start(pages=Pages(shelf, place.database))
+    asked = (
+        ("GET", "/v2/nowhere", 404),
+        ("GET", "/nowhere", 404),
+        ("DELETE", "/v2/models/flowers", 405),
+        ("GET", "/models/flowers", 200),
+        ("GET", "/runs", 403),
+        ("GET", "/v2/models/acme-risk", 404),
+    )
+    for left, (method, path, code) in zip((5, 4, 3, 2, 1, 0), asked, strict=True):
+        answer = ask(service, method, path, key=secret)
+        assert (answer.code, answer.headers.get("ratelimit-remaining")) == (code, str(left)), path
+    assert ask(service, "GET", "/", key=secret).headers["ratelimit-remaining"] == "0"
 
 
 def test_what_is_left_of_rows_alone_is_told_in_headers(start, keys, ask):
