@@ -85,6 +85,7 @@ def home_of(folder: Path) -> dict[str, str]:
         keys.tenant("meagre", "basic", quota=Quota(2.0))
         found = {name: keys.create(name, tenant=name)[0] for name in ("other", "meagre")}
         found["operator"] = keys.create("operator", roles=("infer", "operate"), tenant="theirs")[0]
+        found["router"] = keys.create("router", roles=("operate",))[0]
         found["watch"] = keys.create("watch", roles=("watch",))[0]
         found["revoked"], revoked = keys.create("revoked")
         keys.revoke(revoked.id)

@@ -45,9 +45,9 @@ def canary(target: Target, n: int) -> Iterator[str]:
     """Half of the requests go to a version for a while."""
     route = {"method": "canary", "candidate": str(1 + n % 2), "percent": 50}
     path, kind = "/api/models/flowers/route", "Content-Type: application/json"
-    yield said(target, post(path, json.dumps(route).encode(), target.bearer("operator"), kind, method="PUT"))
+    yield said(target, post(path, json.dumps(route).encode(), target.bearer("router"), kind, method="PUT"))
     time.sleep(SECOND_LOOK_S)
-    yield said(target, post(path, b"", target.bearer("operator"), kind, method="DELETE"))
+    yield said(target, post(path, b"", target.bearer("router"), kind, method="DELETE"))
 
 
 def passing_key(target: Target, n: int) -> Iterator[str]:
