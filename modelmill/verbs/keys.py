@@ -10,7 +10,7 @@ from modelmill.verbs.options import Json
 from modelmill.verbs.say import print_json, tell
 
 keys = typer.Typer(
-    help="Keys and tenants of the service: create, list, rotate, revoke, delete, tenant, tenants, audit.",
+    help="Keys and tenants of the service: create, list, change, rotate, revoke, delete, tenant, tenants, audit.",
     rich_markup_mode=None,
 )
 
@@ -40,7 +40,7 @@ def keys_create(
 ) -> None:
     """Make a key, and show it: now, and never again."""
     from modelmill import api
-    from modelmill.serve.access.keys import moment_ms
+    from modelmill.serve.access.moments import moment_ms
 
     shelf = api.keys()
     expires_ms = moment_ms("--expires", expires, shelf.now_ms) if expires else 0
@@ -68,6 +68,39 @@ def keys_list(json: Json = False) -> None:
         print_keys(found)
 
 
+@keys.command("change")
+def keys_change(
+    id: Id,
+    role: Annotated[list[str] | None, typer.Option(help="All that it is to be good for.", metavar="ROLE")] = None,
+    model: Models = None,
+    no_models: Annotated[bool, typer.Option("--no-models", help="The key is narrowed to no models.")] = False,
+    expires: Annotated[str, typer.Option(help="When it ends: 30d, 12h, or a date.")] = "",
+    no_expires: Annotated[bool, typer.Option("--no-expires", help="The key never ends.")] = False,
+    quota: Rate = "",
+    burst: Burst = 0,
+    rows: Rows = "",
+    no_quota: Annotated[bool, typer.Option("--no-quota", help="The key may ask as much as it likes.")] = False,
+    json: Json = False,
+) -> None:
+    """Change what a key is good for, until when, and how much; its secret stays."""
+    from modelmill import api
+    from modelmill.errors import OutOfBounds
+    from modelmill.listing import print_keys
+    from modelmill.serve.access.moments import moment_ms
+
+    shelf = api.keys()
+    _either("--expires", bool(expires), "--no-expires", no_expires)
+    ends = moment_ms("--expires", expires, shelf.now_ms) if expires else 0 if no_expires else None
+    given = (tuple(role) if role else None, _models(model, no_models), _limits(quota, burst, rows, no_quota), ends)
+    if all(one is None for one in given):
+        raise OutOfBounds("keys change", "is told nothing to change", "Such as --quota 100/s or --role read.")
+    shown = shelf.change(id, *given).shown(shelf.now_ms)
+    if json:
+        print_json(shown)
+    else:
+        print_keys([shown])
+
+
 @keys.command("rotate")
 def keys_rotate(
     id: Id,
@@ -76,7 +109,7 @@ def keys_rotate(
 ) -> None:
     """Give a key a new secret, and show it; the old one still opens for a while."""
     from modelmill import api
-    from modelmill.serve.access.keys import span_s
+    from modelmill.serve.access.moments import span_s
 
     shelf = api.keys()
     secret, key = shelf.rotate(id, span_s("--grace", grace))
@@ -116,23 +149,25 @@ def keys_tenant(
     burst: Burst = 0,
     rows: Rows = "",
     no_quota: Annotated[bool, typer.Option("--no-quota", help="The tenant may ask as much as it likes.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Forget it: it has neither keys nor models.")] = False,
     json: Json = False,
 ) -> None:
-    """Show a tenant; make it, or change it, where something is given.
+    """Show a tenant; make it, or change it, where something is given; or forget it.
 
     A model that a tenant names with --model exists for no other tenant.
     """
     from modelmill import api
+    from modelmill.errors import OutOfBounds
     from modelmill.listing import print_tenants
-    from modelmill.serve.access.quota import NONE
 
-    given = _quota(quota, burst, rows) if quota or rows or burst else None
-    found = api.keys().tenant(
-        name,
-        tier or None,
-        () if no_models else tuple(model) if model else None,
-        NONE if no_quota else given,
-    )
+    given = (tier or None, _models(model, no_models), _limits(quota, burst, rows, no_quota))
+    if delete:
+        if any(one is not None for one in given):
+            raise OutOfBounds("--delete", "is given with what is to be changed", "Give it alone.")
+        gone = api.keys().delete_tenant(name)
+        tell({"deleted": gone.name}, json, f"tenant {gone.name} is deleted")
+        return
+    found = api.keys().tenant(name, *given)
     if json:
         print_json(_tenant(found))
     else:
@@ -179,6 +214,29 @@ def keys_audit(
         print_json(deeds)
     else:
         print_deeds(deeds)
+
+
+def _models(model: list[str] | None, no_models: bool) -> tuple[str, ...] | None:
+    """The models that are given; none of them where that is said, and None where nothing is."""
+    _either("--model", bool(model), "--no-models", no_models)
+    return () if no_models else tuple(model) if model else None
+
+
+def _limits(quota: str, burst: int, rows: str, no_quota: bool) -> Any:
+    """The quota that is given; one without limits where that is said, and None where nothing is."""
+    from modelmill.serve.access.quota import NONE
+
+    given = bool(quota or burst or rows)
+    _either("--quota, --burst or --rows", given, "--no-quota", no_quota)
+    return NONE if no_quota else _quota(quota, burst, rows) if given else None
+
+
+def _either(flag: str, given: bool, none: str, is_none: bool) -> None:
+    """Refuse a thing that is both given and taken away."""
+    from modelmill.errors import OutOfBounds
+
+    if given and is_none:
+        raise OutOfBounds(none, f"is given beside {flag}", "Give one of them.")
 
 
 def _quota(quota: str, burst: int, rows: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ import msgspec
 from modelmill.errors import OutOfBounds, RegistryError, UnknownName
 from modelmill.serve.access import credential
 from modelmill.serve.access.caller import INFER, ROLES
+from modelmill.serve.access.moments import LAST_MS, to_come
 from modelmill.serve.access.quota import NONE, Quota, words
 from modelmill.store import audit
 from modelmill.store.audit import Actor, Deed
@@ -24,12 +24,6 @@ DEFAULT_TENANT = "default"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PATTERN = re.compile(r"(?:[A-Za-z0-9*?._-]|\[!?[A-Za-z0-9._-]+\])+")
 PATTERN_MOST = 128
-SPAN = re.compile(r"([0-9]{1,9})([smhdw])")
-SPAN_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-DAY_MS = 86_400_000
-EPOCH_DAY = date(1970, 1, 1).toordinal()
-LAST_MS = (date.max.toordinal() - EPOCH_DAY + 1) * DAY_MS - 1
-"""The last moment of the year 9999, beyond which there are no dates."""
 KEY_COLUMNS = (
     "id, label, tenant, roles, models, quota, digest, before_digest, before_until_ms, "
     "created_ms, expires_ms, revoked_ms"
@@ -117,9 +111,7 @@ class Keys:
         """A new key, to be shown once, and what is kept of it. Raises UnknownName, OutOfBounds."""
         named("label", label)
         named("tenant", tenant)
-        for role in roles:
-            if role not in ROLES:
-                raise UnknownName.among("--role", "role", role, ROLES)
+        roles = _roles(roles)
         if expires_ms:
             to_come("--expires", expires_ms, self.now_ms)
         with self._database.writing(durable=True) as connection:
@@ -134,7 +126,7 @@ class Keys:
                 key_id,
                 label,
                 tenant,
-                tuple(dict.fromkeys(roles)),
+                roles,
                 _patterns(models),
                 quota,
                 credential.digest(secret),
@@ -148,15 +140,43 @@ class Keys:
             self._note(connection, "keys.create", key_id, _told(key))
         return secret, key
 
+    def change(
+        self,
+        id: str,
+        roles: Sequence[str] | None = None,
+        models: Sequence[str] | None = None,
+        quota: Quota | None = None,
+        expires_ms: int | None = None,
+    ) -> Key:
+        """The key, changed where something is given; its secret stays. Raises UnknownName, OutOfBounds, RegistryError.
+
+        quota: over the one before, part by part; NONE is as much as one likes. expires_ms: 0 is never.
+        """
+        given: dict[str, Any] = {
+            **({} if roles is None else {"roles": _roles(roles)}),
+            **({} if models is None else {"models": _patterns(models)}),
+            **({} if expires_ms is None else {"expires_ms": expires_ms}),
+        }
+        if expires_ms:
+            to_come("--expires", expires_ms, self.now_ms)
+        with self._database.writing(durable=True) as connection:
+            before = _valid(connection, id, self.now_ms)
+            if roles is not None:
+                _check_use(given["roles"], tenants(connection)[before.tenant])
+            if quota is not None:
+                given["quota"] = quota.over(before.quota) if quota != NONE else NONE
+            key: Key = msgspec.structs.replace(before, **given)
+            if key != before:
+                _replace(connection, key)
+                self._note(connection, "keys.change", id, _told(key))
+        return key
+
     def rotate(self, id: str, grace_s: float = 86_400.0) -> tuple[str, Key]:
         """A new secret for a key, to be shown once; the one before it counts for `grace_s` more. Raises OutOfBounds."""
         if not 0 <= grace_s * 1000 <= LAST_MS - self.now_ms:
             raise OutOfBounds("--grace", "does not end before the year 10000", "Write --grace 24h, or 0s for none.")
         with self._database.writing(durable=True) as connection:
-            old = _key(connection, id)
-            if old.state(self.now_ms) != "valid":
-                hint = "Make a new one: modelmill keys create"
-                raise RegistryError(f"key {id}", f"is {old.state(self.now_ms)}, and stays so", hint)
+            old = _valid(connection, id, self.now_ms)
             secret = credential.fresh(id)
             until = self.now_ms + int(grace_s * 1000)
             key = msgspec.structs.replace(
@@ -215,6 +235,25 @@ class Keys:
             self._note(connection, "keys.tenant", name, _told(tenant))
         return tenant
 
+    def delete_tenant(self, name: str) -> Tenant:
+        """Forget a tenant that has no keys and claims no models. Raises RegistryError."""
+        with self._database.writing(durable=True) as connection:
+            known = _tenants(connection)
+            if name == DEFAULT_TENANT:
+                raise RegistryError(f"tenant {name}", "is always there", "Its keys need not be made for a tenant.")
+            if name not in known:
+                raise RegistryError("tenant", f"there is no tenant {name[:80]}", "See them: modelmill keys tenants")
+            if known[name].models:
+                message = f"claims {', '.join(known[name].models)}, which would be everyone's"
+                raise RegistryError(f"tenant {name}", message, f"First: modelmill keys tenant {name} --no-models")
+            held = [key.id for key in keys(connection) if key.tenant == name]
+            if held:
+                hint = "Revoke and delete them first: modelmill keys revoke ID"
+                raise RegistryError(f"tenant {name}", f"has the keys {', '.join(held[:12])}", hint)
+            connection.execute("DELETE FROM tenants WHERE name = :name", {"name": name})
+            self._note(connection, "keys.delete_tenant", name)
+        return known[name]
+
     def listed(self) -> list[Key]:
         """All keys, oldest first."""
         with self._database.reading() as connection:
@@ -264,49 +303,6 @@ def named(what: str, name: str) -> str:
     return name
 
 
-def span_s(flag: str, text: str) -> int:
-    """The seconds of `90s`, `15m`, `12h`, `30d` or `2w`.
-
-    >>> span_s("--grace", "2h")
-    7200
-    """
-    found = SPAN.fullmatch(text.strip())
-    if not found:
-        raise OutOfBounds(f"{flag} {text}", "is not a time span", f"Write {flag} 30d, 12h, 15m or 90s.")
-    return int(found[1]) * SPAN_S[found[2]]
-
-
-def moment_ms(flag: str, text: str, now_ms: int) -> int:
-    """When `30d` have passed, or the moment of an ISO date or time in UTC; a date alone is its end.
-
-    Raises OutOfBounds, also for what is not to come, or not before the year 10000.
-
-    >>> moment_ms("--expires", "1970-01-01", 0), moment_ms("--expires", "1d", 0)
-    (86400000, 86400000)
-    """
-    if SPAN.fullmatch(text.strip()):
-        return to_come(f"{flag} {text}", now_ms + span_s(flag, text) * 1000, now_ms)
-    try:
-        if len(text) == 10:
-            at_ms = (date.fromisoformat(text).toordinal() - EPOCH_DAY + 1) * DAY_MS
-        else:
-            at = datetime.fromisoformat(text)
-            at_ms = int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ValueError, OverflowError):
-        hint = f"Write {flag} 30d, {flag} 2027-01-31 or {flag} 2027-01-31T12:00."
-        raise OutOfBounds(f"{flag} {text}", "is neither a time span nor a date", hint) from None
-    return to_come(f"{flag} {text}", min(at_ms, LAST_MS) if len(text) == 10 else at_ms, now_ms)
-
-
-def to_come(where: str, at_ms: int, now_ms: int) -> int:
-    """A moment after the present one that has a date; raises OutOfBounds for any other."""
-    if at_ms <= now_ms:
-        raise OutOfBounds(where, "is in the past", "Write a time to come, such as 30d.")
-    if at_ms > LAST_MS:
-        raise OutOfBounds(where, "is after the year 9999, the last one with dates", "Leave it out: it never ends then.")
-    return at_ms
-
-
 def _told(value: Key | Tenant) -> dict[str, Any]:
     """What the audit log says of a key or a tenant that was made or changed."""
     plain = msgspec.structs.asdict(value)
@@ -320,6 +316,13 @@ def _patterns(models: Sequence[str]) -> tuple[str, ...]:
             hint = "Write --model NAME, or a pattern such as 'acme-*' or '[ab]*', without a version."
             raise OutOfBounds(f"--model {model[:80]}", "is no name of a model, nor a pattern", hint)
     return tuple(dict.fromkeys(models))
+
+
+def _roles(roles: Sequence[str]) -> tuple[str, ...]:
+    for role in roles:
+        if role not in ROLES:
+            raise UnknownName.among("--role", "role", role, ROLES)
+    return tuple(dict.fromkeys(roles))
 
 
 def _check_use(roles: Sequence[str], tenant: Tenant) -> None:
@@ -352,6 +355,15 @@ def _key(connection: Connection, id: str) -> Key:
         hint = f"There are {', '.join(known[:12])}." if known else "There are none: modelmill keys create NAME"
         raise RegistryError("keys", f"there is no key {id[:80]}", hint)
     return _read(row)
+
+
+def _valid(connection: Connection, id: str, now_ms: int) -> Key:
+    """The key of an id. Raises RegistryError where it opens nothing any more, too."""
+    key = _key(connection, id)
+    state = key.state(now_ms)
+    if state != "valid":
+        raise RegistryError(f"key {id}", f"is {state}, and stays so", "Make a new one: modelmill keys create")
+    return key
 
 
 def _read(row: Sequence[Any]) -> Key:

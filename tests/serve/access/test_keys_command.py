@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from patience import eventually
 
 from modelmill.cli import run
 from modelmill.store.home import Home
@@ -81,6 +82,8 @@ def test_patterns_of_names_are_taken_as_they_match(keys_command):
 
 def test_a_role_of_which_a_tier_makes_nothing_is_refused(keys_command):
     keys_command("tenant", "small", "--tier", "basic")
+    plain = keys_command("create", "web", "--tenant", "small", "--json")[1]["id"]
+    assert "is of no use" in keys_command("change", plain, "--role", "read")[2]
     for role in ("operate", "read", "admin"):
         code, _, said = keys_command("create", "web", "--tenant", "small", "--role", "infer", "--role", role)
         assert (code, f"--role {role}: is of no use: tenant small is of tier basic" in said) == (2, True)
@@ -98,9 +101,68 @@ def test_a_tenant_is_made_and_changed_by_what_is_given(keys_command):
     assert [tenant["name"] for tenant in keys_command("tenants", "--json")[1]] == ["acme", "default"]
 
 
+def test_a_key_is_changed_by_what_is_given_and_keeps_its_secret(keys_command):
+    made = keys_command("create", "web", "--model", "a*", "--quota", "9/s", "--burst", "5", "--expires", "9d", "--json")
+    named = made[1]["id"]
+    kept = ("label", "tenant", "created_ms")
+    for arguments, changed in (
+        (("--role", "read", "--role", "infer"), {"roles": ["read", "infer"]}),
+        (("--rows", "100/day"), {"quota": {"requests_per_s": 9.0, "burst": 5, "rows_per_day": 100}}),
+        (("--quota", "60/m"), {"quota": {"requests_per_s": 1.0, "burst": 0, "rows_per_day": 100}}),
+        (("--model", "b", "--model", "c"), {"models": ["b", "c"]}),
+        (("--no-models", "--no-quota"), {"models": [], "quota": {"requests_per_s": 0, "burst": 0, "rows_per_day": 0}}),
+        (("--no-expires",), {"expires_ms": 0}),
+        (("--expires", "2999-12-31"), {"expires_ms": 32_503_680_000_000}),
+    ):
+        code, found, _ = keys_command("change", named, *arguments, "--json")
+        assert code == 0, arguments
+        assert {name: found[name] for name in (*kept, *changed)} == {**{n: made[1][n] for n in kept}, **changed}
+    deeds = keys_command("audit", "--json")[1]
+    assert [deed["verb"] for deed in deeds] == ["keys.create", *["keys.change"] * 7]
+    assert deeds[1]["detail"]["quota"] == "9/s, 5 at once"
+    assert keys_command("revoke", named)[0] == 0
+    code, _, said = keys_command("change", named, "--role", "read")
+    assert (code, "is revoked, and stays so" in said) == (1, True)
+
+
+def test_a_running_service_follows_a_changed_key(start, keys, ask):
+    secret, key = keys.create("web", ["read"])
+    service = start()
+    assert ask(service, "POST", "/predict/flowers", [[3, 1]], secret).code == 403
+    keys.change(key.id, roles=["infer"], models=["flow*"])
+    assert eventually(lambda: ask(service, "POST", "/predict/flowers", [[3, 1]], secret).code == 200)
+    assert ask(service, "POST", "/predict/acme-risk", [[3, 1]], secret).code == 404
+
+
+def test_a_tenant_is_forgotten_when_nothing_is_its_own(keys_command):
+    keys_command("tenant", "acme", "--model", "acme-*")
+    held = keys_command("create", "web", "--tenant", "acme", "--json")[1]["id"]
+    for words, step in (
+        ("claims acme-*", ("tenant", "acme", "--no-models")),
+        (f"has the keys {held}", ("revoke", held)),
+        (f"has the keys {held}", ("delete", held)),
+    ):
+        code, _, said = keys_command("tenant", "acme", "--delete")
+        assert (code, words in said) == (1, True)
+        assert keys_command(*step)[0] == 0
+    assert keys_command("tenant", "acme", "--delete", "--json")[:2] == (0, {"deleted": "acme"})
+    assert [tenant["name"] for tenant in keys_command("tenants", "--json")[1]] == ["default"]
+    assert keys_command("audit", "--json")[1][-1]["verb"] == "keys.delete_tenant"
+    assert "there is no tenant acme" in keys_command("tenant", "acme", "--delete")[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
+        (["change", "nothere", "--role", "read"], 1, "there is no key nothere"),
+        (["change", "nothere"], 2, "is told nothing to change"),
+        (["change", "nothere", "--role", "boss"], 2, "no role named"),
+        (["change", "nothere", "--model", "a", "--no-models"], 2, "is given beside --model"),
+        (["change", "nothere", "--rows", "1/day", "--no-quota"], 2, "is given beside --quota"),
+        (["change", "nothere", "--expires", "1d", "--no-expires"], 2, "is given beside --expires"),
+        (["change", "nothere", "--expires", "99999999w"], 2, "after the year 9999"),
+        (["tenant", "acme", "--delete", "--tier", "basic"], 2, "Give it alone"),
+        (["tenant", "default", "--delete"], 1, "is always there"),
         (["create", "a b"], 2, "is not a name"),
         (["create", "web", "--role", "boss"], 2, "no role named"),
         (["create", "web", "--expires", "soon"], 2, "neither a time span nor a date"),
