@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType, TracebackType
@@ -34,7 +33,7 @@ from modelmill.serve.process.pulse import BEAT_S
 from modelmill.serve.rpc.front import Front
 from modelmill.serve.rpc.methods import Methods
 from modelmill.serve.signals.signals import QUIET, Signals, Telling
-from modelmill.serve.signals.status import STEP_SECONDS, counts
+from modelmill.serve.signals.status import STEP_SECONDS
 from modelmill.serve.traffic.book import Book
 from modelmill.serve.traffic.traffic import Traffic
 from modelmill.serve.web.app import application
@@ -201,9 +200,9 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         if worker is not None:
             self.state.board = Board(worker.folder, worker.count)
             self.state.changes = Changes(worker.folder, worker.count, worker.index)
-        self.signals = Signals(telling) if worker is None else Signals(telling, worker.folder, worker.index)
+        folder, index = (None, 0) if worker is None else (worker.folder, worker.index)
+        self.signals = Signals(telling, folder, index, registry.database)
         keeping = kept_by(door, limits.keeping, 1 if worker is None else worker.count)
-        folder = None if worker is None else worker.folder
         self.catalogue = Catalogue(registry, names, self.signals.figures.of, keeping, folder)
         self.engine = Engine(limits.capacity)
         book, patience_s = Book(registry.database, SERVICE), PATIENCE_TURNS * limits.watch_seconds
@@ -411,7 +410,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         """Keep the counts of the last day, for `/api/status`."""
         while True:
             await asyncio.sleep(STEP_SECONDS)
-            self.signals.past.take(time.time(), counts(await asyncio.to_thread(self.signals.figures.series)))
+            await asyncio.to_thread(self.signals.keep)
 
     async def _watch(self) -> None:
         """Follow the registry; a registry that cannot be read now may be read later."""
@@ -434,6 +433,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
 
     async def _leave(self) -> None:
         """Write the last counts; a database that refuses them now keeps nobody from ending."""
+        await asyncio.to_thread(self.signals.keep)
         try:
             await self.traffic.close()
         except MillError as error:

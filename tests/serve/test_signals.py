@@ -23,14 +23,13 @@ from patience import eventually
 from modelmill.client import Client
 from modelmill.errors import OutOfBounds, UnknownName, WorkError
 from modelmill.serve.server import Service
-from modelmill.serve.signals import status as room
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.draw import Draw
 from modelmill.serve.signals.figures import SECONDS, Figures
 from modelmill.serve.signals.journal import Journal
 from modelmill.serve.signals.seldom import EVERY_S, hush
 from modelmill.serve.signals.signals import Signals, Telling
-from modelmill.serve.signals.status import Counts, Past, below, counts, left, objective, quantile, status
+from modelmill.serve.signals.status import Counts, below, counts, left, objective, quantile, status
 from modelmill.serve.signals.trace import OpenTelemetry, parent
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -63,23 +62,12 @@ def test_a_budget_is_used_up_by_what_failed_and_by_what_was_slow():
     assert left("availability", 0.99, Counts()) is None
 
 
-def test_a_window_forgets_what_was_before_it():
-    past = Past(0.0)
-    past.take(1000.0, Counts(100, 50))
-    past.take(1400.0, Counts(200, 50))
-    told = status(past, 1500.0, Counts(300, 51), {"availability": 0.9})["windows"]
-    assert (told["5m"]["requests"], told["5m"]["failed"]) == (200, 1)
-    assert (told["1h"]["requests"], told["1h"]["failed"]) == (300, 51)
-    assert told["5m"]["budget_left"]["availability"] == pytest.approx(0.95)
-    assert told["1h"]["availability"] == pytest.approx(249 / 300)
-
-
-def test_the_past_of_a_long_life_stays_a_day():
-    past = Past(0.0)
-    for step in range(30_000):
-        past.take(10.0 * step, Counts(step))
-    assert past.before(300_000 - 86_400).requests == pytest.approx(21_360, abs=1)
-    assert len(past._moments) < 8_700
+def test_each_window_is_told_by_itself():
+    found = {"5m": Counts(200, 1), "1h": Counts(300, 51)}
+    told = status(found, 1500.04, {"availability": 0.9})
+    assert told["up_seconds"] == 1500.0
+    assert told["windows"]["5m"]["budget_left"]["availability"] == pytest.approx(0.95)
+    assert told["windows"]["1h"]["availability"] == pytest.approx(249 / 300)
 
 
 def test_counts_are_those_of_all_models_by_whose_fault_it_was():
@@ -263,14 +251,12 @@ def test_what_a_library_says_is_told_now_and_then(capsys):
     assert not logging.getLogger("opentelemetry").propagate
 
 
-def test_the_status_says_what_was_answered(registry, monkeypatch):
-    monkeypatch.setattr(room, "STEP_SECONDS", 0.01)
+def test_the_status_says_what_was_answered(empty_registry, publish_flowers):
+    publish_flowers(empty_registry, promote=True)
     telling = Telling(objectives={"availability": 0.99, "latency_p99_ms": 1000})
-    with Service(registry, ["flowers"], telling=telling) as service, Client(service.url) as client:
+    with Service(empty_registry, ["flowers"], telling=telling) as service, Client(service.url) as client:
         for _ in range(3):
             client.predict("flowers", [[3, 1]])
-        import urllib.request
-
         with urllib.request.urlopen(f"{service.url}/api/status", timeout=20) as answer:
             told = json.load(answer)
     assert told["ready"] is True
@@ -347,16 +333,6 @@ def test_the_trace_of_a_good_request_is_in_the_log(registry, tmp_path):
         request = urllib.request.Request(f"{service.url}/predict/flowers", b"[[3, 1]]", {"traceparent": SAMPLED})
         urllib.request.urlopen(request, timeout=20).close()
     assert json.loads(log.read_text())["trace"] == TRACE
-
-
-def test_what_others_counted_before_is_not_of_the_last_minutes():
-    """A worker that takes the place of a dead one finds the counts of a day."""
-    old = Counts(requests=1_000_000, failed=10_000)
-    past = Past(1000.0, old)
-    now = Counts(requests=1_000_100, failed=10_000)
-    found = status(past, 1020.0, now, {"availability": 0.999})["windows"]
-    assert {window["requests"] for window in found.values()} == {100}
-    assert {window["availability"] for window in found.values()} == {1.0}
 
 
 def infer(service, path, *traces):

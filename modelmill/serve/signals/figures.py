@@ -36,6 +36,9 @@ FOLD_S = 0.05
 SIZES = 256
 """So many numbers of rows are told apart in the runs of one version."""
 
+SINCE = '["since"]'
+"""When the service began: a process that takes the place of a dead one finds it there."""
+
 Series = Mapping[str, Sequence[float]]
 Array = np.ndarray[Any, Any]
 
@@ -215,6 +218,8 @@ class Figures:
         self.folder = folder
         self._own = folder / f"{worker}.figures" if folder is not None else None
         self.slots = Slots(self._own)
+        began = self.slots.claim(SINCE, 1)
+        began[0] = began[0] or time.time()
         self._served: dict[tuple[str, str], Served] = {}
         self._awake: list[Served] = []
         """Those for which something was noted."""
@@ -286,6 +291,11 @@ def is_failure(code: int) -> bool:
     (True, False, False)
     """
     return code >= 500 and code != EXPIRED
+
+
+def since(series: Series) -> float:
+    """When the service began, in seconds since 1970."""
+    return series[SINCE][0]
 
 
 Parts = Mapping[str, Sequence[tuple[Sequence[str], Sequence[float]]]]

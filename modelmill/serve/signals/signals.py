@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.draw import Draw
-from modelmill.serve.signals.figures import FOLD_S, Figures
+from modelmill.serve.signals.figures import FOLD_S, Figures, since
 from modelmill.serve.signals.journal import Journal
-from modelmill.serve.signals.status import DEFAULT, Past, counts
+from modelmill.serve.signals.past import Past
+from modelmill.serve.signals.status import DEFAULT, counts, status
 from modelmill.serve.signals.trace import OpenTelemetry, Tracer
+from modelmill.store.database import Database
 
 KEPT_MOST = 64
 """So many answers at most wait to be written."""
@@ -44,9 +48,15 @@ QUIET = Telling()
 
 
 class Signals:
-    """Everything that is told; it holds the figures, the log and where spans go."""
+    """Everything that is told; it holds the figures, the log and where spans go.
 
-    def __init__(self, telling: Telling, folder: Path | None = None, worker: int = 0) -> None:
+    folder: what the workers of one service share; None for a process that is alone. database: where what was counted
+    outlives the service; None for nowhere.
+    """
+
+    def __init__(
+        self, telling: Telling, folder: Path | None = None, worker: int = 0, database: Database | None = None
+    ) -> None:
         self.telling = telling
         self.worker = worker
         self.figures = Figures(folder, worker)
@@ -61,7 +71,7 @@ class Signals:
         self._due = False
         """Whether it is going to be written."""
         self._lock = threading.Lock()
-        self.past = Past(time.time(), counts(self.figures.series()))
+        self.past = Past(database, folder.name if folder is not None else secrets.token_hex(8))
 
     @property
     def tells_traces(self) -> bool:
@@ -122,6 +132,15 @@ class Signals:
         """Whether what was drawn for either is for the log, and whether it becomes a span: each by itself."""
         logged = random.random() * self._either < self._log
         return logged, not logged or random.random() < self._trace
+
+    def keep(self) -> None:
+        """Write down what was counted, for those who come after; it waits for the database."""
+        self.past.keep(time.time(), counts(self.figures.series()))
+
+    def status(self) -> dict[str, Any]:
+        """How well the service does against what was stated; it waits for the database."""
+        now_s, series = time.time(), self.figures.series()
+        return status(self.past.windows(now_s, counts(series)), now_s - since(series), self.telling.objectives)
 
     def reopen(self) -> None:
         """Write to a new file of the log's name, after the present one was moved away, what is told from now on."""

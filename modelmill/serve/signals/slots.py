@@ -11,7 +11,7 @@ import mmap
 import operator
 import struct
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from modelmill.errors import StorageError
@@ -22,7 +22,10 @@ BYTES = 64 * 1024 * 1024
 START = 8
 
 MOMENTS = '["last"'
-"""How keys begin whose values are moments, in seconds since 1970."""
+"""How keys begin whose values are moments, in seconds since 1970, of which the last counts."""
+
+BEGINNINGS = '["since"'
+"""How keys begin whose values are moments of which the first counts; 0 is none."""
 
 
 class Slots:
@@ -82,18 +85,26 @@ def read(path: Path) -> dict[str, Sequence[float]]:
 
 
 def merged(many: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
-    """The sums of series of the same key; of moments, the last.
+    """The sums of series of the same key; of moments the last, or the first.
 
     >>> merged([{"a": [1.0, 2.0]}, {"a": [1.0, 0.0], "b": [3.0]}, {'["last", "iris"]': [7.0]}])
     {'a': [2.0, 2.0], 'b': [3.0], '["last", "iris"]': [7.0]}
+    >>> merged([{'["since"]': [7.0]}, {'["since"]': [0.0]}, {'["since"]': [5.0]}])
+    {'["since"]': [5.0]}
     """
     sums: dict[str, list[float]] = {}
     for one in many:
         for key, values in one.items():
             present = sums.get(key)
-            together = max if key.startswith(MOMENTS) else operator.add
-            sums[key] = list(values) if present is None else list(map(together, present, values))
+            sums[key] = list(values) if present is None else list(map(_together(key), present, values))
     return sums
+
+
+def _together(key: str) -> Callable[[float, float], float]:
+    """What the values of a key are together."""
+    if key.startswith(BEGINNINGS):
+        return lambda a, b: min(a or b, b or a)
+    return max if key.startswith(MOMENTS) else operator.add
 
 
 def _entries(data: memoryview[int]) -> Iterator[tuple[str, memoryview[float]]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from itertools import accumulate
+from operator import add
 from typing import Any
 
 from modelmill.errors import OutOfBounds, UnknownName
@@ -13,7 +14,7 @@ from modelmill.serve.signals.figures import EXPIRED, REFUSED, SECONDS, Series, b
 
 WINDOWS = {"5m": 300.0, "1h": 3600.0, "24h": 86_400.0}
 STEP_SECONDS = 10.0
-"""How often counts are remembered: windows are true to this."""
+"""How often counts are written down: what is lost where a service is killed as a whole."""
 
 QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
 OBJECTIVES = ("availability", *QUANTILES)
@@ -36,14 +37,30 @@ class Counts:
 
     def since(self, before: Counts) -> Counts:
         """What came after an earlier moment."""
-        durations = tuple(a - b for a, b in zip(self.durations, before.durations, strict=True))
-        return Counts(
-            self.requests - before.requests,
-            self.failed - before.failed,
-            self.refused - before.refused,
-            self.expired - before.expired,
-            durations,
-        )
+        return _each(lambda now, then: max(0.0, now - then), self, before)
+
+
+NOTHING = Counts()
+
+
+def total(parts: Iterable[Counts]) -> Counts:
+    """The sum of what several have counted.
+
+    >>> total([Counts(requests=2), Counts(requests=3, failed=1)]).requests
+    5.0
+    """
+    return reduce(partial(_each, add), parts, NOTHING)
+
+
+def _each(work: Callable[[float, float], float], a: Counts, b: Counts) -> Counts:
+    """What a function of two numbers makes of each pair of counts."""
+    return Counts(
+        work(a.requests, b.requests),
+        work(a.failed, b.failed),
+        work(a.refused, b.refused),
+        work(a.expired, b.expired),
+        tuple(map(work, a.durations, b.durations)),
+    )
 
 
 def counts(series: Series) -> Counts:
@@ -56,42 +73,16 @@ def counts(series: Series) -> Counts:
         sum(count for code, count in answers if is_failure(code)),
         sum(count for code, count in answers if code == REFUSED),
         sum(count for code, count in answers if code == EXPIRED),
-        tuple(map(sum, zip(*durations, strict=True))) if durations else Counts().durations,
+        tuple(map(sum, zip(*durations, strict=True))) if durations else NOTHING.durations,
     )
 
 
-class Past:
-    """Counts at moments of the last day; it grows by one every ten seconds, and forgets the oldest."""
-
-    def __init__(self, started_s: float, before: Counts = Counts()) -> None:
-        """before: what other processes of the service, and those whose place this one takes, had counted already."""
-        self.started_s = started_s
-        self._moments: deque[tuple[float, Counts]] = deque([(started_s, before)])
-
-    def take(self, now_s: float, now: Counts) -> None:
-        """Remember the counts of a moment."""
-        self._moments.append((now_s, now))
-        while len(self._moments) > 2 and self._moments[1][0] < now_s - max(WINDOWS.values()):
-            self._moments.popleft()
-
-    def before(self, moment_s: float) -> Counts:
-        """The counts at the last remembered moment that is not after this one; the first where all are."""
-        found = self._moments[0][1]
-        for at, remembered in self._moments:
-            if at > moment_s:
-                break
-            found = remembered
-        return found
-
-
-def status(past: Past, now_s: float, now: Counts, objectives: Mapping[str, float]) -> dict[str, Any]:
+def status(found: Mapping[str, Counts], up_s: float, objectives: Mapping[str, float]) -> dict[str, Any]:
     """What `/api/status` says: each window by itself, and what is left of each objective's budget."""
     return {
-        "up_seconds": round(now_s - past.started_s, 1),
+        "up_seconds": round(up_s, 1),
         "objectives": dict(objectives),
-        "windows": {
-            name: window(now.since(past.before(now_s - seconds)), objectives) for name, seconds in WINDOWS.items()
-        },
+        "windows": {name: window(counted, objectives) for name, counted in found.items()},
     }
 
 

@@ -27,7 +27,6 @@ from modelmill.serve.request import LONG_ELEMENTS, flag
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.figures import is_failure
 from modelmill.serve.signals.signals import Signals
-from modelmill.serve.signals.status import counts, status
 from modelmill.serve.signals.trace import parent
 from modelmill.serve.web import bodies, log, openapi, signin, wire
 from modelmill.serve.web.deployments import Deployments
@@ -403,9 +402,7 @@ class App:
 
     async def status(self, call: Call) -> Reply:
         """How well the service does against what was stated."""
-        now = counts(await asyncio.to_thread(self.signals.figures.series))
-        told = status(self.signals.past, time.time(), now, self.signals.telling.objectives)
-        return as_json({"ready": self.state.takes, **told})
+        return as_json({"ready": self.state.takes, **await asyncio.to_thread(self.signals.status)})
 
     async def openapi(self, call: Call) -> Reply:
         """The OpenAPI document, with the models that are served now, for whoever may look at them."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -280,6 +283,30 @@ def test_a_change_is_followed_when_every_other_worker_says_so(tmp_path):
     three.follow(three.made)
     assert (one.behind(made), two.behind(later)) == ([], [0])
     assert Changes(tmp_path, 3, 0).make() == 3  # whoever takes the place of a dead one goes on
+
+
+def test_the_status_is_the_same_whoever_is_asked_also_when_one_was_killed_and_after_a_restart(home):
+    def told(url, count):
+        """Whether all workers tell of so many requests, and of one start."""
+        found = []
+        for _ in range(12):  # a connection each, so that every worker is asked
+            with urllib.request.urlopen(f"{url}/api/status", timeout=20) as answer:
+                said = json.load(answer)
+            found.append((time.time() - said["up_seconds"], *(each["requests"] for each in said["windows"].values())))
+        began, *windows = zip(*found, strict=True)
+        return {*chain(*windows)} == {count} and max(began) - min(began) < 1
+
+    for count in (20, 40):
+        with served(home, "--workers", "2", "--no-grpc", "--lead", "0") as (process, url):
+            for _ in range(20):
+                assert label(url) == "long"
+            assert eventually(lambda url=url, count=count: told(url, count))
+            victim = workers(process)[0].pid
+            os.kill(victim, signal.SIGKILL)
+            assert eventually(lambda victim=victim, process=process: victim not in {w.pid for w in workers(process)})
+            board = Board(next((home / "run").glob("serve-*")), 2)
+            assert eventually(lambda board=board, process=process: board.is_whole and len(workers(process)) == 2)
+            assert told(url, count)
 
 
 def test_a_model_that_is_unloaded_is_unloaded_in_all_workers_when_that_is_answered(home):
