@@ -13,7 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from modelmill.errors import DeadlineExceeded, Draining, MillError, ModelError, Overloaded, RequestError, Unavailable
+from modelmill.errors import (
+    DeadlineExceeded,
+    Draining,
+    Forbidden,
+    MillError,
+    ModelError,
+    NotServed,
+    Overloaded,
+    RequestError,
+    Unavailable,
+)
 from modelmill.runtime.pieces import pieces
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import OPEN, Door, check_change, check_rows, check_sight
@@ -173,6 +183,22 @@ class Plane:
             check_sight(ask.caller, ask.reference)
             return await self.endpoint(self.traffic.pick(watch, ask.header, ask.caller), ask.caller)
         return await self.endpoint(ask.reference, ask.caller)
+
+    def asked(self, error: MillError, name: str, version: str | None, caller: Caller) -> tuple[str, str]:
+        """Whose figures a refusal is counted in that came before a version was found: the model, and its version.
+
+        Empty where the caller is not known, may not ask, or asks for what does not exist for them. The version is empty
+        where it is neither in memory nor has an alias: anybody can make up its number.
+        """
+        if isinstance(error, Forbidden | NotServed) or (caller is ANYONE and self.door.needs_key):
+            return "", ""
+        reference = reference_of(name, version)
+        name = reference.partition("@")[0]
+        key = None if name in self.catalogue.withheld or not caller.sees(name) else self.catalogue.known.key(reference)
+        if key is None:
+            return "", ""
+        is_known = key in self.catalogue.residents.held or key[1] in self.catalogue.known.aliases[name].values()
+        return name, str(key[1]) if is_known else ""
 
     async def run(
         self, ask: Ask, endpoint: Endpoint, columns: Mapping[str, Array], rows: int, names: Sequence[str], wait: Wait

@@ -34,6 +34,26 @@ class Envelope:
     raw: list[memoryview]
 
 
+def addressed(message: bytes) -> tuple[str, str]:
+    """The name of the model and the version, which writers put first; empty where they are elsewhere.
+
+    For whoever is refused at once: it costs the same whatever else is in the message. Raises RequestError.
+    """
+    found = {NAME: "", VERSION: ""}
+    view, at = memoryview(message), 0
+    for number in found:
+        if at == len(message):
+            break
+        tag, begin = read_varint(view, at)
+        if tag != number << 3 | LENGTH:
+            continue
+        size, begin = read_varint(view, begin)
+        at = begin + size
+        if size <= NAME_BYTES:
+            found[number] = text("model_name" if number == NAME else "model_version", view[begin:at])
+    return found[NAME], found[VERSION]
+
+
 def opened(message: bytes) -> Envelope:
     """A request, taken apart. Raises RequestError for bytes that are no message, or of more fields than one has."""
     view = memoryview(message)

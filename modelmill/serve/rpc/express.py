@@ -21,7 +21,7 @@ from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Outputs, Plane, blamed
 from modelmill.serve.rpc import tensors
 from modelmill.serve.rpc.envelope import Envelope, opened
-from modelmill.serve.rpc.status import AS_HTTP, status
+from modelmill.serve.rpc.status import as_http
 from modelmill.serve.rpc.tensors import Columns, Plan, Plans
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.signals import Signals
@@ -143,7 +143,7 @@ class Express:
             asked.future = self.plane.put(asked.endpoint, caller, asked.columns, plan.rows, plan.names, terms)
         except MillError as error:
             self._count(asked, error)
-            self._tell(asked, AS_HTTP[status(error).code])
+            self._tell(asked, as_http(error))
             raise
         return asked
 
@@ -161,11 +161,11 @@ class Express:
         except ModelError as error:
             self._count(asked, error)
             said = blamed(error, asked.endpoint)
-            code = AS_HTTP[status(said).code]
+            code = as_http(said)
             raise said from None
         except MillError as error:
             self._count(asked, error)
-            code = AS_HTTP[status(error).code]
+            code = as_http(error)
             raise
         except asyncio.CancelledError:
             code = 499

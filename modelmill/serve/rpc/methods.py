@@ -29,9 +29,9 @@ from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Outputs, Plane, reference_of
 from modelmill.serve.request import LONG_BYTES
 from modelmill.serve.rpc import tensors
-from modelmill.serve.rpc.envelope import UNKNOWN_MOST, Envelope, opened
+from modelmill.serve.rpc.envelope import UNKNOWN_MOST, Envelope, addressed, opened
 from modelmill.serve.rpc.express import INFER, INFERENCE, Express
-from modelmill.serve.rpc.status import AS_HTTP, Unimplemented, status
+from modelmill.serve.rpc.status import Unimplemented, as_http, status
 from modelmill.serve.rpc.tensors import Columns, Plan, Plans
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.signals import Signals
@@ -116,7 +116,8 @@ class Methods:
         described = schema().methods[path]
 
         async def call(message: bytes, peer: Peer) -> bytes:
-            caller = self._enter(path, peer, len(message))
+            caller = self._caller(path, peer)
+            self._admit(caller, path, len(message))
             request = schema().decode(described.request, message, UNKNOWN_MOST)
             try:
                 answer = await method(request, caller, *((peer.address,) if path.endswith(CHANGES) else ()))
@@ -126,17 +127,19 @@ class Methods:
 
         return call
 
-    def _enter(self, path: str, peer: Peer, message_bytes: int) -> Caller:
-        """Who calls, if they may. Raises Unidentified, Forbidden, OverQuota, TooLarge."""
+    def _caller(self, path: str, peer: Peer) -> Caller:
+        """Who calls. Raises Unidentified."""
+        return ANYONE if called(path) is None else self.plane.door.caller_of(peer.metadata)
+
+    def _admit(self, caller: Caller, path: str, message_bytes: int) -> None:
+        """Count a call. Raises Forbidden, OverQuota, TooLarge."""
         need = called(path)
         if need is None:
-            return ANYONE
-        caller = self.plane.door.caller_of(peer.metadata)
+            return
         check(caller, need)
         if message_bytes > caller.tier.payload_bytes:
             most = f"tier {caller.tier.name} takes {caller.tier.payload_bytes}"
             raise TooLarge("message", f"has {message_bytes} bytes, and {most}", "Send fewer rows at a time.")
-        return caller
 
     def most_bytes(self, call_path: str, metadata: Mapping[str, str], otherwise: int) -> int:
         """The most bytes of a message, for whoever sends one that is packed, or has not come whole.
@@ -174,7 +177,8 @@ class Methods:
         started = time.perf_counter()
         which, code, identity, caller, answer = ("", ""), 200, b"", ANYONE, b""
         try:
-            caller = self._enter(INFER, peer, len(message))
+            caller = self._caller(INFER, peer)
+            self._admit(caller, INFER, len(message))
             envelope = opened(message)
             identity = envelope.id
             reference = reference_of(envelope.name, envelope.version)
@@ -187,7 +191,8 @@ class Methods:
             answer = await self._answer(ask, endpoint, envelope, arrived)
             return answer
         except MillError as error:
-            code = AS_HTTP[status(error).code]
+            code = as_http(error)
+            which = which if which[0] else self._asked(error, message, caller)
             raise discreet(error, caller) from None
         except asyncio.CancelledError:
             code = 499
@@ -202,6 +207,13 @@ class Methods:
             sizes = (len(message), len(answer))
             told = identity.decode() or None
             self.signals.answered(Answer("grpc", *which, code, seconds, told, above, sizes, caller.tenant))
+
+    def _asked(self, error: MillError, message: bytes, caller: Caller) -> tuple[str, str]:
+        """The model and the version of a request that was refused before they were found."""
+        try:
+            return self.plane.asked(error, *addressed(message), caller)
+        except RequestError:
+            return "", ""
 
     async def _answer(self, ask: Ask, endpoint: Endpoint, envelope: Envelope, arrived: float) -> bytes:
         plan, columns = await self._read(endpoint, envelope)

@@ -58,7 +58,15 @@ AS_HTTP = {
     UNAVAILABLE: 503,
     DEADLINE_EXCEEDED: 504,
 }
-"""The code by which figures count a status, so that all faces are counted alike."""
+"""What HTTP has for a status."""
+
+TOO_LARGE = 413
+"""What HTTP has for a message over a stated size: in gRPC it shares a status with what finds no room."""
+
+
+def as_http(error: MillError) -> int:
+    """The code by which figures count an error, so that all faces are counted alike."""
+    return TOO_LARGE if isinstance(error, TooLarge) else AS_HTTP[status(error).code]
 
 
 class Unimplemented(RequestError):

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,9 @@ class App:
 
     def _refusal(self, call: Call, error: MillError) -> Reply:
         """The answer to what went wrong; whoever sits before a browser is shown where to sign in."""
+        if call.infers and "name" in call.names and not call.which[0]:
+            with suppress(RequestError):
+                call.which = self.plane.asked(error, call.names["name"], call.names.get("version"), call.caller)
         if isinstance(error, Unidentified) and call.method == "GET" and b"text/html" in call.accepts:
             return signin.redirect(call.path, call.query)
         return worded(error, call.caller)

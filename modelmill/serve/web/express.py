@@ -163,7 +163,7 @@ class Express:
         gate = caller.gate
         wait = gate.wait(time.monotonic_ns()) if gate is not None else 0
         if gate is not None and wait:
-            return self._refused(opening, caller, used_up(gate, wait), len(body), started)
+            return self._refused(opening, endpoint, caller, used_up(gate, wait), len(body), started)
         endpoint.used = time.monotonic()
         engine = self.plane.engine
         if wire.is_long(body, opening.json_bytes, endpoint.expected):
@@ -299,14 +299,16 @@ class Express:
             check_rows(asked.caller, asked.request.rows)
             return None
         except OverQuota as error:
-            return self._refused(asked.opening, asked.caller, error, asked.size, asked.started)
+            return self._refused(asked.opening, asked.endpoint, asked.caller, error, asked.size, asked.started)
 
-    def _refused(self, opening: Opening, caller: Caller, error: OverQuota, size: int, started: float) -> bytes:
+    def _refused(
+        self, opening: Opening, at: Endpoint, caller: Caller, error: OverQuota, size: int, started: float
+    ) -> bytes:
         """The answer to a request beyond the quota, which is cheap to say."""
         reply = told(worded(error, caller), caller)
         seconds = time.perf_counter() - started
         sizes = (size, len(reply.body))
-        answer = Answer("v2", "", "", reply.status, seconds, None, opening.above, sizes, caller.tenant)
+        answer = Answer("v2", at.name, at.label, reply.status, seconds, None, opening.above, sizes, caller.tenant)
         self.signals.answered(answer)
         self.plane.engine.turns.spent(caller.terms, seconds)
         return _whole(reply)
