@@ -21,6 +21,7 @@ from modelmill.errors import (
     ModelError,
     NotServed,
     Overloaded,
+    OverQuota,
     RequestError,
     Unavailable,
 )
@@ -339,12 +340,12 @@ def _is_like(one: Endpoint, other: Endpoint | None) -> bool:
 def enter(endpoint: Endpoint, caller: Caller) -> None:
     """Count a request among those in the engine: of its version, which stays in memory meanwhile, and of its tenant.
 
-    Raises Overloaded where the tenant has too many there.
+    Raises OverQuota where the tenant has as many there as it may.
     """
     tenancy, most = caller.tenancy, caller.tier.queue_requests
     if tenancy.waiting >= most and caller.key_id:
         message = f"{most} requests of {caller.tenant} wait already, as many as tier {caller.tier.name} may have"
-        raise Overloaded("tenant", message, "Try again in a second.")
+        raise OverQuota("tenant", message, "Try again in a second.")
     tenancy.waiting += 1
     endpoint.in_flight += 1
 
@@ -357,7 +358,7 @@ def leave(endpoint: Endpoint, caller: Caller) -> None:
 
 @contextmanager
 def entered(endpoint: Endpoint, caller: Caller) -> Iterator[None]:
-    """Count a request as long as it is in the engine. Raises Overloaded as `enter` does."""
+    """Count a request as long as it is in the engine. Raises OverQuota as `enter` does."""
     enter(endpoint, caller)
     try:
         yield

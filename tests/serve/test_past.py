@@ -10,6 +10,7 @@ import pytest
 
 from modelmill.client import Client
 from modelmill.serve.server import Service
+from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.past import KEY, Past
 from modelmill.serve.signals.signals import QUIET, Signals
 from modelmill.serve.signals.status import NOTHING, Counts
@@ -136,8 +137,8 @@ def test_a_worker_that_takes_the_place_of_a_dead_one_tells_the_same(tmp_path, da
     folder = tmp_path / "serve-x"
     folder.mkdir()
     first, second = (Signals(QUIET, folder, worker, database) for worker in (0, 1))
-    first.figures.of("flowers", "1").answered("v2", 200, 0.001)
-    second.figures.of("flowers", "1").answered("v2", 500, 0.001)
+    first.answered(Answer("v2", "flowers", "1", 200, 0.001))
+    second.answered(Answer("v2", "flowers", "1", 503, 0.001))
     first.keep()
     third = Signals(QUIET, folder, 0, database)
     told, other = third.status(), second.status()

@@ -25,10 +25,10 @@ from modelmill.errors import OutOfBounds, UnknownName, WorkError
 from modelmill.serve.server import Service
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.draw import Draw
-from modelmill.serve.signals.figures import SECONDS, Figures
+from modelmill.serve.signals.figures import SECONDS
 from modelmill.serve.signals.journal import Journal
 from modelmill.serve.signals.seldom import EVERY_S, hush
-from modelmill.serve.signals.signals import Signals, Telling
+from modelmill.serve.signals.signals import QUIET, Signals, Telling
 from modelmill.serve.signals.status import Counts, below, counts, left, objective, quantile, status
 from modelmill.serve.signals.trace import OpenTelemetry, parent
 
@@ -71,12 +71,30 @@ def test_each_window_is_told_by_itself():
 
 
 def test_counts_are_those_of_all_models_by_whose_fault_it_was():
-    figures = Figures()
-    for code in (200, 200, 400, 404, 429, 500, 503, 504):
-        figures.of("a" if code != 404 else "", "1").answered("v2", code, 0.004)
-    found = counts(figures.series())
-    assert (found.requests, found.failed, found.refused, found.expired) == (8, 2, 1, 1)
-    assert sum(found.durations[:-1]) == 7
+    signals = Signals(QUIET)
+    for code in (200, 200, 429, 500, 503, 504):
+        signals.answered(Answer("v2", "a", "1", code, 0.004))
+    found = counts(signals.figures.series())
+    assert (found.requests, found.failed, found.refused, found.expired) == (6, 2, 1, 1)
+    assert found.durations[:-1] == durations(ms5=3)[:-1]
+    assert status({"5m": found}, 1.0, {})["windows"]["5m"]["availability"] == pytest.approx(1 - 3 / 6)
+
+
+def test_nobody_fills_or_spends_the_budget_but_requests_that_were_to_be_answered():
+    """Not those of no model, nor what was wrong with them, nor what is beyond a quota; and their times are no times."""
+    signals = Signals(QUIET)
+    for _ in range(300):
+        signals.answered(Answer("v2", "", "", 401, 0.004))
+        for code in (400, 403, 413, 499):
+            signals.answered(Answer("v2", "a", "1", code, 0.004))
+        signals.answered(Answer("v2", "a", "1", 429, 0.004, over_quota=True))
+    for code in (200, 500):
+        signals.answered(Answer("v2", "a", "1", code, 0.04))
+    found = counts(signals.figures.series())
+    assert (found.requests, found.lost) == (2, 1)
+    assert found.durations[:-1] == durations(ms50=1)[:-1]
+    assert left("availability", 0.5, found) == pytest.approx(0.0)
+    assert 'code="429"} 300' in signals.figures.text({})
 
 
 def test_objectives_are_checked():

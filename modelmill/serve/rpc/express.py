@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from modelmill.errors import MillError, ModelError
+from modelmill.errors import MillError, ModelError, OverQuota
 from modelmill.serve.access.caller import Caller
 from modelmill.serve.access.door import infers
 from modelmill.serve.engine.terms import DEFAULT_TERMS
@@ -143,7 +143,7 @@ class Express:
             asked.future = self.plane.put(asked.endpoint, caller, asked.columns, plan.rows, plan.names, terms)
         except MillError as error:
             self._count(asked, error)
-            self._tell(asked, as_http(error))
+            self._tell(asked, as_http(error), isinstance(error, OverQuota))
             raise
         return asked
 
@@ -187,10 +187,11 @@ class Express:
             self.signals.tell(_told(asked, 200, seconds, len(answer)), drawn=True)
         return answer
 
-    def _tell(self, asked: Asked, code: int) -> None:
+    def _tell(self, asked: Asked, code: int, over_quota: bool = False) -> None:
         """Tell of an answer that went wrong in the engine."""
         asked.told = True
-        self.signals.answered(_told(asked, code, time.perf_counter() - asked.started))
+        told = _told(asked, code, time.perf_counter() - asked.started)
+        self.signals.answered(replace(told, over_quota=over_quota))
 
 
 def _told(asked: Asked, code: int, seconds: float, bytes_out: int = 0) -> Answer:

@@ -15,6 +15,7 @@ from typing import Any
 from modelmill.errors import (
     MillError,
     NotServed,
+    OverQuota,
     RequestError,
     TooLarge,
     Unavailable,
@@ -175,7 +176,7 @@ class Methods:
         """Answer a ModelInferRequest."""
         arrived = asyncio.get_running_loop().time()
         started = time.perf_counter()
-        which, code, identity, caller, answer = ("", ""), 200, b"", ANYONE, b""
+        which, code, identity, caller, answer, over = ("", ""), 200, b"", ANYONE, b"", False
         try:
             caller = self._caller(INFER, peer)
             self._admit(caller, INFER, len(message))
@@ -191,7 +192,7 @@ class Methods:
             answer = await self._answer(ask, endpoint, envelope, arrived)
             return answer
         except MillError as error:
-            code = as_http(error)
+            code, over = as_http(error), isinstance(error, OverQuota)
             which = which if which[0] else self._asked(error, message, caller)
             raise discreet(error, caller) from None
         except asyncio.CancelledError:
@@ -206,7 +207,7 @@ class Methods:
             above = parent(said.get("traceparent"), said.get("tracestate", "")) if self.signals.tells_traces else None
             sizes = (len(message), len(answer))
             told = identity.decode() or None
-            self.signals.answered(Answer("grpc", *which, code, seconds, told, above, sizes, caller.tenant))
+            self.signals.answered(Answer("grpc", *which, code, seconds, told, above, sizes, caller.tenant, over))
 
     def _asked(self, error: MillError, message: bytes, caller: Caller) -> tuple[str, str]:
         """The model and the version of a request that was refused before they were found."""

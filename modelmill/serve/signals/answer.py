@@ -26,6 +26,8 @@ class Answer:
     """The bytes of the request's body and of the answer's."""
     tenant: str = ""
     """Whose key asked."""
+    over_quota: bool = False
+    """Whether it was refused since whoever asked had more than was agreed."""
 
     @property
     def failed(self) -> bool:

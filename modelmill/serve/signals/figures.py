@@ -10,6 +10,7 @@ import asyncio
 import json
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ FOLD_S = 0.05
 
 SIZES = 256
 """So many numbers of rows are told apart in the runs of one version."""
+
+ASIDE, OVER_QUOTA = '["aside"]', '["over_quota"]'
+"""How long answers took by which nobody measures the service, in the buckets of SECONDS; how many a quota refused."""
 
 SINCE = '["since"]'
 """When the service began: a process that takes the place of a dead one finds it there."""
@@ -220,6 +224,8 @@ class Figures:
         self.slots = Slots(self._own)
         began = self.slots.claim(SINCE, 1)
         began[0] = began[0] or time.time()
+        self._aside = self.slots.claim(ASIDE, len(SECONDS) + 2)
+        self._over_quota = self.slots.claim(OVER_QUOTA, 1)
         self._served: dict[tuple[str, str], Served] = {}
         self._awake: list[Served] = []
         """Those for which something was noted."""
@@ -233,6 +239,12 @@ class Figures:
         if served is None:
             served = self._served[model, version] = Served(self.slots, model, version, self._wake)
         return served
+
+    def set_aside(self, seconds: float, over_quota: bool) -> None:
+        """Note an answer of a model that is counted as others, and whose time says nothing of the service."""
+        self._aside[bisect_left(SECONDS, seconds)] += 1
+        self._aside[-1] += seconds
+        self._over_quota[0] += over_quota
 
     def _wake(self, served: Served) -> None:
         """Have what is noted added up a moment later; at once, where there is no loop to do so."""
@@ -291,6 +303,24 @@ def is_failure(code: int) -> bool:
     (True, False, False)
     """
     return code >= 500 and code != EXPIRED
+
+
+def is_owed(code: int) -> bool:
+    """Whether the service was to answer: what was wrong with the request itself it need not.
+
+    >>> is_owed(200), is_owed(404), is_owed(429), is_owed(503), is_owed(504)
+    (True, False, True, True, True)
+    """
+    return code < 400 or code >= 500 or code == REFUSED
+
+
+def is_timed(code: int) -> bool:
+    """Whether how long an answer took is a response time: a refusal is quick whatever the service is like.
+
+    >>> is_timed(200), is_timed(504), is_timed(429), is_timed(500)
+    (True, True, False, False)
+    """
+    return code < 400 or code == EXPIRED
 
 
 def since(series: Series) -> float:

@@ -18,7 +18,7 @@ from typing import Any
 
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.draw import Draw
-from modelmill.serve.signals.figures import FOLD_S, Figures, since
+from modelmill.serve.signals.figures import FOLD_S, Figures, is_timed, since
 from modelmill.serve.signals.journal import Journal
 from modelmill.serve.signals.past import Past
 from modelmill.serve.signals.status import DEFAULT, counts, status
@@ -87,6 +87,8 @@ class Signals:
 
     def answered(self, answer: Answer) -> None:
         """Count an answer and tell of it. What is not wanted costs no more than the question whether it is."""
+        if answer.model and not is_timed(answer.code):
+            self.figures.set_aside(answer.seconds, answer.over_quota)
         self.figures.of(answer.model, answer.version).answered(answer.face, answer.code, answer.seconds)
         drawn = self.draw.hits()
         if drawn or answer.parent is not None or answer.failed:

@@ -10,7 +10,17 @@ from operator import add
 from typing import Any
 
 from modelmill.errors import OutOfBounds, UnknownName
-from modelmill.serve.signals.figures import EXPIRED, REFUSED, SECONDS, Series, by_kind, is_failure
+from modelmill.serve.signals.figures import (
+    ASIDE,
+    EXPIRED,
+    OVER_QUOTA,
+    REFUSED,
+    SECONDS,
+    Series,
+    by_kind,
+    is_failure,
+    is_owed,
+)
 
 WINDOWS = {"5m": 300.0, "1h": 3600.0, "24h": 86_400.0}
 STEP_SECONDS = 10.0
@@ -23,10 +33,12 @@ DEFAULT = {"availability": 0.999}
 
 @dataclass(frozen=True)
 class Counts:
-    """What was answered up to a moment, all models together.
+    """What the service was to answer up to a moment, all models together.
 
-    failed: by the service's own fault (codes from 500 on, but for 504). refused: for want of room (429). expired: too
-    late for the time that the client had set (504). durations: (bounds + 2,) a histogram, as figures have it.
+    requests: those for a model that is served, without what was wrong with the request itself or beyond its sender's
+    quota (4xx). failed: by the service's own fault (codes from 500 on, but for 504). refused: for want of room (429).
+    expired: too late for the time that the client had set (504). durations: (bounds + 2,) a histogram of those that
+    were answered or expired, as figures have it.
     """
 
     requests: float = 0.0
@@ -35,9 +47,14 @@ class Counts:
     expired: float = 0.0
     durations: tuple[float, ...] = (0.0,) * (len(SECONDS) + 2)
 
+    @property
+    def lost(self) -> float:
+        """What the service was to answer, and did not."""
+        return self.failed + self.refused
+
     def since(self, before: Counts) -> Counts:
         """What came after an earlier moment."""
-        return _each(lambda now, then: max(0.0, now - then), self, before)
+        return _each(_less, self, before)
 
 
 NOTHING = Counts()
@@ -63,17 +80,23 @@ def _each(work: Callable[[float, float], float], a: Counts, b: Counts) -> Counts
     )
 
 
+def _less(now: float, then: float) -> float:
+    """A difference of what only grows, read at two moments: never below zero."""
+    return max(0.0, now - then)
+
+
 def counts(series: Series) -> Counts:
     """The sums of all models."""
     parts = by_kind(series)
-    answers = [(int(labels[3]), values[0]) for labels, values in parts.get("answers", ())]
+    answers = [(int(labels[3]), values[0]) for labels, values in parts.get("answers", ()) if labels[0]]
     durations = [values for _, values in parts.get("duration", ())]
+    aside, (over_quota,) = series.get(ASIDE, NOTHING.durations), series.get(OVER_QUOTA, (0.0,))
     return Counts(
-        sum(count for _, count in answers),
+        _less(sum(count for code, count in answers if is_owed(code)), over_quota),
         sum(count for code, count in answers if is_failure(code)),
-        sum(count for code, count in answers if code == REFUSED),
+        _less(sum(count for code, count in answers if code == REFUSED), over_quota),
         sum(count for code, count in answers if code == EXPIRED),
-        tuple(map(sum, zip(*durations, strict=True))) if durations else NOTHING.durations,
+        tuple(map(_less, map(sum, zip(*durations, strict=True)), aside)) if durations else NOTHING.durations,
     )
 
 
@@ -99,7 +122,7 @@ def window(found: Counts, objectives: Mapping[str, float]) -> dict[str, Any]:
         "failed": int(found.failed),
         "refused": int(found.refused),
         "expired": int(found.expired),
-        "availability": 1 - found.failed / found.requests if found.requests else None,
+        "availability": 1 - found.lost / found.requests if found.requests else None,
         **{name: milliseconds.get(name) for name in QUANTILES},
         "jitter_ms": milliseconds["latency_p95_ms"] - milliseconds["latency_p50_ms"] if timed else None,
     }
@@ -113,7 +136,7 @@ def left(name: str, objective: float, found: Counts) -> float | None:
     0.5
     """
     if name == "availability":
-        allowed, spent = (1 - objective) * found.requests, found.failed
+        allowed, spent = (1 - objective) * found.requests, found.lost
     else:
         timed = sum(found.durations[:-1])
         allowed, spent = (1 - QUANTILES[name]) * timed, timed - below(found.durations, objective / 1000)

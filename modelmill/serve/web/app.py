@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from modelmill.errors import Forbidden, MillError, RequestError, Unidentified
+from modelmill.errors import Forbidden, MillError, OverQuota, RequestError, Unidentified
 from modelmill.runtime import rows
 from modelmill.runtime.pieces import joined
 from modelmill.serve import documents, gauges
@@ -222,6 +222,7 @@ class App:
 
     def _refusal(self, call: Call, error: MillError) -> Reply:
         """The answer to what went wrong; whoever sits before a browser is shown where to sign in."""
+        call.over_quota = isinstance(error, OverQuota)
         if call.infers and "name" in call.names and not call.which[0]:
             with suppress(RequestError):
                 call.which = self.plane.asked(error, call.names["name"], call.names.get("version"), call.caller)
@@ -237,7 +238,8 @@ class App:
             above = parent(traces[0], ",".join(call.values("tracestate"))) if len(traces) == 1 else None
             sizes = (call.bytes_in, bytes_out)
             tenant = call.caller.tenant
-            self.signals.answered(Answer(face, *call.which, code, seconds, call.id, above, sizes, tenant))
+            over = call.over_quota
+            self.signals.answered(Answer(face, *call.which, code, seconds, call.id, above, sizes, tenant, over))
 
     async def _reply(self, call: Call, handlers: Guarded, known: bool) -> Reply:
         handler, need = handlers.get(call.method, (None, ANY_KEY))

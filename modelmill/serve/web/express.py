@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -282,13 +282,13 @@ class Express:
             context = {"message": f"a request for {asked.endpoint.name} failed", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
             reply = FAILED
-        self._tell(asked, reply.status, len(reply.body))
+        self._tell(asked, reply.status, len(reply.body), isinstance(error, OverQuota))
         return _whole(as_last(reply) if last else reply)
 
-    def _tell(self, asked: Asked, code: int, bytes_out: int) -> None:
+    def _tell(self, asked: Asked, code: int, bytes_out: int, over_quota: bool = False) -> None:
         """Tell of what went wrong in the engine, and count what it cost the loop, where it never got there."""
         seconds = time.perf_counter() - asked.started
-        self.signals.answered(_told(asked, code, seconds, bytes_out))
+        self.signals.answered(replace(_told(asked, code, seconds, bytes_out), over_quota=over_quota))
         if asked.future is NOTHING:
             self.plane.engine.turns.spent(asked.caller.terms, seconds)
 
@@ -308,7 +308,7 @@ class Express:
         reply = told(worded(error, caller), caller)
         seconds = time.perf_counter() - started
         sizes = (size, len(reply.body))
-        answer = Answer("v2", at.name, at.label, reply.status, seconds, None, opening.above, sizes, caller.tenant)
+        answer = Answer("v2", at.name, at.label, reply.status, seconds, None, opening.above, sizes, caller.tenant, True)
         self.signals.answered(answer)
         self.plane.engine.turns.spent(caller.terms, seconds)
         return _whole(reply)

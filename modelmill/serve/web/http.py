@@ -114,6 +114,8 @@ class Call:
     which: tuple[str, str] = ("", "")
     id: str | None = None
     """What the client calls its request."""
+    over_quota: bool = False
+    """Whether it was refused since whoever asks had more than was agreed."""
     bytes_in: int = 0
     packing: str = ""
     """How the body came packed; empty where it came as it is."""

@@ -14,6 +14,7 @@ from modelmill.serve.access.quota import Quota
 from modelmill.serve.rpc.status import as_http
 from modelmill.serve.signals.figures import by_kind
 from modelmill.serve.signals.signals import Telling
+from modelmill.serve.signals.status import counts
 
 PACKAGE = "/inference.GRPCInferenceService/"
 INPUTS = [{"name": name, "datatype": "FP32", "shape": [1]} for name in ("length", "width")]
@@ -82,6 +83,8 @@ def test_what_a_quota_refuses_is_the_models_over_every_face_and_tells_whose_it_w
     }
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(lines) == 12
+    owed = counts(service.server.signals.figures.series())
+    assert (owed.requests, owed.refused) == (1, 0)
     assert {(line["model"], line["tenant"]) for line in lines} == {("flowers", "default")}
 
 
