@@ -31,7 +31,7 @@ def serve(
         Path | None, typer.Option(help="Access log, JSON lines; standard error by default.", metavar="FILE")
     ] = None,
     log_ratio: Annotated[
-        float, typer.Option(help="Part of the good answers in the log; failures are always in it.", min=0, max=1)
+        float, typer.Option(help="Part of the answers in the log; of 5xx but 504, all are in it.", min=0, max=1)
     ] = 0.0,
     trace_ratio: Annotated[
         float | None,
