@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import math
+import sys
 import threading
 import urllib.request
 from itertools import pairwise
@@ -21,7 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from patience import eventually
 
 from modelmill.client import Client
-from modelmill.errors import OutOfBounds, UnknownName, WorkError
+from modelmill.errors import MissingExtra, OutOfBounds, UnknownName, WorkError
 from modelmill.serve.server import Service
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.draw import Draw
@@ -136,11 +137,11 @@ def test_the_callers_word_decides_and_else_the_ratio(spans, tmp_path):
     for number in range(10_000):
         signals.answered(Answer("v2", "m", "1", 200, 0.001, str(number)))
         if number % 1000 == 999:  # it holds 2048 at most
-            signals.tracer._processor.force_flush()
+            signals.tracer._processors[0].force_flush()
     signals.answered(Answer("v2", "m", "1", 200, 0.001, "asked", parent(SAMPLED)))
     signals.answered(Answer("v2", "m", "1", 200, 0.001, "not asked", parent(SAMPLED[:-1] + "0")))
     signals.answered(Answer("v2", "m", "1", 500, 0.001, "failed"))
-    signals.tracer._processor.force_flush()
+    signals.tracer._processors[0].force_flush()
     signals.close()
     logged = {json.loads(line)["id"] for line in log.read_text().splitlines()}
     traced = {span.attributes["id"] for span in spans.get_finished_spans()}
@@ -165,7 +166,7 @@ def test_a_part_of_all_is_drawn_each_by_itself(ratio):
 @pytest.fixture
 def spans(monkeypatch):
     exporter = InMemorySpanExporter()
-    monkeypatch.setattr("modelmill.serve.signals.trace._exporter", lambda: exporter)
+    monkeypatch.setattr("modelmill.serve.signals.trace._otlp", lambda: exporter)
     return exporter
 
 
@@ -232,6 +233,100 @@ def test_what_tracers_before_us_say_is_passed_on(registry, tmp_path, spans, stat
     found = spans.get_finished_spans()
     assert [dict(span.context.trace_state) for span in found] == [wanted, wanted]
     assert {f"{span.context.trace_id:032x}" for span in found} == {TRACE}
+
+
+def spans_of(monkeypatch, **variables):
+    """The spans of a request that is always traced, where the environment says so."""
+    exporter = InMemorySpanExporter()
+    with monkeypatch.context() as patch:
+        patch.setattr("modelmill.serve.signals.trace._otlp", lambda: exporter)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        signals = Signals(Telling(trace_ratio=1.0))
+    signals.answered(Answer("v2", "m", "1", 200, 0.001))
+    signals.close()
+    return exporter.get_finished_spans()
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({}, "modelmill"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=a,zone=b"}, "a"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=a,zone=b", "OTEL_SERVICE_NAME": "mine"}, "mine"),
+    ],
+)
+def test_the_environment_says_what_the_service_is_called(monkeypatch, variables, name):
+    (span,) = spans_of(monkeypatch, **variables)
+    assert span.resource.attributes["service.name"] == name
+    assert span.resource.attributes.get("zone") == ("b" if variables else None)
+
+
+def test_the_environment_says_where_spans_go(monkeypatch, capsys):
+    assert spans_of(monkeypatch, OTEL_TRACES_EXPORTER="none") == ()
+    assert spans_of(monkeypatch, OTEL_SDK_DISABLED="true") == ()
+    assert spans_of(monkeypatch, OTEL_TRACES_EXPORTER="console") == ()
+    assert '"name": "v2 m"' in capsys.readouterr().out
+    assert len(spans_of(monkeypatch, OTEL_TRACES_EXPORTER="console, otlp")) == 1
+    assert '"name": "v2 m"' in capsys.readouterr().out
+    with pytest.raises(UnknownName, match="OTEL_TRACES_EXPORTER: no exporter named 'zipkin'"):
+        spans_of(monkeypatch, OTEL_TRACES_EXPORTER="zipkin")
+
+
+def test_a_protocol_whose_package_is_missing_is_said_with_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    with pytest.raises(MissingExtra, match="pip install opentelemetry-exporter-otlp-proto-grpc"):
+        OpenTelemetry()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json")
+    with pytest.raises(UnknownName, match="OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: no protocol named 'http/json'"):
+        OpenTelemetry()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
+    OpenTelemetry().close()
+
+
+LOW = SAMPLED.replace("8448eb211c80319c", "0448eb211c80319c")
+"""A trace whose id is among the first 2 % of all, and that its caller samples."""
+
+
+@pytest.mark.parametrize(
+    ("sampler", "part", "wanted"),
+    [
+        ("always_on", "", [1, 1, 1, 1]),
+        ("always_off", "", [0, 0, 0, 0]),
+        ("traceidratio", "0.1", [None, 1, 1, 0]),
+        ("parentbased_always_on", "", [1, 1, 0, 1]),
+        ("parentbased_always_off", "", [0, 1, 0, 1]),
+        ("PARENTBASED_TRACEIDRATIO", "0", [0, 1, 0, 1]),
+    ],
+)
+def test_the_environments_sampler_says_what_is_traced_where_no_ratio_is_given(
+    spans, monkeypatch, tmp_path, sampler, part, wanted
+):
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", part)
+    signals = Signals(Telling(tmp_path / "log"))
+    asked = {"none": None, "sampled": LOW, "not sampled": f"{LOW[:-1]}0", "high": SAMPLED}
+    for name, header in asked.items():
+        signals.answered(Answer("v2", "m", "1", 200, 0.001, name, parent(header)))
+    signals.close()
+    traced = {span.attributes["id"] for span in spans.get_finished_spans()}
+    for name, expected in zip(asked, wanted, strict=True):
+        assert expected is None or (name in traced) == bool(expected)
+
+
+def test_a_ratio_that_is_given_goes_before_the_environments_sampler(monkeypatch):
+    assert len(spans_of(monkeypatch, OTEL_TRACES_SAMPLER="always_off")) == 1
+
+
+def test_a_sampler_that_is_not_taken_is_said(monkeypatch, capsys):
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "jaeger_remote")
+    assert Signals(QUIET).tracer is None
+    assert "OTEL_TRACES_SAMPLER=jaeger_remote is not taken" in capsys.readouterr().err
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "lots")
+    with pytest.raises(OutOfBounds, match="OTEL_TRACES_SAMPLER_ARG: came 'lots'"):
+        Signals(QUIET)
 
 
 class Stuck(SpanExporter):

@@ -6,6 +6,7 @@ Lines and spans are made a moment after the answer, several at a time: code that
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import secrets
 import threading
@@ -22,7 +23,7 @@ from modelmill.serve.signals.figures import FOLD_S, Figures, is_timed, since
 from modelmill.serve.signals.journal import Journal
 from modelmill.serve.signals.past import Past
 from modelmill.serve.signals.status import DEFAULT, counts, status
-from modelmill.serve.signals.trace import OpenTelemetry, Tracer
+from modelmill.serve.signals.trace import OpenTelemetry, Sampler, Tracer, sampler
 from modelmill.store.database import Database
 
 KEPT_MOST = 64
@@ -33,9 +34,10 @@ KEPT_MOST = 64
 class Telling:
     """How much the service tells of itself.
 
-    log: the access log's file; None for standard error. log_ratio: the part of good answers in it. trace_ratio: the
-    part of requests without a word of their caller that become spans; None traces nothing. objectives: by name, as
-    `/api/status` measures against them.
+    log: the access log's file; None for standard error. log_ratio: the part in it of answers that did not fail by our
+    fault. trace_ratio: the part of requests without a word of their caller that become spans; None leaves it to
+    OpenTelemetry's variables, without which nothing is traced. objectives: by name, as `/api/status` measures against
+    them.
     """
 
     log: Path | None = None
@@ -61,8 +63,10 @@ class Signals:
         self.worker = worker
         self.figures = Figures(folder, worker)
         self.journal = Journal(telling.log)
-        self.tracer: Tracer | None = OpenTelemetry() if telling.trace_ratio is not None else None
-        self._log, self._trace = telling.log_ratio, telling.trace_ratio or 0.0
+        stated = sampler(os.environ) if telling.trace_ratio is None else Sampler(telling.trace_ratio)
+        self.sampler = stated or Sampler(0.0)
+        self.tracer: Tracer | None = OpenTelemetry() if stated is not None else None
+        self._log, self._trace = telling.log_ratio, self.sampler.ratio
         self._either = 1 - (1 - self._log) * (1 - self._trace)
         self.draw = Draw(self._either)
         """Which answers are told of beside what is told of in any case: in the log, or as a span."""
@@ -97,7 +101,7 @@ class Signals:
     def tell(self, answer: Answer, drawn: bool) -> None:
         """Have an answer written to the log and made a span, as is wanted. drawn: whether `draw` hit it."""
         logged, traced = self._which() if drawn else (False, False)
-        traced = self.tracer is not None and (traced if answer.parent is None else answer.parent.sampled)
+        traced = self.tracer is not None and self.sampler.takes(answer.parent, traced)
         if logged or traced or answer.failed:
             self._kept.append((answer, time.time_ns(), logged or answer.failed, traced))
             self._soon()
