@@ -27,3 +27,5 @@ def write(figures: Figures, plane: Plane, first: bool = True) -> None:
         ("modelmill_ready", int(plane.state.ready and not plane.state.draining)),
     ):
         figures.gauge(name, value)
+    held = tuple(plane.catalogue.residents.held.values())
+    figures.pending({(at.name, at.label): at.lane.waiting for at in held if at.lane.waiting})

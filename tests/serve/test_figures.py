@@ -11,6 +11,7 @@ import pytest
 
 from modelmill.errors import StorageError
 from modelmill.serve.signals.figures import FOLD_S, Figures
+from modelmill.serve.signals.machine import Machine
 from modelmill.serve.signals.slots import Slots, merged, read
 from modelmill.serve.signals.statistics import by_version, statistics
 
@@ -41,7 +42,8 @@ def test_processes_that_count_at_once_lose_nothing(tmp_path):
     assert found[f'modelmill_request_duration_seconds_bucket{{{which},le="0.001"}}'] == 0
     assert found[f'modelmill_request_duration_seconds_bucket{{{which},le="0.0025"}}'] == 3000
     assert found[f"nv_inference_request_success{{{which}}}"] == 2700
-    assert found[f"nv_inference_request_failure{{{which}}}"] == 300
+    assert found[f'nv_inference_request_failure{{{which},reason="BACKEND"}}'] == 300
+    assert found[f"nv_inference_pending_request_count{{{which}}}"] == 0
     assert found[f"nv_inference_count{{{which}}}"] == 9000
     assert found[f"nv_inference_exec_count{{{which}}}"] == 3000
     assert found[f"nv_inference_request_duration_us{{{which}}}"] == pytest.approx(6_000_000)
@@ -136,3 +138,47 @@ def test_what_is_noted_on_a_loop_is_added_up_soon_and_nothing_is_lost_while_it_i
         assert found[f'modelmill_batch_rows_bucket{{{which},le="1"}}'] == 6667
         assert found[f'modelmill_batch_rows_bucket{{{which},le="2"}}'] == 6667 * 2
         assert found[f"nv_inference_count{{{which}}}"] == 6667 * 1 + 6667 * 2 + 6666 * 3
+
+
+def test_failures_are_told_by_tritons_reasons_and_none_is_told_twice():
+    figures = Figures()
+    for code in (200, 400, 404, 429, 429, 499, 500, 503, 504):
+        figures.of("a", "1").answered("v2", code, 0.1)
+    found = samples(figures.text({}))
+    failures = {name: value for name, value in found.items() if name.startswith("nv_inference_request_failure")}
+    which = 'nv_inference_request_failure{model="a",version="1",reason='
+    assert failures == {
+        f'{which}"REJECTED"}}': 3,
+        f'{which}"CANCELED"}}': 1,
+        f'{which}"BACKEND"}}': 1,
+        f'{which}"OTHER"}}': 3,
+    }
+
+
+def test_who_waits_is_told_by_version_and_not_of_processes_that_are_dead(tmp_path):
+    name = 'nv_inference_pending_request_count{model="%s",version="1"}'
+    dead, other = Figures(tmp_path, 0), Figures(tmp_path, 1)
+    dead.pending({("a", "1"): 3, ("b", "1"): 1})
+    other.pending({("a", "1"): 2})
+    found = samples(other.text({}))
+    assert (found[name % "a"], found[name % "b"]) == (5, 1)
+    other.pending({})
+    assert samples(other.text({}))[name % "a"] == 3
+    Figures(tmp_path, 0)
+    assert samples(other.text({}))[name % "a"] == 0
+
+
+def test_the_machine_is_told_as_linux_has_it(tmp_path):
+    def machine(used, idle):
+        (tmp_path / "stat").write_text(f"cpu  {used} 0 0 {idle} 0 0 0 0 {used} 0\ncpu0 1 1 1 1\n")
+        (tmp_path / "meminfo").write_text("MemTotal: 100 kB\nMemFree: 1 kB\nMemAvailable: 40 kB\nHugePages_Total: 0\n")
+
+    machine(100, 100)
+    told = Machine(tmp_path)
+    machine(130, 110)
+    for _ in range(2):  # asked again at once, it is what it was
+        found = samples("\n".join(told.lines()))
+        assert found["nv_cpu_utilization"] == pytest.approx(0.75)
+    assert found["nv_cpu_memory_total_bytes"] == 102400
+    assert found["nv_cpu_memory_used_bytes"] == 61440
+    assert Machine(tmp_path / "none").lines() == []

@@ -478,3 +478,10 @@ def test_a_trace_that_comes_twice_is_none_where_requests_are_traced(registry, tm
         assert infer(service, "/v2/models/flowers/infer", SAMPLED, SAMPLED) == 200
     (span,) = spans.get_finished_spans()
     assert span.parent is None
+
+
+def test_who_waits_for_a_model_is_told_at_metrics(registry, monkeypatch):
+    with Service(registry, ["flowers"]) as service:
+        monkeypatch.setattr(service.server.catalogue.served["flowers"].lane, "waiting", 2)
+        with urllib.request.urlopen(f"{service.url}/metrics", timeout=20) as answer:
+            assert 'nv_inference_pending_request_count{model="flowers",version="1"} 2\n' in answer.read().decode()

@@ -29,6 +29,11 @@ def head(name: str, type: str, meaning: str) -> tuple[str, str]:
     return f"# HELP {name} {meaning}", f"# TYPE {name} {type}"
 
 
+def gauge(name: str, meaning: str, value: float) -> list[str]:
+    """A figure that has one value now."""
+    return [*head(name, "gauge", meaning), sample(name, (), value)]
+
+
 def sample(name: str, labels: Labels, value: float) -> str:
     """One line of the text format.
 

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from modelmill.errors import StorageError
-from modelmill.serve.signals.exposition import Labels, buckets, head, sample
+from modelmill.serve.signals.exposition import Labels, buckets, gauge, head, sample
+from modelmill.serve.signals.machine import Machine
 from modelmill.serve.signals.slots import Slots, merged, read
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -226,6 +227,10 @@ class Figures:
         began[0] = began[0] or time.time()
         self._aside = self.slots.claim(ASIDE, len(SECONDS) + 2)
         self._over_quota = self.slots.claim(OVER_QUOTA, 1)
+        self._pending: dict[tuple[str, str], memoryview[float]] = {}
+        for model, version in (labels for labels, _ in by_kind(self.slots.values()).get("pending", ())):
+            self.pending({(model, version): 0})  # what a dead process was about to do, nobody does
+        self._machine = Machine()
         self._served: dict[tuple[str, str], Served] = {}
         self._awake: list[Served] = []
         """Those for which something was noted."""
@@ -267,6 +272,13 @@ class Figures:
         """What is now: over several processes, the sum."""
         self.slots.claim(_key("gauge", name), 1)[0] = value
 
+    def pending(self, now: Mapping[tuple[str, str], int]) -> None:
+        """How many requests wait for which version, now; of any other none does."""
+        for which in now.keys() - self._pending.keys():
+            self._pending[which] = self.slots.claim(_key("pending", *which), 1)
+        for which, view in self._pending.items():
+            view[0] = now.get(which, 0)
+
     def series(self) -> dict[str, list[float]]:
         """The sums over all processes: all that this one has seen, and the others until a moment ago."""
         self.fold()
@@ -275,7 +287,7 @@ class Figures:
 
     def text(self, meanings: Mapping[str, str]) -> str:
         """The page at /metrics; `meanings` are of the gauges."""
-        return page(self.series(), meanings)
+        return page(self.series(), meanings) + "".join(f"{line}\n" for line in self._machine.lines())
 
 
 def page(series: Series, meanings: Mapping[str, str]) -> str:
@@ -292,7 +304,7 @@ def page(series: Series, meanings: Mapping[str, str]) -> str:
         for labels, values in parts.get(what, ()):
             lines += buckets(name, _which(labels), bounds, values)
     for (name,), values in parts.get("gauge", ()):
-        lines += [*head(name, "gauge", meanings.get(name, name)), sample(name, (), values[0])]
+        lines += gauge(name, meanings.get(name, name), values[0])
     return "\n".join([*lines, *_aliases(parts)]) + "\n"
 
 
@@ -328,6 +340,15 @@ def since(series: Series) -> float:
     return series[SINCE][0]
 
 
+def reason(code: int) -> str:
+    """Why a request failed, in the words of Triton's label.
+
+    >>> reason(429), reason(504), reason(499), reason(500), reason(400)
+    ('REJECTED', 'REJECTED', 'CANCELED', 'BACKEND', 'OTHER')
+    """
+    return {REFUSED: "REJECTED", EXPIRED: "REJECTED", 499: "CANCELED", 500: "BACKEND"}.get(code, "OTHER")
+
+
 Parts = Mapping[str, Sequence[tuple[Sequence[str], Sequence[float]]]]
 Counted = Iterable[tuple[Labels, float]]
 
@@ -356,8 +377,9 @@ def _aliases(parts: Parts) -> list[str]:
     bad: dict[Labels, float] = {}
     for (model, version, _, code), values in parts.get("answers", ()):
         if model:
-            side = good if code.startswith("2") else bad
-            side[_which((model, version))] = side.get(_which((model, version)), 0.0) + values[0]
+            which = _which((model, version))
+            side, labels = (good, which) if code.startswith("2") else (bad, (*which, ("reason", reason(int(code)))))
+            side[labels] = side.get(labels, 0.0) + values[0]
 
     def sums(what: str, of: Callable[[Sequence[float]], float]) -> Counted:
         return [(_which(labels), of(values)) for labels, values in parts.get(what, ())]
@@ -367,6 +389,11 @@ def _aliases(parts: Parts) -> list[str]:
 
     lines = _counters("nv_inference_request_success", "Requests that were answered.", good.items())
     lines += _counters("nv_inference_request_failure", "Requests that were refused or failed.", bad.items())
+    waiting = {_which(labels): 0.0 for labels, _ in parts.get("duration", ())}
+    waiting.update((_which(labels), values[0]) for labels, values in parts.get("pending", ()))
+    name = "nv_inference_pending_request_count"
+    lines += head(name, "gauge", "Requests that wait for a run.")
+    lines += [sample(name, labels, _whole(value)) for labels, value in waiting.items()]
     lines += _counters("nv_inference_count", "Rows that were run.", sums("rows", lambda values: values[-1]))
     lines += _counters("nv_inference_exec_count", "Runs of models.", sums("rows", lambda values: sum(values[:-1])))
     for what, name in (
