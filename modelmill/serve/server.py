@@ -446,10 +446,9 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             self.heard = changes.made
         try:
             await asyncio.to_thread(self.door.refresh)
-            await asyncio.to_thread(self.catalogue.refresh)
+            await self.traffic.turn(self.catalogue.refresh)
             if changes is not None:
                 changes.follow(self.heard)
-            await self.traffic.turn()
             return "; ".join(self.catalogue.problems.values())
         except MillError as error:
             return str(error)

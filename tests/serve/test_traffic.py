@@ -201,7 +201,7 @@ def test_two_servers_agree_and_one_of_them_drives(flowers):
     assert one.failed == other.failed == []
     counted = Book(flowers.database)
     with counted.database.reading() as connection:
-        servers = connection.rows("SELECT DISTINCT server FROM counts")
+        servers = connection.rows("SELECT DISTINCT server FROM counts WHERE key <> 'status'")
     assert len(servers) == 2
     states = [step.state for step in counted.steps(counted.latest()[0])]
     assert states == ["running", "running", "running", "done"]

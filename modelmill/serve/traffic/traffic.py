@@ -182,12 +182,17 @@ class Traffic:
             return cookie(header("cookie") or "", name)
         return header(name.lower()) or ""
 
-    async def turn(self) -> None:
-        """Write counts, read what is to be done, and do it; every second. Raises StorageError."""
+    async def turn(self, follow: Callable[[], object] = lambda: None) -> None:
+        """Write counts, read what is to be done, and do it; every second. Raises StorageError, and what `follow` does.
+
+        follow: finds out what names stand for, on a thread. That is done after a rollout was seen to be over: a
+        candidate that was promoted and taken back in between would be what the name stands for otherwise.
+        """
         read = {key: meter.read() for key, meter in self.meters.items()}
         changed = [(key, step, at) for (key, step), at in read.items() if self.flushed.get((key, step)) != at]
         watches = await asyncio.to_thread(self._turn, changed)
         self.flushed.update({(key, step): at for key, step, at in changed})
+        await asyncio.to_thread(follow)
         self._apply(watches)
 
     async def close(self) -> None:
