@@ -16,7 +16,7 @@ from modelmill.registry import allowance, records
 from modelmill.registry.reference import check_alias, check_name, parse
 from modelmill.report import Lineage, Report
 from modelmill.signature import Signature
-from modelmill.store import audit, rollouts
+from modelmill.store import audit, rollouts, routes
 from modelmill.store.audit import Actor
 from modelmill.store.blobs import Blobs
 from modelmill.store.database import Database
@@ -205,29 +205,57 @@ class Registry:
             self._moved(connection, name, alias, number)
             return records.version(connection, name, number)
 
-    def delete(self, reference: str, force: bool = False, note: str = "") -> None:
-        """Forget a version, and the bytes that nothing else needs.
+    def delete(self, reference: str, force: bool = False, note: str = "") -> list[str]:
+        """Forget a version, and the bytes that nothing else needs; the route and the rollout that ended with it.
 
-        Raises RegistryError where an alias stands at it, or a pipeline has it as a step, unless forced: then the alias
-        is gone too, and the pipeline answers no more.
+        Raises RegistryError where an alias stands at it, a route or a rollout on its way needs it, or a pipeline has it
+        as a step, unless forced: then the alias, the route and the rollout end with it, and the pipeline answers no
+        more.
         """
         wanted = parse(reference)
         with self._database.writing(durable=True) as connection:
             version = records.version(connection, wanted.name, records.number_of(connection, wanted))
-            if version.aliases and not force:
-                hint = f"Promote or roll back to another version of {version.name} first, or use --force."
-                raise RegistryError(version.reference, f"it is {' and '.join(version.aliases)}", hint)
-            users = [] if force else self._pipelines(connection, version.reference)
-            if users:
-                hint = "Delete what needs it first, or use --force."
-                raise RegistryError(version.reference, f"it is a step of {' and of '.join(users)}", hint)
+            if not force:
+                self._check_unneeded(connection, version)
             key = {"name": version.name, "number": version.number}
             for table in ("aliases", "files", "versions"):
                 connection.execute(f"DELETE FROM {table} WHERE name = :name AND number = :number", key)
             self._record(connection, Event(_now_ms(), "delete", version.name, version.number, note))
             for alias in version.aliases:
                 self._moved(connection, version.name, alias, None)
+            ended = self._end_traffic(connection, version)
         self._forget(dict(zip(version.files.values(), version.sizes.values(), strict=True)))
+        return ended
+
+    def _check_unneeded(self, connection: Connection, version: Version) -> None:
+        """Refuse to let a version go that something stands on. Raises RegistryError."""
+        name = version.name
+        rollout = rollouts.naming(connection, name, version.number)
+        if rollout:
+            hint = f"Wait for it, or: modelmill models rollouts {name} abort. --force ends it."
+            raise RegistryError(version.reference, f"the rollout of {rollout} is on its way, and needs it", hint)
+        named = routes.naming(connection, name, (str(version.number), *version.aliases))
+        if named:
+            hint = f"Take the route away first: modelmill models route {name} --clear. --force ends it."
+            raise RegistryError(version.reference, f"the route of {name} names it ({named})", hint)
+        if version.aliases:
+            hint = f"Promote or roll back to another version of {name} first, or use --force."
+            raise RegistryError(version.reference, f"it is {' and '.join(version.aliases)}", hint)
+        users = self._pipelines(connection, version.reference)
+        if users:
+            hint = "Delete what needs it first, or use --force."
+            raise RegistryError(version.reference, f"it is a step of {' and of '.join(users)}", hint)
+
+    def _end_traffic(self, connection: Connection, version: Version) -> list[str]:
+        """End the rollout and the route that need a version that is gone; which these were, in words."""
+        name, ended = version.name, []
+        rollout = rollouts.forsake(connection, name, version.number, _now_ms(), self._actor)
+        if rollout:
+            ended.append(f"the rollout of {rollout}")
+        if routes.naming(connection, name, (str(version.number), *version.aliases)):
+            routes.end(connection, name, self._actor, f"version {version.number} was deleted")
+            ended.append(f"the route of {name}")
+        return ended
 
     def _pipelines(self, connection: Connection, reference: str) -> list[str]:
         """The pipelines of which a version is a step."""

@@ -24,6 +24,7 @@ from modelmill.errors import (
     OverQuota,
     RequestError,
     Unavailable,
+    UnknownModel,
 )
 from modelmill.runtime.pieces import pieces
 from modelmill.serve.access.caller import ANYONE, Caller
@@ -182,7 +183,13 @@ class Plane:
         watch = self.traffic.watches.get(ask.reference)
         if watch is not None:
             check_sight(ask.caller, ask.reference)
-            return await self.endpoint(self.traffic.pick(watch, ask.header, ask.caller), ask.caller)
+            picked = self.traffic.pick(watch, ask.header, ask.caller)
+            try:
+                return await self.endpoint(picked, ask.caller)
+            except (NotServed, UnknownModel):
+                if picked not in self.traffic.among(watch)[1:]:
+                    raise
+            # A version that a route or a rollout named was deleted a moment ago, and nobody asked for it by its name.
         return await self.endpoint(ask.reference, ask.caller)
 
     def asked(self, error: MillError, name: str, version: str | None, caller: Caller) -> tuple[str, str]:

@@ -86,6 +86,12 @@ def read(connection: Connection, since: int | None = None, most: int = 1000) -> 
     return deeds[::-1] if since is None else deeds
 
 
+def about(connection: Connection, subject: str) -> list[Deed]:
+    """Everything that was done to a subject, oldest first."""
+    rows = connection.rows(f"SELECT {COLUMNS} FROM audit WHERE subject = :subject ORDER BY id", {"subject": subject})
+    return [_deed(row) for row in rows]
+
+
 def verify(connection: Connection, known: str = "") -> list[str]:
     """What is wrong with the chain, a sentence each; nothing where no row was altered, taken out or put in.
 

@@ -1,4 +1,4 @@
-"""What ends a rollout from below: its row and its history, for whoever moves the live version."""
+"""What ends a rollout from below: its row and its history, for whoever moves the live version or deletes one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import msgspec
 from modelmill.store import audit
 from modelmill.store.audit import Actor
 from modelmill.store.engine import Connection
+
+NAMING = "name = :name AND state = 'running' AND (number = :number OR base = :number)"
+"""Of rollouts on their way, those that need a version."""
 
 
 class Turn(NamedTuple):
@@ -50,9 +53,32 @@ def end(connection: Connection, name: str, live: int | None, at_ms: int, actor: 
     running = "SELECT id, number FROM rollouts WHERE name = :name AND state = 'running'"
     for rollout, number in connection.rows(running, {"name": name}):
         state = "done" if live == number else "aborted"
-        turn = Turn(rollout, f"{name}@{number}", state, 0.0, f"the live version became {live or 'none'} by hand")
-        connection.execute(
-            "UPDATE rollouts SET state = :state, reason = :reason, changed_ms = :at_ms WHERE id = :id",
-            {"state": state, "reason": turn.reason, "at_ms": at_ms, "id": rollout},
-        )
-        write_down(connection, turn, at_ms, {}, actor)
+        reason = f"the live version became {live or 'none'} by hand"
+        turn = Turn(rollout, f"{name}@{number}", state, 0.0, reason)
+        _close(connection, turn, at_ms, actor)
+
+
+def naming(connection: Connection, name: str, number: int) -> str:
+    """The candidate of the rollout on its way that needs a version, as NAME@NUMBER; empty where none does."""
+    row = connection.row(f"SELECT number FROM rollouts WHERE {NAMING}", {"name": name, "number": number})
+    return f"{name}@{row[0]}" if row else ""
+
+
+def forsake(connection: Connection, name: str, number: int, at_ms: int, actor: Actor) -> str:
+    """End the rollout that needs a version, since that was deleted; its candidate, empty where none needed it."""
+    reference = ""
+    rows = connection.rows(f"SELECT id, number FROM rollouts WHERE {NAMING}", {"name": name, "number": number})
+    for rollout, candidate in rows:
+        reference = f"{name}@{candidate}"
+        turn = Turn(rollout, reference, "aborted", 0.0, f"version {number} was deleted")
+        _close(connection, turn, at_ms, actor)
+    return reference
+
+
+def _close(connection: Connection, turn: Turn, at_ms: int, actor: Actor) -> None:
+    """Write down that a rollout has ended."""
+    connection.execute(
+        "UPDATE rollouts SET state = :state, reason = :reason, changed_ms = :at_ms WHERE id = :id",
+        {"state": turn.state, "reason": turn.reason, "at_ms": at_ms, "id": turn.rollout},
+    )
+    write_down(connection, turn, at_ms, {}, actor)

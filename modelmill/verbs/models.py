@@ -136,7 +136,7 @@ def models_verify(
 @models.command("delete")
 def models_delete(
     name: Name,
-    force: Annotated[bool, typer.Option("--force", help="Even where an alias points at it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Even where an alias, a route or a rollout names it.")] = False,
     json: Json = False,
 ) -> None:
     """Delete a version and the files that no other version needs."""
@@ -144,5 +144,6 @@ def models_delete(
 
     shelf = registry()
     version = shelf.find(name)
-    shelf.delete(version.reference, force=force)
-    tell({"deleted": version.reference}, json, f"{version.reference} is deleted")
+    ended = shelf.delete(version.reference, force=force)
+    with_it = f", and {' and '.join(ended)} ended with it" if ended else ""
+    tell({"deleted": version.reference, "ended": ended}, json, f"{version.reference} is deleted{with_it}")

@@ -22,6 +22,7 @@ from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
 from modelmill.protocol.schema import schema
 from modelmill.serve.handover import can_share
+from modelmill.serve.routers.canary import Canary
 from modelmill.serve.server import Limits, Service
 from modelmill.serve.traffic.book import Book, flush, key_of
 from modelmill.serve.traffic.counts import Counts, Tally
@@ -30,6 +31,7 @@ from modelmill.serve.traffic.start import route, start
 from modelmill.serve.traffic.traffic import settle
 from modelmill.serve.traffic.verdict import Tolerances
 from modelmill.signature import Field, Signature
+from modelmill.store import audit
 
 QUICK = Limits(watch_seconds=0.02)
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -265,6 +267,81 @@ def test_whoever_moves_live_ends_a_rollout_in_the_same_transaction(flowers, move
     found = book.latest()[0]
     assert (found.state, found.reason) == (state, reason)
     assert [(step.state, step.share) for step in book.steps(found)] == [("running", 0.0), (state, 0.0)]
+
+
+NAMED = [
+    ({"method": "blue_green", "blue": "1", "green": "2", "active": "green"}, "blue_green: green 2"),
+    ({"method": "canary", "candidate": "2"}, "canary: candidate 2"),
+    ({"method": "shadow", "candidate": "next"}, "shadow: candidate next"),
+    ({"method": "sticky", "candidate": "2"}, "sticky: candidate 2"),
+]
+
+
+@pytest.mark.parametrize(("table", "words"), NAMED)
+def test_a_version_that_a_route_names_is_deleted_by_force_alone_and_the_route_ends_with_it(flowers, table, words):
+    flowers.promote("flowers", 2, "next")
+    route(flowers, "flowers", table)
+    flowers.delete("flowers@3")
+    with pytest.raises(RegistryError, match=rf"flowers@2: the route of flowers names it \({words}\)") as refused:
+        flowers.delete("flowers@2")
+    assert "modelmill models route flowers --clear" in refused.value.hint
+    assert [at.number for at in flowers.versions("flowers")] == [1, 2]
+    assert flowers.delete("flowers@2", force=True) == ["the route of flowers"]
+    assert Book(flowers.database).routes() == []
+    with flowers.database.reading() as connection:
+        last = audit.read(connection)[-1]
+    assert (last.verb, last.subject, last.detail) == ("routes.clear", "flowers", {"reason": "version 2 was deleted"})
+
+
+def test_a_version_that_a_rollout_needs_is_deleted_by_force_alone_and_the_rollout_ends_with_it(flowers):
+    start(flowers, "flowers@2", SHORT)
+    for needed in ("flowers@2", "flowers@1"):
+        with pytest.raises(RegistryError, match="the rollout of flowers@2 is on its way") as refused:
+            flowers.delete(needed)
+        assert "modelmill models rollouts flowers abort" in refused.value.hint
+    flowers.delete("flowers@3")
+    assert flowers.delete("flowers@2", force=True) == ["the rollout of flowers@2"]
+    book = Book(flowers.database)
+    found = book.latest()[0]
+    assert (found.state, found.reason) == ("aborted", "version 2 was deleted")
+    assert [(step.state, step.reason) for step in book.steps(found)][1:] == [("aborted", "version 2 was deleted")]
+
+
+def test_a_route_by_a_router_that_is_not_installed_keeps_whatever_it_may_name(flowers):
+    route(flowers, "flowers", {"method": "header"})
+    with flowers.database.writing() as connection:
+        table = '{"method": "elsewhere:wise", "best": "3", "seed": 2}'
+        connection.execute("UPDATE routes SET router = :router", {"router": table})
+    flowers.delete("flowers@2")
+    with pytest.raises(RegistryError, match="elsewhere:wise: best 3"):
+        flowers.delete("flowers@3")
+
+
+def test_what_was_deleted_since_it_was_looked_up_gets_neither_a_route_nor_a_rollout(flowers):
+    flowers.delete("flowers@2")
+    book = Book(flowers.database)
+    with pytest.raises(RegistryError, match="flowers@2: was deleted meanwhile"):
+        book.begin("flowers", 2, 1, Plan())
+    for label in ("2", "next"):
+        with pytest.raises(RegistryError, match=f"flowers@{label}: was deleted meanwhile"):
+            book.set_route("flowers", Canary(candidate=label))
+    assert book.routes() == book.rollouts() == []
+
+
+@pytest.mark.parametrize("rolled", [False, True], ids=["a route", "a rollout"])
+def test_no_client_hears_of_a_version_that_is_deleted_by_force(flowers, rolled):
+    with Service(flowers, limits=QUICK) as service, Asking(service.url) as asking:
+        if rolled:
+            start(flowers, "flowers@2", Plan(shadow=False, steps=(50, 100), requests=10**9, tolerances=LOOSE))
+        else:
+            route(flowers, "flowers", {"method": "canary", "candidate": "2", "percent": 50})
+        assert eventually(lambda: "flowers@2" in asking.versions)
+        flowers.delete("flowers@2", force=True)
+        assert eventually(lambda: not service.server.traffic.watches)
+        seen = len(asking.versions)
+        assert eventually(lambda: len(asking.versions) > seen + 20)
+    assert asking.failed == []
+    assert set(asking.versions[seen + 5 :]) == {"flowers@1"}
 
 
 def test_a_version_that_is_published_as_live_ends_a_rollout_and_another_alias_does_not(flowers):

@@ -70,6 +70,15 @@ def test_a_route_is_set_shown_and_cleared(mill):
     assert mill("models", "route", "nobody", "shadow", "--set", "candidate=2")[0] == 1
 
 
+def test_a_version_that_a_route_names_is_deleted_by_force_and_the_verb_says_what_ended(mill):
+    mill("models", "route", "flowers", "canary", "--set", "candidate=2")
+    code, found = mill("models", "delete", "flowers@2")
+    assert (code, found["error"]["message"]) == (1, "the route of flowers names it (canary: candidate 2)")
+    said = mill("models", "delete", "flowers@2", "--force", as_json=False)
+    assert said == (0, "flowers@2 is deleted, and the route of flowers ended with it\n")
+    assert mill("models", "route", "flowers")[1]["route"] is None
+
+
 def test_notes_of_a_promotion_are_told(mill):
     mill("models", "promote", "flowers@2", "--notes", "knows tulips")
     newest = api.changes("flowers")[0]

@@ -130,6 +130,22 @@ def test_grpc_keeps_the_short_way_too(service, monkeypatch, heavy):
     assert counts.candidate_failed == failed > 0
 
 
+def test_a_version_that_was_deleted_a_moment_ago_leaves_its_requests_to_the_live_one(service, wire, empty_registry):
+    meter, _ = watched(service, BlueGreen(blue="1", green="2", active="green"))
+    empty_registry.delete("flowers@2")
+    service.server.catalogue.refresh()
+    assert [ask(wire)[1].get("modelmill-version") for _ in range(3)] == ["flowers@1"] * 3
+    tensor = {"datatype": "FP32", "shape": [1], "contents": {"fp32_contents": [3.0]}}
+    inputs = [{"name": name, **tensor} for name in ("length", "width")]
+    message = schema().encode("inference.ModelInferRequest", {"model_name": "flowers", "inputs": inputs})
+    with grpc.insecure_channel(service.grpc_url) as channel:
+        answer = schema().decode("inference.ModelInferResponse", channel.unary_unary(INFER)(message, timeout=20))
+    assert answer["model_version"] == "1"
+    assert meter.read().live == 4
+    watched(service, Header(header="x-use"))
+    assert ask(wire, x_use="2")[0] == 404  # who names a version gets that one or none
+
+
 def test_where_one_version_cannot_be_had_at_once_the_ordinary_way_picks(service, wire, shorts):
     """Else a pipeline, or a version whose answers are long, would have to be picked twice in a row to be asked."""
     _, candidate = watched(service, BlueGreen(blue="1", green="2", active="blue"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +16,7 @@ from modelmill.serve.traffic.counts import Counts, total
 from modelmill.serve.traffic.lease import Lease
 from modelmill.serve.traffic.rollout import Plan, Rollout, check
 from modelmill.store import audit
+from modelmill.store import routes as standing
 from modelmill.store.audit import SERVICE, Actor
 from modelmill.store.database import Database
 from modelmill.store.engine import Connection
@@ -118,6 +119,7 @@ class Book:
             live = live_number(connection, name)
             if live != base:
                 raise RegistryError(name, f"the live version became {live or 'none'} meanwhile", "Look, and try again.")
+            check_there(connection, name, [str(number)])
             row = connection.row("SELECT COALESCE(MAX(id), 0) + 1 FROM rollouts")
             assert row is not None, "an aggregate has one row"
             made = Rollout(int(row[0]), name, number, base, plan, created_ms=now, changed_ms=now, reason="begun")
@@ -148,6 +150,7 @@ class Book:
             for other in rollouts(connection, "WHERE state = 'running' AND name = :name", {"name": name}):
                 hint = f"Wait for it, or: modelmill models rollouts {name} abort"
                 raise RegistryError(name, f"the rollout of {other.reference} is on its way ({other.stage})", hint)
+            check_there(connection, name, router.keeps)
             last = connection.row("SELECT at_ms FROM routes WHERE name = :name", {"name": name})
             at_ms = max(now_ms(), int(last[0]) + 1 if last else 0)
             connection.execute("DELETE FROM routes WHERE name = :name", {"name": name})
@@ -155,16 +158,13 @@ class Book:
                 "INSERT INTO routes (name, at_ms, router) VALUES (:name, :at_ms, :router)",
                 {"name": name, "at_ms": at_ms, "router": table},
             )
-            audit.write(connection, self.actor, "routes.set", name, router.as_table())
+            audit.write(connection, self.actor, standing.SET, name, {**router.as_table(), "at_ms": at_ms})
         return Route(name, at_ms, router)
 
     def clear_route(self, name: str) -> bool:
         """Let the live version answer; whether there was a route."""
         with self.database.writing(durable=True) as connection:
-            cleared = bool(connection.execute("DELETE FROM routes WHERE name = :name", {"name": name}))
-            if cleared:
-                audit.write(connection, self.actor, "routes.clear", name)
-            return cleared
+            return standing.end(connection, name, self.actor)
 
 
 def routes(connection: Connection) -> list[Route]:
@@ -253,6 +253,15 @@ def write_step(
     """Write down what a rollout has come to, and why; for its history, and for the audit log."""
     turn = Turn(rollout.id, rollout.reference, rollout.state, rollout.share, rollout.reason)
     write_down(connection, turn, at_ms, evidence, actor)
+
+
+def check_there(connection: Connection, name: str, labels: Iterable[str]) -> None:
+    """Refuse numbers and aliases that are gone since they were looked up. Raises RegistryError."""
+    for label in labels:
+        row = "versions WHERE number = :label" if label.isdigit() else "aliases WHERE alias = :label"
+        key = {"name": name, "label": int(label) if label.isdigit() else label}
+        if connection.row(f"SELECT 1 FROM {row} AND name = :name", key) is None:
+            raise RegistryError(f"{name}@{label}", "was deleted meanwhile", "Look, and try again.")
 
 
 def live_number(connection: Connection, name: str) -> int | None:
