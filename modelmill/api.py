@@ -306,7 +306,7 @@ def route(name: str, settings: Mapping[str, Any] | None, place: Home | None = No
 
 
 def changes(name: str, place: Home | None = None) -> list[dict[str, Any]]:
-    """What changed about a model, newest first: versions, promotions, rollbacks, and the steps of rollouts."""
+    """What changed about a model, newest first: versions, promotions, rollbacks, the steps of rollouts, and routes."""
     from modelmill.registry.registry import Registry
     from modelmill.serve.traffic.changes import changes as told
 

@@ -133,7 +133,7 @@ class Client:
         return found
 
     def changes(self, name: str) -> list[dict[str, Any]]:
-        """What changed about a model, newest first: with release notes, and the evidence of rollouts."""
+        """What changed about a model, newest first: with release notes, evidence of rollouts, and routes."""
         found: list[dict[str, Any]] = json.loads(self._call("GET", f"/api/models/{_quoted(name)}/changes")[1])[
             "changes"
         ]

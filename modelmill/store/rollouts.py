@@ -54,7 +54,7 @@ def end(connection: Connection, name: str, live: int | None, at_ms: int, actor: 
     for rollout, number in connection.rows(running, {"name": name}):
         state = "done" if live == number else "aborted"
         reason = f"the live version became {live or 'none'} by hand"
-        turn = Turn(rollout, f"{name}@{number}", state, 0.0, reason)
+        turn = Turn(rollout, f"{name}@{number}", state, 100.0 if state == "done" else 0.0, reason)
         _close(connection, turn, at_ms, actor)
 
 

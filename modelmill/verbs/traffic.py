@@ -118,8 +118,14 @@ def route(
     else:
         router = next((at.router for at in Book(home().database).routes() if at.name == name), None)
     table = router.as_table() if router is not None else None
-    words = "the live version answers" if table is None else ", ".join(f"{key} {value}" for key, value in table.items())
-    tell({"model": name, "route": table}, json, f"{name}: {words}")
+    tell({"model": name, "route": table}, json, f"{name}: {_answers(table)}")
+
+
+def _answers(table: Mapping[str, Any] | None) -> str:
+    """Who answers, by the table of a route."""
+    if table is None:
+        return "the live version answers"
+    return ", ".join(f"{key} {value}" for key, value in table.items() if value != "")
 
 
 def _values(settings: Sequence[str]) -> dict[str, Any]:
@@ -133,7 +139,7 @@ def _values(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def changes(name: Model, json: Json = False) -> None:
-    """Show what changed about a model, newest first: versions, promotions, rollbacks, steps of rollouts."""
+    """Show what changed about a model, newest first: versions, promotions, rollbacks, steps of rollouts, routes."""
     from modelmill.api import changes as told
 
     found = told(name)
@@ -142,12 +148,22 @@ def changes(name: Model, json: Json = False) -> None:
         return
     for at in found:
         when = datetime.fromtimestamp(at["at_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        print(f"{when}  {_told(at)} {name}@{at['version']}" + (f": {at['note']}" if at.get("note") else ""))
+        print(f"{when}  {_told(at, name)}" + (f": {at['note']}" if at.get("note") else ""))
 
 
-def _told(at: Mapping[str, Any]) -> str:
+def _told(at: Mapping[str, Any], name: str) -> str:
+    if at["what"] == "route":
+        compared = f"; it compared {_compared(at['compared'])}" if "compared" in at else ""
+        return f"route of {name}: {_answers(at['after'])} (before: {_answers(at['before'])}{compared})"
+    version = f"{name}@{at['version']}"
     if at["what"] != "rollout":
-        return f"{at['what']}" + (f" ({at['alias']})" if at.get("alias") else "")
+        return f"{at['what']}" + (f" ({at['alias']})" if at.get("alias") else "") + f" {version}"
     if at["state"] != "running":
-        return f"rollout {at['state'].replace('_', ' ')},"
-    return "rollout in the shadow," if not at["percent"] else f"rollout at {at['percent']:g} %,"
+        return f"rollout {at['state'].replace('_', ' ')}, {version}"
+    return f"rollout in the shadow, {version}" if not at["percent"] else f"rollout at {at['percent']:g} %, {version}"
+
+
+def _compared(counts: Mapping[str, int]) -> str:
+    """What a route counted of a version that requests are mirrored to."""
+    rows = f"{counts['rows_differ']} of {counts['rows']} rows differ"
+    return f"{counts['pairs']} requests ({counts['dropped']} dropped), {rows}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import signal
 import socket
@@ -143,7 +144,7 @@ def test_an_equal_version_takes_over_step_by_step_and_becomes_live(flowers):
         ("running", 0.0),
         ("running", 50.0),
         ("running", 100.0),
-        ("done", 0.0),
+        ("done", 100.0),
     ]
     assert steps[1]["evidence"]["counts"]["pairs"] >= 20
     assert steps[1]["evidence"]["criteria"]["differ"]["against"] == 0
@@ -266,7 +267,8 @@ def test_whoever_moves_live_ends_a_rollout_in_the_same_transaction(flowers, move
     book = Book(flowers.database)
     found = book.latest()[0]
     assert (found.state, found.reason) == (state, reason)
-    assert [(step.state, step.share) for step in book.steps(found)] == [("running", 0.0), (state, 0.0)]
+    steps = [("running", 0.0), (state, 100.0 if state == "done" else 0.0)]
+    assert [(step.state, step.share) for step in book.steps(found)] == steps
 
 
 NAMED = [
@@ -398,6 +400,38 @@ def test_a_rollout_over_http_with_its_refusals(flowers):
         assert call(service.url, "POST", path, {"version": 2}, {"content-type": "text/plain"})[0] == 400
         assert call(service.url, "GET", "/api/models/nobody/changes")[0] == 404
         assert [at["state"] for at in call(service.url, "GET", path)[1]["rollouts"]] == ["aborted"]
+
+
+def test_changes_tell_of_routes_what_was_before_and_after_and_nobody_who_made_them(flowers):
+    def told():
+        return call(service.url, "GET", "/api/models/flowers/changes")[1]["changes"]
+
+    blue_green = {"method": "blue_green", "blue": "1", "green": "2"}
+    shadow = {"method": "shadow", "candidate": "3", "percent": 100.0}
+
+    def is_compared():
+        return "compared" in call(service.url, "GET", "/api/deployments")[1]["deployments"][0]["route"]
+
+    with Service(flowers, limits=QUICK) as service, Asking(service.url):
+        for active in ("blue", "green"):
+            call(service.url, "PUT", "/api/models/flowers/route", {**blue_green, "active": active})
+        call(service.url, "PUT", "/api/models/flowers/route", shadow)
+        assert eventually(is_compared)
+        call(service.url, "DELETE", "/api/models/flowers/route")
+        route(flowers, "flowers", {"method": "canary", "candidate": "2"})
+        flowers.delete("flowers@2", force=True)
+        changes = told()
+    routed = [at for at in reversed(changes) if at["what"] == "route"]
+    canary = {"method": "canary", "candidate": "2", "percent": 5.0, "salt": ""}
+    stood = [None, {**blue_green, "active": "blue"}, {**blue_green, "active": "green"}, shadow, None, canary, None]
+    assert [(at["before"], at["after"]) for at in routed] == list(itertools.pairwise(stood))
+    assert [at.get("note") for at in routed] == [None] * 5 + ["version 2 was deleted"]
+    (compared,) = [at["compared"] for at in routed if "compared" in at]
+    assert routed[3]["compared"] == compared
+    assert compared["pairs"] > 0
+    assert compared["rows_differ"] == compared["rows"] == 3 * compared["pairs"]
+    assert all(at["at_ms"] > 0 and not {"who", "tenant", "origin"} & set(at) for at in routed)
+    assert [at["at_ms"] for at in changes] == sorted((at["at_ms"] for at in changes), reverse=True)
 
 
 def test_a_substitute_takes_the_same_rows(flowers, registry):
@@ -585,7 +619,7 @@ def test_a_driver_that_is_killed_is_followed_by_another_one(flowers, tmp_path):
         assert asking.failed == []
     after = Book(flowers.database)
     assert after.latest()[0].state == "done"
-    assert [step.share for step in after.steps(before)] == [0.0, 50.0, 100.0, 0.0]
+    assert [step.share for step in after.steps(before)] == [0.0, 50.0, 100.0, 100.0]
     assert flowers.find("flowers").number == 2
 
 

@@ -70,6 +70,15 @@ def test_a_route_is_set_shown_and_cleared(mill):
     assert mill("models", "route", "nobody", "shadow", "--set", "candidate=2")[0] == 1
 
 
+def test_changes_tell_of_routes(mill):
+    mill("models", "route", "flowers", "canary", "--set", "candidate=2", "--set", "percent=20")
+    mill("models", "route", "flowers", "--clear")
+    told = mill("models", "changes", "flowers", as_json=False)[1].splitlines()
+    canary = "method canary, candidate 2, percent 20.0"
+    assert told[0].endswith(f"  route of flowers: the live version answers (before: {canary})")
+    assert told[1].endswith(f"  route of flowers: {canary} (before: the live version answers)")
+
+
 def test_a_version_that_a_route_names_is_deleted_by_force_and_the_verb_says_what_ended(mill):
     mill("models", "route", "flowers", "canary", "--set", "candidate=2")
     code, found = mill("models", "delete", "flowers@2")

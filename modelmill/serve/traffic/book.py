@@ -21,6 +21,7 @@ from modelmill.store.audit import SERVICE, Actor
 from modelmill.store.database import Database
 from modelmill.store.engine import Connection
 from modelmill.store.rollouts import Turn, write_down
+from modelmill.store.routes import Change
 from modelmill.version import LIVE
 
 LEASE = "rollouts"
@@ -50,7 +51,12 @@ class Route(NamedTuple):
     @property
     def key(self) -> str:
         """The key of its counts."""
-        return f"route:{self.name}:{self.at_ms}"
+        return self.key_at(self.name, self.at_ms)
+
+    @staticmethod
+    def key_at(name: str, at_ms: int) -> str:
+        """The key of the counts of a model's route that was set at some time."""
+        return f"route:{name}:{at_ms}"
 
 
 class Mover(Protocol):
@@ -76,6 +82,11 @@ class Book:
         """All routes."""
         with self.database.reading() as connection:
             return routes(connection)
+
+    def history(self, name: str) -> list[Change]:
+        """Every change of a model's route, oldest first."""
+        with self.database.reading() as connection:
+            return standing.history(connection, name)
 
     def running(self, name: str = "") -> list[Rollout]:
         """The rollouts that are on their way: all, or that of one model."""

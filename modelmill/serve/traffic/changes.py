@@ -1,4 +1,4 @@
-"""What changed, for people and clients: what was published, promoted, rolled back, and the steps of rollouts."""
+"""What changed, for people and clients: what was published, promoted, rolled back; steps of rollouts, and routes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from modelmill.serve.traffic.counts import Counts, total
 from modelmill.serve.traffic.rollout import Rollout, advance
 from modelmill.serve.traffic.verdict import evidence
 from modelmill.store.database import Database
+from modelmill.store.routes import Change
 from modelmill.version import LIVE, Version
 
 
@@ -44,7 +45,8 @@ def changes(shelf: Tells, name: str) -> dict[str, Any]:
         version = versions.get(change["version"])
         if version is not None and version.notes:
             change["notes"] = version.notes
-    found = sorted([*events, *steps], key=lambda change: int(change["at_ms"]), reverse=True)
+    routed = [_routed(book, name, at) for at in book.history(name)]
+    found = sorted([*events, *steps, *routed], key=lambda change: int(change["at_ms"]), reverse=True)
     live = next((at.number for at in versions.values() if LIVE in at.aliases), None)
     return {"model": name, "live": live, "changes": found}
 
@@ -64,6 +66,19 @@ def _step(rollout: Rollout, step: Any) -> dict[str, Any]:
         "percent": step.share,
         "note": step.reason,
         "evidence": step.evidence,
+    }
+
+
+def _routed(book: Book, name: str, change: Change) -> dict[str, Any]:
+    """A change of a route, with what the one before compared."""
+    compared = _compared(book, Route.key_at(name, change.before_ms))
+    return {
+        "at_ms": change.at_ms,
+        "what": "route",
+        "before": change.before,
+        "after": change.after,
+        **({"note": change.reason} if change.reason else {}),
+        **({"compared": compared} if compared else {}),
     }
 
 
@@ -115,10 +130,13 @@ def deployments(database: Database, live: Mapping[str, int]) -> list[dict[str, A
 
 def _route(book: Book, route: Route) -> dict[str, Any]:
     """A route, and what was counted of the version that it mirrors requests to."""
-    counted = total(book.counts(route.key).values())
-    compared = {name: getattr(counted, name) for name in ("pairs", "dropped", "rows", "rows_differ")}
-    return {
-        **route.router.as_table(),
-        "at_ms": route.at_ms,
-        **({"compared": compared} if counted.pairs or counted.dropped else {}),
-    }
+    compared = _compared(book, route.key)
+    return {**route.router.as_table(), "at_ms": route.at_ms, **({"compared": compared} if compared else {})}
+
+
+def _compared(book: Book, key: str) -> dict[str, int]:
+    """What a route counted of the version that it mirrors requests to; nothing where it mirrored none."""
+    counted = total(book.counts(key).values())
+    if not counted.pairs and not counted.dropped:
+        return {}
+    return {name: getattr(counted, name) for name in ("pairs", "dropped", "rows", "rows_differ")}

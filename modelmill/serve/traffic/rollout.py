@@ -97,8 +97,10 @@ class Rollout(msgspec.Struct, frozen=True):
 
     @property
     def share(self) -> float:
-        """The percentage of requests that the candidate answers now."""
-        return self.plan.shares[self.step] if self.state == "running" else 0.0
+        """The percentage of requests that the candidate answers now: all, once it is done."""
+        if self.state == "running":
+            return self.plan.shares[self.step]
+        return 100.0 if self.state == "done" else 0.0
 
     @property
     def reference(self) -> str:
