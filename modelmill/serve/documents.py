@@ -9,6 +9,7 @@ from modelmill.errors import NotServed, RequestError
 from modelmill.release import __version__
 from modelmill.serve import views
 from modelmill.serve.access.caller import ANYONE, Caller
+from modelmill.serve.access.veil import veiled
 from modelmill.serve.models.catalogue import Catalogue
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.request import flag
@@ -103,7 +104,7 @@ def _tensor(field: Field, batches: bool) -> Document:
 def index(catalogue: Catalogue, ready: bool, caller: Caller = ANYONE) -> list[Document]:
     """The models that the caller sees, and unless `ready` those that are not in memory, or were unloaded."""
     states = [
-        {"name": name, "version": str(number), "state": state, "reason": reason}
+        {"name": name, "version": str(number), "state": state, "reason": veiled(reason, caller)}
         for name, number, state, reason in catalogue.states()
         if caller.sees(name)
     ]
@@ -123,10 +124,11 @@ def summaries(catalogue: Catalogue) -> list[Document]:
     ]
 
 
-def described(catalogue: Catalogue, reference: str) -> Document:
+def described(catalogue: Catalogue, reference: str, caller: Caller) -> Document:
     """A model in full, as /api/models/NAME gives it. Raises NotServed."""
     version = catalogue.version(reference)
-    return views.detail(version, catalogue.shelf.versions(version.name))
+    document = views.detail(version, catalogue.shelf.versions(version.name))
+    return {**document, "history": veiled(document["history"], caller)}
 
 
 def report(catalogue: Catalogue, reference: str) -> bytes:

@@ -14,6 +14,7 @@ from modelmill.serve.access.keyring import Keyring
 from modelmill.serve.access.meters import DAY_S, SECOND, Gate
 from modelmill.serve.access.sessions import in_cookies
 from modelmill.serve.access.tls import Tls
+from modelmill.serve.access.veil import veiled_error
 from modelmill.store import audit
 from modelmill.store.audit import Actor
 
@@ -240,9 +241,9 @@ def check_change(caller: Caller, name: str, is_there: bool) -> None:
 
 def discreet(error: MillError, caller: Caller) -> MillError:
     """An error as the caller may hear it: hints for what is not served name models, which may be another's."""
-    if not isinstance(error, NotServed) or caller.sight.everything:
+    if caller.sight.everything:
         return error
-    return NotServed(error.where, error.message, "")
+    return NotServed(error.where, error.message, "") if isinstance(error, NotServed) else veiled_error(error, caller)
 
 
 def check_rows(caller: Caller, rows: int) -> None:

@@ -377,7 +377,7 @@ class App:
 
     async def model(self, call: Call) -> Reply:
         """One model in full."""
-        return as_json(await asyncio.to_thread(documents.described, self.catalogue, call.names["name"]))
+        return as_json(await asyncio.to_thread(documents.described, self.catalogue, call.names["name"], call.caller))
 
     async def report(self, call: Call) -> Reply:
         """The HTML report of a version."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from modelmill.errors import NotServed, RegistryError, RequestError, StorageError, UnknownModel, UsageError
 from modelmill.serve.access.door import check_change
+from modelmill.serve.access.veil import veiled
 from modelmill.serve.models.catalogue import Catalogue
 from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.traffic import changes, start
@@ -76,16 +77,18 @@ class Deployments:
         """Who answers for each model."""
         live = {name: number for name, number in self.catalogue.known.numbers.items() if call.caller.sees(name)}
         found = await asyncio.to_thread(changes.deployments, self.shelf.database, live)
-        return as_json({"deployments": found})
+        return as_json(veiled({"deployments": found}, call.caller))
 
     async def changes(self, call: Call) -> Reply:
         """What changed about a model."""
-        return as_json(await self._asked(lambda: changes.changes(self.shelf, call.names["name"])))
+        found = await self._asked(lambda: changes.changes(self.shelf, call.names["name"]))
+        return as_json(veiled(found, call.caller))
 
     async def rollouts(self, call: Call) -> Reply:
         """The rollouts of a model."""
         name = call.names["name"]
-        return as_json({"rollouts": await self._asked(lambda: changes.rollouts(self.shelf.database, name))})
+        found = await self._asked(lambda: changes.rollouts(self.shelf.database, name))
+        return as_json(veiled({"rollouts": found}, call.caller))
 
     async def begin(self, call: Call) -> Reply:
         """Begin a rollout: `{"version": 3, ...}` with the settings of a plan."""
