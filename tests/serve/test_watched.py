@@ -49,8 +49,11 @@ def watched(service, router):
 class Broken:
     """A session that fails."""
 
+    def __init__(self, error=None):
+        self.error = error or ModelError("run", "the model broke", "")
+
     def run(self, columns, outputs=None, stop=None):
-        raise ModelError("run", "the model broke", "")
+        raise self.error
 
 
 def ask(wire, **headers):
@@ -89,9 +92,10 @@ def test_a_failure_is_counted_once_and_is_nobody_elses(service, wire, shorts, he
         slowed(service, "flowers@2").gate.set()
     candidate.lane.session = Broken()
     for _ in range(5):
-        status, _, body = ask(wire)
+        status, headers, body = ask(wire)
         assert status == 500
         assert b"the model broke" in body
+        assert headers["modelmill-version"] == "flowers@2"
     assert shorts == [True] * 5
     counts = meter.read()
     assert (counts.candidate, counts.candidate_failed, counts.live) == (5, 5, 0)
@@ -128,6 +132,26 @@ def test_grpc_keeps_the_short_way_too(service, monkeypatch, heavy):
     assert counts.live + counts.candidate == 100
     assert counts.candidate == found["2"] + failed
     assert counts.candidate_failed == failed > 0
+
+
+@pytest.mark.parametrize("short", [True, False], ids=["the short way", "the ordinary way"])
+@pytest.mark.parametrize("error", [ModelError("run", "broke", ""), RuntimeError("a fault of ours")])
+def test_a_failure_says_which_version_failed(service, wire, shorts, short, error):
+    _, candidate = watched(service, Canary(candidate="2", percent=100))
+    candidate.lane.session = Broken(error)
+    wire.send(request(**({} if short else {"connection": "close"})))
+    status, headers, _ = wire.answer()
+    assert (status, headers["modelmill-version"], shorts) == (500, "flowers@2", [True] * short)
+
+
+def test_a_refusal_says_which_version_was_picked_where_one_was(service, wire):
+    watched(service, Canary(candidate="2", percent=100))
+    wire.send(request(b'{"inputs": []}'))
+    status, headers, _ = wire.answer()
+    assert (status, headers["modelmill-version"]) == (400, "flowers@2")
+    wire.send(request().replace(b"models/flowers", b"models/nobodys"))
+    status, headers, _ = wire.answer()
+    assert (status, headers.get("modelmill-version")) == (404, None)
 
 
 def test_a_version_that_was_deleted_a_moment_ago_leaves_its_requests_to_the_live_one(service, wire, empty_registry):

@@ -48,6 +48,7 @@ from modelmill.serve.web.http import (
     path_parts,
     send_last,
     send_reply,
+    stamped,
     telling,
     told,
     worded,
@@ -178,7 +179,7 @@ class App:
         except ClientLeft:
             reply = None
         except Exception:
-            await send_reply(told(FAILED, call.caller), send)
+            await send_reply(stamped(told(FAILED, call.caller), *call.which), send)
             self._count(call, 500, started)
             raise
         finally:
@@ -250,9 +251,10 @@ class App:
                 return told(unknown, call.caller)
             if handler is None:
                 return told(wrong_method(handlers, call.method), call.caller)
-            return told(await handler(call), call.caller)
+            reply = await handler(call)
         except MillError as error:
-            return told(self._refusal(call, error), call.caller)
+            reply = self._refusal(call, error)
+        return stamped(told(reply, call.caller), *call.which)
 
     async def live(self, call: Call) -> Reply:
         """Whether the process answers."""
@@ -344,11 +346,10 @@ class App:
                 answer = await asyncio.to_thread(wire.write, *written)
             else:
                 answer = wire.write(*written)
-        headers = (_answered(endpoint),)
         if answer.json_bytes is None:
-            return Reply(200, answer.body, headers=headers)
+            return Reply(200, answer.body)
         part = ("inference-header-content-length", str(answer.json_bytes))
-        return Reply(200, answer.body, BYTES, (*headers, part))
+        return Reply(200, answer.body, BYTES, (part,))
 
     async def predict(self, call: Call) -> Reply:
         """Answer rows, an image or a sound in plain JSON."""
@@ -364,7 +365,7 @@ class App:
         def told() -> Reply:
             predictions = rows.to_json(joined(parts, endpoint.signature), endpoint.signature)
             document = {"model": endpoint.name, "version": endpoint.number, "predictions": predictions}
-            return as_json(document, headers=(_answered(endpoint),))
+            return as_json(document)
 
         with self.signals.encoding(endpoint.name, endpoint.label):
             long = count * endpoint.expected.row_elements > LONG_ELEMENTS
@@ -456,7 +457,3 @@ class App:
         endpoint = await self.plane.endpoint(reference, call.caller)
         call.which = (endpoint.name, str(endpoint.number))
         return endpoint
-
-
-def _answered(endpoint: Endpoint) -> tuple[str, str]:
-    return ("modelmill-version", endpoint.version.reference)

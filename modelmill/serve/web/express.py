@@ -30,7 +30,7 @@ from modelmill.serve.signals.trace import Parent, parent
 from modelmill.serve.traffic.mirror import Copy
 from modelmill.serve.web import wire
 from modelmill.serve.web.heads import head
-from modelmill.serve.web.http import FAILED, JSON, LAST, Reply, as_last, header, told, worded
+from modelmill.serve.web.http import FAILED, JSON, LAST, VERSION, Reply, as_last, header, stamped, told, worded
 
 BEFORE, AFTER = b"/v2/models/", b"/infer"
 LENGTH, SIZE, TRACE = b"inference-header-content-length", b"content-length", b"traceparent"
@@ -262,7 +262,7 @@ class Express:
             self.signals.tell(_told(asked, 200, seconds, len(answer.body)), drawn=True)
         if asked.future is NOTHING:
             self.plane.engine.turns.spent(caller.terms, seconds)
-        headers: tuple[tuple[str, str], ...] = (("modelmill-version", endpoint.version.reference),)
+        headers: tuple[tuple[str, str], ...] = ((VERSION, endpoint.version.reference),)
         kind = JSON
         if answer.json_bytes is not None:
             kind = "application/octet-stream"
@@ -282,6 +282,7 @@ class Express:
             context = {"message": f"a request for {asked.endpoint.name} failed", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
             reply = FAILED
+        reply = stamped(reply, asked.endpoint.name, asked.endpoint.label)
         self._tell(asked, reply.status, len(reply.body), isinstance(error, OverQuota))
         return _whole(as_last(reply) if last else reply)
 

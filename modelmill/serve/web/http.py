@@ -311,6 +311,8 @@ def worded(error: MillError, caller: Caller) -> Reply:
 FAILED = as_json({"error": "the service failed; its log says why"}, 500)
 LAST = ("connection", "close")
 """The header of the last answer on a connection."""
+VERSION = "modelmill-version"
+"""The header that names the version which answered, or failed to."""
 
 
 def told(reply: Reply, caller: Caller) -> Reply:
@@ -330,6 +332,11 @@ def telling(send: Send, caller: Caller) -> Send:
         await send(message)
 
     return send_told
+
+
+def stamped(reply: Reply, name: str, number: str) -> Reply:
+    """An answer, or a failure, with the version that it is of, where one was picked."""
+    return replace(reply, headers=(*reply.headers, (VERSION, f"{name}@{number}"))) if name else reply
 
 
 def wrong_method(allowed: Iterable[str], method: str) -> Reply:
