@@ -66,6 +66,43 @@ def test_a_step_waits_for_requests_for_time_and_while_bets_stand_high():
     assert doubtful.rollout.step == 0
 
 
+BY_TENANT = {"pairs": 0, "requests": 20, "shadow": False, "by": "tenant"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "step", "words"),
+    [
+        ({}, Counts(live=399, named=399), ""),
+        (
+            {},
+            Counts(live=400, named=7),
+            ": no caller of 400 requests fell into this step; abort, and begin with a larger one: --steps 25,100",
+        ),
+        (
+            {"steps": (50, 100)},
+            Counts(live=400, named=7),
+            ": no caller of 400 requests fell into this step; abort, and begin with a larger one: --steps 100",
+        ),
+        (
+            {},
+            Counts(live=400),
+            ": none of 400 requests says who calls (tenant), and the live version answers those;"
+            " abort, and begin without --by, or by what they send",
+        ),
+        ({"by": ""}, Counts(live=400), ""),
+    ],
+)
+def test_a_step_into_which_no_caller_fell_says_why_it_waits(settings, step, words):
+    found = advance(begun(**{**BY_TENANT, **settings}), step, step)
+    assert found.waits == "0 of 20 requests to the candidate" + words
+    assert found.rollout.state == "running"
+
+
+def test_a_step_with_a_request_of_a_caller_waits_for_more_in_few_words():
+    step = Counts(live=4000, named=4000, candidate=1)
+    assert advance(begun(**BY_TENANT), step, step).waits == "1 of 20 requests to the candidate"
+
+
 @given(st.integers(0, 3), st.integers(0, 200), st.integers(0, 200), st.integers(0, 200))
 def test_a_rollout_moves_by_one_step_at_most_and_never_backwards_but_out(step, against, neither, requests):
     rollout = msgspec.structs.replace(begun(pairs=50, requests=50), step=step)

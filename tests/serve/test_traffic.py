@@ -434,6 +434,23 @@ def test_changes_tell_of_routes_what_was_before_and_after_and_nobody_who_made_th
     assert [at["at_ms"] for at in changes] == sorted((at["at_ms"] for at in changes), reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [({}, "requests says who calls (header:x-user)"), ({"x-user": "ann"}, "requests fell into this step")],
+)
+def test_a_rollout_by_caller_that_meets_none_says_why(flowers, headers, words):
+    plan = Plan(shadow=False, steps=(0.001, 100), requests=1, by="header:x-user")
+    start(flowers, "flowers@2", plan)
+    with Service(flowers, limits=QUICK) as service:
+        assert eventually(lambda: service.server.traffic.watches)
+        assert set(versions_of(service.url, 30, **headers)) == {"flowers@1"}
+
+        def waits():
+            return call(service.url, "GET", "/api/deployments")[1]["deployments"][0]["rollout"]["waits"]
+
+        assert eventually(lambda: words in waits())
+
+
 def test_a_substitute_takes_the_same_rows(flowers, registry):
     onnx, signature = numbers()
     flowers.publish("flowers", {"model.onnx": onnx}, signature)

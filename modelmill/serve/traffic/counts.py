@@ -62,6 +62,8 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
     rows_differ: int = 0
     live_times: dict[str, int] = {}
     candidate_times: dict[str, int] = {}
+    named: int = 0
+    """Requests that said who calls, where one caller is to meet one version: not exact, but 0 where none did."""
     broken: str = ""
     """Why the candidate cannot be loaded, where it cannot."""
     crowded: str = ""

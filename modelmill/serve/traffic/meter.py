@@ -16,8 +16,7 @@ KNOWN = 200
 RENEWED = 500
 """Pairs after which the p95 is worked out anew; between, it is fixed, so that no pair is judged by itself."""
 
-NUMBERS = ("live", "live_failed", "candidate", "candidate_failed", "pairs", "dropped", "rows", "rows_differ")
-
+NUMBERS = ("live", "live_failed", "candidate", "candidate_failed", "pairs", "dropped", "rows", "rows_differ", "named")
 
 CHANCE_SECONDS = 0.00005
 """By so much two sessions of one file differ for good, by where their weights lie in memory."""
@@ -78,6 +77,10 @@ class Meter:
             self.counts["rows_differ"] += sum(pair.differ)
         if self.slow_s is None or self.counts["pairs"] % RENEWED == 0:
             self._renew()
+
+    def named(self) -> None:
+        """Count a request that said who calls; one that is picked for twice counts twice."""
+        self.counts["named"] += 1
 
     def dropped(self) -> None:
         """Count a request that was not mirrored, for want of time."""

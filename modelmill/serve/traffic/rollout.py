@@ -16,6 +16,9 @@ from modelmill.serve.traffic.verdict import Finding, Tolerances, judge
 HOLD_LOG10 = 1.0
 """While bets against the candidate stand at ten times their stake or more, it is given no further traffic."""
 
+PATIENT = 20
+"""So many times the requests that a step wants may pass without one to the candidate before it is said why."""
+
 Percent = Annotated[float, Meta(gt=0, le=100)]
 State = Literal["running", "done", "rolled_back", "aborted"]
 
@@ -159,13 +162,27 @@ def _waits(rollout: Rollout, step: Counts, findings: Mapping[str, Finding]) -> s
     if rollout.share == 0 and step.pairs < plan.pairs:
         return f"{step.pairs} of {plan.pairs} mirrored requests"
     if rollout.share > 0 and step.candidate < plan.requests:
-        return f"{step.candidate} of {plan.requests} requests to the candidate"
+        return f"{step.candidate} of {plan.requests} requests to the candidate" + _lack(rollout, step)
     if rollout.share > 0 and step.pairs < min(plan.requests, plan.pairs):
         return f"{step.pairs} of {min(plan.requests, plan.pairs)} mirrored requests"
     if rollout.seconds < plan.seconds:
         return f"{rollout.seconds:.0f} of {plan.seconds:g} seconds"
     doubts = [name for name, finding in findings.items() if finding.log10_e >= HOLD_LOG10]
     return f"more evidence on {', '.join(doubts)}" if doubts else ""
+
+
+def _lack(rollout: Rollout, step: Counts) -> str:
+    """Why nobody may ever come to the candidate, where one caller always meets one version and none has come yet."""
+    plan = rollout.plan
+    if not plan.by or step.candidate or step.live < PATIENT * plan.requests:
+        return ""
+    if not step.named:
+        hint = "abort, and begin without --by, or by what they send"
+        return f": none of {step.live} requests says who calls ({plan.by}), and the live version answers those; {hint}"
+    larger = "25,100" if rollout.share < 25 else "100"
+    return (
+        f": no caller of {step.live} requests fell into this step; abort, and begin with a larger one: --steps {larger}"
+    )
 
 
 def _ended(rollout: Rollout, state: State, reason: str) -> Rollout:

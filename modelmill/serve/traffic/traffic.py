@@ -124,7 +124,11 @@ class Traffic:
 
     def pick(self, watch: Watch, header: Header | None, caller: Caller) -> str:
         """The reference of the version that answers. Raises NotServed where the request names one that is not there."""
-        number = watch.router(self._id(watch.router.key, header, caller), watch.labels)
+        key = watch.router.key
+        said = self._id(key, header, caller)
+        if said and key != "request" and watch.meter is not None:
+            watch.meter.named()
+        number = watch.router(said, watch.labels)
         return watch.name if number == watch.labels["live"] else f"{watch.name}@{number}"
 
     def among(self, watch: Watch) -> list[str]:
