@@ -17,6 +17,7 @@ from typing import Any, Self, cast, dataclass_transform, get_type_hints
 
 import msgspec
 
+from modelmill.bounds import place, wanted
 from modelmill.errors import MissingExtra, OutOfBounds, SpecError, UnknownName
 
 PACKAGE = "modelmill"
@@ -187,22 +188,8 @@ def check_value(cls: type[Method], setting: str, value: Any, where: str) -> None
 
 def _out_of_bounds(where: str, value: Any, annotation: Any, error: msgspec.ValidationError) -> OutOfBounds:
     hint = f"`modelmill methods` lists the bounds of {where}."
-    return OutOfBounds(f"{where} = {value!r}", wanted(annotation, error), hint)
-
-
-def wanted(annotation: Any, error: msgspec.ValidationError) -> str:
-    """What was expected, as an annotation's `description` says it where it has a pattern: no regex for people.
-
-    >>> from typing import Annotated
-    >>> kind = Annotated[str, msgspec.Meta(pattern="^[a-z]+$", description="small letters")]
-    >>> wanted(kind, msgspec.ValidationError("Expected `str` matching regex '^[a-z]+$' - at `$.by`"))
-    'expected small letters - at `$.by`'
-    """
-    described = [one.description for one in getattr(annotation, "__metadata__", ()) if getattr(one, "pattern", None)]
-    if described and described[0] and "matching regex" in str(error):
-        _, at, place = str(error).rpartition(" - at ")
-        return f"expected {described[0]}{at}{place if at else ''}"
-    return str(error)[:1].lower() + str(error)[1:]
+    items = "".join(f"[{key}]" for key in place(error))
+    return OutOfBounds(f"{where} = {value!r}", wanted(annotation, error) + (f" at {items}" if items else ""), hint)
 
 
 def name_of(cls: type[Method]) -> str:

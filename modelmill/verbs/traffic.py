@@ -108,24 +108,29 @@ def route(
     clear: Annotated[bool, typer.Option("--clear", help="Let the live version answer.")] = False,
     json: Json = False,
 ) -> None:
-    """Let a router say which version answers for NAME alone: canary, sticky, header, blue_green or shadow."""
+    """Let a router say which version answers for NAME alone: canary, sticky, header, blue_green or shadow.
+
+    Without a router: what is set, and what a shadow compared so far.
+    """
     from modelmill.api import home
     from modelmill.api import route as set_route
-    from modelmill.serve.traffic.book import Book
+    from modelmill.serve.traffic import changes
 
     if method or clear:
-        router = set_route(name, None if clear else {"method": method, **_values(settings)})
-    else:
-        router = next((at.router for at in Book(home().database).routes() if at.name == name), None)
-    table = router.as_table() if router is not None else None
-    tell({"model": name, "route": table}, json, f"{name}: {_answers(table)}")
+        set_route(name, None if clear else {"method": method, **_values(settings)})
+    table = changes.route(home().database, name)
+    text = f"{name}: {_answers(table)}"
+    if table is not None and "compared" in table:
+        text += f"; compared {_compared(table['compared'])}"
+    tell({"model": name, "route": table}, json, text)
 
 
 def _answers(table: Mapping[str, Any] | None) -> str:
     """Who answers, by the table of a route."""
     if table is None:
         return "the live version answers"
-    return ", ".join(f"{key} {value}" for key, value in table.items() if value != "")
+    settings = {key: value for key, value in table.items() if key not in ("at_ms", "compared") and value != ""}
+    return ", ".join(f"{key} {value}" for key, value in settings.items())
 
 
 def _values(settings: Sequence[str]) -> dict[str, Any]:

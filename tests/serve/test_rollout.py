@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelmill.contracts import Router
-from modelmill.errors import NotServed, OutOfBounds
+from modelmill.errors import NotServed, OutOfBounds, UsageError
 from modelmill.method import decode, names
 from modelmill.serve.traffic.counts import Counts, Tally
 from modelmill.serve.traffic.lease import Lease, Seen, claim, see
 from modelmill.serve.traffic.pair import Run, compare, differences
 from modelmill.serve.traffic.rollout import Plan, Rollout, advance, check
+from modelmill.serve.traffic.start import plan_of, table_of
 from modelmill.serve.traffic.verdict import Tolerances
 
 VERSIONS = {"1": 1, "2": 2, "live": 1, "next": 2}
@@ -64,6 +65,49 @@ def test_a_step_waits_for_requests_for_time_and_while_bets_stand_high():
     doubtful = advance(begun(**plan), Counts(differ=Tally(4, 0, 5)), Counts(candidate=3))
     assert doubtful.waits == "more evidence on differ"
     assert doubtful.rollout.step == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"steps": [1, 500]}, "rollout.steps, item 2 = 500: expected a number of at most 100"),
+        ({"steps": [0, 100]}, "rollout.steps, item 1 = 0: expected a number above 0"),
+        ({"steps": []}, "rollout.steps = []: expected a list of at least 1 items"),
+        ({"steps": "all"}, "rollout.steps = 'all': expected a list"),
+        ({"pairs": -1}, "rollout.pairs = -1: expected a whole number of at least 0"),
+        ({"requests": 2.5}, "rollout.requests = 2.5: expected a whole number"),
+        ({"shadow": "yes"}, "rollout.shadow = 'yes': expected true or false"),
+        ({"by": "me"}, "rollout.by = 'me': expected tenant, key, header:NAME or cookie:NAME, or nothing"),
+        ({"slower": "much"}, "rollout.slower = 'much': expected a number"),
+        ({"notes": "x" * 5000}, "expected text of at most 4000 characters"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named_with_what_came_and_what_was_wanted(settings, words):
+    with pytest.raises(OutOfBounds, match=re.escape(words)):
+        plan_of(settings)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (
+            {"method": "canary", "candidate": "2", "percent": 200},
+            "canary.percent = 200: expected a number of at most 100",
+        ),
+        ({"method": "canary", "candidate": 2}, "canary.candidate = 2: expected text"),
+        (
+            {"method": "blue_green", "blue": "1", "green": "2", "active": "red"},
+            "blue_green.active = 'red': expected blue or green",
+        ),
+        ({"method": "canary"}, "canary needs the setting 'candidate'"),
+        ({"percent": 5}, "route.method = None: expected the name of a router"),
+        ({"method": 5}, "route.method = 5: expected the name of a router"),
+        (["canary"], "route = ['canary']: expected an object with the key method"),
+    ],
+)
+def test_a_route_that_cannot_be_is_refused_with_what_came_and_what_was_wanted(table, words):
+    with pytest.raises(UsageError, match=re.escape(words)):
+        decode("router", table_of(table), "route")
 
 
 BY_TENANT = {"pairs": 0, "requests": 20, "shadow": False, "by": "tenant"}

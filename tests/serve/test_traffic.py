@@ -396,6 +396,8 @@ def test_a_rollout_over_http_with_its_refusals(flowers):
         assert call(service.url, "DELETE", path)[0] == 409
         for body in ({"version": "2"}, [], {"version": 2, "step": 3}, {"version": 2, "pairs": -1}, {"version": 2.5}):
             assert call(service.url, "POST", path, body)[0] == 400
+        for body, words in (({}, "came nothing"), ({"version": "2"}, "came a string"), ([], "came a list")):
+            assert words in call(service.url, "POST", path, body)[1]["error"]
         assert call(service.url, "POST", path, {"version": 9})[0] == 404
         assert call(service.url, "POST", path, {"version": 2}, {"content-type": "text/plain"})[0] == 400
         assert call(service.url, "GET", "/api/models/nobody/changes")[0] == 404

@@ -8,6 +8,8 @@ import pytest
 
 from modelmill import api
 from modelmill.cli import run
+from modelmill.serve.traffic.book import Book, flush
+from modelmill.serve.traffic.counts import Counts
 
 
 @pytest.fixture
@@ -48,7 +50,8 @@ def test_a_rollout_is_begun_shown_and_aborted(mill):
         (["rollout", "flowers@2", "--steps", "5,1"], "steps rise"),
         (["rollout", "flowers@2", "--steps", "all"], "expected percentages"),
         (["rollout", "flowers@2", "--allow", "speed=1"], "no setting named 'speed'"),
-        (["rollout", "flowers@2", "--by", "colour"], "rollout"),
+        (["rollout", "flowers@2", "--by", "colour"], "rollout.by = 'colour'"),
+        (["rollout", "flowers@2", "--steps", "5,500"], "rollout.steps, item 2 = 500.0"),
         (["rollouts", "flowers", "stop"], "no action named 'stop'"),
         (["route", "flowers", "canari"], "canary"),
         (["route", "flowers", "canary", "--set", "candidate=2", "--set", "percent=200"], "percent"),
@@ -63,11 +66,28 @@ def test_what_is_wrong_on_the_command_line_ends_with_2(mill, arguments, words):
 def test_a_route_is_set_shown_and_cleared(mill):
     wanted = {"method": "canary", "candidate": "2", "percent": 20.0, "salt": ""}
     code, found = mill("models", "route", "flowers", "canary", "--set", "candidate=2", "--set", "percent=20")
+    assert found["route"].pop("at_ms") > 0
     assert (code, found["route"]) == (0, wanted)
-    assert mill("models", "route", "flowers")[1]["route"] == wanted
+    assert mill("models", "route", "flowers")[1]["route"].items() >= wanted.items()
     assert mill("models", "rollout", "flowers@2")[0] == 1
     assert mill("models", "route", "flowers", "--clear")[1]["route"] is None
     assert mill("models", "route", "nobody", "shadow", "--set", "candidate=2")[0] == 1
+
+
+def test_a_shadow_route_is_shown_with_what_it_compared(mill):
+    mill("models", "route", "flowers", "shadow", "--set", "candidate=2")
+    stood = "flowers: method shadow, candidate 2, percent 100.0"
+    assert mill("models", "route", "flowers", as_json=False)[1] == f"{stood}\n"
+    database = api.home().database
+    counts = Counts(pairs=7, dropped=2, rows=21, rows_differ=3)
+    with database.writing() as connection:
+        flush(connection, "a server", [(Book(database).routes()[0].key, 0, counts)])
+    said = "compared 7 requests (2 dropped), 3 of 21 rows differ"
+    assert mill("models", "route", "flowers", as_json=False)[1] == f"{stood}; {said}\n"
+    found = mill("models", "route", "flowers")[1]["route"]
+    assert found["compared"] == {"pairs": 7, "dropped": 2, "rows": 21, "rows_differ": 3}
+    mill("models", "route", "flowers", "--clear")
+    assert f"(before: {stood[9:]}; it {said})" in mill("models", "changes", "flowers", as_json=False)[1]
 
 
 def test_changes_tell_of_routes(mill):

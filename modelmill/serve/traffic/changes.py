@@ -109,6 +109,12 @@ def rollouts(database: Database, name: str) -> list[dict[str, Any]]:
     return [summary(at, book.counts(key_of(at))) for at in reversed(book.rollouts(name))]
 
 
+def route(database: Database, name: str) -> dict[str, Any] | None:
+    """The route of a model as it stands, with what it compared; None where the live version answers."""
+    book = Book(database)
+    return next((_route(book, at) for at in book.routes() if at.name == name), None)
+
+
 def deployments(database: Database, live: Mapping[str, int]) -> list[dict[str, Any]]:
     """For every served model: who answers for NAME alone.
 

@@ -179,10 +179,8 @@ def _lack(rollout: Rollout, step: Counts) -> str:
     if not step.named:
         hint = "abort, and begin without --by, or by what they send"
         return f": none of {step.live} requests says who calls ({plan.by}), and the live version answers those; {hint}"
-    larger = "25,100" if rollout.share < 25 else "100"
-    return (
-        f": no caller of {step.live} requests fell into this step; abort, and begin with a larger one: --steps {larger}"
-    )
+    hint = f"abort, and begin with a larger one: --steps {'25,100' if rollout.share < 25 else '100'}"
+    return f": no caller of {step.live} requests fell into this step; {hint}"
 
 
 def _ended(rollout: Rollout, state: State, reason: str) -> Rollout:

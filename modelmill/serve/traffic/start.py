@@ -7,9 +7,10 @@ from typing import Any, Protocol, get_type_hints
 
 import msgspec
 
+from modelmill.bounds import place, wanted
 from modelmill.contracts import Router
 from modelmill.errors import OutOfBounds, RegistryError, UnknownName, UsageError
-from modelmill.method import decode, names, wanted
+from modelmill.method import decode, names
 from modelmill.runtime.axes import fits
 from modelmill.serve.traffic.book import Book, Route
 from modelmill.serve.traffic.rollout import Plan, Rollout
@@ -116,14 +117,28 @@ def plan_of(settings: Mapping[str, Any]) -> Plan:
     try:
         return msgspec.convert({**rest, "tolerances": tolerated}, Plan)
     except msgspec.ValidationError as error:
-        said = wanted(get_type_hints(Plan, include_extras=True)["by"], error)
-        raise OutOfBounds("rollout", said, f"Known: {', '.join(known)}.") from None
+        raise _refused({**rest, **tolerated}, error) from None
+
+
+def _refused(settings: Mapping[str, Any], error: msgspec.ValidationError) -> OutOfBounds:
+    """The error for a setting of a rollout that cannot be: which, what came, and what was wanted."""
+    keys = [key for key in place(error) if key != "tolerances"]
+    name = str(keys[0])
+    came, where = settings[name], f"rollout.{name}"
+    for item in keys[1:]:
+        came, where = came[item], f"{where}, item {int(item) + 1}"
+    kinds = {**get_type_hints(Tolerances), **get_type_hints(Plan, include_extras=True)}
+    return OutOfBounds(f"{where} = {repr(came)[:80]}", wanted(kinds[name], error), "Leave it out for its default.")
 
 
 def table_of(body: Any) -> Mapping[str, Any]:
     """The table of a route as it came over the wire. Raises UsageError."""
-    if not isinstance(body, dict) or not isinstance(body.get("method"), str):
-        raise UsageError("route", "expected an object with the key method", 'Such as {"method": "canary", ...}.')
+    if not isinstance(body, dict):
+        came = f"route = {repr(body)[:80]}"
+        raise UsageError(came, "expected an object with the key method", 'Such as {"method": "canary", ...}.')
+    if not isinstance(body.get("method"), str):
+        came = f"route.method = {repr(body.get('method'))[:80]}"
+        raise UsageError(came, "expected the name of a router", f"Known: {', '.join(names('router'))}.")
     return body
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from modelmill.errors import NotServed, RegistryError, RequestError, StorageError, UnknownModel, UsageError
 from modelmill.serve.access.door import check_change
 from modelmill.serve.access.veil import veiled
+from modelmill.serve.inputs import kind
 from modelmill.serve.models.catalogue import Catalogue
 from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.traffic import changes, start
@@ -93,8 +94,13 @@ class Deployments:
     async def begin(self, call: Call) -> Reply:
         """Begin a rollout: `{"version": 3, ...}` with the settings of a plan."""
         name, body = call.names["name"], await _json(call)
-        if not isinstance(body, dict) or type(body.get("version")) is not int or body["version"] < 1:
-            raise RequestError("body", "expected an object with the number of a version", 'Such as {"version": 3}.')
+        if not isinstance(body, dict):
+            raise RequestError("body", f"expected an object, came {kind(body)}", 'Such as {"version": 3}.')
+        number = body.get("version")
+        if type(number) is not int or number < 1:
+            raise RequestError(
+                "version", f"expected the number of a version, came {kind(number)}", 'Such as {"version": 3}.'
+            )
         settings = {key: value for key, value in body.items() if key != "version"}
         rollout = await self._asked(
             lambda: start.start(self.shelf_of(call), f"{name}@{body['version']}", start.plan_of(settings))
