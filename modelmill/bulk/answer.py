@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -142,8 +143,11 @@ def _pieces(
 def _check_together(signature: Signature, path: Path, rows: int, first: bool) -> None:
     """Refuse a block that is not all the rows of a call that belong together. Raises ContentError."""
     size = rows_together(signature)
-    if size < 0 or (first and rows == size):
+    if not signature.series or (first and size in (-1, rows)):
         return
+    if size < 0:
+        message = "has more rows than one call takes, and the rows of a call of this model belong together"
+        raise ContentError(str(path), message, "Give a file for each group, or call predict in Python.")
     came = f"{rows:,} rows" if first else f"more than {size:,} rows"
     message = f"holds {came}, and the model takes {size:,} at a time, which are a series"
     raise ContentError(str(path), message, f"Give {size:,} at a time.")
@@ -164,7 +168,9 @@ def _rows_of_a_block(pace: Pace, graph: bytes) -> int:
 
 
 def _rows_of_a_call(signature: Signature) -> int:
-    """By the bytes of a row, so that the same file is always answered by the same calls."""
+    """By the bytes of a row, so that the same file is always answered by the same calls; a series is not cut."""
+    if signature.series:
+        return sys.maxsize
     row = 0
     for field in signature.inputs:
         count = 1

@@ -124,6 +124,19 @@ def test_rows_of_a_series_are_not_cut_to_a_fixed_number(tmp_path, count):
         assert answered(doubled(count, series=True), path, tmp_path / "out.parquet")[-1].rows == count
 
 
+def test_rows_that_belong_together_are_answered_in_one_call_or_not_at_all(tmp_path):
+    writer = Writer()
+    writer.rename(writer.op("CumSum", ["x", writer.constant(np.array(0))]), "y")
+    fields, outputs = (Field("x", "FP32"),), (Field("y", "FP32"),)
+    model = to_onnx(writer.fragment(), fields, outputs), Signature("compute", fields, outputs, series=True)
+    path = write(pyarrow.table({"x": np.ones(6000)}), tmp_path / "rows.parquet")
+    with pytest.raises(ContentError, match="belong together"):
+        answered(model, path, tmp_path / "out.parquet", Pace(runners=3, block_rows=4096))
+    assert not (tmp_path / "out.parquet").exists()
+    answered(model, path, tmp_path / "out.parquet", Pace(runners=3))
+    assert parquet.read_table(tmp_path / "out.parquet")["y"].to_pylist() == list(range(1, 6001))
+
+
 @pytest.mark.parametrize("group", [7, 64, 100, 5000])
 def test_row_groups_of_any_size_are_read_in_blocks(model, tmp_path, group, rows):
     path = write(rows(1000), tmp_path / "rows.parquet", group)
