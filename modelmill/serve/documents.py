@@ -13,7 +13,7 @@ from modelmill.serve.access.veil import veiled
 from modelmill.serve.models.catalogue import Catalogue
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.request import flag
-from modelmill.serve.signals.figures import Series
+from modelmill.serve.signals.kinds import Series
 from modelmill.serve.signals.statistics import NONE, by_version
 from modelmill.serve.signals.statistics import statistics as done
 from modelmill.signature import Field

@@ -26,8 +26,8 @@ from modelmill.errors import MissingExtra, OutOfBounds, UnknownName, WorkError
 from modelmill.serve.server import Service
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.draw import Draw
-from modelmill.serve.signals.figures import SECONDS
 from modelmill.serve.signals.journal import Journal
+from modelmill.serve.signals.kinds import SECONDS
 from modelmill.serve.signals.seldom import EVERY_S, hush
 from modelmill.serve.signals.signals import QUIET, Signals, Telling
 from modelmill.serve.signals.status import Counts, below, counts, left, objective, quantile, status

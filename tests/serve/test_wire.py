@@ -12,7 +12,7 @@ import pytest
 from modelmill.errors import RequestError
 from modelmill.serve import request as requests
 from modelmill.serve.request import Expected
-from modelmill.serve.web import pieces, wire
+from modelmill.serve.web import lists, wire
 from modelmill.signature import NO_DATE, Field, Signature
 
 OUTPUTS = (Field("label", "BYTES"), Field("score", "FP32", (-1, 2)))
@@ -376,7 +376,7 @@ MANY = 60_000
 def test_a_long_list_is_read_in_pieces_and_gives_what_it_gives_in_one(spaces):
     values = np.random.default_rng(0).normal(size=MANY).tolist()
     body = json.dumps({"inputs": [tensor(shape=(MANY // 3, 3), data=values)], "id": "long"}, separators=spaces).encode()
-    assert len(pieces.lifted(body)[1]) == 1
+    assert len(lists.lifted(body)[1]) == 1
     request = wire.read(body, None, Expected(ONE))
     assert request.id == "long"
     assert (request.columns["x"] == np.array(values, np.float32).reshape(-1, 3)).all()
@@ -404,4 +404,4 @@ def test_what_is_wrong_in_a_long_list_is_said_in_the_same_words(change, words):
 
 def test_what_stands_for_a_long_list_is_nothing_that_a_client_can_use():
     with pytest.raises(RequestError, match="expected a list, came a string"):
-        read(tensor(data=f"{pieces.MARK}0"))
+        read(tensor(data=f"{lists.MARK}0"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from modelmill.serve.signals.figures import is_failure
+from modelmill.serve.signals.kinds import is_failure
 from modelmill.serve.signals.trace import Parent
 
 

@@ -11,26 +11,17 @@ import json
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from modelmill.errors import StorageError
-from modelmill.serve.signals.exposition import Labels, buckets, gauge, head, sample
+from modelmill.serve.signals.kinds import ASIDE, OVER_QUOTA, PHASE_SECONDS, PHASES, ROWS, SECONDS, SINCE, by_kind
 from modelmill.serve.signals.machine import Machine
+from modelmill.serve.signals.page import page
 from modelmill.serve.signals.slots import Slots, merged, read
-
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-PHASE_SECONDS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, *SECONDS)
-ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
-
-PHASES = ("queue", "batch", "compute", "encode")
-"""Waiting for a thread; joining rows; the run itself; putting the answer into bytes."""
-
-EXPIRED, REFUSED = 504, 429
-"""A request came too late for the time that its client had set; there was no room for it."""
 
 FOLD_S = 0.05
 """So long what was noted may wait until it is added up: other processes do not see it before."""
@@ -38,13 +29,6 @@ FOLD_S = 0.05
 SIZES = 256
 """So many numbers of rows are told apart in the runs of one version."""
 
-ASIDE, OVER_QUOTA = '["aside"]', '["over_quota"]'
-"""How long answers took by which nobody measures the service, in the buckets of SECONDS; how many a quota refused."""
-
-SINCE = '["since"]'
-"""When the service began: a process that takes the place of a dead one finds it there."""
-
-Series = Mapping[str, Sequence[float]]
 Array = np.ndarray[Any, Any]
 
 
@@ -288,131 +272,6 @@ class Figures:
     def text(self, meanings: Mapping[str, str]) -> str:
         """The page at /metrics; `meanings` are of the gauges."""
         return page(self.series(), meanings) + "".join(f"{line}\n" for line in self._machine.lines())
-
-
-def page(series: Series, meanings: Mapping[str, str]) -> str:
-    """Series as Prometheus reads them, with the names that Triton has for the same figures beside ours."""
-    parts = {what: list(found) for what, found in by_kind(series).items()}
-    lines = _counters("modelmill_requests_total", "Answered inference requests.", _answers(parts))
-    titled = (
-        ("duration", "modelmill_request_duration_seconds", "Time from the request to its answer.", SECONDS),
-        ("rows", "modelmill_batch_rows", "Rows in a run of a model, of one request or several.", ROWS),
-        *((name, f"modelmill_{name}_seconds", f"Time of the phase {name}.", PHASE_SECONDS) for name in PHASES),
-    )
-    for what, name, meaning, bounds in titled:
-        lines += head(name, "histogram", meaning)
-        for labels, values in parts.get(what, ()):
-            lines += buckets(name, _which(labels), bounds, values)
-    for (name,), values in parts.get("gauge", ()):
-        lines += gauge(name, meanings.get(name, name), values[0])
-    return "\n".join([*lines, *_aliases(parts)]) + "\n"
-
-
-def is_failure(code: int) -> bool:
-    """Whether the service failed by its own fault: that a client's own time was too short is none.
-
-    >>> is_failure(500), is_failure(504), is_failure(429)
-    (True, False, False)
-    """
-    return code >= 500 and code != EXPIRED
-
-
-def is_owed(code: int) -> bool:
-    """Whether the service was to answer: what was wrong with the request itself it need not.
-
-    >>> is_owed(200), is_owed(404), is_owed(429), is_owed(503), is_owed(504)
-    (True, False, True, True, True)
-    """
-    return code < 400 or code >= 500 or code == REFUSED
-
-
-def is_timed(code: int) -> bool:
-    """Whether how long an answer took is a response time: a refusal is quick whatever the service is like.
-
-    >>> is_timed(200), is_timed(504), is_timed(429), is_timed(500)
-    (True, True, False, False)
-    """
-    return code < 400 or code == EXPIRED
-
-
-def since(series: Series) -> float:
-    """When the service began, in seconds since 1970."""
-    return series[SINCE][0]
-
-
-def reason(code: int) -> str:
-    """Why a request failed, in the words of Triton's label.
-
-    >>> reason(429), reason(504), reason(499), reason(500), reason(400)
-    ('REJECTED', 'REJECTED', 'CANCELED', 'BACKEND', 'OTHER')
-    """
-    return {REFUSED: "REJECTED", EXPIRED: "REJECTED", 499: "CANCELED", 500: "BACKEND"}.get(code, "OTHER")
-
-
-Parts = Mapping[str, Sequence[tuple[Sequence[str], Sequence[float]]]]
-Counted = Iterable[tuple[Labels, float]]
-
-
-def by_kind(series: Series) -> dict[str, list[tuple[Sequence[str], Sequence[float]]]]:
-    """Series by what they count: labels, and values."""
-    found: dict[str, list[tuple[Sequence[str], Sequence[float]]]] = {}
-    for key, values in series.items():
-        what, *labels = json.loads(key)
-        found.setdefault(what, []).append((labels, values))
-    return found
-
-
-def _answers(parts: Parts) -> Counted:
-    for (model, version, face, code), values in parts.get("answers", ()):
-        yield (*_which((model, version)), ("face", face), ("code", code)), values[0]
-
-
-def _counters(name: str, meaning: str, found: Counted) -> list[str]:
-    return [*head(name, "counter", meaning), *(sample(name, labels, _whole(value)) for labels, value in found)]
-
-
-def _aliases(parts: Parts) -> list[str]:
-    """Triton's counters, from the same figures: microseconds, and labels `model` and `version`."""
-    good: dict[Labels, float] = {}
-    bad: dict[Labels, float] = {}
-    for (model, version, _, code), values in parts.get("answers", ()):
-        if model:
-            which = _which((model, version))
-            side, labels = (good, which) if code.startswith("2") else (bad, (*which, ("reason", reason(int(code)))))
-            side[labels] = side.get(labels, 0.0) + values[0]
-
-    def sums(what: str, of: Callable[[Sequence[float]], float]) -> Counted:
-        return [(_which(labels), of(values)) for labels, values in parts.get(what, ())]
-
-    def micros(values: Sequence[float]) -> float:
-        return round(values[-1] * 1e6)
-
-    lines = _counters("nv_inference_request_success", "Requests that were answered.", good.items())
-    lines += _counters("nv_inference_request_failure", "Requests that were refused or failed.", bad.items())
-    waiting = {_which(labels): 0.0 for labels, _ in parts.get("duration", ())}
-    waiting.update((_which(labels), values[0]) for labels, values in parts.get("pending", ()))
-    name = "nv_inference_pending_request_count"
-    lines += head(name, "gauge", "Requests that wait for a run.")
-    lines += [sample(name, labels, _whole(value)) for labels, value in waiting.items()]
-    lines += _counters("nv_inference_count", "Rows that were run.", sums("rows", lambda values: values[-1]))
-    lines += _counters("nv_inference_exec_count", "Runs of models.", sums("rows", lambda values: sum(values[:-1])))
-    for what, name in (
-        ("duration", "request"),
-        ("queue", "queue"),
-        ("batch", "compute_input"),
-        ("compute", "compute_infer"),
-        ("encode", "compute_output"),
-    ):
-        lines += _counters(f"nv_inference_{name}_duration_us", f"Microseconds of {name}, summed.", sums(what, micros))
-    return lines
-
-
-def _which(labels: Sequence[str]) -> Labels:
-    return (("model", labels[0]), ("version", labels[1]))
-
-
-def _whole(value: float) -> float:
-    return int(value) if float(value).is_integer() else value
 
 
 def _nowhere(width: int) -> memoryview[float]:

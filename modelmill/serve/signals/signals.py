@@ -19,8 +19,9 @@ from typing import Any
 
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.draw import Draw
-from modelmill.serve.signals.figures import FOLD_S, Figures, is_timed, since
+from modelmill.serve.signals.figures import FOLD_S, Figures
 from modelmill.serve.signals.journal import Journal
+from modelmill.serve.signals.kinds import is_timed, since
 from modelmill.serve.signals.past import Past
 from modelmill.serve.signals.status import DEFAULT, counts, status
 from modelmill.serve.signals.trace import OpenTelemetry, Sampler, Tracer, sampler

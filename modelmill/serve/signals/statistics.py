@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelmill.serve.signals.figures import Series, by_kind
+from modelmill.serve.signals.kinds import Series, by_kind
 
 PHASES = (("queue", "queue"), ("batch", "compute_input"), ("compute", "compute_infer"), ("encode", "compute_output"))
 """Our phases, and what Triton calls them."""

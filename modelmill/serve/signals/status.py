@@ -10,7 +10,7 @@ from operator import add
 from typing import Any
 
 from modelmill.errors import OutOfBounds, UnknownName
-from modelmill.serve.signals.figures import (
+from modelmill.serve.signals.kinds import (
     ASIDE,
     EXPIRED,
     OVER_QUOTA,

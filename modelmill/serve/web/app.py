@@ -26,7 +26,7 @@ from modelmill.serve.packed import Room, at_once
 from modelmill.serve.plane import Ask, Plane, reference_of
 from modelmill.serve.request import LONG_ELEMENTS, flag
 from modelmill.serve.signals.answer import Answer
-from modelmill.serve.signals.figures import is_failure
+from modelmill.serve.signals.kinds import is_failure
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.trace import parent
 from modelmill.serve.web import bodies, log, openapi, signin, wire

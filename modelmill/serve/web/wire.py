@@ -33,7 +33,7 @@ from modelmill.serve.request import (
     whole,
     wishes,
 )
-from modelmill.serve.web import pieces
+from modelmill.serve.web import lists
 from modelmill.signature import NO_DATE, Field
 
 Array = np.ndarray[Any, Any]
@@ -57,7 +57,7 @@ def read(body: bytes, header: str | None, expected: Expected, is_binary: bool = 
     is_binary: whether the body is said to be bytes: then the header may have been forgotten. Raises RequestError saying
     which tensor, what came and what was wanted.
     """
-    if header is None and len(body) <= pieces.BYTES:
+    if header is None and len(body) <= lists.BYTES:
         plain = _read_plain(body, expected)
         if plain is not None:
             return plain
@@ -69,11 +69,11 @@ def read(body: bytes, header: str | None, expected: Expected, is_binary: bool = 
     known: Head | None = expected.heads.get(text) if text is not None else None
     if known is not None and known.size == len(view) - length:
         return known.request(view[length:], expected)
-    short, lists = pieces.lifted(body[:length]) if length > pieces.BYTES else (view[:length], {})
+    short, parts = lists.lifted(body[:length]) if length > lists.BYTES else (view[:length], {})
     envelope = parse(short, FORGOTTEN if is_binary and header is None else "")
     if not isinstance(envelope, dict):
         raise RequestError("body", f"expected a JSON object, came {kind(envelope)}", 'Send {"inputs": [...]}.')
-    request = _read_envelope(envelope, _Tail(view[length:], lists), expected)
+    request = _read_envelope(envelope, _Tail(view[length:], parts), expected)
     if text is not None:
         _keep(text, envelope, request, expected)
     return request
@@ -245,12 +245,12 @@ def _header_length(header: str, size: int) -> int:
 class _Tail:
     """What a request has beside its envelope: the bytes after the JSON, handed out in order; it keeps its place.
 
-    lists: those that were taken out of the JSON, by what stands for them.
+    parts: lists that were taken out of the JSON, by what stands for them.
     """
 
-    def __init__(self, view: memoryview, lists: Mapping[str, pieces.Part]) -> None:
+    def __init__(self, view: memoryview, parts: Mapping[str, lists.Part]) -> None:
         self.view = view
-        self.lists = lists
+        self.parts = parts
         self.used = 0
 
     def take(self, where: str, size: int) -> memoryview:
@@ -353,8 +353,8 @@ def _read_tensor(where: str, tensor: dict[str, Any], taken: Input, tail: _Tail) 
         if "data" not in tensor:
             raise RequestError(where, "has neither data nor binary_data_size", "Send data as a list.")
         data = tensor["data"]
-        if type(data) is str and data in tail.lists:
-            data = pieces.numbers(f"{where}.data", tail.lists[data], taken)
+        if type(data) is str and data in tail.parts:
+            data = lists.numbers(f"{where}.data", tail.parts[data], taken)
         return _from_json(where, data, tensor["shape"], taken).reshape(shape)
     if "data" in tensor:
         raise RequestError(where, "has both data and binary_data_size", "Send one of them.")

@@ -12,7 +12,7 @@ from modelmill.errors import OverQuota, TooLarge
 from modelmill.protocol.schema import schema
 from modelmill.serve.access.quota import Quota
 from modelmill.serve.rpc.status import as_http
-from modelmill.serve.signals.figures import by_kind
+from modelmill.serve.signals.kinds import by_kind
 from modelmill.serve.signals.signals import Telling
 from modelmill.serve.signals.status import counts
 
