@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -289,7 +289,7 @@ class Express:
     def _tell(self, asked: Asked, code: int, bytes_out: int, over_quota: bool = False) -> None:
         """Tell of what went wrong in the engine, and count what it cost the loop, where it never got there."""
         seconds = time.perf_counter() - asked.started
-        self.signals.answered(replace(_told(asked, code, seconds, bytes_out), over_quota=over_quota))
+        self.signals.answered(_told(asked, code, seconds, bytes_out, over_quota))
         if asked.future is NOTHING:
             self.plane.engine.turns.spent(asked.caller.terms, seconds)
 
@@ -315,11 +315,11 @@ class Express:
         return _whole(reply)
 
 
-def _told(asked: Asked, code: int, seconds: float, bytes_out: int) -> Answer:
+def _told(asked: Asked, code: int, seconds: float, bytes_out: int, over_quota: bool = False) -> Answer:
     """The answer to a request, as it is told of."""
     at, sizes = asked.endpoint, (asked.size, bytes_out)
     above, tenant = asked.opening.above, asked.caller.tenant
-    return Answer("v2", at.name, at.label, code, seconds, asked.request.id, above, sizes, tenant)
+    return Answer("v2", at.name, at.label, code, seconds, asked.request.id, above, sizes, tenant, over_quota)
 
 
 def _whole(reply: Reply) -> bytes:

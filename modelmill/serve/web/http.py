@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -79,6 +79,10 @@ class Reply:
     headers: tuple[tuple[str, str], ...] = ()
     which: tuple[str, str] = ("", "")
     """Model and version that answered, for the figures."""
+
+    def plus(self, *headers: tuple[str, str]) -> Reply:
+        """The answer with more headers."""
+        return Reply(self.status, self.body, self.content_type, (*self.headers, *headers), self.which)
 
 
 def values(headers: Sequence[tuple[bytes, bytes]], name: str) -> list[str]:
@@ -317,7 +321,7 @@ VERSION = "modelmill-version"
 
 def told(reply: Reply, caller: Caller) -> Reply:
     """An answer with what is left of the caller's quota."""
-    return reply if caller.gate is None else replace(reply, headers=(*reply.headers, *standing.headers(caller)))
+    return reply if caller.gate is None else reply.plus(*standing.headers(caller))
 
 
 def telling(send: Send, caller: Caller) -> Send:
@@ -336,7 +340,7 @@ def telling(send: Send, caller: Caller) -> Send:
 
 def stamped(reply: Reply, name: str, number: str) -> Reply:
     """An answer, or a failure, with the version that it is of, where one was picked."""
-    return replace(reply, headers=(*reply.headers, (VERSION, f"{name}@{number}"))) if name else reply
+    return reply.plus((VERSION, f"{name}@{number}")) if name else reply
 
 
 def wrong_method(allowed: Iterable[str], method: str) -> Reply:
@@ -347,7 +351,7 @@ def wrong_method(allowed: Iterable[str], method: str) -> Reply:
 
 def as_last(reply: Reply) -> Reply:
     """The answer as the last one on its connection: the client opens another, to a process that goes on."""
-    return replace(reply, headers=(*reply.headers, LAST))
+    return reply.plus(LAST)
 
 
 async def send_reply(reply: Reply, send: Send, more: bool = False) -> None:
