@@ -1,12 +1,14 @@
-"""What it costs that the service tells of itself: with everything told, and with nothing.
+"""What it costs that the service tells of itself: one process tells everything, and nothing, in turns.
 
-    python bench/serve/observed.py [--quick] [--rounds 10] [--seconds 4] [--show]
+    python bench/serve/observed.py [--quick] [--rounds 4] [--seconds 60] [--show]
 
 `all`: figures by phase, one in a hundred requests in the access log and one in a thousand traced, as the guide has it,
-for a collector that takes what it is sent; `more`: one in a hundred traced, too. `none`: the same service, in which
-this script has replaced what tells by nothing. All answer the tiny model over JSON at 64 connections, in turns. Asked:
-3 % of the requests a second at most. Rows: results/observed.jsonl, one a service and round; those that are there are
-not run again. Needs `wrk`.
+for a collector that takes what it is sent; `more`: one in a hundred traced, too. The tiny model is asked over JSON at
+64 connections. Every second the service is told to tell, or not to (what tells is replaced by nothing), in the order
+on, off, off, on: from one process to the next speeds differ by more than what is looked for, and from one second to the
+next they do not. A twentieth of a second after each change is left out, in which what was noted before is written.
+Spans are sent every five seconds, in whichever state. Asked: 3 % of the requests a second at most. A row of
+results/observed.jsonl is one second of a service and round; rounds that are there are not run again. Needs `wrk`.
 """
 
 from __future__ import annotations
@@ -27,32 +29,62 @@ from unittest.mock import patch
 
 import models
 import numpy as np
-from load import answered, body_of, cpu_s, loaded
-from servers import At
-from servers import serving as service
+from load import answered, body_of, loaded
+from servers import serving
 
 RESULTS = Path(__file__).with_name("results") / "observed.jsonl"
 MODEL = "tiny"
 TRACED = {"all": "0.001", "more": "0.01"}
-ARMS = ("none", *TRACED)
 
-NOTHING = """
-import itertools
+SWITCHED = """
+import itertools, json, os, threading, time
 from modelmill.cli import main
 from modelmill.serve.signals import draw, figures, signals
+from modelmill.serve.web import express
 
-def silent(self, *given, **named):
+asked = itertools.count()
+answer = express.Express.answer
+def counted(self, *given, **named):
+    next(asked)
+    return answer(self, *given, **named)
+express.Express.answer = counted
+
+def silent(*given, **named):
     pass
 
-served = figures.Served.__init__
-def quiet(self, *given):
-    served(self, *given)
-    self.encoded = self.ran_one = lambda value: None
-figures.Served.__init__ = quiet
-figures.Served.ran = figures.Served.waited = signals.Signals.answered = silent
-figures.Served.answered = silent
 never = itertools.repeat(False).__next__
-draw.Draw.__init__ = lambda self, ratio: setattr(self, "hits", never)
+kept, drawn = [], []
+begin, draws = figures.Served.__init__, draw.Draw.__init__
+def noted(self, *given):
+    begin(self, *given)
+    kept.append((self, self.encoded, self.ran_one))
+def remembered(self, ratio):
+    draws(self, ratio)
+    drawn.append((self, self.hits))
+figures.Served.__init__, draw.Draw.__init__ = noted, remembered
+told = {name: getattr(figures.Served, name) for name in ("ran", "waited", "answered")}
+
+def switch(on):
+    for name, what in told.items():
+        setattr(figures.Served, name, what if on else silent)
+    for served, encoded, ran_one in kept:
+        served.encoded, served.ran_one = (encoded, ran_one) if on else (silent, silent)
+    for each, hits in drawn:
+        each.hits = hits if on else never
+
+def turns():
+    with open(os.environ["TURNS"], "a", buffering=1) as file:
+        for on in itertools.cycle((True, False, False, True)):
+            switch(on)
+            time.sleep(0.06)
+            first, began, spent = next(asked), time.perf_counter(), time.process_time()
+            time.sleep(1.0)
+            count, seconds = next(asked) - first - 1, time.perf_counter() - began
+            row = {"on": on, "requests": count, "rps": count / seconds}
+            row["cpu_us"] = 1e6 * (time.process_time() - spent) / max(count, 1)
+            file.write(json.dumps(row) + chr(10))
+
+threading.Thread(target=turns, daemon=True).start()
 main()
 """
 
@@ -91,43 +123,48 @@ def collecting() -> Iterator[str]:
             process.terminate()
 
 
-@contextmanager
-def serving(arm: str, folder: Path, collector: str) -> Iterator[At]:
-    """The service as it is, telling all; or one that tells nothing."""
-    log, traced = folder / "access.jsonl", TRACED.get(arm)
-    told = ["--log", str(log), "--log-ratio", "0.01", "--trace-ratio", traced] if traced else []
-    program = ["-m", "modelmill.cli"] if traced else ["-c", NOTHING]
-    command = [sys.executable, *program, "serve", "m", *told]
-    with (
-        patch.dict(os.environ, OTEL_EXPORTER_OTLP_ENDPOINT=collector),
-        service("modelmill", folder / "model.onnx", folder, command) as at,
-    ):
-        yield at
-    log.unlink(missing_ok=True)
-
-
-def cell(arm: str, seconds: float, folder: Path, collector: str) -> Row:
+def cell(arm: str, seconds: float, folder: Path, collector: str) -> list[Row]:
+    """The seconds of one service, each told or not; those in which few came are not whole ones."""
     sent, length = body_of(MODEL, "json")
-    body = folder / "body"
+    body, log, turns = folder / "body", folder / "access.jsonl", folder / "turns.jsonl"
     body.write_bytes(sent)
-    with serving(arm, folder, collector) as at:
+    turns.unlink(missing_ok=True)
+    told = ["--log", str(log), "--log-ratio", "0.01", "--trace-ratio", TRACED[arm]]
+    command = [sys.executable, "-c", SWITCHED, "serve", "m", *told]
+    with (
+        patch.dict(os.environ, OTEL_EXPORTER_OTLP_ENDPOINT=collector, TURNS=str(turns)),
+        serving("modelmill", folder / "model.onnx", folder, command) as at,
+    ):
         answered(at, MODEL)
-        loaded(at, "json", body, length, 64, 1.0)
-        before = cpu_s(at.process)
-        row = loaded(at, "json", body, length, 64, seconds)
-        spent = cpu_s(at.process) - before
-    cpu_us, rps = 1e6 * spent / row["requests"], 1e6 * row["requests"] / row["micros"]
-    return {"arm": arm, "cpu_us": round(cpu_us, 1), "rps": round(rps, 1), **row, "at": time.strftime("%Y-%m-%d %H:%M")}
+        loaded(at, "json", body, length, 64, seconds)
+    log.unlink(missing_ok=True)
+    found = [json.loads(line) for line in turns.read_text().splitlines()]
+    most = max(row["requests"] for row in found)
+    stamp = time.strftime("%Y-%m-%d %H:%M")
+    return [{"arm": arm, **row, "at": stamp} for row in found if row["requests"] > most / 2]
+
+
+def ratios(rows: list[Row], key: str) -> np.ndarray:
+    """Of every two seconds beside each other, one told and one not: told over not."""
+    found, at = [], 0
+    while at + 1 < len(rows):
+        one, other = rows[at : at + 2]
+        if one["on"] != other["on"]:
+            on, off = (one, other) if one["on"] else (other, one)
+            found.append(on[key] / off[key])
+            at += 1
+        at += 1
+    return np.array(found)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two rounds of two seconds")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--quick", action="store_true", help="one round of twenty seconds")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--show", action="store_true", help="run nothing")
     arguments = parser.parse_args()
-    rounds, seconds = (2, 2.0) if arguments.quick else (arguments.rounds, arguments.seconds)
+    rounds, seconds = (1, 20.0) if arguments.quick else (arguments.rounds, arguments.seconds)
     path = RESULTS.with_stem("observed_quick") if arguments.quick else RESULTS
     path.parent.mkdir(exist_ok=True)
     path.touch()
@@ -136,24 +173,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, collecting() as collector:
         folder = Path(name)
         models.write(MODEL, folder / "model.onnx")
-        for number in () if arguments.show else range(rounds):
-            for arm in ARMS if number % 2 == 0 else ARMS[::-1]:
-                if (arm, number) in known:
-                    continue
-                row = {**cell(arm, seconds, folder, collector), "round": number}
-                rows.append(row)
-                with path.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(f"{arm:<5} {row['cpu_us']} us {row['rps']} /s", flush=True)
-    by = {(row["arm"], row["round"]): row for row in rows}
-    shared = [number for number in range(rounds) if all((arm, number) in by for arm in ARMS)]
+        for number, arm in () if arguments.show else product(range(rounds), TRACED):
+            if (arm, number) in known:
+                continue
+            found = [{**row, "round": number} for row in cell(arm, seconds, folder, collector)]
+            rows += found
+            with path.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in found)
+            print(f"{arm:<5} {np.median([row['cpu_us'] for row in found]):.1f} us, {len(found)} seconds", flush=True)
     for arm, key in product(TRACED, ("rps", "cpu_us")):
-        ratios = np.array([by[arm, number][key] / by["none", number][key] for number in shared])
-        if len(ratios):
-            draw = np.random.default_rng(0).integers(0, len(ratios), (2000, len(ratios)))
-            low, high = np.quantile(np.median(ratios[draw], axis=1), [0.025, 0.975])
-            told = f"{np.median(ratios):.3f} ({low:.3f} to {high:.3f}), {len(ratios)} rounds"
-            print(f"{key}: {arm} over none {told}")
+        found = np.concatenate(
+            [ratios([r for r in rows if (r["arm"], r["round"]) == (arm, n)], key) for n in range(rounds)]
+        )
+        if len(found):
+            draw = np.random.default_rng(0).integers(0, len(found), (2000, len(found)))
+            low, high = np.quantile(np.median(found[draw], axis=1), [0.025, 0.975])
+            print(f"{key}: {arm} over nothing {np.median(found):.3f} ({low:.3f} to {high:.3f}), {len(found)} pairs")
 
 
 if __name__ == "__main__":
