@@ -234,8 +234,9 @@ def test_weights_that_16_bits_do_not_reach_are_no_weights_that_are_not_there():
     assert note == "nothing to quantize: 16 bits do not reach the numbers of any of 1 large weights"
 
 
-@pytest.mark.parametrize("step", [Gptq(bits=8), Subset(ratio=0.5, multiple=1)])
+@pytest.mark.parametrize("step", [Gptq(bits=7), Subset(ratio=0.5, multiple=1)])
 def test_a_convolution_over_three_axes_is_no_reason_to_refuse(step):
+    """With 7 bits, since processors without VNNI add up 8 of them in sums that overflow."""
     nodes = [
         ("Conv", ["x", "k0", "b0"], ["c0"], {"pads": [1] * 6}),
         ("Relu", ["c0"], ["r0"], {}),

@@ -446,7 +446,7 @@ def test_settings_that_are_wrong_are_refused_before_the_file_is_read(home, tmp_p
     for settings, words in (
         ({"task": "clasify"}, "classify"),
         ({"clases": ["a"]}, "classes"),
-        ({"seconds": -1}, "> 0"),
+        ({"seconds": -1}, "above 0"),
     ):
         with pytest.raises(UsageError, match=words):
             modelmill.import_model(tmp_path / "none.onnx", settings=settings)
