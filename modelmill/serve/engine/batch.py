@@ -28,11 +28,7 @@ class Given(asyncio.Future[Outputs]):
     given_up: called when it is cancelled.
     """
 
-    __slots__ = ("given_up",)
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self.given_up: Callable[[], None] | None = None
+    given_up: Callable[[], None] | None = None
 
     def cancel(self, msg: Any = None) -> bool:
         """Give the outputs up."""
@@ -64,6 +60,8 @@ class Job:
     pieces: list[Piece] = field(default_factory=list)
     parts: int = 1
     """How many pieces it was cut to."""
+    waits: int = 0
+    """How many of them wait for a run."""
     answers: list[Outputs | None] = field(default_factory=list)
     runs: set[Run] = field(default_factory=set)
     """The runs under way that hold a piece of it."""
@@ -93,11 +91,6 @@ class Job:
         """What its first piece is sorted by."""
         return self.level, self.due, self.number, 0
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a piece of it waits for a run."""
-        return any(piece.waits for piece in self.pieces)
-
 
 @dataclass(eq=False, slots=True)
 class Piece:
@@ -107,15 +100,10 @@ class Piece:
     index: int
     rows: int
     columns: Mapping[str, Array]
-    due: float = math.inf
-    """What it is sorted by within its job's priority."""
+    key: Key
+    """What it is sorted by: priority, what is due first, who came first."""
     waits: bool = False
     """Whether it waits for a run: its payer has a line in its bucket then."""
-
-    @property
-    def key(self) -> Key:
-        """What it is sorted by: priority, what is due first, who came first."""
-        return self.job.level, self.due, self.job.number, self.index
 
 
 @dataclass(eq=False, slots=True)
@@ -199,14 +187,14 @@ def cut(job: Job, most_rows: int, step_s: float = 0.0) -> None:
     job.answers = [None] * count
     job.parts = count
     if count == 1:
-        job.pieces = [Piece(job, 0, job.rows, job.columns, job.due)]
+        job.pieces = [Piece(job, 0, job.rows, job.columns, job.key)]
         return
     small, larger = divmod(job.rows, count)
     start = 0
     for index in range(count):
         rows = small + (index < larger)
         part = {name: column[start : start + rows] for name, column in job.columns.items()}
-        job.pieces.append(Piece(job, index, rows, part, job.due + index * step_s))
+        job.pieces.append(Piece(job, index, rows, part, (job.level, job.due + index * step_s, job.number, index)))
         start += rows
 
 

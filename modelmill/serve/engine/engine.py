@@ -161,7 +161,7 @@ class Engine:
         payer = self.shares.payer(terms.payer, terms.share)
         bucket = lane.bucket(columns)
         level = terms.priority or math.inf
-        future = Given(asyncio.get_running_loop())
+        future = Given(loop=asyncio.get_running_loop())
         job = Job(columns, rows, outputs, future, payer, lane, bucket, terms.deadline, level)
         job.due = min(terms.deadline, now + PATIENCE_S)
         job.number = self.number = self.number + 1
@@ -201,13 +201,15 @@ class Engine:
         if job.deadline <= now:
             raise late(PASSED)
         left_ms = (job.deadline - now) * 1000
+        free = self.running < self.threads and not self.waiting
+        waiting = job.payer.waiting
+        if waiting < self.capacity.waiting and self._is_soon(job, left_ms, free, now):
+            job.foretold = not free and left_ms < math.inf
+            return
         fresh = left_ms < math.inf and now - job.bucket.fit.seen_at < FRESH_S
         if fresh and least_ms(job, self.threads) > left_ms:
             raise late(f"of {left_ms:.1f} ms is less than the model takes for {job.rows} rows")
-        if self.running < self.threads and not self.waiting:
-            return
-        waiting = job.payer.waiting
-        if job.deadline == math.inf and waiting < self.capacity.waiting and self._is_soon(now):
+        if free:
             return
         told = forecast(job, self.shares, self._under_way_ms(now), self.threads)
         if waiting >= self.capacity.waiting:
@@ -224,10 +226,16 @@ class Engine:
             raise Overloaded("engine", said, AGAIN, (total_ms - left_ms) / 1000)
         job.foretold = True
 
-    def _is_soon(self, now: float) -> bool:
-        """Whether nobody has to wait for too long, whoever is first: then no forecast is needed."""
-        left_ms = self._under_way_ms(now) + sum(line.work_ms for line in self.shares.lines())
-        return left_ms <= self.capacity.queue_seconds * 1000 * self.threads
+    def _is_soon(self, job: Job, left_ms: float, free: bool, now: float) -> bool:
+        """Whether a job is in time even if all that waits goes before it: then no forecast is needed."""
+        bucket = job.bucket
+        before_ms = 0.0
+        if not free:
+            waits_ms = sum([line.work_ms for line in self.shares.lines()])
+            before_ms = (self._under_way_ms(now) + waits_ms) / self.threads
+        if left_ms == math.inf:
+            return before_ms <= self.capacity.queue_seconds * 1000
+        return job.rows <= bucket.enough and (before_ms + bucket.longest_ms) * bucket.misses.factor(now) <= left_ms
 
     def _under_way_ms(self, now: float) -> float:
         """How long the runs under way will still take, in all; it was so a moment ago, if none began or ended since."""
@@ -327,7 +335,7 @@ class Engine:
             job = piece.job
             self.shares.charge(job.payer, expected_ms * piece.rows / max(1, rows))
             self.shares.remove(piece)
-            if not job.is_waiting:
+            if not job.waits:
                 self._begins(job)
             job.runs.add(run)
         self.runs.add(run)
@@ -414,7 +422,7 @@ class Engine:
         job.ended = True
         if job.foretold and isinstance(error, DeadlineExceeded):
             job.bucket.misses.saw(True, self.ns() / 1e9)
-        if job.is_waiting:
+        if job.waits:
             self._begins(job)
             for piece in job.pieces:
                 self.shares.remove(piece)

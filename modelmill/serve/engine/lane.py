@@ -48,6 +48,7 @@ class Bucket:
         "fit",
         "inline_rows",
         "light_rows",
+        "longest_ms",
         "misses",
         "most",
         "open",
@@ -67,6 +68,8 @@ class Bucket:
         """When the last requests came."""
         self.enough = 1
         """The rows from which on a larger run gains nothing: no more requests are joined to it."""
+        self.longest_ms = 0.0
+        """What a request of no more rows than that takes in the largest run that it may be joined to."""
         self.most = 1
         """The most rows of one request in a run; a larger one is cut."""
         self.inline_rows = 0
@@ -80,8 +83,10 @@ class Bucket:
         fit = self.fit
         if not fit.is_known:
             self.enough = self.most = UNKNOWN_ROWS
+            self.longest_ms = HOP_MS
             return
         self.enough = max(1, int(min(fit.enough(HOP_MS), fit.within(LONGEST_MS))))
+        self.longest_ms = (fit.of(self.enough) + HOP_MS) * (1 + fit.spread)
         self.most = max(self.enough, int(min(fit.within(QUANTUM_MS), MOST_ROWS)))
         if self.batches and (not self.open or fit.seen_at > -math.inf):
             self.inline_rows = inline_rows(fit.start_ms, fit.row_ms)

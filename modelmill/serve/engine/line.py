@@ -16,7 +16,7 @@ KEY: Callable[[Piece], Key] = attrgetter("key")
 class Line:
     """The pieces of one payer that wait in one bucket, the most urgent first."""
 
-    __slots__ = ("bucket", "keys", "payer", "pieces", "rows")
+    __slots__ = ("bucket", "payer", "pieces", "rows")
 
     def __init__(self, bucket: Bucket, payer: Payer) -> None:
         self.bucket = bucket
@@ -26,9 +26,14 @@ class Line:
 
     def add(self, piece: Piece) -> None:
         """Let a piece wait."""
-        insort(self.pieces, piece, key=KEY)
+        pieces = self.pieces
+        if pieces and piece.key < pieces[-1].key:
+            insort(pieces, piece, key=KEY)
+        else:
+            pieces.append(piece)
         self.rows += piece.rows
         piece.waits = True
+        piece.job.waits += 1
 
     def remove(self, piece: Piece) -> None:
         """Take a piece out of the line."""
@@ -37,6 +42,7 @@ class Line:
         del pieces[at]
         self.rows -= piece.rows
         piece.waits = False
+        piece.job.waits -= 1
 
     @property
     def work_ms(self) -> float:

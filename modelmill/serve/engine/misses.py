@@ -8,6 +8,8 @@ MEMORY = 0.02
 """What one request counts among those that were taken: about fifty are remembered."""
 CAUTION = 30.0
 """So many times as much time is reckoned with for every request of all that was late, beside the forecast's own."""
+LEAST = 1e-4
+"""A smaller part is none."""
 MOST = 4.0
 """But never more times than this."""
 HALF_S = 0.5
@@ -32,7 +34,8 @@ class Misses:
     def saw(self, late: bool, now: float) -> None:
         """Learn from a request that was taken."""
         if late or self.part:
-            self.part = self._left(now) + MEMORY * (late - self.part)
+            part = self._left(now) + MEMORY * (late - self.part)
+            self.part = part if part > LEAST else 0.0
             self.seen_s = now
 
     def factor(self, now: float) -> float:

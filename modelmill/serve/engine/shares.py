@@ -69,7 +69,7 @@ class Shares:
         payer, bucket = piece.job.payer, piece.job.bucket
         line = self.active[payer][bucket]
         line.remove(piece)
-        payer.waiting -= not piece.job.is_waiting
+        payer.waiting -= not piece.job.waits
         if not line.pieces:
             self._close(line)
 
