@@ -242,7 +242,9 @@ def _columns(predictions: Sequence[Mapping[str, Any]], fields: Sequence[Mapping[
         values = [prediction[field["name"]] for prediction in predictions]
         if values and isinstance(values[0], dict):
             values = [list(value.values()) for value in values]
-        columns[field["name"]] = np.array(values, DTYPES[field["datatype"]])
+        column = np.array(values, DTYPES[field["datatype"]])
+        ones = [1] * (len(field["shape"]) - column.ndim)  # one element a row comes bare
+        columns[field["name"]] = column.reshape(*column.shape, *ones)
     return columns
 
 

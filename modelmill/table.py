@@ -115,13 +115,15 @@ def to_table(answers: Outputs, signature: Signature) -> pyarrow.Table:
     """A column an output; `probabilities` becomes one column a class."""
     import pyarrow
 
+    from modelmill.runtime.rows import bare, is_by_class
+
     columns: dict[str, Any] = {}
     for name, array in answers.items():
-        if array.ndim == 2 and array.shape[1] == len(signature.classes):
+        if is_by_class(name, array, signature):
             for i, label in enumerate(signature.classes):
                 columns[f"probability_{label}"] = np.ascontiguousarray(array[:, i])
         else:
-            columns[name] = _column(array)
+            columns[name] = _column(bare(name, array, signature))
     return pyarrow.table(columns)
 
 

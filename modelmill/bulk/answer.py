@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelmill.bulk.formats import FORMATS, Format, Piece, foot, head, piece
+from modelmill.bulk.formats import FORMATS, LAYOUT, Format, Piece, foot, head, piece
 from modelmill.bulk.unfinished import Key, Unfinished
 from modelmill.data.files import existing
 from modelmill.data.stream import TEXT_BYTES, Block, Stream
@@ -78,7 +78,7 @@ def answer_file(
     key = Key(
         tuple(_identity(file) for file in stream.files),
         hashlib.sha256(graph).hexdigest(),
-        (form, str(stream.rows), str(stream.text_bytes), str(_rows_of_a_call(signature))),
+        (form, *map(str, (LAYOUT, stream.rows, stream.text_bytes, _rows_of_a_call(signature)))),
     )
     with Unfinished(output) as unfinished:
         note = unfinished.open(key, head(form), fresh)

@@ -17,6 +17,9 @@ Format = Literal[".csv", ".parquet", ".jsonl"]
 FORMATS: tuple[Format, ...] = (".csv", ".parquet", ".jsonl")
 """The suffixes of the files that can be written block by block."""
 
+LAYOUT = 2
+"""How rows are read and answers are laid out: what an earlier layout began is not gone on with."""
+
 
 @dataclass(frozen=True)
 class Piece:

@@ -129,12 +129,28 @@ def to_json(outputs: Outputs, signature: Signature) -> list[dict[str, Any]]:
     labels = [str(label) for label in signature.classes]
     columns: list[list[Any]] = []
     for name, values in outputs.items():
-        column = _as_values(values)
-        if name.rpartition(".")[2] == "probabilities" and len(labels) == values.shape[-1]:
-            column = [dict(zip(labels, row, strict=True)) for row in column]
-        columns.append(column)
+        if is_by_class(name, values, signature):
+            columns.append([dict(zip(labels, row, strict=True)) for row in _as_values(values)])
+        else:
+            columns.append(_as_values(bare(name, values, signature)))
     names = list(outputs)
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def is_by_class(name: str, values: Array, signature: Signature) -> bool:
+    """Whether an output, the rows first, has a probability for every class, which goes by the name of that."""
+    return name.rpartition(".")[2] == "probabilities" and values.shape[1:] == (len(signature.classes),)
+
+
+def bare(name: str, values: Array, signature: Signature) -> Array:
+    """An output as people read it, the rows first: (rows,) where a row has one element, such as (rows, 1).
+
+    >>> outputs = (Field("y", "FP32", (-1, 1)), Field("z", "FP32", (-1, -1)))
+    >>> [bare(name, np.ones((2, 1)), Signature("compute", (), outputs)).shape for name in ("y", "z")]
+    [(2,), (2, 1)]
+    """
+    single = any(field.name == name and field.is_column for field in signature.outputs)
+    return values.reshape(-1) if single and values.size == len(values) else values
 
 
 def _as_values(values: Array) -> list[Any]:

@@ -83,11 +83,20 @@ def test_an_input_of_one_element_a_row_is_a_column_among_others(tmp_path, source
     outputs = (Field("less", "FP32", (-1, 1), "array"), Field("same", "BYTES", (-1, 1), "category"))
     columns = to_onnx(writer.fragment(), fields, outputs), Signature("compute", fields, outputs)
     table = rows(300)
-    answered(columns, write(table, tmp_path / source), tmp_path / "out.parquet")
+    path = write(table, tmp_path / source)
+    answered(columns, path, tmp_path / "out.parquet")
     found = parquet.read_table(tmp_path / "out.parquet")
-    assert found["same"].to_pylist() == [[kind] for kind in table["kind"].to_pylist()]
-    wanted = np.array([[np.nan if value is None else -value] for value in table["c0"].to_pylist()])
-    np.testing.assert_allclose(np.array(found["less"].to_pylist()), wanted, rtol=1e-6)
+    assert found["same"].to_pylist() == table["kind"].to_pylist()
+    wanted = np.array([np.nan if value is None else -value for value in table["c0"].to_pylist()])
+    np.testing.assert_allclose(found["less"].to_numpy(), wanted, rtol=1e-6)
+    answered(columns, path, tmp_path / "out.csv")
+    written = csv.read_csv(tmp_path / "out.csv", parse_options=csv.ParseOptions(newlines_in_values=True))
+    assert written["same"].to_pylist() == table["kind"].to_pylist()
+    np.testing.assert_allclose(written["less"].to_numpy(), wanted, rtol=1e-6)
+    answered(columns, path, tmp_path / "out.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["same"] for line in lines] == table["kind"].to_pylist()
+    np.testing.assert_allclose(np.array([line["less"] for line in lines], float), wanted, rtol=1e-6)
 
 
 def doubled(rows=-1, axis=0, series=False):
@@ -109,8 +118,8 @@ def test_models_of_a_fixed_number_of_rows_or_with_rows_elsewhere_answer_files_of
     steps = answered(doubled(**made), path, tmp_path / "out.parquet")
     found = parquet.read_table(tmp_path / "out.parquet")
     assert steps[-1].rows == 301
-    assert found["less"].to_pylist() == [[-number] for number in numbers]
-    assert found["same"].to_pylist() == [[number / 2] for number in numbers]
+    assert found["less"].to_pylist() == [-number for number in numbers]
+    assert found["same"].to_pylist() == [number / 2 for number in numbers]
 
 
 @pytest.mark.parametrize("count", [7, 9, 64, 65])

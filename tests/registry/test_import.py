@@ -411,7 +411,9 @@ def test_a_recurrent_model_is_fed_its_own_state_and_answers_a_file_of_rows(home,
     np.savez(path, input=np.ones((4, 9), np.float32), state=np.zeros((4, 2, 3), np.float32), sr=np.array(10))
     assert run(["predict", "speech", "--input", str(path), "--output", str(tmp_path / "out.csv")]) == 0
     line = (tmp_path / "out.csv").read_text().splitlines()[1]
-    assert line.startswith('"[')
+    output, _, state = line.partition(",")
+    assert float(output) == pytest.approx(10 * np.tanh(1))
+    assert state.startswith('"[[')
     capsys.readouterr()
     with pytest.raises(RequestError, match="expected \\[2, -1, 3\\]"):
         speech.predict({**frame, "state": np.zeros((1, 2, 3), np.float32)})

@@ -12,6 +12,7 @@ from modelmill.errors import RequestError
 from modelmill.runtime.rows import check, to_columns, to_json
 from modelmill.runtime.values import milliseconds
 from modelmill.signature import NO_DATE, Field, Signature
+from modelmill.table import to_table
 
 FIELDS = (
     Field("age", "FP32", nullable=True),
@@ -258,6 +259,16 @@ def test_outputs_become_objects_with_names() -> None:
         {"value": 1.5},
         {"value": 2.5},
     ]
+
+
+def test_an_output_of_one_element_a_row_is_one_value_and_what_has_classes_goes_by_their_names() -> None:
+    shapes = {"probabilities": (-1, 1), "open": (-1, -1)}
+    outputs = (Field("label", "INT64", (-1, 1)), *(Field(name, "FP32", shape) for name, shape in shapes.items()))
+    given = {"label": np.array([[4]]), **{name: np.ones((1, 1), np.float32) for name in shapes}}
+    signature = Signature("classify", (), outputs, (4,))
+    assert to_json(given, signature) == [{"label": 4, "probabilities": {"4": 1.0}, "open": [1.0]}]
+    table = to_table({**given, "scores": np.ones((1, 1), np.float32)}, signature)
+    assert table.to_pylist() == [{"label": 4, "probability_4": 1.0, "open": [1.0], "scores": [1.0]}]
 
 
 @given(st.lists(st.floats(width=32), min_size=1))

@@ -137,8 +137,8 @@ def publish_flowers():
 def publish_passing():
     """Publishes a version of a model that gives back its one column, of the datatype `datatype`."""
 
-    def call(registry, datatype, name="passing"):
-        fields, outputs = (Field("x", datatype),), (Field("y", datatype),)
+    def call(registry, datatype, name="passing", shape=(-1,)):
+        fields, outputs = (Field("x", datatype, shape),), (Field("y", datatype, shape),)
         writer = Writer()
         writer.rename("x", "y")
         onnx = to_onnx(writer.fragment(), fields, outputs)

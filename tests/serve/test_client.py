@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import urllib.request
 from types import SimpleNamespace
 
 import numpy as np
@@ -95,6 +97,19 @@ def test_a_client_follows_a_version_that_takes_and_gives_other_types(empty_regis
         eventually(lambda: client.models()[0]["version"] == 2)
         assert client.infer("passing", {"x": [1]})["y"].dtype == np.int64
         assert client.predict("passing", [[1]])["y"].dtype == np.int64
+
+
+def test_an_output_of_one_element_a_row_is_bare_in_plain_json_and_keeps_its_shape_elsewhere(
+    empty_registry, publish_passing
+):
+    publish_passing(empty_registry, "FP32", shape=(-1, 1))
+    with Service(empty_registry) as service, Client(service.url) as client:
+        asked = urllib.request.Request(f"{service.url}/predict/passing", json.dumps([[3], {"x": [4.5]}]).encode())
+        with urllib.request.urlopen(asked) as answer:
+            assert json.load(answer)["predictions"] == [{"y": 3.0}, {"y": 4.5}]
+        for binary in (True, False):
+            assert client.infer("passing", {"x": [[3], [4.5]]}, binary=binary)["y"].tolist() == [[3], [4.5]]
+        assert client.predict("passing", [[3], [4.5]])["y"].tolist() == [[3], [4.5]]
 
 
 @pytest.mark.parametrize("binary", [False, True])
