@@ -7,12 +7,18 @@ import re
 import shutil
 import subprocess
 
+import msgspec
 import numpy as np
 import pytest
 
 from modelmill.console.pages import Pages
+from modelmill.fragment import Writer
+from modelmill.graph.build import to_onnx
+from modelmill.registry.registry import Registry
 from modelmill.serve.server import Service
 from modelmill.serve.web.http import Reply, send_reply
+from modelmill.signature import Field, Signature
+from modelmill.store.home import Home
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
@@ -32,6 +38,34 @@ def test_an_example_row_is_filled_in_and_answered(site, tmp_path):
     assert 'for="field-0"' in text
     assert f'curl {site}/predict/flowers -d \'[{{"length":2,"width":1}}]\'' in text
     assert "aria-busy" not in text
+
+
+def test_what_has_one_element_a_row_is_a_plain_control(tmp_path):
+    given = {"age": ("FP32", "array"), "city": ("BYTES", "category"), "flag": ("BOOL", "array")}
+    fields = (
+        *(Field(name, datatype, (-1, 1), kind) for name, (datatype, kind) in given.items()),
+        Field("names", "BYTES", (-1, 2), "category"),
+    )
+    writer = Writer()
+    outputs = tuple(msgspec.structs.replace(field, name=f"{field.name}_out") for field in fields)
+    for field in fields:
+        writer.rename(field.name, f"{field.name}_out")
+    signature = Signature("compute", fields, outputs, example=([2.5], ["Ulm"], [True], ["a", "b"]))
+    home = Home(tmp_path)
+    shelf = Registry(home.database, home.blobs)
+    shelf.publish("columns", {"model.onnx": to_onnx(writer.fragment(), fields, outputs)}, signature)
+    with Service(shelf, ["columns"], pages=Pages(shelf)) as service:
+        text = dom(f"{service.url}/models/columns#example", tmp_path / "profile")
+    controls = re.findall(r'<label for="field-\d">(.*?)</label><(\w+)', text)
+    assert controls == [
+        ("age", "input"),
+        ("city<small> text</small>", "input"),
+        ("flag", "select"),
+        ("names<small> 2 texts</small>", "textarea"),
+    ]
+    assert '-d \'[{"age":2.5,"city":"Ulm","flag":true,"names":["a","b"]}]\'' in text
+    assert '"age_out": 2.5' in text
+    assert '"flag_out": true' in text
 
 
 def test_a_picture_is_shown_on_a_pad_and_answered(site, tmp_path):

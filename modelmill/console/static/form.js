@@ -8,7 +8,7 @@ export function rowForm(host, fields) {
   const controls = fields.map((field, index) => control(grid, field, index));
   return {
     clear: () => controls.forEach(({ input }) => write(input, null)),
-    fill: (row) => controls.forEach(({ input, field }, index) => write(input, row[index], field)),
+    fill: (row) => controls.forEach(({ input, field }, index) => write(input, bare(field, row[index]))),
     read() {
       const row = {};
       for (const { input, field } of controls) {
@@ -31,21 +31,39 @@ function rowOf(field) {
   return field.shape.filter((_, place) => place !== field.axis);
 }
 
+// Whether a row's value is one element, which a plain control holds.
+function isOne(field) {
+  return rowOf(field).every((size) => size === 1);
+}
+
+function isBoolean(field) {
+  return field.kind === "boolean" || field.datatype === "BOOL";
+}
+
+// A value as its control holds it: one element may come as a list of one.
+export function bare(field, value) {
+  return isOne(field) && Array.isArray(value) ? value.flat(Infinity)[0] : value;
+}
+
+function elements(field) {
+  return { BYTES: "texts", BOOL: "booleans" }[field.datatype] ?? "numbers";
+}
+
 function control(grid, field, index) {
   const box = document.createElement("div");
-  const many = rowOf(field).length > 0;
+  const many = !isOne(field);
   box.className = many ? "field wide" : "field";
   const label = document.createElement("label");
   label.htmlFor = `field-${index}`;
   label.textContent = field.name;
-  const note = many ? `${rowOf(field).join(" × ").replaceAll("-1", "any")} numbers` : { date: "date", category: "text", boolean: "" }[field.kind] ?? "";
+  const note = many ? `${rowOf(field).join(" × ").replaceAll("-1", "any")} ${elements(field)}` : { date: "date", category: "text" }[field.kind] ?? "";
   const words = [note, field.nullable ? "may be empty" : ""].filter(Boolean).join(", ");
   if (words) {
     const small = document.createElement("small");
     small.textContent = ` ${words}`;
     label.append(small);
   }
-  const input = many ? document.createElement("textarea") : field.kind === "boolean" ? choice(field) : text(field);
+  const input = many ? document.createElement("textarea") : isBoolean(field) ? choice(field) : text(field);
   input.id = `field-${index}`;
   input.autocomplete = "off";
   if (!field.nullable) input.required = true;
@@ -94,8 +112,8 @@ export function value(field, written) {
     if (field.nullable) return null;
     throw new Error(`${field.name} is empty.`);
   }
-  if (rowOf(field).length > 0) return list(field, trimmed);
-  if (field.kind === "boolean") return field.datatype === "BOOL" ? trimmed === "true" : Number(trimmed === "true");
+  if (!isOne(field)) return list(field, trimmed);
+  if (isBoolean(field)) return field.datatype === "BOOL" ? trimmed === "true" : Number(trimmed === "true");
   if (field.datatype === "BYTES") return written;
   if (field.kind === "date") return trimmed;
   return number(field, trimmed);
@@ -113,9 +131,9 @@ function list(field, written) {
   try {
     const parsed = JSON.parse(written.startsWith("[") ? written : `[${written.split(/[\s,;]+/).join(",")}]`);
     const flat = parsed.flat(Infinity);
-    if (size > 0 && flat.length !== size) throw new Error(`${field.name} wants ${size} numbers, there are ${flat.length}.`);
+    if (size > 0 && flat.length !== size) throw new Error(`${field.name} wants ${size} ${elements(field)}, there are ${flat.length}.`);
     return parsed;
   } catch (error) {
-    throw error instanceof SyntaxError ? new Error(`${field.name} is not a list of numbers.`) : error;
+    throw error instanceof SyntaxError ? new Error(`${field.name} is not a list of ${elements(field)}.`) : error;
   }
 }

@@ -1,7 +1,7 @@
 // The page of a model: asks it for what is drawn or filled in, and shows the answer.
 
 import { drawingPad } from "./draw.js";
-import { rowForm } from "./form.js";
+import { bare, rowForm } from "./form.js";
 
 const SHOWN = 10;
 const page = document.getElementById("try");
@@ -37,7 +37,7 @@ async function start() {
   document.getElementById("fill").addEventListener("click", show);
   if (model.example.length) {
     if (!image) source.fill(example);
-    programs(Object.fromEntries(model.inputs.map((field, index) => [field.name, model.example[index]])));
+    programs(Object.fromEntries(model.inputs.map((field, index) => [field.name, bare(field, model.example[index])])));
   } else {
     programs({});
   }
