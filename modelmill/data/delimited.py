@@ -70,7 +70,7 @@ def read_text(path: Path, dialect: Dialect, as_text: Sequence[str] = ()) -> Rows
     clock = [name for name in names if kind_of(table.schema.field(name).type) == "category" and name not in as_text]
     if any(not is_text(table.schema.field(name).type) for name in clock):
         table = _parse(path, dialect, names, skip, [*as_text, *clock])
-    if dialect.header and len(header) > 1 and all(_is_number(name) for name in header):
+    if dialect.header and is_row(header):
         findings = (*findings, _no_header(path))
     return Rows(table, path.name, cache(lambda row: _place(path, dialect, row)), findings, True)
 
@@ -219,6 +219,27 @@ def _place(path: Path, dialect: Dialect, row: int) -> str:
         if number == wanted:
             return f"{path} line {line}"
     return f"{path} row {row + 1}"
+
+
+def is_row(header: Sequence[str]) -> bool:
+    """Whether numbers stand where names belong, so that the first row has most likely been taken for them.
+
+    Three columns or more that are numbered from 0 have names, as pandas writes them.
+
+    >>> [is_row(line.split(",")) for line in ("5.1,3.5,NA", "a,3.5", "2019,2020", "0,1,2")]
+    [True, False, True, False]
+    """
+    names = [name.strip() for name in header]
+    if len(names) > 2 and names == [str(number) for number in range(len(names))]:
+        return False
+    return any(map(_is_number, names)) and all(name in NUMBER_GAPS or _is_number(name) for name in names)
+
+
+def row_for_names(header: Sequence[str]) -> tuple[str, str]:
+    """What is wrong with a row where names belong, and what to try."""
+    shown = ", ".join(name.strip()[:20] for name in header[:4]) + (", ..." if len(header) > 4 else "")
+    message = f"holds numbers alone ({shown}), as a row does; expected the names of the columns"
+    return message, "Put a line of names above the rows, such as a,b,c: any will do, since they are not looked at."
 
 
 def _is_number(text: str) -> bool:

@@ -13,11 +13,11 @@ import numpy as np
 from modelmill.data.archive import read_arrays
 from modelmill.data.cells import Array, Place, booleans, dates, numbers, texts
 from modelmill.data.columnar import read_parquet
-from modelmill.data.delimited import Dialect, column_names, read_parts
-from modelmill.data.files import existing, source_of
+from modelmill.data.delimited import Dialect, is_row, read_parts, row_for_names, start
+from modelmill.data.files import existing, parts, source_of
 from modelmill.data.idx import labels_of, pair, read_idx
 from modelmill.data.json_lines import is_json_lines, read_lines
-from modelmill.data.naming import as_input
+from modelmill.data.naming import as_input, clean
 from modelmill.data.rows import Rows
 from modelmill.data.source import BUILTINS
 from modelmill.data.table import missing
@@ -103,8 +103,20 @@ def _builtin(signature: Signature, name: str, labeled: bool) -> Dataset:
 def _table_for(signature: Signature, path: Path, source: str) -> Rows:
     if source == "parquet":
         return read_parquet(path)
-    names = column_names(path, Dialect())
+    first = parts(path, "csv")[0]
+    _, header, line = start(first, Dialect())
+    names = names_of(signature, first, header, line)
     return read_parts(path, Dialect(), [*texts_of(signature, names), signature.target])
+
+
+def names_of(signature: Signature, path: Path, header: Sequence[str], line: int) -> list[str]:
+    """The names of the columns of a text file by its header, which ends on a line.
+
+    Raises ContentError for a row in its place where nobody would notice: a model of one tensor looks at no names.
+    """
+    if signature.is_block(header) and signature.inputs[0].datatype != "BYTES" and is_row(header):
+        raise ContentError(f"{path} line {line}", *row_for_names(header))
+    return clean(header, path.name)[0]
 
 
 def texts_of(signature: Signature, names: Sequence[str]) -> list[str]:

@@ -22,7 +22,7 @@ from modelmill.data.delimited import Dialect, explain, open_plain, records_in, s
 from modelmill.data.files import existing, parts, source_of
 from modelmill.data.json_lines import fit_lines, is_json_lines
 from modelmill.data.naming import clean
-from modelmill.data.read import column_of, fit_rows, texts_of
+from modelmill.data.read import column_of, fit_rows, names_of, texts_of
 from modelmill.data.rows import Rows
 from modelmill.dataset import Dataset
 from modelmill.errors import ContentError, SourceError
@@ -312,7 +312,7 @@ def _texts(stream: Stream, signature: Signature, since: Mark) -> Iterator[Block]
 def _table(path: Path, signature: Signature) -> tuple[Table, int]:
     """What the header says, and how many lines lie before the first row."""
     dialect, header, head = start(path, Dialect(), whole=False)
-    names, _ = clean(header, path.name)
+    names = names_of(signature, path, header, head)
     wanted = _wanted(signature, names, path)
     if wanted is None:
         wanted = [name for name in names if name != signature.target]

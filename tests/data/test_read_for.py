@@ -9,6 +9,7 @@ import pytest
 from pyarrow import csv, parquet
 
 from modelmill.data.read import read, read_for
+from modelmill.data.stream import Mark, Stream
 from modelmill.dataset import Dataset
 from modelmill.errors import ContentError, SourceError, UnknownName
 from modelmill.signature import NO_DATE, Field, Signature
@@ -165,6 +166,25 @@ def test_a_table_of_one_tensor_is_taken_in_order_and_leaves_nothing_out(tmp_path
         read_for(Signature("compute", (Field("x", "FP32", (-1, 3), "array"),), ()), tmp_path / "rows.csv")
     with pytest.raises(ContentError, match=r"a table cannot hold 'x', of which a row has the shape \[-1, 2\]"):
         read_for(Signature("compute", (Field("x", "FP32", (-1, -1, 2), "array"),), ()), tmp_path / "rows.csv")
+
+
+def test_a_first_row_where_no_names_are_looked_at_is_refused_and_not_lost(tmp_path: Path) -> None:
+    numbers, texts = (
+        Signature("compute", (Field("x", datatype, (-1, 3), kind, True),), ())
+        for datatype, kind in (("FP32", "array"), ("BYTES", "category"))
+    )
+    path = tmp_path / "rows.csv"
+    path.write_text("5.1;NA;1.4\n4.9;3;1.4\n")
+    words = r"rows.csv line 1: holds numbers alone \(5.1, NA, 1.4\), as a row does.*Put a line of names above the rows"
+    with pytest.raises(ContentError, match=words):
+        read_for(numbers, path)
+    with pytest.raises(ContentError, match=words):
+        list(Stream(path).blocks(numbers, Mark()))
+    assert read_for(texts, path).rows == 1
+    path.write_text("0,1,2\n4.9,3,1.4\n")
+    assert read_for(numbers, path).rows == 1
+    (block,) = Stream(path).blocks(numbers, Mark())
+    assert block.dataset(numbers).rows == 1
 
 
 def test_a_table_of_one_tensor_keeps_the_types_of_its_values(tmp_path: Path) -> None:

@@ -92,6 +92,23 @@ def test_csv_of_one_tensor_with_another_number_of_columns_says_which_was_wanted(
     assert "Send its values in their order; names are not looked at." in said
 
 
+@pytest.mark.parametrize("text", ["5.1,3.5,1.4,0.2\n4.9,3,1.4,0.2\n", "0,0,NA,-0\n1,1,1,1\n"])
+def test_csv_of_one_tensor_without_a_header_is_refused_and_loses_no_row(text):
+    four = Signature("t", (Field("x", "FP32", (-1, 4), "array", True),), ())
+    said = refused(text.encode(), "text/csv", four)
+    assert f"body: its first line holds numbers alone ({text.partition(chr(10))[0].replace(',', ', ')})" in said
+    assert "expected the names of the columns. Put a line of names above the rows" in said
+    assert len(read(b"a,b,c,d\n" + text.encode().replace(b"NA", b"0"), "text/csv", four)["x"]) == 2
+
+
+def test_csv_of_one_tensor_may_have_numbered_columns_and_texts_of_numbers():
+    wide = Signature("t", (Field("x", "FP32", (-1, 3), "array"),), ())
+    assert read(b"0,1,2\n4,5,6\n", "text/csv", wide)["x"].tolist() == [[4, 5, 6]]
+    assert read(b"7,8\n1,2\n", "text/csv", TEXTS)["x"].tolist() == [["1", "2"]]
+    one = Signature("t", (Field("1", "FP32", (-1, 1)),), ())
+    assert read(b"1\n4\n", "text/csv", one)["1"].tolist() == [[4]]
+
+
 def test_csv_for_what_a_table_does_not_hold_is_refused():
     frames = Signature("t", (Field("x", "FP32", (-1, 3, -1), "array"),), ())
     assert "a row of x has the shape [3, -1], which a table does not hold" in refused(b"a\n1\n", "text/csv", frames)

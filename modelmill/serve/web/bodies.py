@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from modelmill.data.delimited import is_row, row_for_names
 from modelmill.errors import RequestError
 from modelmill.runtime import rows
 from modelmill.runtime.axes import tensor
@@ -98,6 +99,11 @@ def _of_csv(body: bytes, signature: Signature) -> Columns:
         message = f"came {len(lines)} lines, expected a line of column names, and at least one row"
         raise RequestError("body", message, "Send a line a row.")
     header, *found = lines
+    fields = signature.inputs
+    is_block = signature.is_block(header)
+    if is_block and fields[0].datatype != "BYTES" and is_row(header):
+        message, hint = row_for_names(header)
+        raise RequestError("body", f"its first line {message}", hint)
     twice = next((name for name, count in Counter(header).items() if count > 1), None)
     if twice is not None:
         message = f"the column {twice[:80]!r} comes twice in the header"
@@ -106,8 +112,7 @@ def _of_csv(body: bytes, signature: Signature) -> Columns:
         if len(line) != len(header):
             message = f"came {len(line)} cells, expected {len(header)} as in the header"
             raise RequestError(f"rows[{number}]", message, "Leave a cell empty where a value is missing.")
-    fields = signature.inputs
-    if signature.is_block(header):
+    if is_block:
         return rows.to_columns([[_block(fields[0], line)] for line in found], signature)
     known = {name: field for field in fields for name in _names(field)}
     for field in fields:
