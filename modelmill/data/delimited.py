@@ -140,9 +140,18 @@ def _encoding_hint(encoding: str) -> str:
 
 
 def find_separator(path: Path, dialect: Dialect) -> str:
-    """The character that parts the header most often; a comma where none does."""
+    """The character that parts the header of a text file most often; a comma where none does."""
     with open_plain(path) as file:
-        start = codecs.getincrementaldecoder(dialect.encoding)().decode(file.read(1 << 16)).lstrip("\ufeff\r\n")
+        return separator_of(codecs.getincrementaldecoder(dialect.encoding)().decode(file.read(1 << 16)))
+
+
+def separator_of(text: str) -> str:
+    """The character that parts the first line of a text most often; a comma where none does.
+
+    >>> separator_of("a;b;'c,d'"), separator_of('"a;b;c",d'), separator_of("a")
+    (';', ',', ',')
+    """
+    start = text[: 1 << 16].lstrip("\ufeff\r\n")
     outside = "".join(start.splitlines()[:1]).split('"')[::2]
     counts = {mark: sum(piece.count(mark) for piece in outside) for mark in SEPARATORS}
     return max(counts, key=lambda mark: counts[mark]) if any(counts.values()) else ","

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from modelmill.data.read import read_for
 from modelmill.errors import RequestError
 from modelmill.serve.web import bodies
 from modelmill.signature import NO_DATE, Field, Signature
@@ -66,6 +67,20 @@ def test_csv_is_read_by_the_names_in_its_header():
     assert columns["good"].tolist() == [True, False]
     assert columns["count"].tolist() == [7, 8]
     assert columns["day"].tolist() == [1780185600000, NO_DATE]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_csv_may_be_parted_by_what_parts_files(separator, tmp_path):
+    text = '"city, or town"|age|count\n"Ulm|old"|1.5|7\n"a, b, c, d"||8\n'.replace("|", separator)
+    kinds = {"city, or town": "BYTES", "age": "FP32", "count": "INT64"}
+    signature = Signature("t", tuple(Field(name, kind, nullable=kind != "INT64") for name, kind in kinds.items()), ())
+    found = read(text.encode(), "text/csv", signature)
+    assert found["city, or town"].tolist() == [f"Ulm{separator}old", "a, b, c, d"]
+    (tmp_path / "rows.csv").write_text(text)
+    for name, column in read_for(signature, tmp_path / "rows.csv").columns.items():
+        np.testing.assert_array_equal(found[name], column)
+    line = f"a{separator}b{separator}c\n1{separator}2\n"
+    assert "rows[0]: came 2 cells, expected 3" in refused(line.encode(), "text/csv")
 
 
 def test_csv_of_a_wide_table_is_read_in_its_order():

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from modelmill.data.delimited import is_row, row_for_names
+from modelmill.data.delimited import is_row, row_for_names, separator_of
 from modelmill.errors import RequestError
 from modelmill.runtime import rows
 from modelmill.runtime.axes import tensor
@@ -87,14 +87,7 @@ def _of_json(body: bytes, signature: Signature) -> Columns:
 
 def _of_csv(body: bytes, signature: Signature) -> Columns:
     """A header with the names of the columns, then a line a row; an empty cell is a missing value."""
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise RequestError("body", "is not UTF-8", "Write the table as UTF-8.") from None
-    try:
-        lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
-    except csv.Error as error:
-        raise RequestError("body", f"is not CSV: {error}", "Put cells with commas or quotes in quotes.") from None
+    lines = _lines(body)
     if len(lines) < 2:
         message = f"came {len(lines)} lines, expected a line of column names, and at least one row"
         raise RequestError("body", message, "Send a line a row.")
@@ -122,6 +115,19 @@ def _of_csv(body: bytes, signature: Signature) -> Columns:
     read = [known.get(name) for name in header]
     given = [{name: _cell(field, cell) for name, field, cell in zip(header, read, line, strict=True)} for line in found]
     return rows.to_columns(given, signature)
+
+
+def _lines(body: bytes) -> list[list[str]]:
+    """The cells of every line that is not empty, with the separator that a file would be read with."""
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise RequestError("body", "is not UTF-8", "Write the table as UTF-8.") from None
+    read = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text), strict=True)
+    try:
+        return [line for line in read if line]
+    except csv.Error as error:
+        raise RequestError("body", f"is not CSV: {error}", "Put cells with separators or quotes in quotes.") from None
 
 
 def _block(field: Field, line: list[str]) -> list[Any]:
