@@ -175,6 +175,8 @@ def _one(field: Field, value: Any, where: str) -> Any:
             return value
         if field.datatype.startswith("FP") and field.kind != "boolean":
             raise _wrong(where, came(value), f"a number up to {LARGEST[field.dtype]:.3g}")
+        if not field.datatype.startswith("FP"):
+            raise _wrong(where, beyond_64_bits(value) or came(value), wanted(field))
     raise _wrong(where, came(value), wanted(field))
 
 
@@ -251,6 +253,16 @@ def came(value: Any) -> str:
     except (TypeError, ValueError, OverflowError, UnicodeError):
         text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def beyond_64_bits(value: object) -> str:
+    """Words for a whole number of JSON that no 64 bits hold, which is read as a float near it; '' for any other.
+
+    >>> beyond_64_bits(float(2**64)), beyond_64_bits(2**64 - 1)
+    ('a number beyond 64 bits, about 1.8446744073709552e+19', '')
+    """
+    is_beyond = isinstance(value, float) and value.is_integer() and not -(2.0**63) < value < 2.0**64
+    return f"a number beyond 64 bits, about {value}" if is_beyond else ""
 
 
 def _wrong(where: str, found: str, expected: str, hint: str = "") -> RequestError:

@@ -258,6 +258,17 @@ def test_a_wrong_tensor_is_refused_in_words(given, words):
     assert words in refused(given)
 
 
+@pytest.mark.parametrize("text", [b"18446744073709551616", b"-9223372036854775809"])
+def test_a_whole_number_beyond_64_bits_is_not_told_as_a_fraction(text):
+    signature = Signature("t", (Field("n", "UINT64"),), OUTPUTS)
+    body = b'{"inputs": [{"name": "n", "datatype": "UINT64", "shape": [1], "data": [%s]}]}' % text
+    with pytest.raises(RequestError) as error:
+        wire.read(body, None, Expected(signature))
+    assert f"expected UINT64, came a number beyond 64 bits, about {float(text)}" in str(error.value)
+    largest = body.replace(text, b"18446744073709551615")
+    assert wire.read(largest, None, Expected(signature)).columns["n"].tolist() == [2**64 - 1]
+
+
 def test_an_input_that_comes_twice_or_not_at_all_is_refused():
     assert "comes twice" in refused(tensor(data=SIX), tensor(data=SIX))
     assert "missing: x" in refused()

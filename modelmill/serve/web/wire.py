@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 
 from modelmill.errors import RequestError
+from modelmill.runtime.values import beyond_64_bits
 from modelmill.serve.inputs import Input, as_text, kind
 from modelmill.serve.request import (
     LONG_BYTES,
@@ -385,7 +386,8 @@ def _from_json(where: str, data: Any, shape: list[int], taken: Input) -> Array:
     if not types <= taken.elements:
         wrong = next(value for value in flat if type(value) not in taken.elements)
         hint = f"Every element of {taken.field.name} is a {taken.field.datatype}."
-        raise RequestError(where, f"expected {taken.field.datatype}, came {kind(wrong)}", hint)
+        far = beyond_64_bits(wrong) if taken.dtype.kind in "iu" else ""
+        raise RequestError(where, f"expected {taken.field.datatype}, came {far or kind(wrong)}", hint)
     return taken.checked(where, taken.from_values(where, flat))
 
 
