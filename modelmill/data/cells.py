@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,10 @@ NUMBER_GAPS = MISSING | {"NA", "None", "?", "-"}
 
 BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False, "t": True, "f": False}
 BOOLEANS |= {"y": True, "n": False, "1.0": True, "0.0": False}
+
+
+WHOLE = re.compile("[+-]?[0-9]{1,20}")
+"""Whole numbers, among them all of 64 bits."""
 
 
 def kind_of(dtype: Any) -> str | None:
@@ -78,14 +84,23 @@ def texts(column: Any) -> Array:
 
 def integers(column: Any) -> Array | None:
     """(rows,) int64, where the column holds whole numbers and no gap; else None."""
+    array = _plain(column)
+    return None if is_text(array.type) else exact(array, "int64")
+
+
+def exact(column: Any, dtype: str) -> Array | None:
+    """(rows,) of a whole dtype, where the column holds numbers that fit, or texts of them, and no gap; else None."""
     import pyarrow
     from pyarrow import types
 
     array = _plain(column)
-    if not types.is_integer(array.type) or array.null_count:
+    if is_text(array.type):
+        read, refused, _ = _by_text(texts(array), partial(_whole, bounds=np.iinfo(dtype)), dtype)
+        return None if refused else read
+    if array.null_count or not types.is_integer(array.type):
         return None
     try:
-        found: Array = array.cast(pyarrow.int64()).to_numpy(zero_copy_only=False)
+        found: Array = array.cast(pyarrow.from_numpy_dtype(np.dtype(dtype))).to_numpy(zero_copy_only=False)
     except pyarrow.ArrowInvalid:
         return None
     return found
@@ -182,6 +197,11 @@ def _number(text: str) -> float | None:
         return None if "_" in text else float(text)
     except ValueError:
         return None
+
+
+def _whole(text: str, bounds: Any) -> int | None:
+    value = int(text) if WHOLE.fullmatch(text) else None
+    return value if value is not None and bounds.min <= value <= bounds.max else None
 
 
 def _boolean(text: str) -> float | None:

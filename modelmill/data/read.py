@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from modelmill.data.archive import read_arrays
-from modelmill.data.cells import Array, Place, booleans, dates, numbers, texts
+from modelmill.data.cells import Array, Place, booleans, dates, exact, numbers, texts
 from modelmill.data.columnar import read_parquet
 from modelmill.data.delimited import Dialect, is_row, read_parts, row_for_names, start
 from modelmill.data.files import existing, parts, source_of
@@ -26,7 +26,7 @@ from modelmill.dataset import Dataset
 from modelmill.errors import ContentError, SourceError, UnknownName
 from modelmill.method import decode
 from modelmill.runtime.axes import fits
-from modelmill.runtime.values import wanted
+from modelmill.runtime.values import beyond_64_bits, wanted
 from modelmill.signature import Field, Signature
 
 
@@ -120,10 +120,12 @@ def names_of(signature: Signature, path: Path, header: Sequence[str], line: int)
 
 
 def texts_of(signature: Signature, names: Sequence[str]) -> list[str]:
-    """The columns of a text file that keep their text as it is written."""
+    """The columns of a text file that keep their text as it is written; read as numbers, UINT64 would be rounded."""
     if signature.is_block(names):
-        return list(names) if signature.inputs[0].datatype == "BYTES" else []
-    wanted = [field.name for field in signature.inputs if field.kind in ("category", "date")]
+        return list(names) if signature.inputs[0].datatype in ("BYTES", "UINT64") else []
+    wanted = [
+        field.name for field in signature.inputs if field.kind in ("category", "date") or field.datatype == "UINT64"
+    ]
     return [name for name in names if as_input(name, names) in wanted]
 
 
@@ -147,7 +149,8 @@ def conform(field: Field, rows: Rows, name: str) -> Array:
     elif field.is_boolean:
         values = _cells(booleans, rows, name)
     else:
-        values = _cells(numbers, rows, name)
+        found = exact(rows.table[name], field.dtype) if np.dtype(field.dtype).kind in "iu" else None
+        values = _cells(numbers, rows, name) if found is None else found
     return _cast(field, values, rows, name).reshape(len(values), *field.row)
 
 
@@ -174,7 +177,8 @@ def _cast(field: Field, values: Array, rows: Rows, name: str) -> Array:
         broken = (values != np.floor(values)) | (values < bounds.min) | (values >= bounds.max + 1.0)
         if broken.any():
             row = int(np.argmax(broken))
-            raise ContentError(rows.place(row), f"{name} is {values[row]:g}; expected {wanted(field)}", "Correct it.")
+            came = beyond_64_bits(float(values[row])) or f"{values[row]:.15g}"
+            raise ContentError(rows.place(row), f"{name} is {came}; expected {wanted(field)}", "Correct it.")
     with np.errstate(over="ignore"):
         found: Array = values.astype(field.dtype, copy=False)
     if found.dtype.kind == "f" and np.isinf(found).any():
