@@ -21,6 +21,7 @@ from modelmill.errors import (
     DeadlineExceeded,
     Forbidden,
     NotServed,
+    OutOfBounds,
     Overloaded,
     RequestError,
     TooLarge,
@@ -28,6 +29,7 @@ from modelmill.errors import (
     WorkError,
 )
 from modelmill.signature import DTYPES
+from modelmill.tls import ARGUMENTS, Tls
 
 Array = np.ndarray[Any, Any]
 
@@ -47,20 +49,31 @@ class Client:
     """A service at a URL; it keeps one connection a thread open.
 
     key: what `modelmill keys create` gave, where the service needs one. ca_file: whose certificates are trusted, where
-    that is not one of the system's.
+    that is not one of the system's. cert: what is shown to a service that wants its clients' certificates: the files
+    of a certificate and of its key, or one file of both. All are PEM, and read once, here. Raises RequestError for what
+    is no URL, OutOfBounds for files that cannot be used, and for a certificate that http:// would not show.
 
     >>> Client("http://127.0.0.1:8080/").url
     'http://127.0.0.1:8080'
     """
 
-    def __init__(self, url: str, timeout_s: float = 60.0, key: str = "", ca_file: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float = 60.0,
+        key: str = "",
+        ca_file: str | Path | None = None,
+        cert: str | Path | tuple[str | Path, str | Path] | None = None,
+    ) -> None:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise RequestError(url, "is not the URL of a service", "Try http://127.0.0.1:8080.")
         self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
         self.timeout_s = timeout_s
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._ca_file = ca_file
+        if cert is not None and parts.scheme != "https":
+            raise OutOfBounds("cert", f"would not be shown at {self.url}, which is not encrypted", "Write https://.")
+        self._tls = _tls(ca_file, cert) if parts.scheme == "https" else None
         self._parts = parts
         self._local = threading.local()
         self._metadata: dict[str, dict[str, Any]] = {}
@@ -195,9 +208,8 @@ class Client:
     def _connect(self) -> http.client.HTTPConnection:
         host, port = self._parts.hostname or "", self._parts.port
         connection = http.client.HTTPConnection(host, port, timeout=self.timeout_s)
-        if self._parts.scheme == "https":
-            context = ssl.create_default_context(cafile=self._ca_file)
-            connection = http.client.HTTPSConnection(host, port, timeout=self.timeout_s, context=context)
+        if self._tls is not None:
+            connection = http.client.HTTPSConnection(host, port, timeout=self.timeout_s, context=self._tls.context)
         connection.connect()
         self._connections.append(connection)
         # Headers and body go in two writes: without this the second waits for the first to be acknowledged.
@@ -205,7 +217,19 @@ class Client:
         return connection
 
     def _unreachable(self, error: Exception) -> WorkError:
+        if self._tls is not None and isinstance(error, ssl.SSLError):
+            return self._tls.mistrust(self.url, error)
+        if self._tls is not None and isinstance(error, ConnectionResetError | BrokenPipeError):
+            return self._tls.silence(self.url)
         return WorkError(self.url, f"cannot be reached: {error}", "Is `modelmill serve` running there?")
+
+
+def _tls(ca_file: str | Path | None, cert: str | Path | tuple[str | Path, str | Path] | None) -> Tls:
+    """Whom to trust and what to show, with its files read. Raises OutOfBounds."""
+    shown, key = cert if isinstance(cert, tuple) else (cert or "", "")
+    tls = Tls(str(ca_file or ""), str(shown), str(key), ARGUMENTS)
+    assert tls.context, "files are read before anything is sent"
+    return tls
 
 
 def _refusal(where: str, status: int, content: bytes) -> Exception:

@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 from modelmill.conform.deviation import Deviation, shown
 from modelmill.conform.http import Http
-from modelmill.conform.tls import Tls, first_words
+from modelmill.conform.tls import first_words, pems
 from modelmill.errors import MissingExtra, OutOfBounds, RequestError, WorkError
 from modelmill.protocol.schema import schema
+from modelmill.tls import Tls
 
 PACKAGE = "/inference.GRPCInferenceService/"
 SETTINGS = 4
@@ -91,7 +92,7 @@ class Channel:
         if self.tls is None:
             opened = grpc.insecure_channel(self.address)
         else:
-            opened = grpc.secure_channel(self.address, grpc.ssl_channel_credentials(*self.tls.pems()))
+            opened = grpc.secure_channel(self.address, grpc.ssl_channel_credentials(*pems(self.tls)))
         with opened as channel:
             yield channel
 

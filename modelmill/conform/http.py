@@ -12,8 +12,9 @@ from urllib.parse import SplitResult, urlsplit
 import orjson
 
 from modelmill.conform.deviation import Deviation, shown
-from modelmill.conform.tls import Tls, first_words, speaks_tls
+from modelmill.conform.tls import first_words, speaks_tls
 from modelmill.errors import OutOfBounds, WorkError
+from modelmill.tls import Tls
 
 JSON = {"content-type": "application/json"}
 

@@ -12,8 +12,8 @@ from modelmill.conform.choice import check_model, choose_model
 from modelmill.conform.deviation import Deviation, LeftOut
 from modelmill.conform.http import at
 from modelmill.conform.subject import Subject
-from modelmill.conform.tls import Tls
 from modelmill.errors import OutOfBounds
+from modelmill.tls import Tls
 
 ALIVE = robustness.CHECKS[-1]
 

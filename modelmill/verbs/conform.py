@@ -44,7 +44,7 @@ def conform(
 ) -> int:
     """Check any server against the Open Inference Protocol: 0 where it keeps to what it offers, else 1."""
     from modelmill.conform.run import examine, report
-    from modelmill.conform.tls import Tls
+    from modelmill.tls import Tls
 
     tls, headers, inputs = Tls(ca_file, cert, key), dict(map(_header, header)), list(map(_input, input))
     subject, outcomes = examine(url, grpc, model, headers, timeout, inputs, tls)

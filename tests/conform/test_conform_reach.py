@@ -12,11 +12,11 @@ pytest.importorskip("cryptography")
 
 from modelmill.cli import run as run_inside
 from modelmill.conform.run import checks, examine, outcome
-from modelmill.conform.tls import Tls
 from modelmill.errors import OutOfBounds, UnknownName, WorkError
 from modelmill.serve.access.access import Access
 from modelmill.serve.access.tls import TlsFiles
 from modelmill.serve.server import Service
+from modelmill.tls import Tls
 
 KEY = {"authorization": "Bearer secret"}
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from patience import eventually
 
 from modelmill.client import Client
-from modelmill.errors import UsageError, WorkError
+from modelmill.errors import OutOfBounds, UsageError, WorkError
 from modelmill.serve.access.tls import Tls, TlsFiles, files_of
 from modelmill.serve.rpc.frames import PREFACE, SETTINGS
 
@@ -85,6 +85,41 @@ def test_clients_show_a_certificate_of_their_authority(start, authority, make_au
     for wrong in ((), strangers.sign("mallory"), clients.sign("late", days=0)):
         with pytest.raises((ssl.SSLError, OSError, http.client.HTTPException)):
             call(service, trusting(authority, *wrong))
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_our_client_shows_its_certificate_and_says_how_to_where_it_has_none(
+    start, authority, make_authority, tmp_path, version
+):
+    clients, strangers = make_authority("clients"), make_authority("strangers")
+    service = start(access={"tls": TlsFiles(*authority.sign("service"), clients.path)})
+    alice = clients.sign("alice")
+    both = tmp_path / "both.pem"
+    both.write_bytes(alice[0].read_bytes() + alice[1].read_bytes())
+    for cert in (alice, both):
+        with Client(service.url, ca_file=authority.path, cert=cert) as client:
+            client._tls.context.maximum_version = version
+            assert client.predict("flowers", [[3, 1]])["label"].tolist() == ["long"]
+    for cert in (None, strangers.sign("mallory")):
+        with Client(service.url, ca_file=authority.path, cert=cert) as client:
+            client._tls.context.maximum_version = version
+            with pytest.raises(WorkError, match=r"certificate.*cert=\(FILE, FILE\)"):
+                client.models()
+            assert not client.ready()
+
+
+def test_our_client_says_whom_it_does_not_trust_and_which_files_cannot_be_used(start, files, authority, tmp_path):
+    service = start(access={"tls": files})
+    with Client(service.url) as client, pytest.raises(WorkError, match=r"not trusted: .*ca_file=FILE"):
+        client.models()
+    with Client(service.url.replace("https", "http")) as client, pytest.raises(WorkError):
+        client.models()
+    with pytest.raises(OutOfBounds, match=r"ca_file=.*absent.pem: cannot be used: No such file"):
+        Client(service.url, ca_file=tmp_path / "absent.pem")
+    with pytest.raises(OutOfBounds, match=r"cert=\(.*service.pem, .*authority.pem\): cannot be used"):
+        Client(service.url, ca_file=authority.path, cert=(files.cert, authority.path))
+    with pytest.raises(OutOfBounds, match=r"not encrypted. Write https"):
+        Client("http://127.0.0.1:1", cert=(files.cert, files.key))
 
 
 def test_certificates_are_read_anew_and_bad_ones_change_nothing(
