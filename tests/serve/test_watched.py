@@ -56,6 +56,12 @@ class Broken:
         raise self.error
 
 
+def flower(name="flowers", **rest):
+    tensor = {"datatype": "FP32", "shape": [1], "contents": {"fp32_contents": [3.0]}}
+    inputs = [{"name": name, **tensor} for name in ("length", "width")]
+    return schema().encode("inference.ModelInferRequest", {"model_name": name, "inputs": inputs, **rest})
+
+
 def ask(wire, **headers):
     wire.send(request(**headers))
     return wire.answer()
@@ -115,9 +121,7 @@ def test_grpc_keeps_the_short_way_too(service, monkeypatch, heavy):
     meter, candidate = watched(service, Canary(candidate="2", percent=50))
     if heavy:
         slowed(service, "flowers@2").gate.set()
-    tensor = {"datatype": "FP32", "shape": [1], "contents": {"fp32_contents": [3.0]}}
-    inputs = [{"name": name, **tensor} for name in ("length", "width")]
-    message = schema().encode("inference.ModelInferRequest", {"model_name": "flowers", "inputs": inputs})
+    message = flower()
     with grpc.insecure_channel(service.grpc_url) as channel:
         infer = channel.unary_unary(INFER)
         answers = [schema().decode("inference.ModelInferResponse", infer(message, timeout=20)) for _ in range(60)]
@@ -144,6 +148,27 @@ def test_a_failure_says_which_version_failed(service, wire, shorts, short, error
     assert (status, headers["modelmill-version"], shorts) == (500, "flowers@2", [True] * short)
 
 
+@pytest.mark.parametrize("way", ["on the loop", "on a thread", "the ordinary way"])
+@pytest.mark.parametrize("error", [ModelError("run", "broke", ""), RuntimeError("a fault of ours")])
+def test_a_call_that_fails_says_which_version_failed(service, way, error):
+    """In its trailing metadata: there is no answer that could."""
+    _, candidate = watched(service, Canary(candidate="2", percent=100))
+    if way == "on a thread":
+        slowed(service, "flowers@2")
+    candidate.lane.session = Broken(error)
+    metadata = (("traceparent", f"00-{'1' * 32}-{'2' * 16}-00"),) if way == "the ordinary way" else ()
+    with grpc.insecure_channel(service.grpc_url) as channel:
+        infer = channel.unary_unary(INFER)
+        failed = infer.future(flower(), timeout=20, metadata=metadata).exception()
+        assert failed.code() is grpc.StatusCode.INTERNAL
+        assert dict(failed.trailing_metadata())["modelmill-version"] == "flowers@2"
+        failed = infer.future(flower(inputs=[]), timeout=20, metadata=metadata).exception()
+        assert failed.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert dict(failed.trailing_metadata())["modelmill-version"] == "flowers@2"
+        failed = infer.future(flower("nobodys"), timeout=20, metadata=metadata).exception()
+        assert (failed.code(), failed.trailing_metadata()) == (grpc.StatusCode.NOT_FOUND, ())
+
+
 def test_a_refusal_says_which_version_was_picked_where_one_was(service, wire):
     watched(service, Canary(candidate="2", percent=100))
     wire.send(request(b'{"inputs": []}'))
@@ -159,9 +184,7 @@ def test_a_version_that_was_deleted_a_moment_ago_leaves_its_requests_to_the_live
     empty_registry.delete("flowers@2")
     service.server.catalogue.refresh()
     assert [ask(wire)[1].get("modelmill-version") for _ in range(3)] == ["flowers@1"] * 3
-    tensor = {"datatype": "FP32", "shape": [1], "contents": {"fp32_contents": [3.0]}}
-    inputs = [{"name": name, **tensor} for name in ("length", "width")]
-    message = schema().encode("inference.ModelInferRequest", {"model_name": "flowers", "inputs": inputs})
+    message = flower()
     with grpc.insecure_channel(service.grpc_url) as channel:
         answer = schema().decode("inference.ModelInferResponse", channel.unary_unary(INFER)(message, timeout=20))
     assert answer["model_version"] == "1"
@@ -189,9 +212,7 @@ def test_a_fault_of_ours_in_one_call_leaves_the_others_of_its_connection(service
     def fails(*given):
         raise RuntimeError("a fault of ours")
 
-    tensor = {"datatype": "FP32", "shape": [1], "contents": {"fp32_contents": [3.0]}}
-    inputs = [{"name": name, **tensor} for name in ("length", "width")]
-    message = schema().encode("inference.ModelInferRequest", {"model_name": "flowers", "inputs": inputs})
+    message = flower()
     slow = slowed(service)
     with grpc.insecure_channel(service.grpc_url) as channel:
         infer = channel.unary_unary(INFER)

@@ -59,6 +59,12 @@ class Stream:
     """Bytes of the answer that the client's window had no room for at the last look."""
     unread_looks: int = 0
     """How many looks ago that was more."""
+    version: tuple[str, str] = ("", "")
+    """The model and the number of the version that answers, as far as they are known."""
+
+    def is_of(self, name: str, number: str) -> None:
+        """Keep which version answers, which is told where the call fails."""
+        self.version = name, number
 
     def is_hungry(self) -> bool:
         """Whether more of it should come: its messages are taken as fast as they come, or one is not whole."""

@@ -39,6 +39,13 @@ FEW_ELEMENTS = 1024
 
 NOTHING: Any = None
 
+IsOf = Callable[[str, str], None]
+"""What is told the model and the number of the version that answers."""
+
+
+def ignored(name: str, number: str) -> None:
+    """Tell nobody."""
+
 
 @dataclass(slots=True, eq=False)
 class Asked:
@@ -66,7 +73,9 @@ class Express:
         self.signals = signals
         self.plans = plans
 
-    def answer(self, message: bytes, metadata: Mapping[str, str], timeout_s: float = math.inf) -> bytes | Asked | None:
+    def answer(
+        self, message: bytes, metadata: Mapping[str, str], timeout_s: float = math.inf, is_of: IsOf = ignored
+    ) -> bytes | Asked | None:
         """The answer to a ModelInferRequest for a model that is loaded, or what is to come of it: see `finish`.
 
         None, and nothing done, for whatever is not plain: `infer` begins anew, and has the words for errors. Only what
@@ -111,6 +120,7 @@ class Express:
                 return answer
         except Exception:  # noqa: BLE001 - the ordinary way meets it again, and has the words
             return None
+        is_of(endpoint.name, endpoint.label)
         return self._watched(asked) if inline else self._put(asked, timeout_s)
 
     def _watched(self, asked: Asked) -> bytes:

@@ -31,7 +31,7 @@ from modelmill.serve.plane import Ask, Outputs, Plane, reference_of
 from modelmill.serve.request import LONG_BYTES
 from modelmill.serve.rpc import tensors
 from modelmill.serve.rpc.envelope import UNKNOWN_MOST, Envelope, addressed, opened
-from modelmill.serve.rpc.express import INFER, INFERENCE, Express
+from modelmill.serve.rpc.express import INFER, INFERENCE, Express, IsOf, ignored
 from modelmill.serve.rpc.status import Unimplemented, as_http, status
 from modelmill.serve.rpc.tensors import Columns, Plan, Plans
 from modelmill.serve.signals.answer import Answer
@@ -71,6 +71,8 @@ class Peer:
     address: str = ""
     taken: bool = False
     """Whether what comes from it is owed an answer even at the end: a stream takes no message then."""
+    is_of: IsOf = ignored
+    """What is told which version answers."""
 
 
 Unary = Callable[[bytes, Peer], Awaitable[bytes]]
@@ -189,11 +191,13 @@ class Methods:
                 ask = replace(ask, terms=tensors.wishes_of(envelope).terms(terms, arrived))
             endpoint = await self.plane.begin(ask)
             which = (endpoint.name, endpoint.label)
+            peer.is_of(*which)
             answer = await self._answer(ask, endpoint, envelope, arrived)
             return answer
         except MillError as error:
             code, over = as_http(error), isinstance(error, OverQuota)
             which = which if which[0] else self._asked(error, message, caller)
+            peer.is_of(*which)
             raise discreet(error, caller) from None
         except asyncio.CancelledError:
             code = 499
@@ -243,6 +247,7 @@ class Methods:
         Whoever may not infer has no stream at all.
         """
         check_role(self.plane.door.caller_of(peer.metadata), frozenset({INFERS}))
+        peer = replace(peer, is_of=ignored)  # what ends the stream is of no version
         async for message in messages:
             try:
                 yield tagged(2, await self.infer(message, peer))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from modelmill.errors import Draining, MillError
 from modelmill.serve.packed import LONG_MOST, at_once, on_thread
-from modelmill.serve.rpc.call import Call, Stream
+from modelmill.serve.rpc.call import Stream
 from modelmill.serve.rpc.express import INFER, Asked
 from modelmill.serve.rpc.frames import STREAM_WINDOW
 from modelmill.serve.rpc.messages import check_encoding, only, too_large
@@ -71,7 +71,7 @@ class Runner:
             return
         if message is not None and call.path == INFER:
             try:
-                answer = self.express.answer(message, call.metadata, call.timeout_s)
+                answer = self.express.answer(message, call.metadata, call.timeout_s, stream.is_of)
             except MillError as error:
                 self.sender.fail(stream, status(error))
                 return
@@ -114,7 +114,7 @@ class Runner:
             method = methods.unary.get(path)
             if method is None:
                 raise methods.unknown(path)
-            caller = self._peer(stream.call)
+            caller = self._peer(stream)
             async with asyncio.timeout_at(None if caller.deadline == math.inf else caller.deadline):
                 if message is not None:
                     answer = await method(message, caller)
@@ -195,7 +195,7 @@ class Runner:
     async def _run_stream(self, stream: Stream) -> None:
         method = self.methods.streaming[stream.call.path]
         sender = self.sender
-        peer = replace(self._peer(stream.call), taken=True)
+        peer = replace(self._peer(stream), taken=True)
         try:
             async with asyncio.timeout_at(None if peer.deadline == math.inf else peer.deadline):
                 async for answer in method(self._messages(stream), peer):
@@ -232,9 +232,10 @@ class Runner:
                 self.sender.credit(stream)
                 self.sender.flush()
 
-    def _peer(self, call: Call) -> Peer:
+    def _peer(self, stream: Stream) -> Peer:
+        call = stream.call
         deadline = self.loop.time() + call.timeout_s if call.timeout_s != math.inf else math.inf
-        return Peer(deadline, call.metadata, self.address)
+        return Peer(deadline, call.metadata, self.address, is_of=stream.is_of)
 
     def _fault(self, stream: Stream) -> None:
         self.sender.fail(stream, Status(INTERNAL, "the service failed; its log says why"))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from modelmill.serve import standing
 from modelmill.serve.rpc import hpack
 from modelmill.serve.rpc.call import Stream
 from modelmill.serve.rpc.frames import (
@@ -135,6 +136,7 @@ class Sender:
         for name, value in failed.trailers:
             text = value.encode() if isinstance(value, str) else b64encode(value).rstrip(b"=")
             block.append(hpack.literal(name.encode(), text))
+        block.append(_literals(standing.version(*stream.version)))
         block.append(_literals(self.standing(stream.call.path, stream.call.metadata)))
         stream.pending.clear()
         stream.trailers = b"".join(block) if stream.begun else FIRST + b"".join(block)

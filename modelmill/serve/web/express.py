@@ -30,7 +30,7 @@ from modelmill.serve.signals.trace import Parent, parent
 from modelmill.serve.traffic.mirror import Copy
 from modelmill.serve.web import wire
 from modelmill.serve.web.heads import head
-from modelmill.serve.web.http import FAILED, JSON, LAST, VERSION, Reply, as_last, header, stamped, told, worded
+from modelmill.serve.web.http import FAILED, JSON, LAST, Reply, as_last, header, stamped, told, worded
 
 BEFORE, AFTER = b"/v2/models/", b"/infer"
 LENGTH, SIZE, TRACE = b"inference-header-content-length", b"content-length", b"traceparent"
@@ -262,7 +262,7 @@ class Express:
             self.signals.tell(_told(asked, 200, seconds, len(answer.body)), drawn=True)
         if asked.future is NOTHING:
             self.plane.engine.turns.spent(caller.terms, seconds)
-        headers: tuple[tuple[str, str], ...] = ((VERSION, endpoint.version.reference),)
+        headers: tuple[tuple[str, str], ...] = ((standing.VERSION, endpoint.version.reference),)
         kind = JSON
         if answer.json_bytes is not None:
             kind = "application/octet-stream"
@@ -306,7 +306,7 @@ class Express:
         self, opening: Opening, at: Endpoint, caller: Caller, error: OverQuota, size: int, started: float
     ) -> bytes:
         """The answer to a request beyond the quota, which is cheap to say."""
-        reply = told(worded(error, caller), caller)
+        reply = stamped(told(worded(error, caller), caller), at.name, at.label)
         seconds = time.perf_counter() - started
         sizes = (size, len(reply.body))
         answer = Answer("v2", at.name, at.label, reply.status, seconds, None, opening.above, sizes, caller.tenant, True)

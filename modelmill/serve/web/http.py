@@ -315,8 +315,6 @@ def worded(error: MillError, caller: Caller) -> Reply:
 FAILED = as_json({"error": "the service failed; its log says why"}, 500)
 LAST = ("connection", "close")
 """The header of the last answer on a connection."""
-VERSION = "modelmill-version"
-"""The header that names the version which answered, or failed to."""
 
 
 def told(reply: Reply, caller: Caller) -> Reply:
@@ -340,7 +338,7 @@ def telling(send: Send, caller: Caller) -> Send:
 
 def stamped(reply: Reply, name: str, number: str) -> Reply:
     """An answer, or a failure, with the version that it is of, where one was picked."""
-    return reply.plus((VERSION, f"{name}@{number}")) if name else reply
+    return reply.plus(*standing.version(name, number))
 
 
 def wrong_method(allowed: Iterable[str], method: str) -> Reply:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import multiprocessing
 import sys
 import threading
 import time
+from contextlib import closing
+from urllib.parse import urlsplit
 
 import pytest
+from patience import eventually
 
 from modelmill.console.pages import Pages
 from modelmill.errors import OutOfBounds, OverQuota
@@ -17,6 +22,7 @@ from modelmill.serve.access.door import check, check_rows
 from modelmill.serve.access.keyring import Keyring
 from modelmill.serve.access.meters import DAY_S, SECOND, Gate, Meters
 from modelmill.serve.access.quota import Quota, requests_per_s, rows_per_day, words
+from modelmill.serve.web.express import Express
 from modelmill.signature import Field, Signature
 
 
@@ -246,11 +252,45 @@ def test_a_refusal_says_whose_quota_it_is_how_much_and_when_there_is_room(start,
         assert told.startswith("quota of the key: 5/h, 1 at once, is used up: there is room for a request in ")
         assert int(told.split()[-2]) == pytest.approx(720, abs=10)
         assert int(over.headers["retry-after"]) == pytest.approx(720, abs=10)
+        assert over.headers["modelmill-version"] == "flowers@1"
     full = send(theirs, 4)
-    assert full.code == 429
+    assert (full.code, full.headers["modelmill-version"]) == (429, "flowers@1")
     assert "quota of the tenant: 6 rows a day has no room for 4 more rows today" in full.json["error"]
     told = send(theirs, 1).json["error"]
     assert "quota of the tenant: 7/h, 2 at once, is used up" in told
+
+
+def test_what_is_used_up_while_a_body_comes_is_refused_with_the_version(start, keys, ask, monkeypatch):
+    """On the short way, which was entered while there was room."""
+    secret = keys.create("a", quota=Quota(requests_per_s("2/h"), burst=2))[0]
+    service = start()
+    path, body = "/v2/models/flowers/infer", json.dumps(tensors(1)).encode()
+    assert ask(service, "POST", path, tensors(1), secret).code == 200
+    opened, openings = Express.opened, []
+    monkeypatch.setattr(Express, "opened", lambda *given: openings.append(opened(*given)) or openings[-1])
+    with closing(http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=20)) as connection:
+        connection.putrequest("POST", path)
+        connection.putheader("authorization", f"Bearer {secret}")
+        connection.putheader("content-length", str(len(body)))
+        connection.endheaders(body[:10])
+        assert eventually(lambda: openings)
+        assert openings[0] is not None
+        assert ask(service, "POST", path, tensors(1), secret).code == 200
+        connection.send(body[10:])
+        with connection.getresponse() as refused:
+            assert (refused.status, refused.headers["modelmill-version"]) == (429, "flowers@1")
+
+
+def test_a_refusal_names_no_version_that_was_not_looked_for(start, keys, ask, shelf, publish_flowers):
+    """Whether one exists that is not in memory is not worth finding out for whoever is refused."""
+    publish_flowers(shelf)
+    secret = keys.create("a", quota=Quota(requests_per_s("1/h")))[0]
+    service = start()
+    codes = []
+    for path in ("/predict/flowers", "/predict/flowers", "/v2/models/flowers/versions/2/infer"):
+        answer = ask(service, "POST", path, [[3, 1]], secret)
+        codes.append((answer.code, answer.headers.get("modelmill-version")))
+    assert codes == [(200, "flowers@1"), (429, "flowers@1"), (429, None)]
 
 
 @pytest.mark.parametrize("path", ["/predict/flowers", "/v2/models/flowers/infer"])

@@ -125,12 +125,21 @@ def test_roles_tenants_and_tiers_hold(start, rpc, keys):
 
 def test_a_quota_is_told_with_the_time_to_wait(start, rpc, keys):
     secret, _ = keys.create("slow", quota=Quota(requests_per_s=0.01))
+    rows, _ = keys.create("rows", quota=Quota(rows_per_day=2))
     call = rpc(start(grpc_port=0))
     assert call(INFER, secret, **flower())["model_name"] == "flowers"
     over = call(INFER, secret, **flower())
     assert over.startswith(
         "RESOURCE_EXHAUSTED: quota of the key: 36/h, 1 at once, is used up: there is room for a request"
     )
+    assert call(INFER, rows, **flower(2))["model_name"] == "flowers"
+    infer, message = call.channel.unary_unary(INFER), schema().encode("inference.ModelInferRequest", flower())
+    for key in (secret, rows):
+        error = infer.future(message, timeout=20, metadata=(("x-api-key", key),)).exception()
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert dict(error.trailing_metadata())["modelmill-version"] == "flowers@1"
+    error = infer.future(message, timeout=20).exception()
+    assert (error.code(), error.trailing_metadata()) == (grpc.StatusCode.UNAUTHENTICATED, ())
 
 
 def test_what_is_left_of_a_quota_stands_in_the_trailing_metadata_of_every_call(start, rpc, keys):
