@@ -301,7 +301,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             await asyncio.sleep(0)
         for server in self.servers:
             server.close()
-        while self.server_state.connections and loop.time() < deadline and not self.force_exit:
+        while (self.server_state.connections or self.is_answering) and loop.time() < deadline and not self.force_exit:
             if not self.limits.reuse_port:
                 for connection in list(self.server_state.connections):
                     if not has_data(connection.transport.get_extra_info("socket").fileno()):
@@ -395,9 +395,14 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.state.refusing = not (self.limits.lead_seconds or self.limits.reuse_port)
         if self.front is not None:
             self.front.part()
-        while self.state.in_flight and self._left() and not self.force_exit:
+        while self.is_answering and self._left() and not self.force_exit:
             await asyncio.sleep(0.01)
         self.should_exit = True
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether somebody waits for an answer: a stream, too, though it is not in flight while nothing comes."""
+        return self.state.in_flight > 0 or (self.front is not None and self.front.is_streaming)
 
     def _left(self) -> float:
         """Seconds that what is in flight may still take, from the first time that this is asked."""

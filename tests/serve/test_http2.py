@@ -419,6 +419,7 @@ def test_messages_that_came_are_answered_at_the_end_and_no_later_ones(slow):
         half.send(frame(DATA, 0, 1, rest + begun) + frame(DATA, 0, 1, rest))
         idle.send(frame(HEADERS, HEADERS_END, 5, head(STREAM)) + frame(DATA, 0, 5, whole))
         assert idle.reset(5) == REFUSED_STREAM
+        time.sleep(0.5)  # longer than it takes to be found out that nobody waits any more
         lane.session.gate.set()
         for raw in (two, half):
             body, headers = raw.answer(1)

@@ -89,6 +89,11 @@ class Connection(asyncio.Protocol):
             stream.give_up()
         self.sender.streams.clear()
 
+    @property
+    def is_streaming(self) -> bool:
+        """Whether a call of many messages has not ended."""
+        return any(stream.messages is not None for stream in self.sender.streams.values())
+
     def warn(self) -> None:
         """Ask for no further calls, as Sender.warn does."""
         self.sender.warn()

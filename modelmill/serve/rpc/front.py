@@ -47,6 +47,11 @@ class Front:
         for connection in tuple(self.connections):
             connection.part()
 
+    @property
+    def is_streaming(self) -> bool:
+        """Whether a call of many messages has not ended: those that have come are owed an answer."""
+        return any(connection.is_streaming for connection in self.connections)
+
     async def stop(self, seconds: float, in_haste: Callable[[], bool]) -> None:
         """Take no further calls, and end those that run for longer than so many seconds, or as there is haste."""
         if self.server is not None:
