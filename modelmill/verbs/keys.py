@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modelmill.verbs.options import Json
 from modelmill.verbs.say import print_json, tell
+
+if TYPE_CHECKING:
+    from modelmill.serve.access.keys import Key, Keys
 
 keys = typer.Typer(
     help="Keys and tenants of the service: create, list, change, rotate, revoke, delete, tenant, tenants, audit.",
@@ -52,6 +55,7 @@ def keys_create(
     else:
         print(secret)
         _aside("It is kept nowhere: note it now. Send it as `Authorization: Bearer KEY`.")
+    _warn(key, shelf)
 
 
 @keys.command("list")
@@ -94,11 +98,13 @@ def keys_change(
     given = (tuple(role) if role else None, _models(model, no_models), _limits(quota, burst, rows, no_quota), ends)
     if all(one is None for one in given):
         raise OutOfBounds("keys change", "is told nothing to change", "Such as --quota 100/s or --role read.")
-    shown = shelf.change(id, *given).shown(shelf.now_ms)
+    key = shelf.change(id, *given)
+    shown = key.shown(shelf.now_ms)
     if json:
         print_json(shown)
     else:
         print_keys([shown])
+    _warn(key, shelf)
 
 
 @keys.command("rotate")
@@ -246,6 +252,17 @@ def _quota(quota: str, burst: int, rows: str) -> Any:
     if burst and not quota:
         raise OutOfBounds("--burst", "is wanted with a rate", "Write --quota 100/s --burst 50.")
     return Quota(requests_per_s(quota) if quota else 0.0, burst, rows_per_day(rows) if rows else 0)
+
+
+def _warn(key: Key, shelf: Keys) -> None:
+    """Say which of the names that a key is narrowed to are of no use to it."""
+    from modelmill.serve.access.unseen import unseen
+
+    for pattern, owners in unseen(key, shelf.tenants()).items():
+        _aside(
+            f"--model {pattern}: is claimed by tenant {', '.join(owners)}, and so this key of tenant {key.tenant} sees "
+            f"no model by it. Make a key of that tenant instead: --tenant {owners[0]}."
+        )
 
 
 def _tenant(tenant: Any) -> dict[str, Any]:

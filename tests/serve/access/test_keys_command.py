@@ -125,6 +125,29 @@ def test_a_key_is_changed_by_what_is_given_and_keeps_its_secret(keys_command):
     assert (code, "is revoked, and stays so" in said) == (1, True)
 
 
+def test_a_key_that_is_narrowed_to_what_others_claim_is_warned_of(keys_command):
+    keys_command("tenant", "acme", "--model", "acme-*", "--model", "risk")
+    keys_command("tenant", "blue", "--model", "blue-?")
+    for names, warned in (
+        (("acme-iris",), ["acme-iris"]),
+        (("acme-*", "acme-?", "flowers", "risk"), ["acme-*", "acme-?", "risk"]),
+        (("acme*", "*", "blue-*", "[a]cme-*"), []),  # of these it may see some
+        (("blue-?",), ["blue-?"]),
+    ):
+        given = [word for name in names for word in ("--model", name)]
+        code, made, said = keys_command("create", "web", *given, "--json")
+        assert (code, [line.split(":")[0] for line in said.splitlines()]) == (0, [f"--model {name}" for name in warned])
+        assert "note" not in made
+        assert keys_command("create", "web", "--role", "admin", *given, "--json")[2] == ""
+    said = keys_command("create", "web", "--tenant", "blue", "--model", "risk")[2]
+    assert "claimed by tenant acme, and so this key of tenant blue sees no model" in said
+    assert said.rstrip().endswith("--tenant acme.")
+    named = keys_command("create", "web", "--tenant", "acme", "--model", "acme-iris", "--json")
+    assert named[2] == ""
+    assert keys_command("change", named[1]["id"], "--model", "risk")[2] == ""
+    assert "--model blue-1: is claimed by tenant blue" in keys_command("change", named[1]["id"], "--model", "blue-1")[2]
+
+
 def test_a_running_service_follows_a_changed_key(start, keys, ask):
     secret, key = keys.create("web", ["read"])
     service = start()
