@@ -57,6 +57,27 @@ def test_processes_that_count_at_once_lose_nothing(tmp_path):
     assert abs(told["last_inference"] / 1000 - time.time()) < 60
 
 
+def test_a_version_that_nobody_asked_has_tritons_counters_and_no_histograms(tmp_path):
+    """Whichever process was asked: one that was not tells of it all the same."""
+    one, other = Figures(tmp_path, 0), Figures(tmp_path, 1)
+    for figures in (one, other):
+        for model in ("asked", "idle"):
+            figures.of(model, "1")
+    told = [name for name in samples(one.text({})) if 'model="' in name]
+    assert len(told) == 16
+    assert all(name.startswith("nv_inference_") for name in told)
+    other.of("asked", "1").ran_one(1000)
+    other.of("asked", "1").answered("v2", 200, 0.002)
+    for figures in (other, one):
+        found = samples(figures.text({}))
+        assert found['nv_inference_count{model="idle",version="1"}'] == 0
+        assert found['nv_inference_count{model="asked",version="1"}'] == 1
+        assert {name for name in found if name.startswith("modelmill_") and "_count{" in name} == {
+            f'modelmill_{what}_count{{model="asked",version="1"}}'
+            for what in ("request_duration_seconds", "batch_rows", "queue_seconds", "compute_seconds")
+        }
+
+
 def test_a_process_that_takes_the_place_of_a_dead_one_goes_on_counting(tmp_path):
     for _ in range(2):
         subprocess.run([sys.executable, "-c", COUNTS, str(tmp_path), "0"], check=True, timeout=60)
