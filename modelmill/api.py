@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelmill import pipeline
-from modelmill.errors import ContentError, UsageError
+from modelmill.errors import ContentError, UnknownModel, UsageError
 from modelmill.loaded import Loaded
 from modelmill.report import Report
 from modelmill.spec import Spec
@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from modelmill.mill import Options
     from modelmill.model import Body
     from modelmill.registry.registry import Registry
+    from modelmill.runtime.chain import Chain
     from modelmill.serve.access.keys import Keys
     from modelmill.serve.traffic.rollout import Rollout
     from modelmill.store.home import Home
     from modelmill.version import Version
 
 Source = str | Path | Spec | Mapping[str, Any]
+
+GRAPH = "model.onnx"
+"""The file of a version that is run."""
 
 
 def home(path: str | Path | None = None) -> Home:
@@ -336,9 +340,10 @@ def publish_pipeline(
 
 
 def load(name: str, place: Home | None = None) -> Loaded:
-    """The version that a reference names: `NAME`, `NAME@3` or `NAME@alias`.
+    """The version that a reference names: `NAME`, `NAME@3` or `NAME@alias`; of a pipeline with the models of its steps.
 
-    Raises UnknownModel, with the closest names; Tampered where the bytes are not those that were published.
+    Raises UnknownModel, with the closest names, or the step that is gone; Tampered where the bytes are not those that
+    were published.
     """
     from modelmill.registry.registry import Registry
 
@@ -346,5 +351,20 @@ def load(name: str, place: Home | None = None) -> Loaded:
     shelf = Registry(place.database, place.blobs)
     version = shelf.find(name)
     if pipeline.FILE in version.files:
-        raise UsageError(version.reference, "is a pipeline, which a service runs", f"Try: modelmill serve {name}")
-    return Loaded(version, shelf.file(version, "model.onnx"), shelf)
+        return Loaded(version, _chain(version, shelf), shelf)
+    return Loaded(version, shelf.file(version, GRAPH), shelf)
+
+
+def _chain(version: Version, shelf: Registry) -> Chain:
+    """A pipeline with the graphs of its steps. Raises UnknownModel for a step that is gone."""
+    from modelmill.runtime.chain import Chain
+
+    steps = pipeline.read(shelf.file(version, pipeline.FILE)).steps
+    graphs: dict[str, bytes] = {}
+    for step in steps:
+        try:
+            graphs[step.model] = shelf.file(step.model, GRAPH)
+        except UnknownModel as error:
+            message = f"is gone, and the pipeline {version.reference} needs it: {error.message}"
+            raise UnknownModel(step.model, message, error.hint) from None
+    return Chain(steps, graphs, version.signature)

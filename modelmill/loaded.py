@@ -17,18 +17,19 @@ if TYPE_CHECKING:
     from modelmill.bulk.answer import Advance
     from modelmill.dataset import Dataset
     from modelmill.registry.registry import Registry
+    from modelmill.runtime.chain import Program
 
 
 class Loaded:
-    """A version, loaded to be asked in this process; state: one runtime session."""
+    """A version, loaded to be asked in this process; state: its runtime session, or those of a pipeline's steps."""
 
-    def __init__(self, version: Version, graph: bytes, shelf: Registry | None = None) -> None:
-        from modelmill.runtime.session import Session
+    def __init__(self, version: Version, program: Program, shelf: Registry | None = None) -> None:
+        from modelmill.runtime.chain import opened
 
         self.version = version
-        self.graph = graph
+        self.program = program
         self._shelf = shelf
-        self._session = Session(graph)
+        self._session = opened(program)
 
     def predict(self, rows: Sequence[Any] | Mapping[str, Any] | Array) -> dict[str, Array]:
         """A mapping of output name to array, the first axis the rows.
@@ -62,12 +63,12 @@ class Loaded:
         """The answers for every row of a file."""
 
         from modelmill.data.read import read_for
-        from modelmill.evaluate.judge import predict
+        from modelmill.evaluate.judge import answered
         from modelmill.runtime.pieces import check_together
 
         data = read_for(self.version.signature, path)
         check_together(self.version.signature, data.rows)
-        return dict(predict(self.graph, data))
+        return answered(self._session, data)
 
     def answer_file(self, path: Path, output: Path, fresh: bool = False) -> Iterator[Advance]:
         """Answer every row of a file into another, on all cores, however large it is; yields how far it is.
@@ -77,7 +78,7 @@ class Loaded:
         """
         from modelmill.bulk.answer import answer_file
 
-        return answer_file(self.graph, self.version.signature, path, output, fresh)
+        return answer_file(self.program, self.version.signature, path, output, fresh)
 
     def watch(self, path: str | Path, window: int = 0) -> Iterator[Finding]:
         """What is no longer as it was at publishing, in the rows of a file and the model's answers to them.
@@ -86,12 +87,12 @@ class Loaded:
         Raises RegistryError where the version was published without a reference.
         """
         from modelmill.data.read import read_for
-        from modelmill.evaluate.judge import predict
+        from modelmill.evaluate.judge import answered
         from modelmill.monitor.watch import watch
 
         reference = self._reference()
         data = read_for(self.version.signature, path)
-        answers = predict(self.graph, data)
+        answers = answered(self._session, data)
         parts = np.array_split(np.arange(data.rows), max(1, data.rows // window if window > 0 else 1))
         return watch(reference, ((_rows_of(data.columns, part), _rows_of(answers, part)) for part in parts))
 
@@ -100,8 +101,11 @@ class Loaded:
         from modelmill.monitor.reference import FILE
 
         if self._shelf is None or FILE not in self.version.files:
-            again = f"Build it again: modelmill build SOURCE --name {self.version.name}"
-            hint = "Versions that are built have one; imported ones do not." if self.version.lineage.source else again
+            hint = f"Build it again: modelmill build SOURCE --name {self.version.name}"
+            if not isinstance(self.program, bytes):
+                hint = f"Pipelines have none; watch a step: modelmill monitor {self.program.steps[0].model}"
+            elif self.version.lineage.source:
+                hint = "Versions that are built have one; imported ones do not."
             raise RegistryError(self.version.reference, "was published without a reference to watch against", hint)
         return self._shelf.file(self.version, FILE)
 
@@ -123,13 +127,24 @@ class Loaded:
         from modelmill.evaluate.judge import REPORTED, evaluate, measure
         from modelmill.method import decode
 
+        graph = self._graph()
         data = self._truth(source, target) if against is None else self._taught(source, against)
         task = decode("task", {"method": self.version.signature.task if against is None else "compute"})
         return {
             "rows": data.rows,
-            "metrics": evaluate(self.graph, data, self.version.signature, task.metrics, "test", seed=0),
-            "costs": measure([self.graph], data, REPORTED, quick=False)[0],
+            "metrics": evaluate(graph, data, self.version.signature, task.metrics, "test", seed=0),
+            "costs": measure([graph], data, REPORTED, quick=False)[0],
         }
+
+    def _graph(self) -> bytes:
+        """The one graph that is measured. Raises UsageError for a pipeline, which has several."""
+        from modelmill.errors import UsageError
+
+        if isinstance(self.program, bytes):
+            return self.program
+        first = self.program.steps[0].model
+        hint = f"Evaluate its steps: modelmill evaluate {first}"
+        raise UsageError(self.version.reference, "is a pipeline, and what is measured is one graph", hint)
 
     def _truth(self, source: str, target: str) -> Dataset:
         """The rows of a source with the truth in it."""
@@ -150,7 +165,7 @@ class Loaded:
 
         from modelmill.data.read import read_for
         from modelmill.errors import ModelError
-        from modelmill.evaluate.judge import predict
+        from modelmill.evaluate.judge import answered
         from modelmill.task.compute import taught
 
         ours, theirs = self.version.signature, teacher.version.signature
@@ -158,7 +173,7 @@ class Loaded:
             message = f"takes or gives other things than {teacher.version.reference}"
             raise ModelError(self.version.reference, message, "Compare versions of one model.")
         data = read_for(ours, source)
-        return replace(data, target=taught(predict(teacher.graph, data)))
+        return replace(data, target=taught(answered(teacher._session, data)))
 
 
 def _rows_of(columns: Mapping[str, Array], index: Array) -> dict[str, Array]:

@@ -7,11 +7,14 @@ is what answers; its signature follows from theirs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
 from modelmill.errors import SpecError
 from modelmill.signature import Field, Signature
+
+T = TypeVar("T")
 
 FILE = "pipeline.json"
 """The file of a version that is a pipeline; such a version has no graph."""
@@ -27,6 +30,14 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     inputs: dict[str, str]
     outputs: dict[str, str]
+
+    def given(self, tensors: Mapping[str, T]) -> dict[str, T]:
+        """The inputs of the model, of the tensors that there are."""
+        return {name: tensors[tensor] for name, tensor in self.inputs.items()}
+
+    def made(self, outputs: Mapping[str, T]) -> dict[str, T]:
+        """The tensors that the outputs of the model are."""
+        return {tensor: outputs[name] for name, tensor in self.outputs.items()}
 
 
 class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +60,9 @@ def plan(pipeline: Pipeline, signatures: Mapping[str, Signature]) -> tuple[Pipel
     made = _made(pipeline, signatures)
     steps = _ordered(pipeline.steps, made)
     inputs = _taken(steps, signatures, made)
-    outputs = _given(pipeline, made)
+    rows = max(field.rows for step in steps for field in signatures[step.model].inputs)
+    inputs = {name: _of_rows(field, rows) for name, field in inputs.items()}
+    outputs = tuple(_of_rows(field, rows) for field in _given(pipeline, made))
     first = steps[-1]
     answers = signatures[first.model]
     alone = all(first.outputs.get(field.name) == field.name for field in outputs)
@@ -161,6 +174,14 @@ def _given(pipeline: Pipeline, made: Mapping[str, tuple[Step, Field]]) -> tuple[
     if not names:
         raise SpecError("outputs", "every tensor is taken by a step", 'Name the answer: outputs = ["label"]')
     return tuple(msgspec.structs.replace(made[name][1], name=name) for name in dict.fromkeys(names))
+
+
+def _of_rows(field: Field, rows: int) -> Field:
+    """A field that takes or gives so many rows a call, as the step does that takes no other number; -1 is any."""
+    if field.axis is None or field.rows > 0:
+        return field
+    shape = tuple(rows if place == field.axis else size for place, size in enumerate(field.shape))
+    return msgspec.structs.replace(field, shape=shape)
 
 
 def _example(

@@ -18,8 +18,8 @@ from modelmill.data.files import existing
 from modelmill.data.stream import TEXT_BYTES, Block, Stream
 from modelmill.errors import ContentError, OutOfBounds
 from modelmill.runtime.calls import answers
+from modelmill.runtime.chain import Program, digest, opened, size_bytes
 from modelmill.runtime.pieces import rows_together
-from modelmill.runtime.session import Session
 from modelmill.signature import Signature
 from modelmill.table import check_output
 
@@ -27,7 +27,7 @@ CALL_BYTES = 1 << 18
 """About how much goes into one call of the graph, so that it and what comes of it stay in the processor's cache."""
 
 BLOCK_WORK = 1 << 32
-"""Rows of a block times bytes of the graph, at most: what a kill may lose is seconds of work."""
+"""Rows of a block times bytes of the graphs, at most: what a kill may lose is seconds of work."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Pace:
 
 
 def answer_file(
-    graph: bytes, signature: Signature, source: Path, output: Path, fresh: bool = False, pace: Pace = Pace()
+    program: Program, signature: Signature, source: Path, output: Path, fresh: bool = False, pace: Pace = Pace()
 ) -> Iterator[Advance]:
     """Answer every row of a file into another, in its order; yields how far it is, and first where it starts.
 
@@ -74,10 +74,10 @@ def answer_file(
     """
     form = format_of(output)
     check_output(output, existing(str(source)))
-    stream = Stream(source, _rows_of_a_block(pace, graph), pace.text_bytes)
+    stream = Stream(source, _rows_of_a_block(pace, size_bytes(program)), pace.text_bytes)
     key = Key(
         tuple(_identity(file) for file in stream.files),
-        hashlib.sha256(graph).hexdigest(),
+        digest(program),
         (form, *map(str, (LAYOUT, stream.rows, stream.text_bytes, _rows_of_a_call(signature)))),
     )
     with Unfinished(output) as unfinished:
@@ -90,7 +90,7 @@ def answer_file(
 
         try:
             yield advance(0.0, note)
-            for made, block in _pieces(graph, signature, stream, unfinished, form, pace):
+            for made, block in _pieces(program, signature, stream, unfinished, form, pace):
                 unfinished.append(made, block.after)
                 yield advance(block.share)
             if not unfinished.entries:
@@ -111,10 +111,10 @@ def format_of(output: Path) -> Format:
 
 
 def _pieces(
-    graph: bytes, signature: Signature, stream: Stream, unfinished: Unfinished, form: Format, pace: Pace
+    program: Program, signature: Signature, stream: Stream, unfinished: Unfinished, form: Format, pace: Pace
 ) -> Iterator[tuple[Piece, Block]]:
     """The answers to block after block, in order: some are being worked out while one is handed on."""
-    session = Session(graph)
+    session = opened(program)
     most = _rows_of_a_call(signature)
     runners = pace.runners or cores()
 
@@ -163,8 +163,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _rows_of_a_block(pace: Pace, graph: bytes) -> int:
-    return max(min(pace.block_rows, BLOCK_WORK // max(len(graph), 1)), min(pace.block_rows, 256))
+def _rows_of_a_block(pace: Pace, size: int) -> int:
+    return max(min(pace.block_rows, BLOCK_WORK // max(size, 1)), min(pace.block_rows, 256))
 
 
 def _rows_of_a_call(signature: Signature) -> int:
@@ -183,9 +183,9 @@ def _rows_of_a_call(signature: Signature) -> int:
 def _identity(file: Path) -> tuple[str, int, int, str]:
     """What tells a file from another without reading all of it."""
     state = file.stat()
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        digest.update(opened.read(1 << 20))
-        opened.seek(max(state.st_size - (1 << 20), 0))
-        digest.update(opened.read(1 << 20))
-    return str(file.resolve()), state.st_size, state.st_mtime_ns, digest.hexdigest()
+    read = hashlib.sha256()
+    with file.open("rb") as data:
+        read.update(data.read(1 << 20))
+        data.seek(max(state.st_size - (1 << 20), 0))
+        read.update(data.read(1 << 20))
+    return str(file.resolve()), state.st_size, state.st_mtime_ns, read.hexdigest()

@@ -29,7 +29,7 @@ class Key(msgspec.Struct, frozen=True):
     files: tuple[tuple[str, int, int, str], ...]
     """Of every file: its name, size, time of change, and a digest of its ends."""
     model: str
-    """The digest of the graph."""
+    """The digest of the graph, or of all that a pipeline runs."""
     settings: tuple[str, ...]
 
 

@@ -14,6 +14,7 @@ from modelmill.evaluate.costs import cpu, energy, latency, macs, memory, size, s
 from modelmill.evaluate.costs.timing import session
 from modelmill.report import SplitName, Value
 from modelmill.runtime.calls import answers
+from modelmill.runtime.chain import Opened
 from modelmill.runtime.rows import from_dataset
 from modelmill.signature import Signature
 
@@ -62,9 +63,14 @@ BATCH = 256
 
 def predict(onnx: bytes, dataset: Dataset) -> dict[str, Array]:
     """The file's answers for all rows of a data set: output name to array."""
+    return answered(session(onnx), dataset)
+
+
+def answered(opened: Opened, dataset: Dataset) -> dict[str, Array]:
+    """The answers for all rows of a data set, of what is open already."""
     if dataset.rows == 0:
-        return session(onnx).run(from_dataset(dataset))
-    return answers(session(onnx), dataset, BATCH)
+        return opened.run(from_dataset(dataset))
+    return answers(opened, dataset, BATCH)
 
 
 def evaluate(

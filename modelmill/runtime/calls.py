@@ -10,11 +10,11 @@ from modelmill.contracts import Array
 from modelmill.dataset import Dataset
 from modelmill.errors import ModelError
 from modelmill.runtime.axes import equal, fits, placed, rows_first
+from modelmill.runtime.chain import Opened
 from modelmill.runtime.pieces import Index, cuts
-from modelmill.runtime.session import Session
 
 
-def calls(session: Session, dataset: Dataset, most: int) -> Iterator[dict[str, Array]]:
+def calls(session: Opened, dataset: Dataset, most: int) -> Iterator[dict[str, Array]]:
     """The inputs of call after call, at most so many rows in each.
 
     Fewer where the graph takes a fixed number, which the last row fills up at the end, and where rows differ in what is
@@ -25,8 +25,8 @@ def calls(session: Session, dataset: Dataset, most: int) -> Iterator[dict[str, A
         yield _call(session, columns, index)
 
 
-def answers(session: Session, dataset: Dataset, most: int) -> dict[str, Array]:
-    """A graph's answers to all rows of a data set, call by call, the rows first in every output."""
+def answers(session: Opened, dataset: Dataset, most: int) -> dict[str, Array]:
+    """A graph's or a pipeline's answers to all rows of a data set, call by call, the rows first in every output."""
     columns = _columns(session, dataset)
     parts: dict[str, list[Array]] = {name: [] for name in session.outputs}
     for index, count in _cuts(session, columns, most):
@@ -37,7 +37,7 @@ def answers(session: Session, dataset: Dataset, most: int) -> dict[str, Array]:
     return {name: np.concatenate(found) for name, found in parts.items()}
 
 
-def _columns(session: Session, dataset: Dataset) -> dict[str, Array]:
+def _columns(session: Opened, dataset: Dataset) -> dict[str, Array]:
     """The columns that the graph takes, the rows first in every one."""
     for name in session.inputs:
         if name not in dataset.columns:
@@ -52,11 +52,11 @@ def _columns(session: Session, dataset: Dataset) -> dict[str, Array]:
     return {name: dataset.columns[name] for name in session.inputs}
 
 
-def _call(session: Session, columns: dict[str, Array], index: Index) -> dict[str, Array]:
+def _call(session: Opened, columns: dict[str, Array], index: Index) -> dict[str, Array]:
     return {name: placed(column[index], session.axes[name]) for name, column in columns.items()}
 
 
-def _cuts(session: Session, columns: dict[str, Array], most: int) -> Iterator[tuple[Index, int]]:
+def _cuts(session: Opened, columns: dict[str, Array], most: int) -> Iterator[tuple[Index, int]]:
     """The rows of one call after another, and how many of them count."""
     rows = len(next(iter(columns.values()))) if columns else 0
     places = ((session.shapes[name], session.axes[name]) for name in columns)

@@ -291,7 +291,7 @@ class Plane:
         with entered(whole, ask.caller):
             for step in whole.steps:
                 at = await self.catalogue.pinned(step.model)
-                given = {name: tensors[tensor] for name, tensor in step.inputs.items()}
+                given = step.given(tensors)
                 count = at.expected.rows(given)
                 wanted = tuple(step.outputs)
                 if self.engine.fits_inline(at.lane, count, given):
@@ -304,7 +304,7 @@ class Plane:
                         outputs = await wait(self.engine.submit(at.lane, given, count, wanted, ask.terms))
                     finally:
                         at.in_flight -= 1
-                tensors.update({tensor: outputs[name] for name, tensor in step.outputs.items()})
+                tensors.update(step.made(outputs))
         meter = whole.lane.meter
         if meter is not None:
             meter.ran(rows, 0, round((perf_counter() - began) * 1e9), 0)

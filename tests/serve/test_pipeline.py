@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import modelmill
 from modelmill.cli import app
 from modelmill.client import Client
-from modelmill.errors import SpecError, UnknownModel, UsageError
+from modelmill.errors import SpecError, UnknownModel
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
 from modelmill.protocol.schema import schema
@@ -256,8 +256,6 @@ def test_what_cannot_be_joined_is_refused(place, file, tmp_path):
     broken.write_text("[[steps")
     with pytest.raises(SpecError, match="is not TOML"):
         modelmill.publish_pipeline("p", broken, place=place)
-    with pytest.raises(UsageError, match="is a pipeline, which a service runs"):
-        modelmill.load("joined", place=place)
 
 
 def test_a_pipeline_is_published_and_shown_on_the_command_line(place, file, monkeypatch):

@@ -20,6 +20,8 @@ import numpy as np
 
 from modelmill.contracts import Labels, Router
 from modelmill.errors import MillError, Overloaded, RegistryError
+from modelmill.runtime.chain import Through
+from modelmill.runtime.session import Stop
 from modelmill.serve.access.caller import Caller
 from modelmill.serve.engine.engine import Engine
 from modelmill.serve.engine.pace import Runs
@@ -34,12 +36,12 @@ from modelmill.serve.traffic.meter import Meter
 from modelmill.serve.traffic.mirror import Copy, Mirror
 from modelmill.serve.traffic.pair import Pair, is_valid
 from modelmill.serve.traffic.rollout import Next, Rollout, advance
-from modelmill.serve.traffic.through import Through
 from modelmill.serve.traffic.verdict import Tolerances, evidence
 from modelmill.store.engine import Connection
 from modelmill.version import Version
 
 Array = np.ndarray[Any, Any]
+Arrays = dict[str, Array]
 Header = Callable[[str], str | None]
 """The value of a header of the request; None without it."""
 
@@ -166,7 +168,10 @@ class Traffic:
 
     def _runs(self, endpoint: Endpoint) -> Runs:
         """What runs a version: its session, or the sessions of a pipeline's steps."""
-        return Through(endpoint.steps, self.catalogue.held) if endpoint.steps else endpoint.lane.session
+        return Through(endpoint.steps, self._step) if endpoint.steps else endpoint.lane.session
+
+    def _step(self, model: str, given: Mapping[str, Array], names: tuple[str, ...], stop: Stop | None) -> Arrays:
+        return self.catalogue.held(model).lane.session.run(given, names, stop)
 
     def _is_mirrored(self, watch: Watch) -> bool:
         if watch.rollout is not None:
