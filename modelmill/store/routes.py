@@ -69,9 +69,7 @@ def history(connection: Connection, name: str) -> list[Change]:
     found: list[Change] = []
     before: dict[str, Any] | None = None
     before_ms = 0
-    for deed in audit.about(connection, name):
-        if deed.verb not in (SET, CLEAR):
-            continue
+    for deed in audit.about(connection, name, (SET, CLEAR)):
         table = dict(deed.detail)
         reason = str(table.pop("reason", "")) if deed.verb == CLEAR else ""
         at_ms = int(table.pop("at_ms", 0))

@@ -5,7 +5,7 @@ Structured values are JSON in TEXT columns; times are milliseconds since 1970, U
 
 from __future__ import annotations
 
-VERSION = 5
+VERSION = 6
 """The schema that this modelmill reads and writes."""
 
 # Points of the curves of trials, as they are reported; a trial that ended holds its whole curve itself.
@@ -115,6 +115,9 @@ SESSIONS = """CREATE TABLE ended_sessions (
         until_s BIGINT NOT NULL
     )"""
 
+# What was done to one thing is found without reading what was done to all others.
+DONE_TO = "CREATE INDEX audit_by_subject ON audit (subject, verb, id)"
+
 TABLES: tuple[str, ...] = (
     "CREATE TABLE schema_version (version INTEGER NOT NULL)",
     # One row, bumped by every change of the registry: what a service polls.
@@ -181,11 +184,12 @@ TABLES: tuple[str, ...] = (
     *TRAFFIC,
     *ACCESS,
     SESSIONS,
+    DONE_TO,
 )
 """What an empty database is given, in this order.
 
 `id`s are given out as the largest plus one: every write transaction is alone, so that no two can pick the same.
 """
 
-STEPS: dict[int, tuple[str, ...]] = {1: (POINTS,), 2: TRAFFIC, 3: ACCESS, 4: (SESSIONS,)}
+STEPS: dict[int, tuple[str, ...]] = {1: (POINTS,), 2: TRAFFIC, 3: ACCESS, 4: (SESSIONS,), 5: (DONE_TO,)}
 """Schema version: the statements that lead from it to the next one. Alembic takes this place once they grow."""

@@ -148,6 +148,26 @@ def test_an_older_schema_is_led_to_the_present_one(tmp_path: Path, monkeypatch: 
         assert connection.row("SELECT version FROM schema_version") == (tables.VERSION,)
 
 
+@pytest.mark.parametrize("version", [*range(1, tables.VERSION)])
+def test_every_older_schema_comes_to_be_as_a_new_one(tmp_path: Path, version: int) -> None:
+    """The oldest is what no step makes; the ones after it are that, and the steps to them."""
+    made = {statement for step in tables.STEPS.values() for statement in step}
+    steps = [statement for step in range(1, version) for statement in tables.STEPS[step]]
+    raw = sqlite3.connect(tmp_path / "old.db")
+    for statement in [*(each for each in tables.TABLES if each not in made), *steps]:
+        raw.execute(statement)
+    raw.execute("INSERT INTO schema_version (version) VALUES (?)", (version,))
+    raw.execute("INSERT INTO stamp (changes) VALUES (7)")
+    raw.commit()
+    raw.close()
+    found = []
+    for name in ("old.db", "new.db"):
+        with Database(f"sqlite:///{tmp_path}/{name}").reading() as connection:
+            found.append(connection.rows("SELECT type, name, sql FROM sqlite_master ORDER BY name"))
+    assert found[0] == found[1]
+    assert changes(Database(f"sqlite:///{tmp_path}/old.db")) == 7
+
+
 def test_the_log_is_written_ahead_and_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "mill.db"
     database = Database(f"sqlite:///{path}")

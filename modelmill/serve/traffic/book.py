@@ -100,7 +100,7 @@ class Book:
     def rollouts(self, name: str = "") -> list[Rollout]:
         """All rollouts that there ever were, oldest first: all, or those of one model."""
         with self.database.reading() as connection:
-            return rollouts(connection, "WHERE :name = '' OR name = :name", {"name": name})
+            return rollouts(connection, "WHERE name = :name", {"name": name}) if name else rollouts(connection, "", {})
 
     def steps(self, rollout: Rollout) -> list[Step]:
         """What happened to a rollout, oldest first."""
