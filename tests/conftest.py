@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import postgres
 import pytest
 import torch
 
@@ -46,6 +48,27 @@ def run(home):
         return done.returncode, done.stdout, done.stderr
 
     return command
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """A PostgreSQL server of this run's own; the test is skipped where there is none to start."""
+    lacking = postgres.lacking()
+    if lacking:
+        pytest.skip(lacking)
+    with postgres.server() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server):
+    """The URL of an empty PostgreSQL database of this test alone."""
+    import psycopg
+
+    name = f"mill_{secrets.token_hex(6)}"
+    with psycopg.connect(f"{postgres_server}/postgres".replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{postgres_server}/{name}"
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import msgspec
 
 from modelmill.errors import UnknownModel, UnknownName
 from modelmill.event import Event
-from modelmill.registry.reference import Reference
+from modelmill.registry.reference import Reference, is_name
 from modelmill.report import Lineage
 from modelmill.signature import Signature
 from modelmill.store.engine import Connection
@@ -25,7 +25,9 @@ def names(connection: Connection) -> list[str]:
 
 def numbers(connection: Connection, name: str) -> list[int]:
     """The numbers of a name's versions, oldest first. Raises UnknownModel where there is none."""
-    found = connection.rows("SELECT number FROM versions WHERE name = :name ORDER BY number", {"name": name})
+    query = "SELECT number FROM versions WHERE name = :name ORDER BY number"
+    # PostgreSQL refuses to be asked for texts that it cannot hold, such as one with a NUL.
+    found = connection.rows(query, {"name": name}) if is_name(name) else []
     if not found:
         raise _unknown("registry", "model", name, names(connection))
     return [number for (number,) in found]
@@ -149,7 +151,9 @@ def record(connection: Connection, event: Event) -> None:
 
 
 def events(connection: Connection, name: str) -> list[Event]:
-    """Everything that happened to a name, oldest first."""
+    """Everything that happened to a name, oldest first; nothing ever does to what cannot be one."""
+    if not is_name(name):
+        return []
     rows = connection.rows(
         "SELECT at_ms, verb, name, number, note, alias FROM events WHERE name = :name ORDER BY id", {"name": name}
     )

@@ -38,9 +38,18 @@ def parse(text: str) -> Reference:
     return Reference(name, None, rest if "@" in text else LIVE)
 
 
+def is_name(text: str) -> bool:
+    """Whether a model, or a file of one, may have that name.
+
+    >>> is_name("digits-2"), is_name("a..b"), is_name("a/b")
+    (True, False, False)
+    """
+    return NAME.fullmatch(text) is not None and ".." not in text
+
+
 def check_name(name: str, where: str = "name") -> None:
     """Refuse a name that cannot be given to a model or to a file of one."""
-    if not NAME.fullmatch(name) or ".." in name:
+    if not is_name(name):
         raise OutOfBounds(
             f"{where} = {name[:120]!r}",
             "a name has 1 to 100 of a-z, A-Z, 0-9, '.', '_' and '-', no '..', and starts with a letter or digit",

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from modelmill.errors import MissingExtra, StorageError
-from modelmill.store.engine import Connection, Row
+from modelmill.store.engine import Connection, Row, close_at_fork
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -22,6 +22,7 @@ class Alchemy:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        close_at_fork(self)
 
     @cached_property
     def where(self) -> str:
@@ -57,8 +58,9 @@ class Alchemy:
             return sqlalchemy.inspect(connection.raw).has_table(table)
 
     def close(self) -> None:
-        """Close the pool."""
-        self._engine.dispose()
+        """Close the pool, if there is one."""
+        if "_engine" in vars(self):
+            self._engine.dispose()
 
     @cached_property
     def _engine(self) -> sqlalchemy.Engine:

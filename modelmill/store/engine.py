@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Protocol
+from weakref import WeakSet
 
 Row = tuple[Any, ...]
 
@@ -39,3 +41,24 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Let go of everything that is open."""
+
+
+_engines: WeakSet[Engine] = WeakSet()
+
+
+def close_at_fork(engine: Engine) -> None:
+    """Have an engine let go of what waits for work before this process forks.
+
+    A child that inherits an open file of SQLite would rely on locks that are its parent's; one that inherits a socket
+    would speak on it between its parent's words.
+    """
+    _engines.add(engine)
+
+
+def _close_all() -> None:
+    for engine in list(_engines):
+        engine.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_close_all)

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet, finalize
+from weakref import finalize
 
 from modelmill.errors import StorageError
 from modelmill.store.disk import make_folder, refused, sync_folder
-from modelmill.store.engine import Connection, Row
+from modelmill.store.engine import Connection, Row, close_at_fork
 from modelmill.store.rescue import damaged, rescue
 
 WAIT_S = 30.0
@@ -29,7 +29,7 @@ class Sqlite:
         self.where = str(self.path)
         self._idle: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
-        _engines.add(self)
+        close_at_fork(self)
         finalize(self, _close_each, self._idle)
 
     def begin(self, *, write: bool, durable: bool) -> Connection:
@@ -97,19 +97,6 @@ class Sqlite:
 def _close_each(idle: list[sqlite3.Connection]) -> None:
     while idle:
         idle.pop().close()
-
-
-_engines: WeakSet[Sqlite] = WeakSet()
-
-
-def _close_all() -> None:
-    """Before a fork: SQLite's locks belong to a process, and a child that inherits an open file would rely on them."""
-    for engine in list(_engines):
-        engine.close()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_close_all)
 
 
 class SqliteConnection:

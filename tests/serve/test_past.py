@@ -20,9 +20,10 @@ DAY = 86_400.0
 NOW = 20_000 * DAY
 
 
-@pytest.fixture
-def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path}/modelmill.db")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(tmp_path, request):
+    is_file = request.param == "sqlite"
+    database = Database(f"sqlite:///{tmp_path}/modelmill.db" if is_file else request.getfixturevalue("postgres_url"))
     yield database
     database.close()
 
