@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import orjson
+from msgspec import structs
 
 from modelmill.contracts import Array, Outputs
 from modelmill.dataset import Dataset
@@ -15,6 +16,9 @@ from modelmill.errors import RequestError
 from modelmill.runtime.axes import fits, rows_first, tensor
 from modelmill.runtime.values import came, to_column
 from modelmill.signature import NO_DATE, Field, Signature
+
+ELEMENTS = 16_384
+"""So many elements of an answer are written to JSON at a time."""
 
 RENAMED = "_in"
 """What reading adds to a column whose name an output has."""
@@ -34,18 +38,40 @@ def to_columns(rows: Sequence[Any], signature: Signature) -> dict[str, Array]:
     return {field.name: tensor(field, columns[field.name]) for field in signature.inputs}
 
 
-def rows_apart(rows: Sequence[Any], signature: Signature) -> dict[str, Array]:
-    """As `to_columns`, the rows first in every column, wherever the graph has them."""
+def to_columns_in_pieces(pieces: Iterable[Sequence[Any]], signature: Signature) -> dict[str, Array]:
+    """As `to_columns`, of rows that come some at a time, in lists of one or more; at least one comes."""
+    found: list[dict[str, Array]] = []
+    as_first = signature
+    count = 0
+    for rows in pieces:
+        found.append(rows_apart(rows, as_first, count))
+        count += len(rows)
+        if len(found) == 1:
+            as_first = structs.replace(
+                signature, inputs=tuple(_as_sized(f, found[0][f.name]) for f in signature.inputs)
+            )
+    return {f.name: tensor(f, np.concatenate([columns[f.name] for columns in found])) for f in signature.inputs}
+
+
+def _as_sized(field: Field, column: Array) -> Field:
+    """The field with the sizes that a row of this column has."""
+    sizes = list(column.shape[1:])
+    shape = tuple(size if axis == field.axis else sizes.pop(0) for axis, size in enumerate(field.shape))
+    return structs.replace(field, shape=shape)
+
+
+def rows_apart(rows: Sequence[Any], signature: Signature, first: int = 0) -> dict[str, Array]:
+    """As `to_columns`, the rows first in every column, wherever the graph has them. first: the first one's number."""
     if not isinstance(rows, list | tuple | np.ndarray):
         raise RequestError("rows", f"came {came(rows)}, expected a list of rows", "Write [{...}, {...}].")
     if not len(rows):
         raise RequestError("rows", "came no rows, expected at least one", "Write [{...}, {...}].")
     fields = signature.inputs
     if set(map(type, rows)) == {dict}:
-        columns = _of_objects(_under_their_own_names(rows, signature), fields)
+        columns = _of_objects(_under_their_own_names(rows, signature), fields, first)
     else:
-        columns = zip(*(_values(row, number, fields) for number, row in enumerate(rows)), strict=True)
-    return {field.name: to_column(field, values) for field, values in zip(fields, columns, strict=True)}
+        columns = zip(*(_values(row, number, fields) for number, row in enumerate(rows, first)), strict=True)
+    return {field.name: to_column(field, values, first) for field, values in zip(fields, columns, strict=True)}
 
 
 def _under_their_own_names(rows: Sequence[dict[str, Any]], signature: Signature) -> Sequence[dict[str, Any]]:
@@ -58,7 +84,7 @@ def _under_their_own_names(rows: Sequence[dict[str, Any]], signature: Signature)
     return [{renamed.get(name, name): value for name, value in row.items()} for row in rows]
 
 
-def _of_objects(rows: Sequence[dict[str, Any]], fields: Sequence[Field]) -> Iterable[Sequence[Any]]:
+def _of_objects(rows: Sequence[dict[str, Any]], fields: Sequence[Field], first: int) -> Iterable[Sequence[Any]]:
     """The values of every field, all rows being objects."""
     names = [field.name for field in fields]
     try:
@@ -69,7 +95,7 @@ def _of_objects(rows: Sequence[dict[str, Any]], fields: Sequence[Field]) -> Iter
     except KeyError:
         columns = []
     if not columns or any(len(row) != len(names) for row in rows):
-        for number, row in enumerate(rows):
+        for number, row in enumerate(rows, first):
             _check_keys(row, number, names)
     return columns
 
@@ -151,6 +177,18 @@ def bare(name: str, values: Array, signature: Signature) -> Array:
     """
     single = any(field.name == name and field.is_column for field in signature.outputs)
     return values.reshape(-1) if single and values.size == len(values) else values
+
+
+def to_texts(outputs: Outputs, signature: Signature, count: int) -> Iterator[bytes]:
+    """What `to_json` gives for so many rows, as the JSON between its brackets, some rows at a time: others may run.
+
+    >>> list(to_texts({"value": np.array([0.5, 2])}, Signature("regress", (), (Field("value", "FP64"),)), 2))
+    [b'{"value":0.5},{"value":2.0}']
+    """
+    size = max(1, ELEMENTS * count // max(1, sum(values.size for values in outputs.values())))
+    for start in range(0, count, size):
+        part = to_json({name: values[start : start + size] for name, values in outputs.items()}, signature)
+        yield (b"," if start else b"") + orjson.dumps(part, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
 
 
 def _as_values(values: Array) -> list[Any]:

@@ -25,8 +25,10 @@ FEW = 64
 """Values up to which Python's own loop is quicker than numpy's start."""
 
 
-def to_column(field: Field, values: Sequence[Any]) -> Array:
+def to_column(field: Field, values: Sequence[Any], first: int = 0) -> Array:
     """The column of a field, the rows first; raises RequestError for the first value that does not fit.
+
+    first: the number of the first row.
 
     >>> to_column(Field("age", "FP32", (-1, 1)), [1.5, [2.5]]).tolist()
     [[1.5], [2.5]]
@@ -34,17 +36,17 @@ def to_column(field: Field, values: Sequence[Any]) -> Array:
     flat = _flat(field, values) if field.row else values
     column = None if flat is None else _at_once(field, flat)
     if column is None:
-        column = _array(field, _one_by_one(field, values))
+        column = _array(field, _one_by_one(field, values, first))
     return column.reshape(len(values), *_sizes(field, values[0])) if field.row else column
 
 
-def _one_by_one(field: Field, values: Sequence[Any]) -> list[Any]:
+def _one_by_one(field: Field, values: Sequence[Any], first: int) -> list[Any]:
     """The elements of all values, row after row; what the first row's open sizes are, those of the others must be."""
     flat: list[Any] = []
     shape = field.row
-    for number, value in enumerate(values):
+    for number, value in enumerate(values, first):
         where = f"rows[{number}].{field.name}"
-        if number == 0 and -1 in shape:
+        if number == first and -1 in shape:
             _into([], field, value, shape, where)
             shape = _sizes(field, value)
         _into(flat, field, value, shape, where)

@@ -256,6 +256,11 @@ def classified(scores: Array, count: int, labels: Sequence[str]) -> Array:
     return found
 
 
+def elements(outputs: Mapping[str, Array]) -> int:
+    """How many elements outputs have together."""
+    return sum([values.size for values in outputs.values()])
+
+
 def listed(names: Mapping[str, Any]) -> str:
     """The first dozen names."""
     shown = list(names)[:12]

@@ -4,12 +4,13 @@ from datetime import date, datetime
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from modelmill.errors import RequestError
-from modelmill.runtime.rows import check, to_columns, to_json
+from modelmill.runtime.rows import check, to_columns, to_json, to_texts
 from modelmill.runtime.values import milliseconds
 from modelmill.signature import NO_DATE, Field, Signature
 from modelmill.table import to_table
@@ -340,3 +341,13 @@ def test_a_whole_number_that_a_float_cannot_tell_from_the_next_is_refused() -> N
     assert to_columns([{"n": 9007199254740993}, {"n": 2.0}], signature)["n"].tolist() == [9007199254740993, 2]
     with pytest.raises(RequestError, match="expected a whole number"):
         to_columns([{"n": 9007199254740994.0}], signature)
+
+
+def test_a_long_answer_is_written_in_pieces_to_the_same_json():
+    count = 20_001
+    probabilities = np.random.default_rng(0).random((count, 2), np.float32)
+    outputs = {"label": np.array(["a", "b,"] * count, object)[:count], "probabilities": probabilities}
+    signature = Signature("classify", (), (), ("a", "b,"))
+    texts = list(to_texts(outputs, signature, count))
+    assert max(map(len, texts)) < 1_000_000 < sum(map(len, texts))
+    assert b"[%s]" % b"".join(texts) == orjson.dumps(to_json(outputs, signature))

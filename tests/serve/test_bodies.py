@@ -16,7 +16,7 @@ from PIL import Image
 
 from modelmill.data.read import read_for
 from modelmill.errors import RequestError
-from modelmill.serve.web import bodies
+from modelmill.serve.web import bodies, lists
 from modelmill.signature import NO_DATE, Field, Signature
 
 TABLE = Signature(
@@ -335,3 +335,65 @@ def test_csv_has_truths_for_a_tensor_of_them():
     signature = Signature("t", (Field("x", "BOOL", (-1, 2), "array"),), ())
     assert read(b"a,b\ntrue,0\n", "text/csv", signature)["x"].tolist() == [[True, False]]
     assert "expected true or false" in refused(b"a,b\ntrue,2\n", "text/csv", signature)
+
+
+COUNT = 20_000
+"""Rows whose text is so long that it is read in pieces."""
+PAIRS = Signature("t", (Field("v", "FP32", (-1, -1), "array"), Field("s", "BYTES", nullable=True)), ())
+
+
+def long_rows():
+    texts = ["a],b", '"},{', "\\", None]
+    return [{"v": [number, 0.5], "s": texts[number % 4]} for number in range(COUNT)]
+
+
+def as_lists(rows):
+    return [list(row.values()) for row in rows]
+
+
+@pytest.mark.parametrize("kind", [list, as_lists])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_long_rows_are_read_in_pieces_and_give_what_they_give_in_one(kind, indent):
+    body = json.dumps(kind(long_rows()), indent=indent).encode()
+    texts = [text for _, text in lists.whole(body).pieces("body")]
+    assert len(texts) > 3
+    assert max(map(len, texts)) < 2 * lists.BYTES
+    columns = read(body, "application/json", PAIRS)
+    assert columns["v"].tolist() == [row["v"] for row in long_rows()]
+    assert columns["s"].tolist() == [row["s"] or "" for row in long_rows()]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: rows[-5].update(v=[1, 2, 3]), f"rows[{COUNT - 5}].v: came a list of 3, expected a list of 2"),
+        (lambda rows: rows[-5].update(v=[1, "x"]), f'rows[{COUNT - 5}].v[1]: came "x", expected a number'),
+        (lambda rows: rows[-5].pop("s"), f"rows[{COUNT - 5}]: has no 's'"),
+        (lambda rows: rows.append([1]), f"rows[{COUNT}]: came a list of 1, expected 2"),
+    ],
+)
+def test_what_is_wrong_in_long_rows_is_said_with_the_number_of_the_row(change, words):
+    rows = long_rows()
+    change(rows)
+    assert words in refused(json.dumps(rows).encode(), "application/json", PAIRS)
+
+
+def test_long_rows_that_are_no_json_are_refused():
+    body = json.dumps(long_rows()).encode()
+    for wrong in (body[:-1], body[:-1] + b",]", body + b"]", body[:-3], body.replace(b"0.5]", b"0.5", 1)):
+        assert "is not JSON" in refused(wrong, "application/json", PAIRS)
+    twice = body.replace(b'{"v": [19999,', b'{"s": "", "v": [19999,')
+    assert "comes twice in one object" in refused(twice, "application/json", PAIRS)
+
+
+def test_a_long_table_is_read_some_lines_at_a_time():
+    lines = [f'{number},{number},"a,\nb",true,' for number in range(3000)]
+    columns = read("\n".join(["age,count,city,good,day", *lines]).encode(), "text/csv")
+    assert columns["count"].tolist() == list(range(3000))
+    assert set(columns["city"].tolist()) == {"a,\nb"}
+    lines[2500] = "1,x,a,true,"
+    message = refused("\n".join(["age,count,city,good,day", *lines]).encode(), "text/csv")
+    assert message.startswith('rows[2500].count: came "x"')
+    lines[2500] = "1,2"
+    message = refused("\n".join(["age,count,city,good,day", *lines]).encode(), "text/csv")
+    assert message.startswith("rows[2500]: came 2 cells, expected 5")

@@ -416,3 +416,50 @@ def test_what_is_wrong_in_a_long_list_is_said_in_the_same_words(change, words):
 def test_what_stands_for_a_long_list_is_nothing_that_a_client_can_use():
     with pytest.raises(RequestError, match="expected a list, came a string"):
         read(tensor(data=f"{lists.MARK}0"))
+
+
+def test_nested_lists_are_read_in_pieces_and_give_what_they_give_in_one():
+    values = np.random.default_rng(0).normal(size=(MANY // 3, 3))
+    body = orjson.dumps({"inputs": [tensor(shape=values.shape, data=values.tolist())], "id": "long"})
+    _, parts = lists.lifted(body)
+    assert max(len(text) for _, text in parts[f"{lists.MARK}0"].pieces("data")) < 2 * lists.BYTES
+    for text in (body, json.dumps(json.loads(body), indent=1).encode()):
+        request = wire.read(text, None, Expected(ONE))
+        assert (request.columns["x"] == values.astype(np.float32)).all()
+
+
+def test_long_lists_of_texts_are_cut_at_no_comma_within_a_text():
+    signature = Signature("t", (Field("s", "BYTES"),), OUTPUTS)
+    texts = ["a],b", '"],[', "\\", '\\",', "[{", "ü\n"] * 20_000
+    body = orjson.dumps({"inputs": [tensor("s", "BYTES", (len(texts),), data=texts)]})
+    _, parts = lists.lifted(body)
+    assert len(parts[f"{lists.MARK}0"].cuts) > 5
+    assert wire.read(body, None, Expected(signature)).columns["s"].tolist() == texts
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda text: text.replace(b"[7.0],[7.0]", b"[7.0],,[7.0]", 1),
+            "is not JSON: .*, near byte [0-9]+ of the body",
+        ),
+        (lambda text: text.replace(b"[7.0],[7.0]", b"[7.0],[true]", 1), "came a boolean"),
+        (
+            lambda text: text.replace(b"[7.0],[7.0]", b"[7.0],[7.0,7.0]", 1),
+            "a list at axis 1 has 2 items, shape says 1",
+        ),
+        (lambda text: text.replace(b"[7.0],[7.0]", b"[7.0],7.0", 1), "lists are nested unevenly at axis 1"),
+        (lambda text: text.replace(b"[7.0],[7.0]", b"[7.0],[null]", 1), "null is not allowed"),
+        (lambda text: text.replace(b"[7.0],[7.0]", b"[7.0]", 1), "wants 60000 elements, came 59999"),
+        (lambda text: text.replace(b"[7.0]]", b"[7.0],]", 1), "is not JSON"),
+        (lambda text: text.replace(b"[7.0]]", b"[7.0]", 1), "is not JSON"),
+    ],
+)
+def test_what_is_wrong_in_long_nested_lists_is_said_in_the_same_words(change, words):
+    signature = Signature("t", (Field("x", "FP32", (-1, 1)),), OUTPUTS)
+    body = b"7.0".join((b"[7.0],[", b"]")).join((b"", b"," + b",".join([b"[7.0]"] * (MANY - 2))))
+    text = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[60000,1],"data":[%s]}]}' % body
+    assert wire.read(text, None, Expected(signature)).rows == MANY
+    with pytest.raises(RequestError, match=words):
+        wire.read(change(text), None, Expected(signature))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from modelmill.errors import Forbidden, MillError, OverQuota, RequestError, Unidentified
 from modelmill.runtime import rows
@@ -24,7 +25,7 @@ from modelmill.serve.inputs import kind
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.packed import Room, at_once
 from modelmill.serve.plane import Ask, Plane, reference_of
-from modelmill.serve.request import LONG_ELEMENTS, flag
+from modelmill.serve.request import LONG_ELEMENTS, elements, flag
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.kinds import is_failure
 from modelmill.serve.signals.signals import Signals
@@ -56,7 +57,7 @@ from modelmill.serve.web.http import (
 )
 from modelmill.serve.web.wire import parameters
 
-Array = np.ndarray[Any, Any]
+Outputs = dict[str, np.ndarray[Any, Any]]
 
 CONTROL_BYTES = 65_536
 """The largest body of a request for anything but predictions: it is read on the loop, while others wait."""
@@ -342,7 +343,7 @@ class App:
         outputs = await self.plane.run(ask, endpoint, request.columns, request.rows, request.names, call.unless_gone)
         written = (request, outputs, endpoint.expected, endpoint.name, endpoint.number)
         with self.signals.encoding(endpoint.name, endpoint.label):
-            if wire.is_long_to_write(request, endpoint.expected):
+            if wire.is_long_to_write(request, elements(outputs)):
                 answer = await asyncio.to_thread(wire.write, *written)
             else:
                 answer = wire.write(*written)
@@ -362,14 +363,11 @@ class App:
         count = endpoint.expected.rows(columns)
         parts = await self.plane.run_pieces(ask, endpoint, columns, count, call.unless_gone)
 
-        def told() -> Reply:
-            predictions = rows.to_json(joined(parts, endpoint.signature), endpoint.signature)
-            document = {"model": endpoint.name, "version": endpoint.number, "predictions": predictions}
-            return as_json(document)
-
+        answered = (parts, endpoint, count)
         with self.signals.encoding(endpoint.name, endpoint.label):
-            long = count * endpoint.expected.row_elements > LONG_ELEMENTS
-            return await asyncio.to_thread(told) if long else told()
+            if sum(elements(outputs) for outputs, _ in parts) > LONG_ELEMENTS:
+                return await asyncio.to_thread(_predictions_in_pieces, *answered)
+            return _predictions(*answered)
 
     async def models(self, call: Call) -> Reply:
         """The served models."""
@@ -457,3 +455,16 @@ class App:
         endpoint = await self.plane.endpoint(reference, call.caller)
         call.which = (endpoint.name, str(endpoint.number))
         return endpoint
+
+
+def _predictions(parts: Sequence[tuple[Outputs, int]], endpoint: Endpoint, count: int) -> Reply:
+    """The answer to so many rows, which were run in these calls."""
+    predictions = rows.to_json(joined(parts, endpoint.signature), endpoint.signature)
+    return as_json({"model": endpoint.name, "version": endpoint.number, "predictions": predictions})
+
+
+def _predictions_in_pieces(parts: Sequence[tuple[Outputs, int]], endpoint: Endpoint, count: int) -> Reply:
+    """The same, written some rows at a time."""
+    head = orjson.dumps({"model": endpoint.name, "version": endpoint.number, "predictions": []})
+    texts = rows.to_texts(joined(parts, endpoint.signature), endpoint.signature, count)
+    return Reply(200, b"".join((head[:-2], *texts, b"]}")))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,9 @@ from modelmill.errors import RequestError
 from modelmill.runtime import rows
 from modelmill.runtime.axes import tensor
 from modelmill.serve.request import LONG_BYTES
-from modelmill.serve.web import wav
+from modelmill.serve.web import lists, wav
 from modelmill.serve.web.http import PackedBody
-from modelmill.serve.web.wire import parse
+from modelmill.serve.web.wire import check_names, parse
 from modelmill.signature import Field, Signature
 
 Array = np.ndarray[Any, Any]
@@ -38,6 +40,9 @@ UTF_8 = ("utf-8", "utf8", "us-ascii", "ascii")
 
 TRUTHS = {"true": True, "false": False, "1": True, "0": False}
 """Cells that say yes or no."""
+
+LINES = 1024
+"""So many rows of a table are read at a time: in between, others have the interpreter."""
 
 JSON_HINT = "Send rows as JSON."
 
@@ -75,6 +80,9 @@ def _check_charset(content_type: str) -> None:
 
 
 def _of_json(body: bytes, signature: Signature) -> Columns:
+    part = lists.whole(body) if len(body) > lists.BYTES else None
+    if part is not None and part.cuts:
+        return rows.to_columns_in_pieces(_pieces(part), signature)
     given = parse(body)
     if isinstance(given, dict):
         raise RequestError("body", "expected an array of rows, came an object", "Put the row in brackets: [{...}].")
@@ -85,49 +93,62 @@ def _of_json(body: bytes, signature: Signature) -> Columns:
     return rows.to_columns(given, signature)
 
 
+def _pieces(part: lists.Part) -> Iterator[list[Any]]:
+    """The rows of a long list, some at a time."""
+    for values, text in part.pieces("body"):
+        check_names(text, values)
+        yield values
+
+
 def _of_csv(body: bytes, signature: Signature) -> Columns:
     """A header with the names of the columns, then a line a row; an empty cell is a missing value."""
-    lines = _lines(body)
-    if len(lines) < 2:
-        message = f"came {len(lines)} lines, expected a line of column names, and at least one row"
+    text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
+    try:
+        read = csv.reader(text, delimiter=separator_of(_start(body)), strict=True)
+        return _of_lines((line for line in read if line), signature)
+    except UnicodeDecodeError:
+        raise RequestError("body", "is not UTF-8", "Write the table as UTF-8.") from None
+    except csv.Error as error:
+        raise RequestError("body", f"is not CSV: {error}", "Put cells with separators or quotes in quotes.") from None
+
+
+def _start(body: bytes) -> str:
+    """The first characters of a text. Raises UnicodeDecodeError."""
+    return codecs.getincrementaldecoder("utf-8-sig")().decode(body[: 1 << 16])
+
+
+def _of_lines(lines: Iterator[list[str]], signature: Signature) -> Columns:
+    """The columns of a table, the header first. Raises RequestError, csv.Error."""
+    header, first = next(lines, None), next(lines, None)
+    if header is None or first is None:
+        message = f"came {0 if header is None else 1} lines, expected a line of column names, and at least one row"
         raise RequestError("body", message, "Send a line a row.")
-    header, *found = lines
+    twice = next((name for name, count in Counter(header).items() if count > 1), None)
+    if twice is not None:
+        message = f"the column {twice[:80]!r} comes twice in the header"
+        raise RequestError("body", message, "Give every column a name of its own.")
     fields = signature.inputs
     is_block = signature.is_block(header)
     if is_block and fields[0].datatype != "BYTES" and is_row(header):
         message, hint = row_for_names(header)
         raise RequestError("body", f"its first line {message}", hint)
-    twice = next((name for name, count in Counter(header).items() if count > 1), None)
-    if twice is not None:
-        message = f"the column {twice[:80]!r} comes twice in the header"
-        raise RequestError("body", message, "Give every column a name of its own.")
-    for number, line in enumerate(found):
-        if len(line) != len(header):
-            message = f"came {len(line)} cells, expected {len(header)} as in the header"
-            raise RequestError(f"rows[{number}]", message, "Leave a cell empty where a value is missing.")
-    if is_block:
-        return rows.to_columns([[_block(fields[0], line)] for line in found], signature)
-    known = {name: field for field in fields for name in _names(field)}
-    for field in fields:
+    for field in () if is_block else fields:
         if not field.is_column:
             message = f"{field.name} takes arrays, which a cell does not hold"
             raise RequestError("body", message, "Send JSON, or a tensor to /v2/models/NAME/infer.")
+    known = {name: field for field in fields for name in _names(field)}
     read = [known.get(name) for name in header]
-    given = [{name: _cell(field, cell) for name, field, cell in zip(header, read, line, strict=True)} for line in found]
-    return rows.to_columns(given, signature)
 
+    def row(number: int, line: list[str]) -> Any:
+        if len(line) != len(header):
+            message = f"came {len(line)} cells, expected {len(header)} as in the header"
+            raise RequestError(f"rows[{number}]", message, "Leave a cell empty where a value is missing.")
+        if is_block:
+            return [_block(fields[0], line)]
+        return {name: _cell(field, cell) for name, field, cell in zip(header, read, line, strict=True)}
 
-def _lines(body: bytes) -> list[list[str]]:
-    """The cells of every line that is not empty, with the separator that a file would be read with."""
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise RequestError("body", "is not UTF-8", "Write the table as UTF-8.") from None
-    read = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text), strict=True)
-    try:
-        return [line for line in read if line]
-    except csv.Error as error:
-        raise RequestError("body", f"is not CSV: {error}", "Put cells with separators or quotes in quotes.") from None
+    found = (row(number, line) for number, line in enumerate(chain([first], lines)))
+    return rows.to_columns_in_pieces(iter(lambda: list(islice(found, LINES)), []), signature)
 
 
 def _block(field: Field, line: list[str]) -> list[Any]:

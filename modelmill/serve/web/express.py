@@ -170,7 +170,8 @@ class Express:
             return None
         try:
             request = wire.read(body, opening.json_bytes, endpoint.expected)
-            if request.rows > caller.tier.batch_rows or wire.is_long_to_write(request, endpoint.expected):
+            elements = request.rows * endpoint.expected.row_elements
+            if request.rows > caller.tier.batch_rows or wire.is_long_to_write(request, elements):
                 return None
             if gate is not None and gate.rows_left(time.time()) < request.rows:
                 return None

@@ -136,9 +136,9 @@ def wishes_of(body: bytes, header: str | None) -> Wishes:
         return NO_WISHES
 
 
-def is_long_to_write(request: Request, expected: Expected) -> bool:
-    """Whether an answer may have so many elements in JSON that it is for a thread."""
-    return request.rows * expected.row_elements > LONG_ELEMENTS and not all(asked.binary for asked in request.outputs)
+def is_long_to_write(request: Request, elements: int) -> bool:
+    """Whether an answer of so many elements has so many of them in JSON that it is for a thread."""
+    return elements > LONG_ELEMENTS and not all(asked.binary for asked in request.outputs)
 
 
 def parse(text: bytes | memoryview, otherwise: str = "") -> Any:
@@ -150,7 +150,7 @@ def parse(text: bytes | memoryview, otherwise: str = "") -> Any:
         raise RequestError("body", "is empty", "Send a JSON document.")
     try:
         value = orjson.loads(text)
-        _check_names(bytes(text), value)
+        check_names(bytes(text), value)
         return value
     except orjson.JSONDecodeError as error:
         has_nan = b"NaN" in bytes(text[:100_000])
@@ -158,7 +158,7 @@ def parse(text: bytes | memoryview, otherwise: str = "") -> Any:
         raise RequestError("body", f"is not JSON: {error}", hint) from None
 
 
-def _check_names(text: bytes, value: Any) -> None:
+def check_names(text: bytes, value: Any) -> None:
     """Refuse a name that comes twice in one object. Where there are as many colons as names, none does."""
     if text.count(b":") == _names(value):
         return
@@ -355,7 +355,7 @@ def _read_tensor(where: str, tensor: dict[str, Any], taken: Input, tail: _Tail) 
             raise RequestError(where, "has neither data nor binary_data_size", "Send data as a list.")
         data = tensor["data"]
         if type(data) is str and data in tail.parts:
-            data = lists.numbers(f"{where}.data", tail.parts[data], taken)
+            return _from_part(where, tail.parts[data], tensor["shape"], taken).reshape(shape)
         return _from_json(where, data, tensor["shape"], taken).reshape(shape)
     if "data" in tensor:
         raise RequestError(where, "has both data and binary_data_size", "Send one of them.")
@@ -365,20 +365,32 @@ def _read_tensor(where: str, tensor: dict[str, Any], taken: Input, tail: _Tail) 
     return taken.from_bytes(where, tail.take(where, size), shape)
 
 
+def _from_part(where: str, part: lists.Part, shape: list[int], taken: Input) -> Array:
+    """As `_from_json`, of a list that was taken out."""
+    found: list[Array] = []
+    size = 0
+    for values, _ in part.pieces(f"{where}.data"):
+        sizes = [len(values), *shape[1:]] if values and type(values[0]) is list else [len(values)]
+        found.append(_from_json(where, values, sizes, taken))
+        size += len(found[-1])
+    if size != math.prod(shape):
+        message = f"shape {shape} wants {math.prod(shape)} elements, came {size}"
+        raise RequestError(f"{where}.data", message, AGREE)
+    return np.concatenate(found)
+
+
 def _from_json(where: str, data: Any, shape: list[int], taken: Input) -> Array:
     """A flat array. shape: as it was said, with which nested lists agree."""
     where = f"{where}.data"
-    if not isinstance(data, list | np.ndarray):
+    if not isinstance(data, list):
         raise RequestError(where, f"expected a list, came {kind(data)}", "Write [...], for one element, too.")
     flat = data
-    if isinstance(data, list) and data and isinstance(data[0], list):
+    if data and isinstance(data[0], list):
         flat = _flatten(where, data, shape)
     if len(flat) != math.prod(shape):
         raise RequestError(where, f"shape {shape} wants {math.prod(shape)} elements, came {len(flat)}", AGREE)
     if taken.field.datatype == "FP16":
         raise RequestError(where, "FP16 cannot be sent as JSON", "Send it as binary data.")
-    if isinstance(flat, np.ndarray):
-        return taken.checked(where, flat)
     types = set(map(type, flat))
     if type(None) in types:
         flat = _without_null(where, flat, taken.field)
