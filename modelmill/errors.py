@@ -9,6 +9,7 @@ MillError
 │   ├── SourceError         the file is missing, unreadable or not what it says
 │   └── ContentError        the rows are read, but no model can be made of them
 ├── ModelError              a model cannot be converted, compressed or run
+│   └── OutOfMemory         a run needs more memory than there is
 ├── RegistryError           the registry refuses
 │   ├── UnknownModel        no such name, version or alias
 │   ├── Tampered            stored bytes are not the bytes that were published
@@ -129,6 +130,12 @@ class ModelError(MillError):
     """A model cannot be converted, compressed or run."""
 
     code = "model"
+
+
+class OutOfMemory(ModelError):
+    """A run needs more memory than there is."""
+
+    code = "out_of_memory"
 
 
 class RegistryError(MillError):

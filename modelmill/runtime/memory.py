@@ -31,6 +31,19 @@ def keep_apart() -> None:
         mallopt(M_TRIM_THRESHOLD, TOP_BYTES)
 
 
+def bound(most_bytes: int) -> None:
+    """Let whatever would make this process larger than that fail, from now on, and not end it (Linux).
+
+    Counted is what it may write, whether it has done so or not; files that are mapped to be read are not.
+    """
+    if sys.platform == "linux":
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        most_bytes = most_bytes if hard == resource.RLIM_INFINITY else min(most_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, hard))
+
+
 def give_back() -> None:
     """Give back what is free, where the C library can (glibc); elsewhere nothing happens."""
     trim = _of_libc("malloc_trim")

@@ -11,7 +11,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from modelmill.contracts import Array
-from modelmill.errors import ModelError
+from modelmill.errors import ModelError, OutOfMemory
 from modelmill.graph.decode import axes_of
 
 BATCH_ROWS = 8192
@@ -98,14 +98,17 @@ class Session:
     ) -> dict[str, Array]:
         """The outputs by name, for columns by name; all outputs where none are named.
 
-        Raises ModelError where it cannot be run, and when `stop` ended it.
+        Raises ModelError where it cannot be run, and when `stop` ended it; OutOfMemory where memory does not suffice.
         """
         names = self.outputs if outputs is None else list(outputs)
         try:
             values = self._session.run(names, columns, None if stop is None else stop.options)
             return dict(zip(names, values, strict=True))
         except FAILURES as error:
-            raise ModelError("the model", f"cannot be run: {_first_line(error)}", "") from error
+            said = _first_line(error)
+            if isinstance(error, MemoryError) or NO_ROOM.search(said):
+                raise OutOfMemory("the model", "needs more memory for this run than there is", "") from error
+            raise ModelError("the model", f"cannot be run: {said}", "") from error
 
     def shrink(self, columns: Mapping[str, Array]) -> None:
         """Let go of the memory that earlier runs needed, and a run of these columns does not: it is kept otherwise.
@@ -148,6 +151,10 @@ def options(threads: int = 1, spinning: bool = False) -> onnxruntime.SessionOpti
 
 PLACE = re.compile(r"/onnxruntime_src/\S+ [^(]*\([^)]*\) ?")
 """The file, line and function of its source that onnxruntime puts before what it says."""
+
+
+NO_ROOM = re.compile(r"bad_alloc|bad allocation|Failed to allocate memory")
+"""What is said where memory does not suffice."""
 
 
 UNKNOWN = re.compile(r"Could not find an implementation for (\w+)\((\d+)\)")

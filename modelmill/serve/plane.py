@@ -20,9 +20,11 @@ from modelmill.errors import (
     MillError,
     ModelError,
     NotServed,
+    OutOfMemory,
     Overloaded,
     OverQuota,
     RequestError,
+    TooLarge,
     Unavailable,
     UnknownModel,
 )
@@ -375,6 +377,8 @@ def entered(endpoint: Endpoint, caller: Caller) -> Iterator[None]:
 
 def blamed(error: ModelError, endpoint: Endpoint) -> MillError:
     """The failure of a run as whoever asked should hear it: where a request can be at fault, it may be this one."""
+    if isinstance(error, OutOfMemory):
+        return TooLarge("inputs", f"the model {error.message}", "Send fewer rows at a time, or smaller sizes.")
     if not endpoint.is_open:
         return error
     return RequestError("inputs", error.message, "Check the sizes that the model leaves open, integers and texts.")

@@ -20,6 +20,11 @@ from modelmill.verbs.options import Quiet
 if TYPE_CHECKING:
     from modelmill.registry.registry import Registry
 
+PART = 0.9
+"""This part of the machine's memory a process may have: what would need more fails, and nothing is killed."""
+LEAST_BYTES = 1 << 29
+"""So much a process may have beside its models in any case."""
+
 
 def serve(
     names: Annotated[list[str] | None, typer.Argument(help="Models to serve; every live one by default.")] = None,
@@ -75,7 +80,7 @@ def serve(
         raise typer.Exit(supervise(options, workers, host, ports, lead, quiet, tls_cert is not None, reuse_port))
     from modelmill.api import home, registry
     from modelmill.console.pages import Pages
-    from modelmill.runtime.memory import keep_apart
+    from modelmill.runtime.memory import bound, keep_apart, machine_bytes
     from modelmill.serve import server
     from modelmill.serve.access.access import Access
     from modelmill.serve.access.tls import files_of
@@ -92,6 +97,7 @@ def serve(
     if worker is not None:
         budget = Budget(budget.bytes // worker.count)
         capacity = Capacity(threads=max(1, cores() // worker.count))
+    bound(max(int(PART * machine_bytes()), budget.bytes + LEAST_BYTES))
     keeping = Keeping(budget, forms=home().path / "cache", cores=capacity.threads)
     telling = Telling(log, log_ratio, trace_ratio, dict(map(parse, objective)))
     shelf, place = registry(), home()

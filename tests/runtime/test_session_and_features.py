@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modelmill.dataset import Dataset
-from modelmill.errors import ModelError
+from modelmill.errors import ModelError, OutOfMemory
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
 from modelmill.model import Body, Part
@@ -44,10 +44,10 @@ class Full:
         raise MemoryError("no room for the outputs")
 
 
-def test_a_run_without_memory_is_a_failure_of_the_model() -> None:
+def test_a_run_without_memory_is_a_failure_of_its_own() -> None:
     session = Session(doubling())
     session._session = Full()
-    with pytest.raises(ModelError, match="no room for the outputs"):
+    with pytest.raises(OutOfMemory, match="needs more memory for this run than there is"):
         session.run({"x": np.ones((1, 2), np.float32)})
 
 

@@ -46,6 +46,7 @@ from modelmill.serve.web.http import (
     Send,
     as_json,
     as_last,
+    no_room,
     path_parts,
     send_last,
     send_reply,
@@ -255,6 +256,8 @@ class App:
             reply = await handler(call)
         except MillError as error:
             reply = self._refusal(call, error)
+        except MemoryError:
+            reply = self._refusal(call, no_room())
         return stamped(told(reply, call.caller), *call.which)
 
     async def live(self, call: Call) -> Reply:

@@ -30,7 +30,7 @@ from modelmill.serve.signals.trace import Parent, parent
 from modelmill.serve.traffic.mirror import Copy
 from modelmill.serve.web import wire
 from modelmill.serve.web.heads import head
-from modelmill.serve.web.http import FAILED, JSON, LAST, Reply, as_last, header, stamped, told, worded
+from modelmill.serve.web.http import FAILED, JSON, LAST, Reply, as_last, header, no_room, stamped, told, worded
 
 BEFORE, AFTER = b"/v2/models/", b"/infer"
 LENGTH, SIZE, TRACE = b"inference-header-content-length", b"content-length", b"traceparent"
@@ -276,6 +276,7 @@ class Express:
 
     def _failed(self, asked: Asked, error: Exception, last: bool) -> bytes:
         """Tell of a request that went wrong in the engine, and say so."""
+        error = no_room() if isinstance(error, MemoryError) else error
         if isinstance(error, MillError):
             said = blamed(error, asked.endpoint) if isinstance(error, ModelError) else error
             reply = told(worded(said, asked.caller), asked.caller)

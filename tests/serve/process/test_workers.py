@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from command import served
 from patience import eventually
 
 from modelmill.client import Client
@@ -114,25 +114,6 @@ def test_a_reserved_port_is_for_workers_and_not_had_where_another_has_it():
         reserved("127.0.0.1", taken.getsockname()[1], "--port"),
     ):
         pass
-
-
-@contextlib.contextmanager
-def served(home, *arguments):
-    """The command `serve` with workers, as people run it: the process and its URL."""
-    command = [sys.executable, "-c", "from modelmill.cli import main; main()", "serve", "--port", "0", *arguments]
-    environment = {**os.environ, "MODELMILL_HOME": str(home)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    try:
-        said = ""
-        while not (found := re.search(r"http://\S+", said)):
-            said = process.stderr.readline()
-            assert said, "the service ended"
-        yield process, found[0]
-    finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=60)
-        process.kill()
 
 
 @pytest.fixture
