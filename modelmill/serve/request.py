@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from modelmill.errors import RequestError, close_names
+from modelmill.errors import RequestError, TooLarge, close_names
 from modelmill.serve.engine.terms import Terms
 from modelmill.serve.inputs import Input, kind
 from modelmill.signature import Field, Signature
@@ -111,6 +111,8 @@ class Expected:
     """Whether it takes text, which is read element by element even where it comes as bytes."""
     row_elements: int = member(init=False)
     """How many elements a row of all outputs has, about: a size that is open is taken for OPEN."""
+    opens: bool = member(init=False)
+    """Whether some output has a size that is not known before, beside the rows that come."""
     heads: dict[bytes, Any] = member(default_factory=dict, compare=False, repr=False)
     """What a wire remembers of the heads of requests; it grows within bounds that the wire keeps."""
 
@@ -121,6 +123,8 @@ class Expected:
         put(self, "outputs", {each.name: each for each in self.signature.outputs})
         rows = ([OPEN if size < 0 else size for size in each.row] for each in self.signature.outputs)
         put(self, "row_elements", sum(map(math.prod, rows)))
+        has_rows = any(each.axis is not None for each in self.signature.inputs)
+        put(self, "opens", any(-1 in (each.row if has_rows else each.shape) for each in self.signature.outputs))
         put(self, "plain", tuple(Asked(name, False) for name in self.outputs))
         put(self, "binary", tuple(Asked(name, True) for name in self.outputs))
 
@@ -254,6 +258,11 @@ def classified(scores: Array, count: int, labels: Sequence[str]) -> Array:
             label = f":{labels[place]}" if labels else ""
             found[row, rank] = f"{form.format(rows[row, place])}:{place}{label}"
     return found
+
+
+def no_room() -> TooLarge:
+    """What is said of a request for which memory did not suffice, outside of its run."""
+    return TooLarge("body", "needs more memory than there is, with its answer", "Send fewer rows at a time.")
 
 
 def elements(outputs: Mapping[str, Array]) -> int:

@@ -1,12 +1,13 @@
-"""A request whose run or answer needs more memory than there is is refused, and the service goes on."""
+"""Answers much longer than their requests: refused where memory does not suffice, and written while others go on."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import sys
-import urllib.error
-import urllib.request
+import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from command import served
@@ -15,6 +16,9 @@ from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
 from modelmill.registry.registry import Registry
 from modelmill.runtime.memory import machine_bytes
+from modelmill.serve.request import LONG_ELEMENTS
+from modelmill.serve.server import Service
+from modelmill.serve.web import wire
 from modelmill.signature import Field, Signature
 from modelmill.store.home import Home
 
@@ -39,11 +43,14 @@ def home(tmp_path) -> Path:
 def asked(url, count):
     tensor = {"name": "n", "datatype": "INT64", "shape": [1], "data": [count]}
     body = json.dumps({"inputs": [tensor]}).encode()
+    connection = http.client.HTTPConnection(urlsplit(url).netloc)  # one that goes on: the short way has no others
     try:
-        with urllib.request.urlopen(f"{url}/v2/models/grow/infer", body) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)["error"]
+        connection.request("POST", "/v2/models/grow/infer", body)
+        answer = connection.getresponse()
+        found = json.load(answer)
+        return answer.status, found if answer.status == 200 else found["error"]
+    finally:
+        connection.close()
 
 
 def test_what_needs_more_memory_than_there_is_is_refused_and_the_service_goes_on(home):
@@ -61,3 +68,20 @@ def test_what_needs_more_memory_than_there_is_is_refused_and_the_service_goes_on
         code, words = asked(url, 30_000_000)  # 240 MB for the run, and as much and more for the answer
         assert (code, words[:28]) == (413, "body: needs more memory than"), words
         assert asked(url, 2)[1]["outputs"][0]["data"] == [0, 0]
+
+
+def test_a_long_answer_of_a_size_that_nobody_knew_is_written_while_others_are_answered(home):
+    """Where a row of an output is open, the short way finds only with the answer that it is long."""
+    place = Home(home)
+    with Service(Registry(place.database, place.blobs)) as service, pytest.MonkeyPatch.context() as patch:
+        written = []
+        write = wire.write
+
+        def watched(*given):
+            written.append(threading.current_thread().name)
+            return write(*given)
+
+        patch.setattr(wire, "write", watched)
+        for count in (2, LONG_ELEMENTS + 1):
+            assert asked(service.url, count)[1]["outputs"][0]["data"] == [0] * count
+    assert written[0] == "modelmill-serve" != written[1]

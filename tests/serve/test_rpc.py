@@ -82,6 +82,15 @@ def test_the_service_says_who_it_is_and_what_it_serves(rpc):
     assert config["input"][0]["data_type"] == schema().enums["inference.DataType"]["TYPE_FP32"]
 
 
+def test_an_answer_for_which_memory_does_not_suffice_is_refused(rpc, monkeypatch):
+    def full(array):
+        raise MemoryError
+
+    monkeypatch.setattr(tensors, "encode", full)
+    code, words, _ = rpc.refused(f"{PACKAGE}ModelInfer", **flower())
+    assert (code, words[:35]) == ("RESOURCE_EXHAUSTED", "body: needs more memory than there ")
+
+
 def test_raw_tensors_are_answered_as_raw_tensors(rpc):
     answer = rpc(f"{PACKAGE}ModelInfer", **flower(id="seven"))
     assert (answer["model_name"], answer["model_version"], answer["id"]) == ("flowers", "1", "seven")

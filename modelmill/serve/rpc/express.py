@@ -19,9 +19,10 @@ from modelmill.serve.access.door import infers
 from modelmill.serve.engine.terms import DEFAULT_TERMS
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Outputs, Plane, blamed
+from modelmill.serve.request import no_room
 from modelmill.serve.rpc import tensors
 from modelmill.serve.rpc.envelope import Envelope, opened
-from modelmill.serve.rpc.status import as_http
+from modelmill.serve.rpc.status import TOO_LARGE, as_http
 from modelmill.serve.rpc.tensors import Columns, Plan, Plans
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.signals import Signals
@@ -177,6 +178,10 @@ class Express:
             self._count(asked, error)
             code = as_http(error)
             raise
+        except MemoryError as error:
+            self._count(asked, error)
+            code = TOO_LARGE
+            raise no_room() from None
         except asyncio.CancelledError:
             code = 499
             raise

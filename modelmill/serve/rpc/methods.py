@@ -28,11 +28,11 @@ from modelmill.serve.access.door import check, check_role, discreet
 from modelmill.serve.access.needs import called
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Ask, Outputs, Plane, reference_of
-from modelmill.serve.request import LONG_BYTES
+from modelmill.serve.request import LONG_BYTES, no_room
 from modelmill.serve.rpc import tensors
 from modelmill.serve.rpc.envelope import UNKNOWN_MOST, Envelope, addressed, opened
 from modelmill.serve.rpc.express import INFER, INFERENCE, Express, IsOf, ignored
-from modelmill.serve.rpc.status import Unimplemented, as_http, status
+from modelmill.serve.rpc.status import TOO_LARGE, Unimplemented, as_http, status
 from modelmill.serve.rpc.tensors import Columns, Plan, Plans
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.signals import Signals
@@ -199,6 +199,9 @@ class Methods:
             which = which if which[0] else self._asked(error, message, caller)
             peer.is_of(*which)
             raise discreet(error, caller) from None
+        except MemoryError:
+            code = TOO_LARGE
+            raise no_room() from None
         except asyncio.CancelledError:
             code = 499
             raise

@@ -25,7 +25,7 @@ from modelmill.serve.inputs import kind
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.packed import Room, at_once
 from modelmill.serve.plane import Ask, Plane, reference_of
-from modelmill.serve.request import LONG_ELEMENTS, elements, flag
+from modelmill.serve.request import LONG_ELEMENTS, elements, flag, no_room
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.kinds import is_failure
 from modelmill.serve.signals.signals import Signals
@@ -46,7 +46,6 @@ from modelmill.serve.web.http import (
     Send,
     as_json,
     as_last,
-    no_room,
     path_parts,
     send_last,
     send_reply,

@@ -23,14 +23,14 @@ from modelmill.serve.access.door import LOOKED_AT, check_rate, check_rows, infer
 from modelmill.serve.engine.terms import DEFAULT_TERMS
 from modelmill.serve.models.endpoint import Endpoint
 from modelmill.serve.plane import Plane, blamed
-from modelmill.serve.request import Request, whole
+from modelmill.serve.request import Request, elements, no_room, whole
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.trace import Parent, parent
 from modelmill.serve.traffic.mirror import Copy
 from modelmill.serve.web import wire
 from modelmill.serve.web.heads import head
-from modelmill.serve.web.http import FAILED, JSON, LAST, Reply, as_last, header, no_room, stamped, told, worded
+from modelmill.serve.web.http import FAILED, JSON, LAST, Reply, as_last, header, stamped, told, worded
 
 BEFORE, AFTER = b"/v2/models/", b"/infer"
 LENGTH, SIZE, TRACE = b"inference-header-content-length", b"content-length", b"traceparent"
@@ -73,8 +73,10 @@ class Asked:
     size: int
     """The bytes of its body."""
     started: float
-    future: asyncio.Future[Outputs] = NOTHING
-    """Of one that is in the engine: done with the outputs, or cancelled when the client leaves."""
+    future: asyncio.Future[Outputs] | asyncio.Future[wire.Answer] = NOTHING
+    """Of one that is in the engine: done with the outputs, or with a long answer; cancelled when the client leaves."""
+    ran: float = 0.0
+    """When the outputs were there."""
 
 
 class Express:
@@ -170,8 +172,8 @@ class Express:
             return None
         try:
             request = wire.read(body, opening.json_bytes, endpoint.expected)
-            elements = request.rows * endpoint.expected.row_elements
-            if request.rows > caller.tier.batch_rows or wire.is_long_to_write(request, elements):
+            known = request.rows * endpoint.expected.row_elements
+            if request.rows > caller.tier.batch_rows or wire.is_long_to_write(request, known):
                 return None
             if gate is not None and gate.rows_left(time.time()) < request.rows:
                 return None
@@ -234,10 +236,11 @@ class Express:
             return self._failed(asked, error, last=False)
         return asked
 
-    def finish(self, asked: Asked, last: bool) -> tuple[bytes, bool]:
-        """The answer to a request whose future is done, and whether its connection ends with it.
+    def finish(self, asked: Asked, last: bool) -> tuple[bytes, bool] | None:
+        """The answer to a request whose future is done, and whether its connection ends with it; None for another one.
 
-        last: whether it does in any case. There is no answer for whoever has left.
+        last: whether it does in any case. There is no answer for whoever has left. What is long is written on a thread,
+        and comes with another future.
         """
         endpoint, request = asked.endpoint, asked.request
         last = last or self.plane.state.draining
@@ -245,11 +248,16 @@ class Express:
             self._tell(asked, 499, 0)
             return b"", True
         try:
-            outputs = asked.future.result()
-            self._count(asked, outputs)
-            ran = time.perf_counter()
-            answer = wire.write(request, outputs, endpoint.expected, endpoint.name, endpoint.number)
-            return self._answered(asked, answer, ran, last), last
+            found = asked.future.result()
+            if isinstance(found, wire.Answer):
+                return self._answered(asked, found, asked.ran, last), last
+            self._count(asked, found)
+            asked.ran = time.perf_counter()
+            written = (request, found, endpoint.expected, endpoint.name, endpoint.number)
+            if endpoint.expected.opens and wire.is_long_to_write(request, elements(found)):
+                asked.future = asyncio.get_running_loop().run_in_executor(None, wire.write, *written)
+                return None
+            return self._answered(asked, wire.write(*written), asked.ran, last), last
         except Exception as error:  # noqa: BLE001 - whoever asked hears of it, and what is our fault is in the log
             self._count(asked, error)
             return self._failed(asked, error, last), last

@@ -304,11 +304,6 @@ def refusal(error: MillError) -> Reply:
     return as_json({"error": str(error)}, status, headers)
 
 
-def no_room() -> TooLarge:
-    """What is said of a request for which memory did not suffice, outside of its run."""
-    return TooLarge("body", "needs more memory than there is, with its answer", "Send fewer rows at a time.")
-
-
 def worded(error: MillError, caller: Caller) -> Reply:
     """The answer to what went wrong, as the caller may hear it."""
     reply = refusal(discreet(error, caller))

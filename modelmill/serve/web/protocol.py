@@ -58,8 +58,11 @@ class Express(Protocol):
         patient: whether it may come later.
         """
 
-    def finish(self, later: Any, last: bool) -> tuple[bytes, bool]:
-        """The answer whose future is done, and whether its connection ends with it, which is so if it is the last."""
+    def finish(self, later: Any, last: bool) -> tuple[bytes, bool] | None:
+        """The answer whose future is done, and whether its connection ends with it, which is so if it is the last.
+
+        None where it has another future now.
+        """
 
 
 HOST = b"host"
@@ -258,10 +261,14 @@ def protocol(express: Express | None) -> Any:
             """Write the answer that was waited for, and turn to what came meanwhile."""
             later, self.later = self.later, None
             try:
-                answer, ends = express.finish(later, self.last) if express is not None else (b"", True)
+                found = express.finish(later, self.last) if express is not None else (b"", True)
             except BaseException:
                 self.transport.abort()  # or the client would wait for ever
                 raise
+            if found is None:
+                self._wait(later)
+                return
+            answer, ends = found
             if self.transport.is_closing():
                 return
             self.transport.write(answer)
