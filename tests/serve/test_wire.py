@@ -463,3 +463,30 @@ def test_what_is_wrong_in_long_nested_lists_is_said_in_the_same_words(change, wo
     assert wire.read(text, None, Expected(signature)).rows == MANY
     with pytest.raises(RequestError, match=words):
         wire.read(change(text), None, Expected(signature))
+
+
+@pytest.mark.parametrize("shape", [(1, MANY), (1, 1, MANY), (1, MANY // 3, 3), (1, 1, MANY // 3, 3)])
+def test_one_long_item_within_brackets_of_its_own_is_read_in_pieces(shape):
+    signature = Signature("t", (Field("x", "FP32", (-1,) * len(shape)),), OUTPUTS)
+    values = np.random.default_rng(0).normal(size=shape)
+    body = orjson.dumps({"inputs": [tensor(shape=shape, data=values.tolist())]})
+    for text in (body, json.dumps(json.loads(body), indent=1).encode()):
+        _, parts = lists.lifted(text)
+        assert len(parts[f"{lists.MARK}0"].cuts) > 3
+        assert (wire.read(text, None, Expected(signature)).columns["x"] == values.astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("shape", [(MANY, 1), (1, MANY // 3, 3), (2, MANY // 2), (1, 1, MANY), (MANY - 1, 1)])
+def test_one_long_item_of_another_shape_is_refused(shape):
+    signature = Signature("t", (Field("x", "FP32", (-1,) * len(shape)),), OUTPUTS)
+    body = orjson.dumps({"inputs": [tensor(shape=shape, data=[[7.5] * MANY])]})
+    with pytest.raises(RequestError, match=r"inputs\[0\] \(x\)\.data"):
+        wire.read(body, None, Expected(signature))
+
+
+def test_two_long_items_are_read_whatever_their_brackets_look_like():
+    signature = Signature("t", (Field("x", "FP32", (-1, -1)),), OUTPUTS)
+    body = orjson.dumps({"inputs": [tensor(shape=(2, MANY), data=[[7.5] * MANY] * 2)]})
+    assert (wire.read(body, None, Expected(signature)).columns["x"] == 7.5).all()
+    with pytest.raises(RequestError, match="a list at axis 1 has 1 items, shape says 60000"):
+        wire.read(body.replace(b"],[" + b"7.5," * (MANY - 1), b"],["), None, Expected(signature))

@@ -19,7 +19,8 @@ from modelmill.errors import RequestError
 BYTES = 131_072
 """About so much is read at once, and no shorter list is taken out."""
 NAME = b'"data"'
-COLON = re.compile(rb"\s*:\s*\[")
+COLON = re.compile(rb"\s*:(?:\s*\[){1,8}")
+CLOSES = re.compile(rb"(?:\s*\]){0,8}\s*")
 ESCAPED = re.compile(rb"\\*.?|.", re.DOTALL)
 """A byte, and what a backslash belongs to: between the two no text is cut."""
 OPENS = re.compile(rb"\s*\[")
@@ -84,7 +85,7 @@ def lifted(text: bytes) -> tuple[bytes, dict[str, Part]]:
     while (looked := text.find(NAME, looked)) >= 0:
         looked += len(NAME)
         opens = COLON.match(text, looked)
-        part = _part(text, opens.end()) if opens else None
+        part = _longest(text, looked, opens.end()) if opens else None
         if part is None or not part.ends or part.end - part.begin < BYTES:
             continue
         mark = f"{MARK}{len(parts)}"
@@ -92,6 +93,22 @@ def lifted(text: bytes) -> tuple[bytes, dict[str, Part]]:
         kept += text[at : part.begin - 1], orjson.dumps(mark)
         at = looked = part.end + 1
     return (b"".join((*kept, text[at:])), parts) if parts else (text, parts)
+
+
+def _longest(text: bytes, begin: int, end: int) -> Part:
+    """The list whose bracket is the first there; or one in it, where it holds nothing else, and is too long in one."""
+    at = text.index(b"[", begin) + 1
+    part = outer = _part(text, at)
+    for depth in range(1, text.count(b"[", at, end) + 1):
+        if part.cuts or part.end - part.begin < BYTES:
+            break
+        at = text.index(b"[", at, end) + 1
+        inner = _part(text, at)
+        closes = CLOSES.match(text, inner.end + 1, outer.end)
+        if closes is None or closes.end() != outer.end or closes[0].count(b"]") != depth - 1:
+            return outer
+        part = inner
+    return part
 
 
 def _part(text: bytes, begin: int) -> Part:

@@ -354,8 +354,8 @@ def _read_tensor(where: str, tensor: dict[str, Any], taken: Input, tail: _Tail) 
         if "data" not in tensor:
             raise RequestError(where, "has neither data nor binary_data_size", "Send data as a list.")
         data = tensor["data"]
-        if type(data) is str and data in tail.parts:
-            return _from_part(where, tail.parts[data], tensor["shape"], taken).reshape(shape)
+        if tail.parts and (found := _taken_out(where, data, tensor["shape"], tail, taken)) is not None:
+            return found.reshape(shape)
         return _from_json(where, data, tensor["shape"], taken).reshape(shape)
     if "data" in tensor:
         raise RequestError(where, "has both data and binary_data_size", "Send one of them.")
@@ -365,12 +365,26 @@ def _read_tensor(where: str, tensor: dict[str, Any], taken: Input, tail: _Tail) 
     return taken.from_bytes(where, tail.take(where, size), shape)
 
 
-def _from_part(where: str, part: lists.Part, shape: list[int], taken: Input) -> Array:
-    """As `_from_json`, of a list that was taken out."""
+def _taken_out(where: str, data: Any, shape: list[int], tail: _Tail, taken: Input) -> Array | None:
+    """As `_from_json`, where what stands for a list that was taken out is the data, or the one thing in it."""
+    axis = 0
+    while type(data) is list and len(data) == 1:
+        data = data[0]
+        axis += 1
+    if type(data) is not str or data not in tail.parts:
+        return None
+    if shape[:axis] != [1] * axis:
+        raise RequestError(f"{where}.data", f"has 1 item at each of its first {axis} axes, shape says {shape}", AGREE)
+    return _from_part(where, tail.parts[data], shape[axis:], axis > 0, taken)
+
+
+def _from_part(where: str, part: lists.Part, shape: list[int], nested: bool, taken: Input) -> Array:
+    """As `_from_json`, of a list that was taken out. nested: whether it must have the shape, and not be flat."""
     found: list[Array] = []
     size = 0
     for values, _ in part.pieces(f"{where}.data"):
-        sizes = [len(values), *shape[1:]] if values and type(values[0]) is list else [len(values)]
+        nested = nested or (bool(values) and type(values[0]) is list)
+        sizes = [len(values), *shape[1:]] if nested else [len(values)]
         found.append(_from_json(where, values, sizes, taken))
         size += len(found[-1])
     if size != math.prod(shape):
