@@ -10,14 +10,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import orjson
 
 from modelmill.errors import RequestError
-from modelmill.runtime.values import beyond_64_bits
 from modelmill.serve.inputs import Input, as_text, kind
 from modelmill.serve.request import (
     LONG_BYTES,
@@ -35,7 +33,8 @@ from modelmill.serve.request import (
     wishes,
 )
 from modelmill.serve.web import lists
-from modelmill.signature import NO_DATE, Field
+from modelmill.serve.web.values import from_json
+from modelmill.signature import Field
 
 Array = np.ndarray[Any, Any]
 
@@ -300,7 +299,6 @@ def _read_plain(body: bytes, expected: Expected) -> Request | None:
 AFTER = "It is the length of this tensor's bytes, which come after the JSON in the order of the inputs."
 TENSORS = 'Write [{"name": ..., "datatype": ..., "shape": [...], "data": [...]}].'
 OUTPUTS = 'Write [{"name": ...}], or leave it out for all.'
-AGREE = "Let shape and data agree."
 
 PLAIN = frozenset({"id", "inputs"})
 """What the envelope of a request holds that asks for all outputs as JSON."""
@@ -353,95 +351,13 @@ def _read_tensor(where: str, tensor: dict[str, Any], taken: Input, tail: _Tail) 
     if size is None:
         if "data" not in tensor:
             raise RequestError(where, "has neither data nor binary_data_size", "Send data as a list.")
-        data = tensor["data"]
-        if tail.parts and (found := _taken_out(where, data, tensor["shape"], tail, taken)) is not None:
-            return found.reshape(shape)
-        return _from_json(where, data, tensor["shape"], taken).reshape(shape)
+        return from_json(where, tensor["data"], tensor["shape"], tail.parts, taken).reshape(shape)
     if "data" in tensor:
         raise RequestError(where, "has both data and binary_data_size", "Send one of them.")
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
         said = f"expected a number of bytes, came {kind(size)}{f' {size}' if type(size) is int else ''}"
         raise RequestError(f"{where}.parameters.binary_data_size", said, AFTER)
     return taken.from_bytes(where, tail.take(where, size), shape)
-
-
-def _taken_out(where: str, data: Any, shape: list[int], tail: _Tail, taken: Input) -> Array | None:
-    """As `_from_json`, where what stands for a list that was taken out is the data, or the one thing in it."""
-    axis = 0
-    while type(data) is list and len(data) == 1:
-        data = data[0]
-        axis += 1
-    if type(data) is not str or data not in tail.parts:
-        return None
-    if shape[:axis] != [1] * axis:
-        raise RequestError(f"{where}.data", f"has 1 item at each of its first {axis} axes, shape says {shape}", AGREE)
-    return _from_part(where, tail.parts[data], shape[axis:], axis > 0, taken)
-
-
-def _from_part(where: str, part: lists.Part, shape: list[int], nested: bool, taken: Input) -> Array:
-    """As `_from_json`, of a list that was taken out. nested: whether it must have the shape, and not be flat."""
-    found: list[Array] = []
-    size = 0
-    for values, _ in part.pieces(f"{where}.data"):
-        nested = nested or (bool(values) and type(values[0]) is list)
-        sizes = [len(values), *shape[1:]] if nested else [len(values)]
-        found.append(_from_json(where, values, sizes, taken))
-        size += len(found[-1])
-    if size != math.prod(shape):
-        message = f"shape {shape} wants {math.prod(shape)} elements, came {size}"
-        raise RequestError(f"{where}.data", message, AGREE)
-    return np.concatenate(found)
-
-
-def _from_json(where: str, data: Any, shape: list[int], taken: Input) -> Array:
-    """A flat array. shape: as it was said, with which nested lists agree."""
-    where = f"{where}.data"
-    if not isinstance(data, list):
-        raise RequestError(where, f"expected a list, came {kind(data)}", "Write [...], for one element, too.")
-    flat = data
-    if data and isinstance(data[0], list):
-        flat = _flatten(where, data, shape)
-    if len(flat) != math.prod(shape):
-        raise RequestError(where, f"shape {shape} wants {math.prod(shape)} elements, came {len(flat)}", AGREE)
-    if taken.field.datatype == "FP16":
-        raise RequestError(where, "FP16 cannot be sent as JSON", "Send it as binary data.")
-    types = set(map(type, flat))
-    if type(None) in types:
-        flat = _without_null(where, flat, taken.field)
-        types.discard(type(None))
-    if not types <= taken.elements:
-        wrong = next(value for value in flat if type(value) not in taken.elements)
-        hint = f"Every element of {taken.field.name} is a {taken.field.datatype}."
-        far = beyond_64_bits(wrong) if taken.dtype.kind in "iu" else ""
-        raise RequestError(where, f"expected {taken.field.datatype}, came {far or kind(wrong)}", hint)
-    return taken.checked(where, taken.from_values(where, flat))
-
-
-def _flatten(where: str, data: list[Any], shape: list[int]) -> list[Any]:
-    """Row-major elements of nested lists that have exactly `shape`."""
-    level: list[Any] = [data]
-    for axis, size in enumerate(shape):
-        if set(map(type, level)) != {list}:
-            raise RequestError(where, f"lists are nested unevenly at axis {axis}", f"Nest them as {shape}.")
-        if set(map(len, level)) - {size}:
-            came = next(len(items) for items in level if len(items) != size)
-            raise RequestError(where, f"a list at axis {axis} has {came} items, shape says {size}", AGREE)
-        level = list(chain.from_iterable(level))
-    return level
-
-
-def _without_null(where: str, flat: list[Any], field: Field) -> list[Any]:
-    if not field.nullable:
-        raise RequestError(where, "null is not allowed: the column has no missing values", "Give every value.")
-    if field.datatype == "BYTES":
-        missing: Any = ""
-    elif field.kind == "date":
-        missing = NO_DATE
-    elif np.dtype(field.dtype).kind == "f":
-        missing = math.nan
-    else:
-        raise RequestError(where, f"null cannot be stored as {field.datatype}", "Give every value.")
-    return [missing if value is None else value for value in flat]
 
 
 def _read_outputs(outputs: Any, binary: bool, expected: Expected) -> tuple[Asked, ...]:
