@@ -123,15 +123,15 @@ def _of_lines(lines: Iterator[list[str]], signature: Signature) -> Columns:
     if header is None or first is None:
         message = f"came {0 if header is None else 1} lines, expected a line of column names, and at least one row"
         raise RequestError("body", message, "Send a line a row.")
-    twice = next((name for name, count in Counter(header).items() if count > 1), None)
-    if twice is not None:
-        message = f"the column {twice[:80]!r} comes twice in the header"
-        raise RequestError("body", message, "Give every column a name of its own.")
     fields = signature.inputs
     is_block = signature.is_block(header)
     if is_block and fields[0].datatype != "BYTES" and is_row(header):
         message, hint = row_for_names(header)
         raise RequestError("body", f"its first line {message}", hint)
+    twice = next((name for name, count in Counter(header).items() if count > 1), None)
+    if twice is not None:
+        message = f"the column {twice[:80]!r} comes twice in the header"
+        raise RequestError("body", message, "Give every column a name of its own.")
     for field in () if is_block else fields:
         if not field.is_column:
             message = f"{field.name} takes arrays, which a cell does not hold"
