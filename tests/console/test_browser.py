@@ -10,6 +10,7 @@ import subprocess
 import msgspec
 import numpy as np
 import pytest
+from visits import get
 
 from modelmill.console.pages import Pages
 from modelmill.fragment import Writer
@@ -77,8 +78,20 @@ def test_a_picture_is_shown_on_a_pad_and_answered(site, tmp_path):
 
 def test_the_api_page_shows_every_operation(site, tmp_path):
     text = dom(f"{site}/docs", tmp_path)
-    assert "/predict/flowers" in text
-    assert "/v2/models/{name}/infer" in text
+    paths = json.loads(get(f"{site}/openapi.json")[2])["paths"]
+    wanted = [(method, path) for path, methods in paths.items() for method in methods]
+    shown = re.findall(r'<span class="method (\w+)">\w+</span><code>(.*?)</code>', text)
+    assert sorted(shown) == sorted(wanted)
+    assert "aria-busy" not in text
+
+
+def test_the_api_page_says_how_to_ask_with_the_method_and_the_type_of_the_body(site, tmp_path):
+    text = dom(f"{site}/docs", tmp_path)
+    kind = "-H 'content-type: application/json'"
+    asked = json.dumps({"method": "canary", "candidate": "2", "percent": 5}, separators=(",", ":"))
+    assert f"curl -X PUT {site}/api/models/NAME/route {kind} -d '{asked}'" in text
+    assert f"curl {site}/api/models/NAME/rollout {kind} -d '" in text
+    assert "Answer 201, application/json" in text
 
 
 PROBE = """

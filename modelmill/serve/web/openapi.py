@@ -209,7 +209,7 @@ def _protocol_paths() -> Table:
 
 def _model_paths() -> Table:
     return {
-        "/api/status": _get("status", "How well the service does against its objectives", [], "Any"),
+        "/api/status": _get("service", "How well the service does against its objectives", [], "Any"),
         "/api/models": _get("models", "The served models", [], "Any"),
         "/api/models/{name}": _get("models", "A model in full: signature, versions, example", [NAME], "Any", ("404",)),
         "/api/models/{name}/report": {

@@ -34,18 +34,34 @@ function operation(path, method, given) {
   summary.append(make("span", method.toUpperCase(), `method ${method}`), make("code", path), make("span", given.summary, "what"));
   const inside = make("div", undefined, "inside");
   inside.append(...pairs("Parameters", given.parameters.map((one) => [one.name, one.description ?? one.schema.type])));
-  const json = given.requestBody?.content["application/json"];
-  if (json?.example) inside.append(...block("Try", `curl ${location.origin}${path} -d '${JSON.stringify(json.example).replaceAll("'", "'\\''")}'`));
-  if (json) inside.append(...block("Body", resolve(json.schema)));
-  const binary = given.requestBody?.content["application/octet-stream"];
-  if (binary) inside.append(make("p", `Or application/octet-stream: ${binary.schema.description}.`, "quiet"));
-  const [kind, answer] = Object.entries(given.responses["200"].content)[0];
-  const schema = resolve(answer.schema);
-  inside.append(...block(`Answer, ${kind}`, Object.keys(schema).length ? schema : "JSON"));
-  const refusals = Object.entries(given.responses).filter(([code]) => code !== "200");
+  const bodies = Object.entries(given.requestBody?.content ?? {});
+  for (const [kind, { example }] of bodies) {
+    if (example) inside.append(...block("Try", curl(path, method, kind, example)));
+  }
+  for (const [kind, body] of bodies) inside.append(...block(`Body, ${kind}`, resolve(body.schema)));
+  const answers = Object.entries(given.responses);
+  for (const [code, one] of answers.filter(([code]) => code < "400")) inside.append(...answered(code, one));
+  const refusals = answers.filter(([code]) => code >= "400");
   inside.append(...pairs("Refusals", refusals.map(([code, one]) => [code, one.description])));
   details.append(summary, inside);
   return details;
+}
+
+// An answer by its code; one that leads elsewhere has no body.
+function answered(code, given) {
+  const bodies = Object.entries(given.content ?? {});
+  if (!bodies.length) return pairs("Answer", [[code, given.description]]);
+  return bodies.flatMap(([kind, body]) => {
+    const schema = resolve(body.schema);
+    return block(`Answer ${code}, ${kind}`, Object.keys(schema).length ? schema : "JSON");
+  });
+}
+
+// curl takes {name} for a pattern, so that it stands as NAME.
+function curl(path, method, kind, example) {
+  const url = location.origin + path.replace(/\{(\w+)\}/g, (_, name) => name.toUpperCase());
+  const verb = method === "post" ? "" : `-X ${method.toUpperCase()} `;
+  return `curl ${verb}${url} -H 'content-type: ${kind}' -d '${JSON.stringify(example).replaceAll("'", "'\\''")}'`;
 }
 
 document.getElementById("version").textContent = wanted.info.version;
