@@ -48,7 +48,8 @@ class Pages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        served: Mapping[str, int] | None = scope.get("state", {}).get("served")
+        state = scope.get("state", {})
+        served: Mapping[str, int] | None = state.get("served")
         parts = path_parts(scope.get("raw_path") or scope["path"].encode())
         if scope["method"] not in ("GET", "HEAD"):
             await send_reply(wrong_method(("GET",), scope["method"]), send)
@@ -61,15 +62,15 @@ class Pages:
             query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
             reply = await asyncio.to_thread(self.run, parts[1:], query.get("since", [""])[0])
         else:
-            reply = await asyncio.to_thread(self.page, parts, served)
+            reply = await asyncio.to_thread(self.page, parts, served, state.get("signed_in", False))
         await send_reply(reply, send)
 
-    def page(self, parts: list[str], served: Mapping[str, int] | None) -> Reply:
-        """The page at a path."""
+    def page(self, parts: list[str], served: Mapping[str, int] | None, signed_in: bool) -> Reply:
+        """The page at a path. signed_in: whether who asks has a key."""
         if parts in ([""], ["models"]):
             return self.index(served)
         if len(parts) == 2 and parts[0] == "models":
-            return self.model(parts[1], served)
+            return self.model(parts[1], served, signed_in)
         return self.missing("There is no such page.")
 
     def index(self, served: Mapping[str, int] | None) -> Reply:
@@ -79,7 +80,7 @@ class Pages:
         models = [{**self._summary(version), "link": f"/models/{quote(version.name)}"} for version in found]
         return self._render("index.html", 200, models=models)
 
-    def model(self, reference: str, served: Mapping[str, int] | None) -> Reply:
+    def model(self, reference: str, served: Mapping[str, int] | None, signed_in: bool) -> Reply:
         """The page of one model, or of one of its versions."""
         name, at, _ = reference.partition("@")
         if served is not None and name not in served:
@@ -92,7 +93,8 @@ class Pages:
         detail = views.detail(version, self.shelf.versions(version.name))
         present = served[name] if served is not None else version.number
         reference = version.name if version.number == present else version.reference
-        return self._render("model.html", 200, model=detail, reference=reference, served=present)
+        shown = {"model": detail, "reference": reference, "served": present, "signed_in": signed_in}
+        return self._render("model.html", 200, **shown)
 
     def run(self, parts: list[str], since: str) -> Reply:
         """The list of runs, the page of one, or, for `/runs/ID/live`, what changes of it."""

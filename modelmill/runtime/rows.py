@@ -156,9 +156,9 @@ def to_json(outputs: Outputs, signature: Signature) -> list[dict[str, Any]]:
     columns: list[list[Any]] = []
     for name, values in outputs.items():
         if is_by_class(name, values, signature):
-            columns.append([dict(zip(labels, row, strict=True)) for row in _as_values(values)])
+            columns.append([dict(zip(labels, row, strict=True)) for row in as_values(values)])
         else:
-            columns.append(_as_values(bare(name, values, signature)))
+            columns.append(as_values(bare(name, values, signature)))
     names = list(outputs)
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -191,7 +191,7 @@ def to_texts(outputs: Outputs, signature: Signature, count: int) -> Iterator[byt
         yield (b"," if start else b"") + orjson.dumps(part, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
 
 
-def _as_values(values: Array) -> list[Any]:
+def as_values(values: Array) -> list[Any]:
     """An array as values of JSON: numbers of less than 64 bits as the shortest text that stands for them has them."""
     if values.dtype.kind != "f" or values.dtype.itemsize == 8:
         return list(values.tolist())

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
+from modelmill.runtime.rows import as_values
+from modelmill.signature import Field, Signature
 from modelmill.version import Version
 
 
@@ -35,10 +38,23 @@ def detail(version: Version, versions: Sequence[Version]) -> dict[str, Any]:
         "inputs": msgspec.to_builtins(signature.inputs),
         "outputs": msgspec.to_builtins(signature.outputs),
         "classes": list(signature.classes),
-        "example": list(signature.example),
+        "example": example(signature),
         "report": "report.html" in version.files,
         "history": [_history(other) for other in versions],
     }
+
+
+def example(signature: Signature) -> list[Any]:
+    """The row of a signature's example, a value an input, with numbers as answers have them.
+
+    >>> example(Signature("compute", (Field("x", "FP32"), Field("city", "BYTES")), (), example=(0.10000000149, "Ulm")))
+    [0.1, 'Ulm']
+    """
+    return [_written(field, value) for field, value in zip(signature.inputs, signature.example, strict=False)]
+
+
+def _written(field: Field, value: Any) -> Any:
+    return as_values(np.array([value], field.dtype))[0] if field.datatype in ("FP16", "FP32") else value
 
 
 def _history(version: Version) -> dict[str, Any]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import http.client
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import numpy as np
@@ -16,6 +21,8 @@ from modelmill.console.pages import Pages
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
 from modelmill.registry.registry import Registry
+from modelmill.serve.access.access import Access
+from modelmill.serve.access.keys import Keys
 from modelmill.serve.server import Service
 from modelmill.serve.web.http import Reply, send_reply
 from modelmill.signature import Field, Signature
@@ -67,6 +74,80 @@ def test_what_has_one_element_a_row_is_a_plain_control(tmp_path):
     assert '-d \'[{"age":2.5,"city":"Ulm","flag":true,"names":["a","b"]}]\'' in text
     assert '"age_out": 2.5' in text
     assert '"flag_out": true' in text
+
+
+def copied(text):
+    """The curl line and the Python program of a page, as commands."""
+    curl, python = (re.search(rf'<code id="{name}">(.*?)</code>', text, re.S)[1] for name in ("curl", "python"))
+    return ["bash", "-c", html.unescape(curl)], [sys.executable, "-c", html.unescape(python)]
+
+
+def run(command, **variables):
+    return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60)
+
+
+def test_the_programs_of_a_model_without_an_example_run_as_copied(tmp_path):
+    fields = (
+        Field("x", "FP32", (-1, 2, -1), "array"),
+        Field("count", "INT64"),
+        Field("age", "FP32", (-1, 1)),
+        Field("day", "INT64", kind="date"),
+        Field("city", "BYTES", kind="category"),
+        Field("flag", "BOOL", kind="boolean"),
+    )
+    writer = Writer()
+    outputs = tuple(msgspec.structs.replace(field, name=f"{field.name}_out") for field in fields)
+    for field in fields:
+        writer.rename(field.name, f"{field.name}_out")
+    home = Home(tmp_path)
+    shelf = Registry(home.database, home.blobs)
+    made = to_onnx(writer.fragment(), fields, outputs)
+    shelf.publish("plain", {"model.onnx": made}, Signature("compute", fields, outputs))
+    with Service(shelf, ["plain"], pages=Pages(shelf)) as service:
+        curl, python = copied(dom(f"{service.url}/models/plain", tmp_path / "profile"))
+        assert json.loads(run(curl).stdout)["predictions"][0]["x_out"] == [[0], [0]]
+        assert run(python).returncode == 0
+
+
+def signed_in(url, key):
+    """The cookie that the form of the sign-in page gives."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection.request("POST", "/signin", urlencode({"key": key}), {"Sec-Fetch-Site": "same-origin"})
+    cookie = connection.getresponse().headers["set-cookie"]
+    connection.close()
+    return cookie
+
+
+@pytest.fixture
+def entered(shelf, tmp_path):
+    """A service with a key, and that key; `/static/enter/...` leads to `/...` with the cookie of who showed it."""
+    home = Home(tmp_path / "home")
+    keys = Keys(home.database)
+    secret, _ = keys.create("ada", ["infer"])
+    access = Access(home.database, home.path)
+    pages = Pages(shelf)
+
+    async def more(scope, receive, send):
+        if scope["path"].startswith("/static/enter/"):
+            onward = scope["path"].removeprefix("/static/enter")
+            await send_reply(Reply(303, b"", headers=(("location", onward), ("set-cookie", cookie))), send)
+        else:
+            await pages(scope, receive, send)
+
+    with Service(shelf, ["flowers"], pages=more, access=access) as service:
+        cookie = signed_in(service.url, secret)
+        yield service.url, secret
+
+
+def test_the_programs_for_who_is_signed_in_take_the_key_from_the_environment(entered, tmp_path):
+    url, secret = entered
+    text = dom(f"{url}/static/enter/models/flowers", tmp_path / "profile")
+    assert secret not in text
+    curl, python = copied(text)
+    assert json.loads(run(curl, MODELMILL_KEY=secret).stdout)["predictions"][0]["label"] == "long"
+    assert run(python, MODELMILL_KEY=secret).returncode == 0
+    asked = dom(f"{url}/static/enter/docs", tmp_path / "profile")
+    assert f'curl {url}/predict/flowers -H "Authorization: Bearer $MODELMILL_KEY" -H' in asked
 
 
 def test_a_picture_is_shown_on_a_pad_and_answered(site, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import urllib.request
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -334,6 +335,26 @@ def test_every_path_is_in_the_openapi_document(ask, registry):
         {"length": 2.0, "width": 1.0}
     ]
     assert set(openapi.REASONS) >= set(openapi.POSTED)
+
+
+def test_an_example_has_the_shortest_numbers_that_stand_for_it(empty_registry):
+    fields = (Field("x", "FP32", (-1, 2)), Field("y", "FP64"), Field("z", "FP32", nullable=True))
+    outputs = tuple(Field(f"{field.name}_out", field.datatype, field.shape) for field in fields)
+    writer = Writer()
+    for field, output in zip(fields, outputs, strict=True):
+        writer.rename(field.name, output.name)
+    example = ([5.099999904632568, 0.10000000149], 0.10000000149, None)
+    made = to_onnx(writer.fragment(), fields, outputs)
+    empty_registry.publish("short", {"model.onnx": made}, Signature("compute", fields, outputs, example=example))
+    with Service(empty_registry) as service:
+        found = []
+        for path in ("/api/models/short", "/openapi.json"):
+            with urllib.request.urlopen(service.url + path, timeout=20) as response:
+                found.append(json.load(response))
+    model, document = found
+    assert model["example"] == [[5.1, 0.1], 0.10000000149, None]
+    body = document["paths"]["/predict/short"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["example"] == [{"x": [5.1, 0.1], "y": 0.10000000149, "z": None}]
 
 
 def test_the_docs_page_stands_alone(ask):

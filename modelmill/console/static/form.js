@@ -45,6 +45,12 @@ export function bare(field, value) {
   return isOne(field) && Array.isArray(value) ? value.flat(Infinity)[0] : value;
 }
 
+// A value that the model takes, where there is no example: zeros, and one for every axis of any size.
+export function placeholder(field) {
+  const one = field.kind === "date" ? "2026-05-31" : { BYTES: "text", BOOL: false }[field.datatype] ?? 0;
+  return isOne(field) ? one : rowOf(field).reduceRight((inner, size) => Array(Math.max(size, 1)).fill(inner), one);
+}
+
 function elements(field) {
   return { BYTES: "texts", BOOL: "booleans" }[field.datatype] ?? "numbers";
 }

@@ -1,7 +1,7 @@
 // The page of a model: asks it for what is drawn or filled in, and shows the answer.
 
 import { drawingPad } from "./draw.js";
-import { bare, rowForm } from "./form.js";
+import { bare, placeholder, rowForm } from "./form.js";
 
 const SHOWN = 10;
 const page = document.getElementById("try");
@@ -35,12 +35,9 @@ async function start() {
     ask(model, read);
   };
   document.getElementById("fill").addEventListener("click", show);
-  if (model.example.length) {
-    if (!image) source.fill(example);
-    programs(Object.fromEntries(model.inputs.map((field, index) => [field.name, bare(field, model.example[index])])));
-  } else {
-    programs({});
-  }
+  if (model.example.length && !image) source.fill(example);
+  const shown = (field, index) => (model.example.length ? bare(field, model.example[index]) : placeholder(field));
+  programs(Object.fromEntries(model.inputs.map((field, index) => [field.name, shown(field, index)])));
   page.removeAttribute("aria-busy");
   if (location.hash === "#example" && model.example.length) show();
 }
@@ -116,9 +113,10 @@ function amount(value) {
 
 function programs(row) {
   const json = JSON.stringify([row]);
-  document.getElementById("curl").textContent = `curl ${location.origin}/predict/${reference} -d '${json.replaceAll("'", "'\\''")}'`;
+  const key = page.dataset.withKey ? ' -H "Authorization: Bearer $MODELMILL_KEY"' : "";
+  document.getElementById("curl").textContent = `curl ${location.origin}/predict/${reference}${key} -d '${json.replaceAll("'", "'\\''")}'`;
   document.getElementById("python").textContent =
-    `import modelmill\n\nclient = modelmill.Client("${location.origin}")\nclient.predict("${reference}", ${pythonic(json)})`;
+    `${key ? "import os\n\n" : ""}import modelmill\n\nclient = modelmill.Client("${location.origin}"${key && ', key=os.environ["MODELMILL_KEY"]'})\nclient.predict("${reference}", ${pythonic(json)})`;
 }
 
 function pythonic(json) {

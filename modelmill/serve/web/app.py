@@ -421,7 +421,8 @@ class App:
     async def docs(self, call: Call) -> Reply:
         """The page that shows the OpenAPI document, and its parts."""
         file, kind = DOCS_FILES[call.path]
-        return Reply(200, (DOCS / file).read_bytes(), f"{kind}; charset=utf-8", SAFETY)
+        body = (DOCS / file).read_bytes().replace(b"[[with_key]]", b"yes" if call.caller.key_id else b"")
+        return Reply(200, body, f"{kind}; charset=utf-8", SAFETY)
 
     async def _begin(self, call: Call, arrived: float | None = None) -> tuple[Ask, Endpoint, bytes]:
         """What is asked, the version that answers, and the body, if requests are taken.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelmill.release import __version__
+from modelmill.serve import views
 from modelmill.serve.access.needs import need
 from modelmill.serve.web.schemas import ROLLOUT, ROUTE, SCHEMAS, TEXT, Table, reference
 from modelmill.signature import Field, Signature
@@ -133,7 +134,7 @@ def _predict(version: Version) -> Table:
     summary = f"Predict {signature.target or 'with ' + version.name} ({signature.task}, version {version.number})"
     operation = _operation("predict", summary, [], _json("Prediction"), POSTED)
     names = [field.name for field in signature.inputs]
-    example = [dict(zip(names, signature.example, strict=True))] if signature.example else None
+    example = [dict(zip(names, views.example(signature), strict=True))] if signature.example else None
     rows = {"type": "array", "minItems": 1, "items": {"oneOf": [row, {"type": "array", "minItems": len(names)}]}}
     return {**operation, **_predicted(rows, example, _other_bodies(signature))}
 

@@ -57,11 +57,14 @@ function answered(code, given) {
   });
 }
 
+// Where the page was shown to who has a key, curl needs it, too.
+const KEY = document.getElementById("main").dataset.withKey ? '-H "Authorization: Bearer $MODELMILL_KEY" ' : "";
+
 // curl takes {name} for a pattern, so that it stands as NAME.
 function curl(path, method, kind, example) {
   const url = location.origin + path.replace(/\{(\w+)\}/g, (_, name) => name.toUpperCase());
   const verb = method === "post" ? "" : `-X ${method.toUpperCase()} `;
-  return `curl ${verb}${url} -H 'content-type: ${kind}' -d '${JSON.stringify(example).replaceAll("'", "'\\''")}'`;
+  return `curl ${verb}${url} ${KEY}-H 'content-type: ${kind}' -d '${JSON.stringify(example).replaceAll("'", "'\\''")}'`;
 }
 
 document.getElementById("version").textContent = wanted.info.version;
