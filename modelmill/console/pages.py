@@ -16,7 +16,18 @@ from modelmill.release import __version__
 from modelmill.serve import views
 from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.web.app import SAFETY
-from modelmill.serve.web.http import Receive, Reply, Scope, Send, as_json, path_parts, send_reply, wrong_method
+from modelmill.serve.web.http import (
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    as_json,
+    no_such_path,
+    path_parts,
+    send_reply,
+    wants_page,
+    wrong_method,
+)
 from modelmill.version import Version
 
 if TYPE_CHECKING:
@@ -63,6 +74,8 @@ class Pages:
             reply = await asyncio.to_thread(self.run, parts[1:], query.get("since", [""])[0])
         else:
             reply = await asyncio.to_thread(self.page, parts, served, state.get("signed_in", False))
+        if reply.status == 404 and reply.content_type == HTML and not wants_page(scope["headers"]):
+            reply = no_such_path("/".join(parts))
         await send_reply(reply, send)
 
     def page(self, parts: list[str], served: Mapping[str, int] | None, signed_in: bool) -> Reply:
@@ -180,7 +193,7 @@ class Pages:
 
 
 def _unknown(message: str) -> Reply:
-    return as_json({"error": {"code": "not_found", "where": "runs", "message": message, "try": "GET /api/runs"}}, 404)
+    return as_json({"error": f"{message}. See /api/runs."}, 404)
 
 
 def in_kilobytes(size: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -29,14 +30,22 @@ def test_a_model_has_a_page_and_each_of_its_versions_too(site):
     assert 'href="/api/models/flowers/report"' in get(f"{site}/models/flowers")[2]
 
 
-@pytest.mark.parametrize(
-    "path", ["/models/nobody", "/models/hidden", "/models/flowers@9", "/x/y", "/static/../pages.py", "/static/pages.py"]
-)
+ABSENT = ("/models/nobody", "/models/hidden", "/models/flowers@9", "/x/y", "/static/../pages.py", "/static/pages.py")
+
+
+@pytest.mark.parametrize("path", ABSENT)
 def test_what_is_not_there_is_a_page_that_says_so(site, path):
     code, headers, text = get(site + path)
     assert code == 404
     assert headers["content-type"].startswith("text/html")
     assert "See the models" in text
+
+
+@pytest.mark.parametrize("path", [*ABSENT, "/runs/1"])
+def test_programs_are_told_in_json_what_is_not_there(site, path):
+    code, headers, text = get(site + path, accept="*/*")
+    assert (code, headers["content-type"]) == (404, "application/json")
+    assert json.loads(text) == {"error": f"no such path: {path}. See /docs."}
 
 
 def test_only_get_is_for_pages(site):

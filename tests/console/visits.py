@@ -7,9 +7,11 @@ import urllib.request
 from html.parser import HTMLParser
 
 
-def get(url, method="GET"):
+def get(url, method="GET", accept="text/html,*/*;q=0.8"):
+    """Code, headers and text of an answer, as a browser asks for it, or with another `Accept`."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=20) as response:
+        request = urllib.request.Request(url, headers={"Accept": accept}, method=method)
+        with urllib.request.urlopen(request, timeout=20) as response:
             return response.status, dict(response.headers.items()), response.read().decode()
     except urllib.error.HTTPError as error:
         with error:

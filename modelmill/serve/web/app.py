@@ -46,12 +46,14 @@ from modelmill.serve.web.http import (
     Send,
     as_json,
     as_last,
+    no_such_path,
     path_parts,
     send_last,
     send_reply,
     stamped,
     telling,
     told,
+    wants_page,
     worded,
     wrong_method,
 )
@@ -228,7 +230,7 @@ class App:
         if call.infers and "name" in call.names and not call.which[0]:
             with suppress(RequestError):
                 call.which = self.plane.asked(error, call.names["name"], call.names.get("version"), call.caller)
-        if isinstance(error, Unidentified) and call.method == "GET" and b"text/html" in call.accepts:
+        if isinstance(error, Unidentified) and call.method == "GET" and wants_page(call.headers):
             return signin.redirect(call.path, call.query)
         return worded(error, call.caller)
 
@@ -248,8 +250,7 @@ class App:
         try:
             self._enter(call, need)
             if not known:
-                unknown = as_json({"error": f"no such path: /{call.path[:200]}. See /docs."}, 404)
-                return told(unknown, call.caller)
+                return told(no_such_path(call.path), call.caller)
             if handler is None:
                 return told(wrong_method(handlers, call.method), call.caller)
             reply = await handler(call)

@@ -99,6 +99,11 @@ def header(headers: Sequence[tuple[bytes, bytes]], name: str) -> str | None:
     return found[0] if found else None
 
 
+def wants_page(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether the client says that it takes HTML, as browsers do where a person goes: others are told in JSON."""
+    return any("text/html" in value for value in values(headers, "accept"))
+
+
 @dataclass(eq=False)
 class Call:
     """One request on its way: what was asked, and how to hear from the client."""
@@ -140,11 +145,6 @@ class Call:
     def infers(self) -> bool:
         """Whether predictions are asked for."""
         return self.path.startswith("predict/") or self.path.endswith("/infer")
-
-    @property
-    def accepts(self) -> bytes:
-        """What the client takes, as it says."""
-        return next((value for key, value in self.headers if key == b"accept"), b"")
 
     async def body(self) -> bytes:
         """The whole body, as it came. Raises TooLarge, SlowBody, PackedBody, or ClientLeft when the client leaves."""
@@ -339,6 +339,11 @@ def telling(send: Send, caller: Caller) -> Send:
 def stamped(reply: Reply, name: str, number: str) -> Reply:
     """An answer, or a failure, with the version that it is of, where one was picked."""
     return reply.plus(*standing.version(name, number))
+
+
+def no_such_path(path: str) -> Reply:
+    """The answer where nothing is. path: without its first slash."""
+    return as_json({"error": f"no such path: /{path[:200]}. See /docs."}, 404)
 
 
 def wrong_method(allowed: Iterable[str], method: str) -> Reply:
