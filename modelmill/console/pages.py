@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,13 +45,24 @@ TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 HTML = "text/html; charset=utf-8"
 
 
+@dataclass(frozen=True)
+class Visitor:
+    """What the service says, in the scope's state, of who looks at a page."""
+
+    served: Mapping[str, int] | None = None
+    """The models that are served to them, by name their number; without it whatever is live."""
+    signed_in: bool = False
+    """Whether they have a key."""
+    pages: frozenset[str] = frozenset({"runs", "report", "metrics"})
+    """Of the pages that not every key opens, those that theirs does."""
+
+
+ANYONE = Visitor()
+
+
 @dataclass(frozen=True, eq=False)
 class Pages:
-    """An ASGI callable for `/`, `/models/NAME`, `/runs`, `/api/runs` and `/static/...`; the service hands it the rest.
-
-    The service says what it serves in the scope's state, as `served`: model to number. Without that it is whatever is
-    live.
-    """
+    """An ASGI callable for `/`, `/models/NAME`, `/runs`, `/api/runs` and `/static/...`, and for what is nowhere."""
 
     shelf: Shelf
     ledger: Database | None = None
@@ -60,69 +71,72 @@ class Pages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         state = scope.get("state", {})
-        served: Mapping[str, int] | None = state.get("served")
+        visitor = Visitor(**{field.name: state[field.name] for field in fields(Visitor) if field.name in state})
         parts = path_parts(scope.get("raw_path") or scope["path"].encode())
         if scope["method"] not in ("GET", "HEAD"):
             await send_reply(wrong_method(("GET",), scope["method"]), send)
             return
         if parts[0] == "static":
-            reply = self.static("/".join(parts[1:]))
+            reply = self.static("/".join(parts[1:]), visitor)
+        elif parts == ["favicon.ico"]:
+            reply = self.static("mark.svg", visitor)
         elif parts[:2] == ["api", "runs"]:
             reply = await asyncio.to_thread(self.data, parts[2:])
         elif parts[0] == "runs" and self._runs is not None:
             query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-            reply = await asyncio.to_thread(self.run, parts[1:], query.get("since", [""])[0])
+            reply = await asyncio.to_thread(self.run, parts[1:], query.get("since", [""])[0], visitor)
         else:
-            reply = await asyncio.to_thread(self.page, parts, served, state.get("signed_in", False))
+            reply = await asyncio.to_thread(self.page, parts, visitor)
         if reply.status == 404 and reply.content_type == HTML and not wants_page(scope["headers"]):
             reply = no_such_path("/".join(parts))
         await send_reply(reply, send)
 
-    def page(self, parts: list[str], served: Mapping[str, int] | None, signed_in: bool) -> Reply:
-        """The page at a path. signed_in: whether who asks has a key."""
+    def page(self, parts: list[str], visitor: Visitor) -> Reply:
+        """The page at a path."""
         if parts in ([""], ["models"]):
-            return self.index(served)
+            return self.index(visitor)
         if len(parts) == 2 and parts[0] == "models":
-            return self.model(parts[1], served, signed_in)
-        return self.missing("There is no such page.")
+            return self.model(parts[1], visitor)
+        return self.missing("There is no such page.", visitor)
 
-    def index(self, served: Mapping[str, int] | None) -> Reply:
+    def index(self, visitor: Visitor) -> Reply:
         """The list of models."""
+        served = visitor.served
         references = self._live() if served is None else [f"{name}@{number}" for name, number in served.items()]
         found = [self.shelf.find(reference) for reference in references]
         models = [{**self._summary(version), "link": f"/models/{quote(version.name)}"} for version in found]
-        return self._render("index.html", 200, models=models)
+        return self._render("index.html", 200, visitor, models=models)
 
-    def model(self, reference: str, served: Mapping[str, int] | None, signed_in: bool) -> Reply:
+    def model(self, reference: str, visitor: Visitor) -> Reply:
         """The page of one model, or of one of its versions."""
+        served = visitor.served
         name, at, _ = reference.partition("@")
         if served is not None and name not in served:
-            return self.missing(f"No model named {name[:80]} is served here.")
+            return self.missing(f"No model named {name[:80]} is served here.", visitor)
         asked = reference if at or served is None else f"{name}@{served[name]}"
         try:
             version = self.shelf.find(asked)
         except (UnknownModel, UsageError) as error:
-            return self.missing(error.message)
+            return self.missing(error.message, visitor)
         detail = views.detail(version, self.shelf.versions(version.name))
         present = served[name] if served is not None else version.number
         reference = version.name if version.number == present else version.reference
-        shown = {"model": detail, "reference": reference, "served": present, "signed_in": signed_in}
-        return self._render("model.html", 200, **shown)
+        return self._render("model.html", 200, visitor, model=detail, reference=reference, served=present)
 
-    def run(self, parts: list[str], since: str) -> Reply:
+    def run(self, parts: list[str], since: str, visitor: Visitor = ANYONE) -> Reply:
         """The list of runs, the page of one, or, for `/runs/ID/live`, what changes of it."""
         assert self._runs is not None, "asked for only where there is a ledger"
         if parts in ([], [""]):
-            return self._render("runs.html", 200, runs=self._runs.listed())
+            return self._render("runs.html", 200, visitor, runs=self._runs.listed())
         wanted = parts[0]
         if not (wanted.isdecimal() and len(wanted) < 10 and (len(parts) == 1 or parts[1:] == ["live"])):
-            return self.missing("There is no such page.")
+            return self.missing("There is no such page.", visitor)
         shown = self._runs.live(int(wanted), since)
         if shown is None:
-            return self.missing(f"There is no run {wanted}.")
+            return self.missing(f"There is no run {wanted}.", visitor)
         if not shown["changed"]:
             return Reply(204, b"", HTML, SAFETY)
-        return self._render("live.html" if len(parts) == 2 else "run.html", 200, **shown)
+        return self._render("live.html" if len(parts) == 2 else "run.html", 200, visitor, **shown)
 
     def data(self, parts: list[str]) -> Reply:
         """The runs, or one of them, as JSON."""
@@ -134,15 +148,15 @@ class Pages:
         found = self._runs.one(int(wanted)) if len(parts) == 1 and wanted.isdecimal() and len(wanted) < 10 else None
         return _unknown(f"there is no run {'/'.join(parts)[:80]}") if found is None else as_json(found)
 
-    def missing(self, message: str) -> Reply:
+    def missing(self, message: str, visitor: Visitor) -> Reply:
         """The page that says what is not there, and where to go."""
-        return self._render("missing.html", 404, message=message)
+        return self._render("missing.html", 404, visitor, message=message)
 
-    def static(self, name: str) -> Reply:
+    def static(self, name: str, visitor: Visitor) -> Reply:
         """A style sheet or script, if it is one of ours."""
         body = self._files.get(name)
         if body is None:
-            return self.missing("There is no such file.")
+            return self.missing("There is no such file.", visitor)
         kind = TYPES[Path(name).suffix]
         return Reply(200, body, f"{kind}; charset=utf-8", (*SAFETY, ("cache-control", "no-cache")))
 
@@ -153,9 +167,9 @@ class Pages:
         numbers = [other.number for other in self.shelf.versions(version.name)]
         return views.summary(version, numbers)
 
-    def _render(self, template: str, status: int, **values: Any) -> Reply:
+    def _render(self, template: str, status: int, visitor: Visitor, **values: Any) -> Reply:
         body = self._templates.get_template(template).render(
-            mill=__version__, with_runs=self._runs is not None, **values
+            mill=__version__, with_runs=self._runs is not None, visitor=visitor, **values
         )
         return Reply(status, body.encode(), HTML, SAFETY)
 

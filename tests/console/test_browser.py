@@ -32,10 +32,10 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 
 
-def dom(url, profile):
+def dom(url, profile, *more):
     """The document after its scripts have run."""
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    command = [CHROMIUM, *flags, f"--user-data-dir={profile}", "--virtual-time-budget=8000", "--dump-dom", url]
+    command = [CHROMIUM, *flags, *more, f"--user-data-dir={profile}", "--virtual-time-budget=8000", "--dump-dom", url]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
@@ -131,6 +131,11 @@ def entered(shelf, tmp_path):
         if scope["path"].startswith("/static/enter/"):
             onward = scope["path"].removeprefix("/static/enter")
             await send_reply(Reply(303, b"", headers=(("location", onward), ("set-cookie", cookie))), send)
+        elif scope["path"] == "/static/signs-in":
+            page = b'<!doctype html><body><script type="module" src="/static/signs-in.js"></script></body>'
+            await send_reply(Reply(200, page, "text/html"), send)
+        elif scope["path"] == "/static/signs-in.js":
+            await send_reply(Reply(200, SIGNS_IN.replace("KEY", secret).encode(), "text/javascript"), send)
         else:
             await pages(scope, receive, send)
 
@@ -148,6 +153,25 @@ def test_the_programs_for_who_is_signed_in_take_the_key_from_the_environment(ent
     assert run(python, MODELMILL_KEY=secret).returncode == 0
     asked = dom(f"{url}/static/enter/docs", tmp_path / "profile")
     assert f'curl {url}/predict/flowers -H "Authorization: Bearer $MODELMILL_KEY" -H' in asked
+
+
+SIGNS_IN = """
+const child = window.open("/models/flowers#example");
+async function until(found) {
+  while (!found()) await fetch("/static/style.css");
+}
+await until(() => child.document.getElementById("key"));
+child.document.getElementById("key").value = "KEY";
+child.document.querySelector("form").requestSubmit();
+await until(() => child.document.querySelector(".headline, .problem:not([hidden])"));
+document.body.textContent = child.location.href + " " + child.document.querySelector(".headline").textContent;
+"""
+
+
+def test_who_signs_in_goes_on_to_the_very_place_that_was_asked_for(entered, tmp_path):
+    url, _ = entered
+    text = dom(f"{url}/static/signs-in", tmp_path / "profile", "--disable-popup-blocking")
+    assert f"{url}/models/flowers#example long" in text
 
 
 def test_a_picture_is_shown_on_a_pad_and_answered(site, tmp_path):

@@ -12,6 +12,7 @@ from modelmill.errors import Forbidden, MillError, NotServed, OverQuota, Request
 from modelmill.serve.access.caller import ANYONE, INFER, Caller
 from modelmill.serve.access.keyring import Keyring
 from modelmill.serve.access.meters import DAY_S, SECOND, Gate
+from modelmill.serve.access.needs import COUNT, STUDY
 from modelmill.serve.access.sessions import in_cookies
 from modelmill.serve.access.tls import Tls
 from modelmill.serve.access.veil import veiled_error
@@ -223,6 +224,13 @@ def check_breadth(caller: Caller) -> None:
     """Refuse whoever was narrowed to some models what tells of all. Raises Forbidden."""
     if caller.sight.narrowed:
         raise Forbidden("key", "is narrowed to some models, and this tells of all of them", "Use another key.")
+
+
+def pages_of(caller: Caller) -> frozenset[str]:
+    """Of the pages that not every key opens, `runs`, `report` and `metrics`, those that the caller may see."""
+    sight = caller.sight
+    wanted = {"runs": (STUDY, sight.everything), "report": (STUDY, True), "metrics": (COUNT, not sight.narrowed)}
+    return frozenset(page for page, (need, sees) in wanted.items() if sees and (need is None or caller.may(need)))
 
 
 def check_change(caller: Caller, name: str, is_there: bool) -> None:

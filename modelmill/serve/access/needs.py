@@ -103,6 +103,6 @@ def called(path: str) -> Need:
 
 def of_page(parts: list[str]) -> Need:
     """What a page for people needs: searches the role that reads them, models any that sees models."""
-    if parts[0] == "static":
+    if parts[0] in ("static", "favicon.ico"):
         return OPEN
     return STUDY if parts[0] == "runs" or parts[:2] == ["api", "runs"] else LOOK

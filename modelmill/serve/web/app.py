@@ -19,7 +19,7 @@ from modelmill.runtime import rows
 from modelmill.runtime.pieces import joined
 from modelmill.serve import documents, gauges
 from modelmill.serve.access.caller import ANYONE, Caller
-from modelmill.serve.access.door import check, check_breadth, check_sight
+from modelmill.serve.access.door import check, check_breadth, check_sight, pages_of
 from modelmill.serve.access.needs import ANY_KEY, LOOK, OF_ALL, STUDY, Need, of_page
 from modelmill.serve.inputs import kind
 from modelmill.serve.models.endpoint import Endpoint
@@ -208,7 +208,8 @@ class App:
             await send_reply(told(self._refusal(call, error), call.caller), send)
             return
         served = {name: number for name, number in self.catalogue.known.numbers.items() if call.caller.sees(name)}
-        scope["state"] = {**scope.get("state", {}), "served": served, "signed_in": bool(call.caller.key_id)}
+        visitor = {"served": served, "signed_in": bool(call.caller.key_id), "pages": pages_of(call.caller)}
+        scope["state"] = {**scope.get("state", {}), **visitor}
         await pages(scope, call.receive, telling(send, call.caller))
 
     def _enter(self, call: Call, need: Need) -> None:

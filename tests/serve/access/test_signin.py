@@ -215,6 +215,22 @@ def test_a_tenant_sees_only_its_models_on_the_pages_and_no_searches(paged, keys,
     assert ask(service, "GET", "/static/style.css").code == 200
 
 
+def test_pages_link_to_what_the_key_opens_and_to_the_way_out(paged, keys, ask):
+    infers, admin = keys.create("ada", ["infer"])[0], keys.create("root", ["admin"])[0]
+    service = paged()
+    wanted = ('href="/runs"', 'href="/metrics"', 'href="/signin">Sign out')
+    for key, shown in ((infers, [False, False, True]), (admin, [True, True, True])):
+        text = ask(service, "GET", "/", headers={**PAGE, **cookie_of(sign_in(ask, service, key))}).body.decode()
+        assert [link in text for link in wanted] == shown
+    icon = ask(service, "GET", "/favicon.ico")
+    assert (icon.code, icon.headers["content-type"].partition(";")[0]) == (200, "image/svg+xml")
+
+
+def test_without_keys_pages_link_to_everything_and_to_no_way_out(paged, ask):
+    text = ask(paged(), "GET", "/", headers=PAGE).body.decode()
+    assert [link in text for link in ('href="/runs"', 'href="/metrics"', 'href="/signin"')] == [True, True, False]
+
+
 def test_a_session_over_tls_is_for_tls_alone(paged, keys, ask, tmp_path):
     from modelmill.serve.access.sessions import set_cookie
 
