@@ -399,7 +399,10 @@ def test_a_rollout_over_http_with_its_refusals(flowers):
         for body, words in (({}, "came nothing"), ({"version": "2"}, "came a string"), ([], "came a list")):
             assert words in call(service.url, "POST", path, body)[1]["error"]
         assert call(service.url, "POST", path, {"version": 9})[0] == 404
-        assert call(service.url, "POST", path, {"version": 2}, {"content-type": "text/plain"})[0] == 400
+        for verb, at in (("POST", path), ("PUT", "/api/models/flowers/route")):
+            for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+                status, told, _ = call(service.url, verb, at, {"version": 2}, {"content-type": kind})
+                assert (status, f"came {kind or 'nothing'}" in told["error"]) == (415, True)
         assert call(service.url, "GET", "/api/models/nobody/changes")[0] == 404
         assert [at["state"] for at in call(service.url, "GET", path)[1]["rollouts"]] == ["aborted"]
 

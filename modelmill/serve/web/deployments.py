@@ -15,6 +15,7 @@ from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.traffic import changes, start
 from modelmill.serve.traffic.book import Book
 from modelmill.serve.web import wire
+from modelmill.serve.web.bodies import UnknownType
 from modelmill.serve.web.http import Call, Conflict, Handler, Reply, as_json
 
 T = TypeVar("T")
@@ -138,10 +139,12 @@ class Deployments:
 
 
 async def _json(call: Call) -> Any:
-    """The body, if it says that it is JSON: a page elsewhere cannot make a browser send that unasked."""
+    """The body, if it says that it is JSON: a page elsewhere cannot make a browser send that unasked.
+
+    Raises UnknownType, RequestError.
+    """
     kind = (call.header("content-type") or "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise RequestError(
-            "Content-Type", f"expected application/json, came {kind[:40] or 'nothing'}", "Say what the body is."
-        )
+        message = f"expected application/json, came {kind[:40] or 'nothing'}"
+        raise UnknownType("Content-Type", message, "Send it as JSON: Content-Type: application/json.")
     return wire.parse(await call.body())

@@ -220,7 +220,7 @@ def _model_paths() -> Table:
 
 
 def _traffic_paths() -> Table:
-    tag, model, codes = "traffic", "/api/models/{name}", ("400", "404", "409")
+    tag, model, codes = "traffic", "/api/models/{name}", ("400", "404", "408", "409", "413", "415")
     begin = _operation(tag, "Begin a rollout", [NAME], _json("Any"), codes)
     begin["responses"]["201"] = begin["responses"].pop("200")
     abort = _operation(tag, "End the rollout that is on its way", [NAME], _json("Any"), ("409",))
