@@ -74,6 +74,11 @@ class Registry:
         """Where the versions stand, and what else must last."""
         return self._database
 
+    @property
+    def blobs(self) -> Blobs:
+        """Where the bytes of all files lie."""
+        return self._blobs
+
     def publish(
         self,
         name: str,

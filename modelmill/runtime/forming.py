@@ -25,6 +25,7 @@ import onnxruntime
 from modelmill.contracts import Array
 from modelmill.errors import ModelError
 from modelmill.runtime.session import Session, options
+from modelmill.store.blobs import Blobs
 from modelmill.store.disk import sync_folder
 
 GRAPH, WEIGHTS = "model.onnx", "weights.bin"
@@ -51,9 +52,11 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A model, and an input to compare with; none where none is known."""
+    """A model, by its digest and the folder of blobs that has it, and an input to compare with, if one is known."""
 
-    model: bytes
+    blobs: str
+    model: str
+    size_bytes: int
     columns: dict[str, Column] = {}
 
 
@@ -74,19 +77,22 @@ class Formed(msgspec.Struct, frozen=True):
     files: dict[str, File] = {}
 
 
-def request(model: bytes, columns: Mapping[str, Array]) -> bytes:
-    """What the child is sent."""
+def request(blobs: Blobs, model: str, size_bytes: int, columns: Mapping[str, Array]) -> bytes:
+    """What the child is sent. It reads the model itself: whoever serves holds no copy while it works."""
     sent = {
         name: Column("object", list(values.shape), texts=[str(text) for text in values.ravel()])
         if values.dtype == object
         else Column(values.dtype.str, list(values.shape), values.tobytes())
         for name, values in columns.items()
     }
-    return msgspec.msgpack.encode(Request(model, sent))
+    return msgspec.msgpack.encode(Request(str(blobs.folder), model, size_bytes, sent))
 
 
 def form(request: Request, folder: Path) -> Formed:
-    """Write the form of a model into a folder, synced; what became of it. Raises ModelError for what is no model."""
+    """Write the form of a model into a folder, synced; what became of it.
+
+    Raises ModelError for what is no model, StorageError where its bytes are not there as they were put.
+    """
     chosen = options()
     chosen.optimized_model_filepath = str(folder / GRAPH)
     for key, value in (
@@ -95,28 +101,29 @@ def form(request: Request, folder: Path) -> Formed:
         ("save_external_prepacked_constant_initializers", "1"),
     ):
         chosen.add_session_config_entry(f"session.{key}", value)
-    whole = Session(request.model, chosen=chosen)
+    whole = Session(Blobs(request.blobs).get(request.model, request.size_bytes), chosen=chosen)
     columns = {name: column.array() for name, column in request.columns.items()}
-    if not _alike(whole, folder / GRAPH, columns):
+    answer = whole.run(columns) if columns else {}
+    del whole  # its memory goes before that of others comes
+    if not _alike(answer, folder / GRAPH, columns):
         return Formed(False)
     found = {path.name: _file(path) for path in sorted(folder.iterdir())}
     sync_folder(folder)
     return Formed(True, found)
 
 
-def _alike(whole: Session, graph: Path, columns: Mapping[str, Array]) -> bool:
+def _alike(answer: Mapping[str, Array], graph: Path, columns: Mapping[str, Array]) -> bool:
     """Whether the form answers to the bit as the model does, and nearly so before its weights are packed."""
-    try:
-        made, quick = Session(graph, made=True), Session(graph, lean=True)
-        if not columns:
-            return True
-        answers = [session.run(columns) for session in (whole, made, quick)]
-    except ModelError:
-        return False
-    return all(
-        same(answers[0][name], answers[1][name], exact=True) and same(answers[0][name], answers[2][name], exact=False)
-        for name in whole.outputs
-    )
+    for exact in (True, False):
+        try:
+            session = Session(graph, made=exact, lean=not exact)
+            found = session.run(columns) if columns else {}
+        except ModelError:
+            return False
+        del session
+        if not all(same(answer[name], found[name], exact) for name in answer):
+            return False
+    return True
 
 
 def same(ours: Array, theirs: Array, exact: bool) -> bool:
@@ -155,7 +162,7 @@ def main() -> None:
         found = form(wanted, folder)
     except ModelError:
         found = Formed(False)
-    if not found.fit and shutil.disk_usage(folder).free < len(wanted.model):
+    if not found.fit and shutil.disk_usage(folder).free < wanted.size_bytes:
         sys.exit("the disk is full")  # that says nothing of the model
     sys.stdout.buffer.write(msgspec.json.encode(found))
 

@@ -86,6 +86,7 @@ class Session:
         except FAILURES as error:
             where = "the model" if isinstance(source, bytes) else str(source)
             raise _refusal(where, _first_line(error)) from error
+        self._session._model_bytes = None  # it keeps a copy of the file, for as long as it lives, to be made anew
         self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
         self.shapes = {value.name: tuple(map(_size, value.shape)) for value in self._session.get_inputs()}

@@ -93,7 +93,7 @@ class Catalogue:
         self.known = Known(shelf, references)
         self.residents = Residents(keeping.budget)
         self.loader: Loader[Endpoint] = Loader(keeping.threads)
-        forms = None if keeping.forms is None else Forms(keeping.forms)
+        forms = None if keeping.forms is None else Forms(keeping.forms, shelf.blobs)
         self.quickener = Quickener(
             shelf, record, self.residents, forms, keeping.form_bytes, keeping.cores or cores(), self._on_loop
         )
@@ -337,7 +337,8 @@ class Catalogue:
         form = None if whole else self.quickener.form(version)
         self._reserve(key, size, eager)
         try:
-            endpoint = self._joined(version) if whole else self.quickener.opened(version, form)
+            with self.residents.passing(0 if whole else version.sizes[FILE]):
+                endpoint = self._joined(version) if whole else self.quickener.opened(version, form)
         except BaseException:
             with self.lock:
                 self.residents.release(key)
@@ -368,15 +369,16 @@ class Catalogue:
         deadline = monotonic() + (0.0 if eager else ROOM_S)
         while True:
             with self.lock:
-                if eager and self.residents.used() + size > self.residents.most:
-                    message = "is not loaded before it is asked for: the budget is full"
-                    raise Overloaded(f"{key[0]}@{key[1]}", message, "")
-                try:
-                    self.residents.reserve(key, size)
-                    break
-                except Overloaded:
-                    if monotonic() >= deadline:
-                        raise
+                if not self.residents.is_crowded(size):
+                    if eager and self.residents.used() + size > self.residents.most:
+                        message = "is not loaded before it is asked for: the budget is full"
+                        raise Overloaded(f"{key[0]}@{key[1]}", message, "")
+                    try:
+                        self.residents.reserve(key, size)
+                        break
+                    except Overloaded:
+                        if monotonic() >= deadline:
+                            raise
             sleep(0.005)
         self.residents.trim()
 

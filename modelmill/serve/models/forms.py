@@ -17,7 +17,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ import onnxruntime
 from modelmill.errors import StorageError
 from modelmill.runtime.forming import GRAPH, File, Formed, identity, request
 from modelmill.runtime.processor import instructions
+from modelmill.store.blobs import Blobs
 from modelmill.store.disk import PARTIAL, make_folder, sync_folder, write_file
 
 Array = np.ndarray[Any, Any]
@@ -82,10 +83,14 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Forms:
-    """The folder of forms, which processes share; what was used longest ago goes when it grows too large."""
+    """The folder of forms, which processes share; what was used longest ago goes when it grows too large.
 
-    def __init__(self, folder: Path, most_bytes: int = 20_000_000_000) -> None:
+    blobs: where the child process that makes a form reads the model.
+    """
+
+    def __init__(self, folder: Path, blobs: Blobs, most_bytes: int = 20_000_000_000) -> None:
         self.folder = folder
+        self.blobs = blobs
         self.most_bytes = most_bytes
         self.refused: dict[str, float] = {}
         """Forms that could not be made, and when that was."""
@@ -123,10 +128,10 @@ class Forms:
         tried = self.refused.get(model)
         return tried is None or time.monotonic() - tried > again_s
 
-    def make(self, model: str, data: Callable[[], bytes], columns: Mapping[str, Array]) -> Form | None:
-        """The form of a model, made now or by another process meanwhile; None where it cannot be had.
+    def make(self, model: str, size_bytes: int, columns: Mapping[str, Array]) -> Form | None:
+        """The form of a model of that size, made now or by another process meanwhile; None where it cannot be had.
 
-        Waits for seconds. data: gives the verified bytes of the model.
+        Waits for seconds, and holds no copy of the model.
         """
         folder = self.place(model)
         try:
@@ -135,20 +140,20 @@ class Forms:
                 found = self.find(model)
                 if found is not None or not self.may_be_made(model):
                     return found
-                self._make(folder, model, data(), columns)
+                self._make(folder, model, size_bytes, columns)
         except (OSError, StorageError, subprocess.SubprocessError):
             self.refused[model] = time.monotonic()
             return None
         return self.find(model)
 
-    def _make(self, folder: Path, model: str, data: bytes, columns: Mapping[str, Array]) -> None:
-        self._sweep(folder, ROOM * len(data))
-        if shutil.disk_usage(self.folder).free < ROOM * len(data) + SPARE_BYTES:
+    def _make(self, folder: Path, model: str, size_bytes: int, columns: Mapping[str, Array]) -> None:
+        self._sweep(folder, ROOM * size_bytes)
+        if shutil.disk_usage(self.folder).free < ROOM * size_bytes + SPARE_BYTES:
             raise StorageError(str(self.folder), "too little space for a form that loads fast", "")
         part = self.folder / f".{folder.name}.{secrets.token_hex(4)}{PARTIAL}"
         try:
             part.mkdir(mode=0o700)
-            formed = self._child(part, request(data, columns))
+            formed = self._child(part, request(self.blobs, model, size_bytes, columns))
             if not formed.fit:
                 for path in part.iterdir():
                     path.unlink()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from time import monotonic, sleep
 
 from modelmill.errors import MillError, ModelError
 from modelmill.runtime.session import Session
@@ -16,6 +18,9 @@ from modelmill.serve.models.forms import Form, Forms
 from modelmill.serve.models.residents import LEAST_BYTES, MAPPED, Key, Residents
 from modelmill.serve.models.shelf import Shelf
 from modelmill.version import Version
+
+GONE_S = 5.0
+"""How long a session that was replaced is waited for."""
 
 
 class Quickener:
@@ -96,8 +101,7 @@ class Quickener:
         version = endpoint.version
         del endpoint
         try:
-            columns = example(version.signature)
-            form = self.forms.make(version.files[FILE], lambda: self.shelf.file(version, FILE), columns)
+            form = self.forms.make(version.files[FILE], version.sizes[FILE], example(version.signature))
         except MillError:
             return
         if form is not None:
@@ -108,13 +112,9 @@ class Quickener:
         endpoint = self.residents.held.get(key)
         if endpoint is None or self.closed:
             return
-        threads = form.threads(self.cores)
         try:
-            session = _made(form, threads or 1)
-            pace = timed(session, endpoint.signature)
-            self._swap(endpoint, session, pace)
-            if not threads:  # known to this node from now on, so that no later start is disturbed by measuring it
-                self._widen(endpoint, session, pace, form)
+            with self.residents.passing(endpoint.version.sizes[FILE]):
+                self._leave(self._go_over(endpoint, form))
         except ModelError:
             endpoint.warming = False
             return
@@ -123,13 +123,34 @@ class Quickener:
             self.residents.settle()
             self.residents.trim()
 
-    def _widen(self, endpoint: Endpoint, session: Session, pace: Pace, form: Form) -> None:
-        """Measure whether a run is to have all cores, write it down, and go over to that."""
+    def _go_over(self, endpoint: Endpoint, form: Form) -> list[weakref.ref[object]]:
+        """Run on the session of full speed from now on; the sessions that it replaces. Raises ModelError."""
+        before = weakref.ref[object](endpoint.lane.session)
+        threads = form.threads(self.cores)
+        session = _made(form, threads or 1)
+        pace = timed(session, endpoint.signature)
+        self._swap(endpoint, session, pace)
+        if threads:
+            return [before]
+        # Known to this node from now on, so that no later start is disturbed by measuring it.
+        widened = self._widen(endpoint, session, pace, form)
+        return [before, weakref.ref(session)] if widened else [before]
+
+    def _leave(self, sessions: list[weakref.ref[object]]) -> None:
+        """Wait until replaced sessions are gone, with their memory; not for ever, since a run may be on one."""
+        end = monotonic() + GONE_S
+        while any(session() is not None for session in sessions) and not self.closed and monotonic() < end:
+            sleep(0.01)
+
+    def _widen(self, endpoint: Endpoint, session: Session, pace: Pace, form: Form) -> bool:
+        """Measure whether a run is to have all cores, write it down, and go over to that if so."""
         columns = example(endpoint.signature)
         chosen = width.chosen(session, partial(_made, form), columns, pace.of(1), self.cores)
         form.keep_threads(self.cores, 1 if chosen is session else self.cores)
-        if chosen is not session:
-            self._swap(endpoint, chosen, timed(chosen, endpoint.signature))
+        if chosen is session:
+            return False
+        self._swap(endpoint, chosen, timed(chosen, endpoint.signature))
+        return True
 
     def _swap(self, endpoint: Endpoint, session: Session, pace: Pace) -> None:
         """Run on another session from now on."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from modelmill.errors import Overloaded, Unavailable
@@ -65,6 +66,8 @@ class Residents:
         """Let go, and still alive because a request holds it: its bytes count until it is gone."""
         self.reserved: dict[Key, int] = {}
         """Being loaded."""
+        self.passing_bytes = 0
+        """What loads and changes of session take for a moment, and nobody is to go for."""
         self.freed = 0
         self.before_bytes = 0
         """What the process took before it held any model; 0 where nobody looked."""
@@ -76,6 +79,12 @@ class Residents:
         leaving = [(key, size) for _, key, size in self.leaving]
         entries = (*self.sizes.items(), *self.reserved.items(), *leaving)
         return sum(size for key, size in entries if owner is None or owner in self.budget.owners(key[0]))
+
+    def is_crowded(self, size: int) -> bool:
+        """Whether a load has to wait for one that is under way: what both take for a moment goes beyond the budget."""
+        coming = sum(self.reserved.values())
+        beside = (coming + size) / GROWTH - OWN_BYTES
+        return coming > 0 and beside > 0 and self.used() + size + beside > self.most
 
     def reserve(self, key: Key, size: int) -> None:
         """Make room for a version that will be loaded.
@@ -136,12 +145,30 @@ class Residents:
             over -= self.sizes[victim]
             self.drop(victim)
 
+    @contextlib.contextmanager
+    def passing(self, size: int) -> Iterator[None]:
+        """While this lasts, a session is made of a file of that size: for a moment that takes as much once more."""
+        with self.lock:
+            self.passing_bytes += size
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.passing_bytes -= size
+
     def settle(self) -> None:
-        """What was reckoned may be less than what is taken: see what is, and let go of more if it is too much."""
-        over = resident_bytes() - self.before_bytes - self.most - OWN_BYTES
-        if self.before_bytes and over > 0:
-            self.fit(over)
+        """What was reckoned may be less than what is taken: see what is, and let go of more if it is too much.
+
+        Free memory that the allocator still has is given back first: nobody takes it.
+        """
+        if self.before_bytes and self._over() > 0:
+            give_back()
+            self.fit(self._over())
             self.trim()
+
+    def _over(self) -> int:
+        """How many bytes are taken, and stay so, beyond the budget."""
+        return resident_bytes() - self.before_bytes - self.most - OWN_BYTES - self.passing_bytes
 
     def _oldest(self, owner: str | None) -> Key | None:
         """Whom nobody uses, and whose last use is longest ago."""

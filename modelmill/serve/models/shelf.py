@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from modelmill.event import Event
 from modelmill.report import Report
 from modelmill.store.audit import Actor
+from modelmill.store.blobs import Blobs
 from modelmill.store.database import Database
 from modelmill.store.engine import Connection
 from modelmill.version import Version
@@ -19,6 +20,10 @@ class Shelf(Protocol):
     @property
     def database(self) -> Database:
         """Where the versions stand, and what else must last."""
+
+    @property
+    def blobs(self) -> Blobs:
+        """Where the bytes of all files lie."""
 
     @property
     def actor(self) -> Actor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 from modelmill.errors import NotServed, OutOfBounds, Overloaded, Unavailable, UnknownModel, UsageError
+from modelmill.runtime.memory import give_back, resident_bytes
 from modelmill.serve.models.catalogue import Catalogue, Keeping
-from modelmill.serve.models.residents import LEAST_BYTES, Budget
+from modelmill.serve.models.residents import LEAST_BYTES, Budget, Residents
 from modelmill.serve.models.size import bytes_of
 
 ROOM = LEAST_BYTES + 20_000
@@ -313,3 +315,45 @@ def test_a_budget_in_which_no_model_has_room_is_refused(text, processes, words):
     with pytest.raises(OutOfBounds, match=f"--memory-budget = '{text}': expected {words}"):
         bytes_of(text, processes)
     assert bytes_of("4MB", 4) == 4_000_000
+
+
+@pytest.fixture
+def settling(shelf):
+    """Two small models in memory, under a budget that the process keeps by far."""
+    found = catalogue(shelf)
+    for name in ("a", "b"):
+        found.find(name)
+    give_back()
+    found.residents.before_bytes = resident_bytes()
+    yield found.residents
+    found.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory as Linux tells it")
+def test_what_a_load_takes_for_a_moment_costs_no_model_its_place(settling):
+    taken = np.ones(200_000_000, np.uint8)
+    with settling.passing(taken.nbytes):
+        settling.settle()
+    assert len(settling.held) == 2
+    settling.settle()
+    assert len(settling.held) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory as Linux tells it")
+def test_what_is_free_and_not_given_back_yet_costs_no_model_its_place(settling):
+    taken = [bytes([1]) * 60_000 for _ in range(4000)]
+    del taken[:-1]  # the last one keeps the end of the heap
+    settling.settle()
+    assert len(settling.held) == 2
+    assert len(taken) == 1
+
+
+def test_a_large_load_waits_for_another_where_both_at_once_would_exceed_the_budget():
+    size = 220_000_000
+    for most, crowded in ((2 * size, True), (4 * size, False)):
+        residents = Residents(Budget(most))
+        assert not residents.is_crowded(size)
+        residents.reserve(("a", 1), size)
+        assert residents.is_crowded(size) == crowded
+        residents.release(("a", 1))
+        assert not residents.is_crowded(size)

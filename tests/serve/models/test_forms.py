@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from modelmill.runtime.session import Session
 from modelmill.serve.models.catalogue import Catalogue, Keeping
 from modelmill.serve.models.forms import MANIFEST, Forms
 from modelmill.signature import Field, Signature
+from modelmill.store.blobs import Blobs, digest_of
 from modelmill.store.home import Home
 
 SIZE = 256
@@ -43,16 +44,28 @@ def wide(seed=0, layers=3):
 
 
 ONNX, SIGNATURE = wide()
-DIGEST = "sha256:" + hashlib.sha256(ONNX).hexdigest()
+DIGEST = digest_of(ONNX)
 COLUMNS = {"x": np.random.default_rng(1).standard_normal((3, SIZE)).astype(np.float32)}
 RIGHT = Session(ONNX).run(COLUMNS)["y"]
+
+
+def cache(folder, *models, **settings):
+    """The forms of a folder, and beside it the blobs of what forms may be made of."""
+    blobs = Blobs(folder.with_name(f"{folder.name}-blobs"))
+    for model in models:
+        blobs.put(model)
+    return Forms(folder, blobs, **settings)
+
+
+def make(forms, onnx=ONNX, columns=COLUMNS):
+    return forms.make(digest_of(onnx), len(onnx), columns)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A folder with one form, to be copied."""
     folder = tmp_path_factory.mktemp("forms")
-    assert Forms(folder).make(DIGEST, lambda: ONNX, COLUMNS) is not None
+    assert make(cache(folder, ONNX)) is not None
     return folder
 
 
@@ -60,7 +73,7 @@ def made(tmp_path_factory):
 def forms(made, tmp_path):
     """A cache with a form of its own, verified in its new place."""
     subprocess.run(["cp", "-a", f"{made}/.", str(tmp_path / "forms")], check=True)
-    found = Forms(tmp_path / "forms")
+    found = cache(tmp_path / "forms", ONNX)
     assert found.find(DIGEST) is not None
     return found
 
@@ -74,7 +87,8 @@ def test_a_form_answers_to_the_bit_and_its_quick_session_nearly_so(forms):
     assert (form.graph.parent / WEIGHTS).stat().st_size > 3 * 4 * SIZE * SIZE
     assert np.array_equal(Session(form.graph, made=True).run(COLUMNS)["y"], RIGHT)
     assert np.allclose(Session(form.graph, lean=True).run(COLUMNS)["y"], RIGHT, atol=1e-5)
-    assert forms.make(DIGEST, never, COLUMNS) == form
+    forms.blobs.delete(DIGEST)
+    assert make(forms) == form  # it was there
 
 
 def test_a_form_of_another_processor_or_runtime_is_another(forms, monkeypatch):
@@ -110,7 +124,7 @@ def test_a_damaged_form_is_thrown_away_and_made_again(forms, file, change):
 
 def test_what_was_thrown_away_is_made_again(forms):
     damage(forms.place(DIGEST) / WEIGHTS, flipped)
-    form = forms.make(DIGEST, lambda: ONNX, COLUMNS)
+    form = make(forms)
     assert np.array_equal(Session(form.graph, made=True).run(COLUMNS)["y"], RIGHT)
 
 
@@ -143,46 +157,56 @@ def test_a_mapped_form_that_is_thrown_away_still_answers(forms):
 
 
 def test_what_is_no_model_has_no_form_and_is_not_tried_again(tmp_path):
-    forms = Forms(tmp_path)
-    assert forms.make(DIGEST, lambda: b"broken", {}) is None
-    assert not forms.may_be_made(DIGEST)
-    assert Forms(tmp_path).make(DIGEST, never, {}) is None  # another process reads that it is unfit
+    forms = cache(tmp_path / "forms", b"broken")
+    assert make(forms, b"broken", {}) is None
+    other = cache(tmp_path / "forms")  # another process reads that it is unfit
+    for each in (forms, other):
+        assert each.find(digest_of(b"broken")) is None
+        assert not each.may_be_made(digest_of(b"broken"))
+
+
+def test_a_model_whose_bytes_are_not_as_they_were_put_has_no_form(tmp_path):
+    forms = cache(tmp_path / "forms", ONNX)
+    forms.blobs.path(DIGEST).write_bytes(wide(seed=1)[0])
+    assert make(forms) is None
+    assert not forms.place(DIGEST).exists()
+    forms.blobs.put(ONNX)
+    forms.refused.clear()
+    assert make(forms) is not None
 
 
 def test_a_folder_that_cannot_be_written_costs_the_form_and_nothing_else(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    forms = Forms(tmp_path / "file" / "forms")
+    forms = Forms(tmp_path / "file" / "forms", cache(tmp_path, ONNX).blobs)
     assert forms.find(DIGEST) is None
-    assert forms.make(DIGEST, lambda: ONNX, COLUMNS) is None
+    assert make(forms) is None
 
 
 def test_a_full_disk_costs_the_form_and_leaves_nothing(tmp_path, monkeypatch):
-    forms = Forms(tmp_path)
+    forms = cache(tmp_path, ONNX)
     monkeypatch.setattr("modelmill.serve.models.forms.SPARE_BYTES", 1 << 62)
-    assert forms.make(DIGEST, lambda: ONNX, COLUMNS) is None
+    assert make(forms) is None
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_what_was_used_longest_ago_goes_when_the_folder_is_full(forms):
     data = [wide(seed)[0] for seed in (1, 2)]
-    digests = ["sha256:" + hashlib.sha256(part).hexdigest() for part in data]
     size = forms.find(DIGEST).size
-    small = Forms(forms.folder, most_bytes=size + 3 * len(ONNX) + 1000)
+    small = cache(forms.folder, *data, most_bytes=size + 3 * len(ONNX) + 1000)
     old = time.time() - 100
     os.utime(forms.place(DIGEST) / MANIFEST, (old, old))
-    assert small.make(digests[0], lambda: data[0], COLUMNS) is not None
-    assert small.make(digests[1], lambda: data[1], COLUMNS) is not None
+    assert make(small, data[0]) is not None
+    assert make(small, data[1]) is not None
     assert small.find(DIGEST) is None
-    assert small.find(digests[0]) is not None
+    assert small.find(digest_of(data[0])) is not None
 
 
 MAKER = """
 import sys
 from pathlib import Path
 sys.path[:0] = {tests!r}
-from test_forms import COLUMNS, DIGEST, ONNX
-from modelmill.serve.models.forms import Forms
-form = Forms(Path({folder!r})).make(DIGEST, lambda: ONNX, COLUMNS)
+from test_forms import ONNX, cache, make
+form = make(cache(Path({folder!r}), ONNX))
 print(form.graph, flush=True)
 """
 
@@ -202,10 +226,10 @@ def test_a_writer_that_is_killed_leaves_no_form_and_the_next_one_makes_it(tmp_pa
         time.sleep(0.001)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    forms = Forms(tmp_path)
+    forms = cache(tmp_path, ONNX)
     if forms.find(DIGEST) is None:  # it had not renamed it yet
         assert list(tmp_path.glob(".*.part"))
-    assert forms.make(DIGEST, lambda: ONNX, COLUMNS) is not None
+    assert make(forms) is not None
     assert not list(tmp_path.glob(".*.part"))
     assert np.array_equal(Session(forms.find(DIGEST).graph, made=True).run(COLUMNS)["y"], RIGHT)
 
@@ -213,7 +237,7 @@ def test_a_writer_that_is_killed_leaves_no_form_and_the_next_one_makes_it(tmp_pa
 @pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
 def test_two_writers_make_one_form(tmp_path):
     said = [process.communicate(timeout=120)[0].strip() for process in [maker(tmp_path), maker(tmp_path)]]
-    assert said == [str(Forms(tmp_path).place(DIGEST) / GRAPH)] * 2
+    assert said == [str(cache(tmp_path).place(DIGEST) / GRAPH)] * 2
 
 
 class Reading:
@@ -251,9 +275,9 @@ def answer(found):
 
 def test_a_model_answers_from_its_form_at_once_and_then_at_full_speed(shelf, tmp_path):
     first = catalogue(shelf, tmp_path / "forms")
-    before = first.find("wide").lane.session
+    before = weakref.ref(first.find("wide").lane.session)
     assert np.array_equal(answer(first), RIGHT)
-    assert eventually(lambda: first.find("wide").lane.session is not before)
+    assert eventually(lambda: before() is None)
     assert np.array_equal(answer(first), RIGHT)
     assert eventually(lambda: first.residents.used() < 2 * len(ONNX) + 600_000)
     first.close()
@@ -298,7 +322,51 @@ def test_how_many_threads_a_run_has_is_measured_once_on_a_node(shelf, made, tmp_
 
 def test_a_damaged_form_never_answers(shelf, made, tmp_path):
     subprocess.run(["cp", "-a", f"{made}/.", str(tmp_path / "forms")], check=True)
-    damage(Forms(tmp_path / "forms").place(DIGEST) / WEIGHTS, flipped)
+    damage(cache(tmp_path / "forms").place(DIGEST) / WEIGHTS, flipped)
     found = catalogue(shelf, tmp_path / "forms")
     assert np.array_equal(answer(found), RIGHT)
     found.close()
+
+
+MEASURING = """
+import os, signal, sys, time
+from pathlib import Path
+from modelmill.registry.registry import Registry
+from modelmill.runtime.memory import give_back, keep_apart, resident_bytes
+from modelmill.serve.models.catalogue import Catalogue, Keeping
+from modelmill.store.home import Home
+
+keep_apart()
+place = Home(Path(sys.argv[1]))
+registry = Registry(place.database, place.blobs)
+catalogue = Catalogue(registry, [], lambda *_: None, Keeping(forms=place.path / "cache", eager=0))
+catalogue.start()
+catalogue.find("small")
+before = resident_bytes()
+catalogue.find("large")
+forms = catalogue.quickener.forms
+while (child := forms.child) is None:
+    time.sleep(0.001)
+os.kill(child.pid, signal.SIGSTOP)
+give_back()
+print(resident_bytes() - before)
+os.kill(child.pid, signal.SIGCONT)
+catalogue.quickener.forming.submit(int).result(120)
+print(forms.find(sys.argv[2]) is not None)
+catalogue.close()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory as Linux tells it")
+def test_a_model_is_in_memory_once_while_its_form_is_made(tmp_path):
+    place = Home(tmp_path)
+    large, signature = wide(layers=160)
+    registry = Registry(place.database, place.blobs)
+    registry.publish("small", {"model.onnx": ONNX}, SIGNATURE)
+    registry.publish("large", {"model.onnx": large}, signature)
+    place.database.close()
+    command = [sys.executable, "-c", MEASURING, str(tmp_path), digest_of(large)]
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=240).stdout.split()
+    assert len(large) > 40_000_000
+    assert int(said[0]) < 1.7 * len(large)
+    assert said[1] == "True"
