@@ -294,7 +294,7 @@ class Registry:
         version = self._version(version)
         try:
             return self._blobs.get(_digest(version, name), version.sizes[name])
-        except StorageError as error:
+        except (StorageError, Tampered) as error:
             raise self._explained(version, name, error) from error
 
     def path(self, version: Version | str, name: str) -> Path:
@@ -302,7 +302,7 @@ class Registry:
         version = self._version(version)
         try:
             return self._blobs.opened(_digest(version, name), version.sizes[name])
-        except StorageError as error:
+        except (StorageError, Tampered) as error:
             raise self._explained(version, name, error) from error
 
     def stored(self, version: Version | str) -> dict[str, int]:
@@ -333,13 +333,13 @@ class Registry:
     def _version(self, version: Version | str) -> Version:
         return self.find(version) if isinstance(version, str) else version
 
-    def _explained(self, version: Version, name: str, error: StorageError) -> RegistryError:
-        """Why a file cannot be read: the version may have been deleted since it was found."""
+    def _explained(self, version: Version, name: str, error: StorageError | Tampered) -> RegistryError:
+        """Why a file cannot be read, by its name; the version may have been deleted since it was found."""
         try:
             self.find(version.reference)
         except UnknownModel as gone:
             return gone
-        return StorageError(f"{version.reference} {name}", error.message, error.hint)
+        return type(error)(f"{version.reference} {name}", error.message, error.hint)
 
 
 def _digest(version: Version, name: str) -> str:

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -218,6 +218,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         """When the end waits no longer for what is in flight; None as long as there is none to wait for."""
         self.heard = 0
         """How many changes the workers had made when this one last began to follow."""
+        self.told: set[str] = set()
+        """What is wrong now, and was said on stderr."""
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Load, serve, end."""
@@ -227,6 +229,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             await asyncio.to_thread(self.catalogue.start)
             if self.is_ending:
                 return
+            self._tell(self.catalogue.problems.values(), aloud=self.signals.worker == 0)
             await self.traffic.turn()
             kept = (self._watch(), self._remember(), ebb(self.catalogue.residents.held))
             watches = [asyncio.create_task(each) for each in kept]
@@ -419,14 +422,17 @@ class Server(uvicorn.Server):  # type: ignore[misc]
 
     async def _watch(self) -> None:
         """Follow the registry; a registry that cannot be read now may be read later."""
-        said = ""
         while True:
             await self._pause()
             gauges.write(self.signals.figures, self.plane, self.signals.worker == 0)
-            problem = await self._follow()
-            if problem and problem != said:
-                print(f"modelmill serve: {problem}", file=sys.stderr)
-            said = problem
+            self._tell(await self._follow())
+
+    def _tell(self, problems: Iterable[str], aloud: bool = True) -> None:
+        """Say on stderr what is wrong, once as long as it is; not aloud where another worker says the same."""
+        now = set(problems)
+        for problem in sorted(now - self.told) if aloud else ():
+            print(f"modelmill serve: {problem}", file=sys.stderr)
+        self.told = now
 
     async def _pause(self) -> None:
         """Wait for the next turn, which comes at once where another worker was told to load or unload a model."""
@@ -444,8 +450,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         except MillError as error:
             print(f"modelmill serve: the last counts are lost: {error}", file=sys.stderr)
 
-    async def _follow(self) -> str:
-        """Follow the keys, the registry and the other workers; what is wrong with that, or empty."""
+    async def _follow(self) -> Iterable[str]:
+        """Follow the keys, the registry and the other workers; what is wrong with that."""
         changes = self.state.changes
         if changes is not None:
             self.heard = changes.made
@@ -454,11 +460,11 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             await self.traffic.turn(self.catalogue.refresh)
             if changes is not None:
                 changes.follow(self.heard)
-            return "; ".join(self.catalogue.problems.values())
+            return tuple(self.catalogue.problems.values())
         except MillError as error:
-            return str(error)
+            return (str(error),)
         except Exception as error:  # noqa: BLE001 - the next turn may go well, and nobody else follows
-            return f"following the registry failed: {type(error).__name__}: {error}"
+            return (f"following the registry failed: {type(error).__name__}: {error}",)
 
 
 def kept_by(door: Door, keeping: Keeping, processes: int) -> Keeping:

@@ -14,6 +14,7 @@ import sys
 import textwrap
 import threading
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import grpc
 import pytest
@@ -101,7 +102,33 @@ def test_a_broken_version_leaves_the_one_before_in_place(empty_registry, publish
         registry.publish("flowers", {"model.onnx": b"broken"}, flowers_signature, promote=True)
         assert eventually(lambda: client.models()[0]["problem"])
         assert label(client) == "long"
-    assert "flowers@2 cannot be loaded" in capsys.readouterr().err
+    assert "flowers@2: cannot be loaded" in capsys.readouterr().err
+
+
+def test_what_cannot_be_loaded_is_unavailable_to_every_client_and_told_once_at_the_start(
+    empty_registry, publish_flowers, flowers_signature, tmp_path, capsys
+):
+    registry = empty_registry
+    damaged = publish_flowers(registry)
+    registry.publish("bad", {"model.onnx": b"broken"}, flowers_signature)
+    (blob,) = tmp_path.rglob(damaged.files["model.onnx"].removeprefix("sha256:") + "*")
+    blob.write_bytes(blob.read_bytes()[:-1] + b"?")
+    with Service(registry, limits=Limits(watch_seconds=60), grpc_port=0) as service:
+        said = capsys.readouterr().err
+        with pytest.raises(Overloaded, match="flowers@1: cannot be loaded: the stored bytes") as refusal:
+            Client(service.url).predict("flowers", [[3, 1]])
+        with urlopen(Request(f"{service.url}/v2/repository/index", b"{}")) as answer:
+            reasons = {each["name"]: each["reason"] for each in json.load(answer)}
+        with grpc.insecure_channel(service.grpc_url) as channel:
+            infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            message = schema().encode("inference.ModelInferRequest", {"model_name": "flowers"})
+            with pytest.raises(grpc.RpcError) as call:
+                infer(message, timeout=30)
+    assert call.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert set(said.splitlines()) == {f"modelmill serve: {reason}" for reason in reasons.values()}
+    for words in (str(refusal.value), call.value.details(), *reasons.values()):
+        assert str(tmp_path) not in words
+        assert words.count("cannot be loaded") == 1
 
 
 def test_an_unknown_name_keeps_the_service_from_starting(registry):

@@ -13,11 +13,9 @@ from modelmill import pipeline
 from modelmill.errors import (
     Draining,
     MillError,
-    ModelError,
     NotServed,
     Overloaded,
     RequestError,
-    StorageError,
     Unavailable,
     UnknownModel,
     UsageError,
@@ -209,7 +207,7 @@ class Catalogue:
             try:
                 self._get((name, number))
             except MillError as error:
-                self.problems[name] = f"{name}@{number} cannot be loaded: {error}"
+                self.problems[name] = str(error)
                 self.known.numbers[name] = number = present.number
         with self.lock:
             if number is None:
@@ -322,7 +320,7 @@ class Catalogue:
             failure = _why(key, error)
             self.failures[key] = (monotonic(), failure)
             if self.known.numbers.get(key[0]) == key[1]:
-                self.problems.setdefault(key[0], str(error))
+                self.problems.setdefault(key[0], str(failure))
             raise failure from error
         self.failures.pop(key, None)
         return endpoint
@@ -465,8 +463,7 @@ class Catalogue:
         return [version.number for version in self.shelf.versions(name)]
 
 
-def _why(key: Key, error: MillError) -> MillError:
-    """A failure to load as the request sees it: the model is there, and cannot be had now."""
-    if isinstance(error, ModelError | StorageError):
-        return Unavailable(f"{key[0]}@{key[1]}", f"cannot be loaded: {error.message}", error.hint)
-    return error
+def _why(key: Key, error: MillError) -> Unavailable:
+    """A failure to load as the request sees it: the model is there, and cannot be had now; where files lie is ours."""
+    words = error.message.removeprefix("cannot be loaded: ")
+    return Unavailable(f"{key[0]}@{key[1]}", f"cannot be loaded: {words}", error.hint)

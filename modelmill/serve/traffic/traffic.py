@@ -319,7 +319,7 @@ class Traffic:
         except Overloaded as error:  # which is not its fault
             watch.meter.crowded = str(error)[:300]
         except MillError as error:
-            watch.meter.broken = str(error)[:300]
+            watch.meter.broken = error.message.removeprefix("cannot be loaded: ")[:300]
         watch.labels = {**watch.labels, reference.partition("@")[2]: watch.labels["live"]}
         return watch
 
