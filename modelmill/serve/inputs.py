@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import struct
 from array import array
@@ -195,6 +196,23 @@ def as_text(where: str, data: bytes | memoryview) -> str:
         return str(data, "utf-8")
     except UnicodeDecodeError:
         raise RequestError(where, "a string is not UTF-8", "Encode it as UTF-8.") from None
+
+
+def is_base64(field: Field, parameters: Mapping[str, Any]) -> bool:
+    """Whether texts come as base64, as MLServer's `content_type` says of a tensor; no other type changes them."""
+    return field.datatype == "BYTES" and parameters.get("content_type") == "base64"
+
+
+def from_base64(where: str, texts: Array) -> Array:
+    """The texts that came as base64. Raises RequestError."""
+    found = np.empty(texts.size, object)
+    for index, text in enumerate(texts.reshape(-1).tolist()):
+        try:
+            found[index] = as_text(where, base64.b64decode(text, validate=True))
+        except ValueError:
+            message = f"content_type says base64, element {index} is {text[:40]!r}"
+            raise RequestError(where, message, "Encode it with A-Z, a-z, 0-9, + and /, padded with =.") from None
+    return found.reshape(texts.shape)
 
 
 def has_nan(array: Array) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 from urllib.parse import urlsplit
@@ -105,6 +106,49 @@ def test_what_clients_of_other_servers_add_is_let_through(ask):
     code, answer = ask("POST", "/v2/models/flowers/infer", {"inputs": tensors, "parameters": given})
     assert code == 200
     assert answer["outputs"][0]["data"] == ["long", "wide"]
+
+
+def mixed(texts, **parameters):
+    """A request of which `code` is this."""
+    rows = len(texts)
+    others = {
+        "name": ("BYTES", ["a"] * rows),
+        "count": ("INT64", [1] * rows),
+        "flag": ("BOOL", [True] * rows),
+        "day": ("INT64", [3] * rows),
+        "small": ("UINT8", [0] * 4 * rows),
+        "vector": ("FP32", [0] * 3 * rows),
+    }
+    tails = {"small": [2, 2], "vector": [3]}
+    tensors = [
+        {"name": name, "datatype": datatype, "shape": [rows, *tails.get(name, [])], "data": data}
+        for name, (datatype, data) in others.items()
+    ]
+    coded = {"name": "code", "datatype": "BYTES", "shape": [rows, 1], "data": texts, "parameters": parameters}
+    return {"inputs": [*tensors, coded], "outputs": [{"name": "code_out"}]}
+
+
+def test_texts_that_come_as_base64_are_decoded(ask):
+    texts = ["hello", "ü", "a+b/c=", "1"]
+    coded = [base64.b64encode(text.encode()).decode() for text in texts]
+    code, answer = ask("POST", "/v2/models/mixed/infer", mixed(coded, content_type="base64"))
+    assert (code, answer["outputs"][0]["data"]) == (200, texts)
+
+
+@pytest.mark.parametrize("content_type", ["np", "str", "pd", "datetime", "BASE64", None])
+def test_other_content_types_leave_texts_as_they_are(ask, content_type):
+    code, answer = ask("POST", "/v2/models/mixed/infer", mixed(["aGVsbG8=", "b"], content_type=content_type))
+    assert (code, answer["outputs"][0]["data"]) == (200, ["aGVsbG8=", "b"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("hello!", "element 1 is 'hello!'"), ("ü", "base64"), ("YQ", "base64"), ("/w==", "not UTF-8")]
+)
+def test_what_is_not_base64_is_refused(ask, text, words):
+    code, answer = ask("POST", "/v2/models/mixed/infer", mixed(["YQ==", text], content_type="base64"))
+    assert code == 400
+    assert answer["error"].startswith("inputs[6] (code): ")
+    assert words in answer["error"]
 
 
 def test_extensions_are_what_is_offered(ask):

@@ -138,6 +138,30 @@ def test_typed_contents_are_taken_and_given(rpc):
     assert raw["raw_output_contents"][5] == bytes([1, 2, 3, 255])
 
 
+CODED = {"parameters": {"content_type": {"string_param": "base64"}}}
+
+
+def test_texts_that_come_as_base64_are_decoded(rpc):
+    plain = {"name": [b"a"], "code": [b"aGVsbG8="]}
+    typed = [{**each, "contents": {"bytes_contents": plain[each["name"]]}} for each in EVERY[:2]] + EVERY[2:]
+    typed[1] |= CODED
+    outputs = [{"name": "code_out"}]
+    answer = rpc(f"{PACKAGE}ModelInfer", model_name="mixed", inputs=typed, outputs=outputs)
+    assert answer["raw_output_contents"] == [encode(np.array(["hello"], object))]
+    heads = [{key: value for key, value in each.items() if key != "contents"} for each in typed]
+    for text, code in (("hello", b"aGVsbG8="), ("a", b"YQ==")):  # the second is read as the first was
+        raw = [struct.pack("<I", 1) + b"a", struct.pack("<I", len(code)) + code]
+        raw += [bytes(8), b"\1", bytes(8), bytes(4), bytes(12)]
+        answer = rpc(f"{PACKAGE}ModelInfer", model_name="mixed", inputs=heads, outputs=outputs, raw_input_contents=raw)
+        assert answer["raw_output_contents"] == [encode(np.array([text], object))]
+
+
+def test_what_is_not_base64_is_refused(rpc):
+    wrong = [EVERY[0], {**EVERY[1], **CODED}, *EVERY[2:]]
+    code, words, _ = rpc.refused(f"{PACKAGE}ModelInfer", model_name="mixed", inputs=wrong)
+    assert (code, "content_type says base64" in words) == ("INVALID_ARGUMENT", True)
+
+
 def test_the_best_classes_are_given_as_text(rpc):
     asked = [{"name": "probabilities", "parameters": {"classification": {"int64_param": 1}}}]
     answer = rpc(f"{PACKAGE}ModelInfer", **flower(outputs=asked))

@@ -17,7 +17,7 @@ import numpy as np
 from modelmill.errors import RequestError
 from modelmill.protocol.contents import CONTENTS
 from modelmill.protocol.schema import schema, tagged, varint
-from modelmill.serve.inputs import Input
+from modelmill.serve.inputs import Input, from_base64, is_base64
 from modelmill.serve.request import (
     LONG_BYTES,
     NO_WISHES,
@@ -49,12 +49,13 @@ KEPT = 256
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the tensor of one input stands in a request, and its shape."""
+    """Where the tensor of one input stands in a request, its shape, and whether its texts are base64."""
 
     where: str
     name: str
     taken: Input
     shape: tuple[int, ...]
+    base64: bool = False
 
 
 @dataclass(slots=True)
@@ -68,6 +69,8 @@ class Plan:
     raw: bool
     """Whether the answer's tensors go as bytes."""
     columns: Columns | None = None
+    coded: tuple[Place, ...] = ()
+    """Those of the inputs whose texts are base64."""
     names: tuple[str, ...] = ()
     """Of the outputs."""
     by_element: bool = False
@@ -128,14 +131,15 @@ def plan(envelope: Envelope, expected: Expected) -> Plan:
         where = f"{where} ({name})"
         taken.datatype(where, tensor.get("datatype", ""))
         shape = taken.shape(where, _sizes(tensor))
-        _parameters(f"{where}.parameters", tensor)
-        inputs[name] = Place(where, name, taken, shape)
+        is_coded = is_base64(taken.field, _parameters(f"{where}.parameters", tensor))
+        inputs[name] = Place(where, name, taken, shape, is_coded)
         contents = {key: values for key, values in tensor.get("contents", {}).items() if len(values)}
         if contents and envelope.raw:
             hint = "Send all tensors in raw_input_contents, or none."
             raise RequestError(where, "has contents beside raw_input_contents", hint)
         if not envelope.raw:
-            given[name] = _from_contents(where, contents, shape, taken)
+            array = _from_contents(where, contents, shape, taken)
+            given[name] = from_base64(where, array) if is_coded else array
     expected.all_inputs(inputs)
     rows = expected.rows(inputs)
     outputs = _outputs(message.get("outputs", ()), wanted.binary, expected)
@@ -144,7 +148,9 @@ def plan(envelope: Envelope, expected: Expected) -> Plan:
     texts = any(asked.classes or expected.outputs[asked.name].datatype == "BYTES" for asked in outputs)
     shapes = [expected.outputs[asked.name].row for asked in outputs]
     elements = math.inf if any(-1 in row for row in shapes) else rows * sum(math.prod(row) for row in shapes)
-    return Plan(list(inputs.values()), rows, outputs, wanted, raw, given or None, names, texts or not raw, elements)
+    places = list(inputs.values())
+    coded = tuple(place for place in places if place.base64)
+    return Plan(places, rows, outputs, wanted, raw, given or None, coded, names, texts or not raw, elements)
 
 
 def columns(envelope: Envelope, found: Plan) -> Columns:
@@ -155,7 +161,10 @@ def columns(envelope: Envelope, found: Plan) -> Columns:
         message = f"has {len(envelope.raw)} tensors for {len(found.inputs)} inputs"
         raise RequestError("raw_input_contents", message, "Send one for each input, in their order.")
     places = zip(found.inputs, envelope.raw, strict=True)
-    return {place.name: place.taken.from_bytes(place.where, data, place.shape) for place, data in places}
+    arrays = {place.name: place.taken.from_bytes(place.where, data, place.shape) for place, data in places}
+    for place in found.coded:
+        arrays[place.name] = from_base64(place.where, arrays[place.name])
+    return arrays
 
 
 def answer(

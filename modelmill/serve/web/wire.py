@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from modelmill.errors import RequestError
-from modelmill.serve.inputs import Input, as_text, kind
+from modelmill.serve.inputs import Input, as_text, from_base64, is_base64, kind
 from modelmill.serve.request import (
     LONG_BYTES,
     LONG_ELEMENTS,
@@ -102,7 +102,7 @@ class Head:
 def _keep(text: bytes, envelope: Mapping[str, Any], request: Request, expected: Expected) -> None:
     """Remember the JSON of a request whose tensors are all bytes after it."""
     inputs = envelope["inputs"]
-    if any("data" in tensor for tensor in inputs):
+    if any("data" in each or is_base64(expected.inputs[each["name"]].field, each["parameters"]) for each in inputs):
         return
     places = [
         (f"inputs[{at}] ({name})", name, size, request.columns[name].shape)
@@ -324,7 +324,7 @@ def parameters(where: str, holder: dict[str, Any]) -> dict[str, Any]:
 
 
 IGNORED = frozenset({"content_type", "headers"})
-"""What MLServer's clients send beside the data; it may be null or an object there, and says nothing to a model here."""
+"""What MLServer's clients send beside the data; it may be null or an object there, and only `base64` counts here."""
 
 
 def _read_inputs(inputs: Any, tail: _Tail, expected: Expected) -> dict[str, Array]:
@@ -347,7 +347,14 @@ def _read_tensor(where: str, tensor: dict[str, Any], taken: Input, tail: _Tail) 
     where = f"{where} ({taken.field.name})"
     taken.datatype(where, tensor.get("datatype"))
     shape = taken.shape(where, tensor.get("shape"))
-    size = parameters(f"{where}.parameters", tensor).get("binary_data_size")
+    given = parameters(f"{where}.parameters", tensor)
+    array = _read_data(where, tensor, given.get("binary_data_size"), shape, taken, tail)
+    return from_base64(where, array) if is_base64(taken.field, given) else array
+
+
+def _read_data(
+    where: str, tensor: dict[str, Any], size: Any, shape: tuple[int, ...], taken: Input, tail: _Tail
+) -> Array:
     if size is None:
         if "data" not in tensor:
             raise RequestError(where, "has neither data nor binary_data_size", "Send data as a list.")
