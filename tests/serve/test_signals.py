@@ -10,6 +10,7 @@ import logging
 import math
 import sys
 import threading
+import urllib.error
 import urllib.request
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,7 @@ from patience import eventually
 
 from modelmill.client import Client
 from modelmill.errors import MissingExtra, OutOfBounds, UnknownName, WorkError
+from modelmill.protocol.schema import tagged
 from modelmill.serve.server import Service
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.draw import Draw
@@ -205,6 +207,28 @@ def test_a_traced_callers_request_is_a_part_of_its_trace(registry, tmp_path, spa
     assert f"{span.context.trace_id:032x}" == TRACE
     assert f"{span.parent.span_id:016x}" == "b7ad6b7169203331"
     assert (tmp_path / "log").read_bytes() == b""
+
+
+def test_a_failure_is_logged_with_the_trace_of_its_caller_whichever_wire_it_came_by(
+    empty_registry, publish_flowers, flowers_signature, tmp_path
+):
+    publish_flowers(empty_registry)
+    empty_registry.publish("bad", {"model.onnx": b"broken"}, flowers_signature)
+    log = tmp_path / "access.jsonl"
+    path = "/inference.GRPCInferenceService/ModelInfer"
+    with Service(empty_registry, telling=Telling(log), grpc_port=0) as service:
+        for name in ("flowers", "bad"):  # the first is the client's fault, and not logged
+            request = urllib.request.Request(f"{service.url}/v2/models/{name}/infer", b"{}", {"traceparent": SAMPLED})
+            with pytest.raises(urllib.error.HTTPError) as refusal:
+                urllib.request.urlopen(request, timeout=20)
+            refusal.value.close()
+            with grpc.insecure_channel(service.grpc_url) as channel:
+                message, metadata = tagged(1, name.encode()), (("traceparent", SAMPLED),)
+                with pytest.raises(grpc.RpcError):
+                    channel.unary_unary(path)(message, metadata=metadata, timeout=20)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    told = [(line["face"], line["code"], line.get("trace")) for line in lines]
+    assert told == [("v2", 503, TRACE), ("grpc", 503, TRACE)]
 
 
 @pytest.mark.parametrize(

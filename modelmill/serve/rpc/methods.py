@@ -35,6 +35,7 @@ from modelmill.serve.rpc.express import INFER, INFERENCE, Express, IsOf, ignored
 from modelmill.serve.rpc.status import TOO_LARGE, Unimplemented, as_http, status
 from modelmill.serve.rpc.tensors import Columns, Plan, Plans
 from modelmill.serve.signals.answer import Answer
+from modelmill.serve.signals.kinds import is_failure
 from modelmill.serve.signals.signals import Signals
 from modelmill.serve.signals.trace import parent
 
@@ -210,8 +211,8 @@ class Methods:
             raise
         finally:
             seconds = time.perf_counter() - started
-            said = peer.metadata
-            above = parent(said.get("traceparent"), said.get("tracestate", "")) if self.signals.tells_traces else None
+            said = peer.metadata if self.signals.tells_traces or is_failure(code) else {}
+            above = parent(said.get("traceparent"), said.get("tracestate", ""))
             sizes = (len(message), len(answer))
             told = identity.decode() or None
             self.signals.answered(Answer("grpc", *which, code, seconds, told, above, sizes, caller.tenant, over))
