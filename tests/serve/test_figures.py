@@ -57,6 +57,22 @@ def test_processes_that_count_at_once_lose_nothing(tmp_path):
     assert abs(told["last_inference"] / 1000 - time.time()) < 60
 
 
+def test_inferences_are_rows_that_were_answered_and_every_phase_counts_all_runs():
+    """A run on the loop, one for two requests, and one for a request whose client had left."""
+    figures = Figures()
+    served = figures.of("flowers", "1")
+    served.ran(2, 0, 1000, 0)
+    served.ran(4, 10, 1000, 10)
+    served.waited(1000, 3)
+    served.waited(1000, 1)
+    served.ran(16, 10, 1000, 10)
+    told = statistics(by_version(figures.series())["flowers", "1"])
+    assert (told["inference_count"], told["execution_count"]) == (6, 3)
+    for phase in ("compute_input", "compute_infer"):
+        assert told["inference_stats"][phase]["count"] == sum(each[phase]["count"] for each in told["batch_stats"]) == 3
+    assert samples(figures.text({}))['nv_inference_count{model="flowers",version="1"}'] == 6
+
+
 def test_a_version_that_nobody_asked_has_tritons_counters_and_no_histograms(tmp_path):
     """Whichever process was asked: one that was not tells of it all the same."""
     one, other = Figures(tmp_path, 0), Figures(tmp_path, 1)
@@ -129,7 +145,7 @@ def test_what_is_noted_on_a_loop_is_added_up_soon_and_nothing_is_lost_while_it_i
         for number in range(total):
             served.ran(1 + number % 3, number % 2, 1000, number % 2)
             if number % 2:
-                served.waited(1000)
+                served.waited(1000, 1 + number % 3)
             served.encoded(0.001)
             served.answered("v2", 200, 0.002)
             if number % 100 == 0:

@@ -400,7 +400,7 @@ class Engine:
         job.bucket.misses.saw(False, now)
         meter = job.lane.meter
         if meter is not None:
-            meter.waited(round(job.begun_ns) - job.arrived_ns)
+            meter.waited(round(job.begun_ns) - job.arrived_ns, job.rows)
         job.let_go()
         job.future.set_result(batch.whole(job.answers))
 

@@ -128,8 +128,8 @@ class Meter(Protocol):
     def awake(self) -> None:
         """Have added up what was counted."""
 
-    def waited(self, ns: int) -> None:
-        """Count how long a request that was answered had waited; those that ran on the loop did not."""
+    def waited(self, ns: int, rows: int) -> None:
+        """Count how long a request that was answered had waited, and its rows; those that ran on the loop did not."""
 
 
 class Lane:

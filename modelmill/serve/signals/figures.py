@@ -89,11 +89,12 @@ class Served:
         """Whether nothing waits to be added up."""
         self._answers: dict[tuple[str, int], tuple[memoryview[float], Tape]] = {}
         self._sizes: dict[int, memoryview[float]] = {}
-        self._runs, self._ones, self._waits, self._encodings = Tape(4), Tape(), Tape(), Tape()
+        self._runs, self._ones, self._waits, self._encodings = Tape(4), Tape(), Tape(2), Tape()
         self._duration = self._histogram("duration", SECONDS)
         self._rows = self._histogram("rows", ROWS)
         self._queue, self._batch, self._compute, self._encode = (self._histogram(n, PHASE_SECONDS) for n in PHASES)
         self._failed = self._values("failed", 1)
+        self._inferred = self._values("inferred", 1)
         self._last = self._values("last", 1)
         self.encoded = self._encodings.add
         """Note how many seconds it took to put an answer into bytes; the answer itself is told after that."""
@@ -116,9 +117,9 @@ class Served:
         if self._at_rest:
             self._wake()
 
-    def waited(self, ns: int) -> None:
-        """Note how long a request waited for its run; its answer is told after that."""
-        self._waits.add(ns / 1e9)
+    def waited(self, ns: int, rows: int) -> None:
+        """Note how long a request of so many rows waited for its run; its answer is told after that."""
+        self._waits.together((ns, rows))
 
     def awake(self) -> None:
         """Have what was noted added up, where no answer is told of: a step of a pipeline has none of its own."""
@@ -134,7 +135,9 @@ class Served:
         self._at_rest = True
         for (_, code), (count, tape) in tuple(self._answers.items()):
             self._fold_answers(code, count, *tape.take().T)
-        self._queue.add(self._waits.take()[:, 0])
+        waits, rows = self._waits.take().T
+        self._queue.add(waits / 1e9)
+        self._inferred[0] += float(rows.sum())
         self._encode.add(self._encodings.take()[:, 0])
         self._fold_ones(self._ones.take()[:, 0])
         self._fold_runs(self._runs.take())
@@ -150,6 +153,7 @@ class Served:
         """Add up runs of one row each on the loop, of so many nanoseconds."""
         if len(infers):
             self._rows.add(np.ones(len(infers)))
+            self._inferred[0] += len(infers)
             self._queue.add(np.zeros(len(infers)))
             self._compute.add(infers / 1e9)
             self._add_size(1, (len(infers), 0.0, float(infers.sum()), 0.0))
@@ -161,6 +165,7 @@ class Served:
         self._rows.add(rows)
         self._compute.add(infers / 1e9)
         joined = inputs > 0
+        self._inferred[0] += float(rows[~joined].sum())
         self._queue.add(np.zeros(len(runs) - int(joined.sum())))
         self._batch.add((inputs + outputs)[joined] / 1e9)
         sizes, which = np.unique(rows, return_inverse=True)

@@ -66,7 +66,8 @@ def _aliases(parts: Parts) -> list[str]:
     name = "nv_inference_pending_request_count"
     lines += head(name, "gauge", "Requests that wait for a run.")
     lines += [sample(name, labels, _whole(value)) for labels, value in waiting.items()]
-    lines += _counters("nv_inference_count", "Rows that were run.", sums("rows", lambda values: values[-1]))
+    rows = sums("inferred", lambda values: values[0])
+    lines += _counters("nv_inference_count", "Rows of requests that were answered.", rows)
     lines += _counters("nv_inference_exec_count", "Runs of models.", sums("rows", lambda values: sum(values[:-1])))
     for what, name in (
         ("duration", "request"),

@@ -37,7 +37,9 @@ def statistics(parts: Parts) -> dict[str, Any]:
 
     parts: its series, of `by_version`.
 
-    The phases of requests that shared a run count the run once: so they add up to what the machine spent.
+    The phases of requests that shared a run count the run once: so they add up to what the machine spent. A run on the
+    loop has nothing to join, and is counted with no time for it. Inferences are the rows of requests that were
+    answered; runs are all that came to an end.
 
     >>> statistics(NONE)["inference_stats"]["success"]
     {'count': 0, 'ns': 0}
@@ -46,14 +48,15 @@ def statistics(parts: Parts) -> dict[str, Any]:
     counted = {True: 0, False: 0}
     for (*_, code), values in parts.get("answers", ()):
         counted[code.startswith("2")] += round(values[0])
-    rows = found.get("rows", ())
+    runs = round(sum(found.get("rows", ())[:-1]))
     spent = round(found["duration"][-1] * 1e9) if found.get("duration") else 0
     lost = round(found["failed"][0] * 1e9) if found.get("failed") else 0
     stats = {name: _timed(found.get(phase, ())) for phase, name in PHASES}
+    stats["compute_input"] = {**stats["compute_input"], "count": runs}
     return {
         "last_inference": round(found["last"][0] * 1000) if found.get("last") else 0,
-        "inference_count": round(rows[-1]) if rows else 0,
-        "execution_count": round(sum(rows[:-1])),
+        "inference_count": round(found["inferred"][0]) if found.get("inferred") else 0,
+        "execution_count": runs,
         "inference_stats": {
             "success": {"count": counted[True], "ns": max(0, spent - lost)},
             "fail": {"count": counted[False], "ns": lost},

@@ -56,12 +56,14 @@ class Kept:
     def __init__(self):
         self.runs = []
         self.waits = []
+        self.rows = []
 
     def ran(self, *run):
         self.runs.append(run)
 
-    def waited(self, ns):
+    def waited(self, ns, rows):
         self.waits.append(ns)
+        self.rows.append(rows)
 
 
 @pytest.fixture

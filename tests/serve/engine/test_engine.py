@@ -575,6 +575,21 @@ def test_what_is_counted_is_exact(play, kept):
         await stage.work()
         assert kept.runs == [(1, 0, 11_000_000, 0), (3, 0, 13_000_000, 0)]
         assert kept.waits == [0, 11_000_000, 11_000_000]
+        assert kept.rows == [1, 2, 1]
+
+    play(scene)
+
+
+def test_rows_whose_request_was_given_up_between_its_runs_are_not_answered(play, kept):
+    async def scene(stage):
+        lane = stage.lane(row_ms=20.0, metered=lambda: kept)
+        large, other = stage.ask(lane, *range(6)), stage.ask(lane, 9)
+        await stage.let(lane.session)
+        large.cancel()
+        await stage.work()
+        assert values(other.result()) == [9]
+        assert [rows for rows, *_ in kept.runs] == [1, 1]
+        assert kept.rows == [1]
 
     play(scene)
 
