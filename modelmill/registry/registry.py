@@ -183,9 +183,15 @@ class Registry:
             return records.last_event(connection), records.standing(connection, since)
 
     def promote(self, name: str, number: int, alias: str = LIVE, note: str = "") -> Version:
-        """The version at which the alias stands from now on; when this returns, that survives a power cut."""
+        """The version at which the alias stands from now on; when this returns, that survives a power cut.
+
+        Raises RegistryError for a note where the alias stands there already: it would be of no change.
+        """
         check_alias(alias)
         with self._database.writing(durable=True) as connection:
+            if note and records.aliases_of(connection, name).get(alias) == number:
+                hint = "Leave the notes out, or promote another version."
+                raise RegistryError(f"{name}@{number}", f"is {alias} already, and notes are kept of changes only", hint)
             self.move(connection, name, number, alias, note)
             return records.version(connection, name, number)
 

@@ -228,6 +228,14 @@ def test_a_name_that_could_be_a_path_is_refused(registry: Registry, signature: S
     assert registry.names() == []
 
 
+def test_notes_of_a_promotion_that_changes_nothing_are_refused(registry: Registry, signature: Signature) -> None:
+    publish(registry, signature, 2, promote=True)
+    with pytest.raises(RegistryError, match="digits@2: is live already, and notes are kept of changes only"):
+        registry.promote("digits", 2, note="new words")
+    assert registry.promote("digits", 2).aliases == ("live",)
+    assert registry.promote("digits", 2, "canary", "new words").aliases == ("canary", "live")
+
+
 def test_promote_and_rollback_walk_back_step_by_step(registry: Registry, signature: Signature) -> None:
     publish(registry, signature, 3, promote=True)
     registry.promote("digits", 1, note="the new ones are slow")
