@@ -64,6 +64,7 @@ def test_an_unloaded_model_is_not_served_until_it_is_loaded_again(ask, own):
     assert states == {"flowers": ("UNAVAILABLE", "unloaded"), "mixed": ("READY", ""), "pictures": ("READY", "")}
     ready = ask("POST", "/v2/repository/index", {"ready": True})[1]
     assert [model["name"] for model in ready] == ["mixed", "pictures"]
+    assert ask("POST", "/v2/repository/index", {"ready": None}) == (200, index)
     assert ask("POST", "/v2/repository/models/flowers/load", {})[0] == 200
     assert ask("POST", "/v2/models/flowers/infer", FLOWER)[0] == 200
 

@@ -289,6 +289,9 @@ def test_a_stream_answers_in_order_and_survives_refusals(rpc):
     assert [answer["infer_response"]["id"] for answer in found] == ["0", "1", "2"]
     assert [bool(answer.get("error_message")) for answer in found] == [False, True, False]
     assert "'nobody' is not served" in found[1]["error_message"]
+    final = {"triton_final_response": {"bool_param": True}}
+    assert [answer["infer_response"]["parameters"] for answer in found] == [final] * 3
+    assert "parameters" not in rpc(f"{PACKAGE}ModelInfer", **flower())
 
 
 def test_health_is_checked_and_watched(rpc):

@@ -54,6 +54,9 @@ CONTROL_BYTES = LONG_BYTES
 WATCH_SECONDS = 0.2
 """How often a watched health is looked at."""
 
+FINAL = tagged(4, tagged(1, b"triton_final_response") + tagged(2, b"\x08\x01"))
+"""The parameter `triton_final_response`, true, at the end of an answer in a stream: every request has one answer."""
+
 ABSENT = {
     "SystemSharedMemory": "shared memory",
     "CudaSharedMemory": "shared memory",
@@ -254,19 +257,20 @@ class Methods:
         peer = replace(peer, is_of=ignored)  # what ends the stream is of no version
         async for message in messages:
             try:
-                yield tagged(2, await self.infer(message, peer))
+                yield tagged(2, await self.infer(message, peer) + FINAL)
             except MillError as error:
                 yield self._refused(message, error)
 
     def _refused(self, message: bytes, error: MillError) -> bytes:
         """A refusal within a stream, with the id of the request where it has one that can be read."""
-        document: Value = {"error_message": status(error).message}
+        answer: Value = {"parameters": {"triton_final_response": {"bool_param": True}}}
         try:
             identity = opened(message).id.decode()
         except RequestError:
             identity = ""
         if identity:
-            document["infer_response"] = {"id": identity}
+            answer["id"] = identity
+        document = {"error_message": status(error).message, "infer_response": answer}
         return schema().encode("inference.ModelStreamInferResponse", document)
 
     async def server_live(self, request: Value, caller: Caller) -> Value:

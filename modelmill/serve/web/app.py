@@ -306,7 +306,8 @@ class App:
     async def index(self, call: Call) -> Reply:
         """The models that are served, and those that were unloaded."""
         wanted = await self._object(call)
-        ready = flag("ready", wanted.get("ready", False))
+        ready = wanted.get("ready")
+        ready = False if ready is None else flag("ready", ready)
         return as_json(documents.index(self.catalogue, ready, call.caller))
 
     async def load(self, call: Call) -> Reply:
