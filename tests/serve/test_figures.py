@@ -73,6 +73,27 @@ def test_inferences_are_rows_that_were_answered_and_every_phase_counts_all_runs(
     assert samples(figures.text({}))['nv_inference_count{model="flowers",version="1"}'] == 6
 
 
+def test_every_phase_is_told_under_its_own_name():
+    figures = Figures()
+    served = figures.of("flowers", "1")
+    served.ran(2, 3000, 5000, 9000)
+    served.waited(17_000, 2)
+    served.encoded(33e-6)
+    served.answered("v2", 200, 65e-6)
+    told = statistics(by_version(figures.series())["flowers", "1"])
+    ns = {"success": 65_000, "queue": 17_000, "compute_input": 12_000, "compute_infer": 5000, "compute_output": 33_000}
+    assert {name: told["inference_stats"][name] for name in ns} == {n: {"count": 1, "ns": ns[n]} for n in ns}
+    (size,) = told["batch_stats"]
+    runs = {"compute_input": 3000, "compute_infer": 5000, "compute_output": 9000}
+    assert size == {"batch_size": 2, **{name: {"count": 1, "ns": runs[name]} for name in runs}}
+    found = samples(figures.text({}))
+    assert found['nv_inference_request_duration_us{model="flowers",version="1"}'] == 65
+    for name in ("queue", "compute_input", "compute_infer", "compute_output"):
+        assert found[f'nv_inference_{name}_duration_us{{model="flowers",version="1"}}'] == ns[name] / 1000
+    for name, value in {"queue": 17, "batch": 12, "compute": 5, "encode": 33}.items():
+        assert found[f'modelmill_{name}_seconds_sum{{model="flowers",version="1"}}'] == pytest.approx(value / 1e6)
+
+
 def test_a_version_that_nobody_asked_has_tritons_counters_and_no_histograms(tmp_path):
     """Whichever process was asked: one that was not tells of it all the same."""
     one, other = Figures(tmp_path, 0), Figures(tmp_path, 1)

@@ -56,6 +56,13 @@ def test_quantiles_lie_evenly_within_a_bucket():
     assert below(found, 100.0) == 200
 
 
+def test_jitter_is_what_lies_between_the_median_and_the_slowest():
+    found = status({"5m": Counts(durations=durations(ms5=100, ms10=100)), "1h": Counts()}, 1.0, {})["windows"]
+    assert (found["5m"]["latency_p50_ms"], found["5m"]["latency_p95_ms"]) == pytest.approx((5.0, 9.5))
+    assert found["5m"]["jitter_ms"] == pytest.approx(4.5)
+    assert found["1h"]["jitter_ms"] is None
+
+
 def test_a_budget_is_used_up_by_what_failed_and_by_what_was_slow():
     found = Counts(1000, 1, durations=durations(ms5=990, ms100=10))
     assert left("availability", 0.999, found) == pytest.approx(0.0)

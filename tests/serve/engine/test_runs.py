@@ -12,6 +12,7 @@ from modelmill.errors import DeadlineExceeded, ModelError
 from modelmill.fragment import Writer
 from modelmill.graph.build import to_onnx
 from modelmill.runtime.session import Session, Stop
+from modelmill.serve.engine.batch import Job, Run, cut
 from modelmill.serve.engine.engine import Capacity, Engine
 from modelmill.serve.engine.lane import Lane
 from modelmill.serve.engine.pace import Pace
@@ -37,6 +38,15 @@ def session():
 
 def rows(count, seed=0):
     return {"x": np.random.default_rng(seed).normal(size=(count, WIDTH)).astype(np.float32)}
+
+
+def test_a_run_tells_what_joining_running_and_taking_apart_took(session):
+    job = Job(rows(2), 2, ("y",), None, None, None, None)
+    cut(job, 1)
+    clock = iter((0, 0, 3, 8, 17))  # as it is when the run begins, and before and after each phase
+    run = Run(session, job.pieces, Stop(), 2, 1.0, {job}, clock.__next__)
+    run.execute()
+    assert run.phases_ns == (3, 5, 9)
 
 
 def test_a_run_is_stopped_from_another_thread_and_the_session_goes_on(session):
