@@ -8,6 +8,8 @@ import struct
 
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 from patience import eventually
 
 from modelmill.protocol.schema import schema
@@ -134,10 +136,18 @@ def test_a_quota_is_told_with_the_time_to_wait(start, rpc, keys):
     )
     assert call(INFER, rows, **flower(2))["model_name"] == "flowers"
     infer, message = call.channel.unary_unary(INFER), schema().encode("inference.ModelInferRequest", flower())
-    for key in (secret, rows):
+    for key, most_s in ((secret, 100), (rows, 86_400)):
         error = infer.future(message, timeout=20, metadata=(("x-api-key", key),)).exception()
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert dict(error.trailing_metadata())["modelmill-version"] == "flowers@1"
+        told = dict(error.trailing_metadata())
+        assert told["modelmill-version"] == "flowers@1"
+        said = Status.FromString(told["grpc-status-details-bin"])
+        assert (said.code, said.message) == (8, error.details())
+        again = RetryInfo()
+        assert said.details[0].Unpack(again)
+        wait_ms = int(told["grpc-retry-pushback-ms"])
+        assert 0 < wait_ms <= most_s * 1000
+        assert 0 <= wait_ms - again.retry_delay.ToNanoseconds() / 1e6 <= 1
     error = infer.future(message, timeout=20).exception()
     assert (error.code(), error.trailing_metadata()) == (grpc.StatusCode.UNAUTHENTICATED, ())
 
