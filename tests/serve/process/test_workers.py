@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -240,18 +239,28 @@ def test_what_keeps_a_worker_from_starting_ends_the_service(home):
 
 
 def test_figures_are_those_of_all_workers(home):
+    """Counters and histograms, to the last request: alone, each runs one row, and waits, and is written, once."""
+    which = 'model="flowers",version="1"'
+    histograms = [
+        f"modelmill_{name}"
+        for name in ("request_duration_seconds", "queue_seconds", "compute_seconds", "encode_seconds")
+    ]
+    names = {f'modelmill_requests_total{{{which},face="predict",code="200"}}'}
+    for name in (*histograms, "modelmill_batch_rows"):
+        names |= {f"{name}_count{{{which}}}", f'{name}_bucket{{{which},le="+Inf"}}'}
+
+    def counted(url):
+        with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
+            lines = answer.read().decode().splitlines()
+        found = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(found.get(name, 0)) for name in names}
+
     with served(home, "--workers", "2", "--no-grpc", "--lead", "0") as (_, url):
         for _ in range(20):
             assert label(url) == "long"
-
-        def counted():
-            with urllib.request.urlopen(f"{url}/metrics") as answer:
-                text = answer.read().decode()
-            found = re.search(r'modelmill_requests_total\{model="flowers"[^}]*code="200"\} ([0-9.]+)', text)
-            return float(found[1])
-
-        assert eventually(lambda: counted() == 20)  # what others have seen is told a moment later
-        assert counted() == 20
+        wanted = dict.fromkeys(names, 20.0)
+        # What others have seen is told a moment later; a connection each, so that every worker is asked.
+        assert eventually(lambda: [counted(url) for _ in range(6)] == [wanted] * 6), counted(url)
 
 
 def test_a_change_is_followed_when_every_other_worker_says_so(tmp_path):
