@@ -530,6 +530,26 @@ def test_routes_pick_by_header_caller_colour_and_share(flowers):
         assert "antigravity" not in sys.modules
 
 
+def test_a_request_that_is_sent_again_with_its_id_meets_the_same_version_on_every_way(flowers):
+    route(flowers, "flowers", {"method": "canary", "candidate": "3", "percent": 50})
+    canary = Canary(candidate="3", percent=50)
+    wanted = {f"r{n}": f"flowers@{canary(f'r{n}', {'3': 3, 'live': 1})}" for n in range(12)}
+    assert set(wanted.values()) == {"flowers@1", "flowers@3"}
+    with Service(flowers, limits=QUICK, grpc_port=0) as service, grpc.insecure_channel(service.grpc_url) as channel:
+        inputs = [{"name": name, "datatype": "FP32", "shape": [1], "data": [1]} for name in ("length", "width")]
+        typed = [{**each, "contents": {"fp32_contents": each["data"]}} for each in inputs]
+        method = schema().methods[INFER]
+        message = schema().encode(method.request, {"model_name": "flowers", "inputs": typed})
+        for said, version in wanted.items():
+            assert set(versions_of(service.url, 2, **{"x-request-id": said})) == {version}
+            asked = call(service.url, "POST", "/v2/models/flowers/infer", {"inputs": inputs}, {"x-request-id": said})
+            assert asked[2]["modelmill-version"] == version
+            for further in ((), (("traceparent", ""),)):  # which takes the ordinary way
+                sent = (("x-request-id", said), *further)
+                answer = channel.unary_unary(INFER)(message, timeout=20, metadata=sent)
+                assert schema().decode(method.response, answer)["model_version"] == version.partition("@")[2]
+
+
 def test_a_shadow_is_compared_and_never_seen(flowers):
     route(flowers, "flowers", {"method": "shadow", "candidate": "3"})
     with Service(flowers, limits=QUICK) as service, Asking(service.url) as asking:
