@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from urllib.parse import urlencode, urlsplit
@@ -15,6 +14,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 import numpy as np
 import pytest
+from browser import CHROMIUM, FLAGS, browsing
 from visits import get
 
 from modelmill.console.pages import Pages
@@ -28,14 +28,12 @@ from modelmill.serve.web.http import Reply, send_reply
 from modelmill.signature import Field, Signature
 from modelmill.store.home import Home
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 
 
 def dom(url, profile, *more):
     """The document after its scripts have run."""
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    command = [CHROMIUM, *flags, *more, f"--user-data-dir={profile}", "--virtual-time-budget=8000", "--dump-dom", url]
+    command = [CHROMIUM, *FLAGS, *more, f"--user-data-dir={profile}", "--virtual-time-budget=8000", "--dump-dom", url]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
@@ -197,6 +195,28 @@ def test_the_api_page_says_how_to_ask_with_the_method_and_the_type_of_the_body(s
     assert f"curl -X PUT {site}/api/models/NAME/route {kind} -d '{asked}'" in text
     assert f"curl {site}/api/models/NAME/rollout {kind} -d '" in text
     assert "Answer 201, application/json" in text
+
+
+def test_a_person_shows_a_key_and_uses_a_model_and_is_told_of_a_wrong_one(shelf, tmp_path):
+    home = Home(tmp_path / "keys")
+    secret, _ = Keys(home.database).create("ada", ["infer", "read"])
+    access = Access(home.database, home.path)
+    with Service(shelf, ["flowers"], pages=Pages(shelf), access=access) as service, browsing(tmp_path / "b") as tab:
+
+        def show(key):
+            tab.run(f"document.querySelector('#key').value = {json.dumps(key)}")
+            tab.run("document.querySelector('main button').click()")
+
+        tab.open(f"{service.url}/models/flowers")
+        assert tab.sees("location.pathname === '/signin' && document.querySelector('#key') !== null")
+        show("mm_00000000_" + "a" * 43)
+        assert tab.sees("document.querySelector('[role=alert]')?.textContent.includes('does not open this service')")
+        show(secret)
+        assert tab.sees("location.pathname === '/models/flowers' && document.querySelector('#field-0') !== null")
+        assert tab.run("document.cookie") == ""  # no script has what speaks for the person
+        tab.run("document.querySelector('#fill').click()")
+        tab.run("document.querySelector('#ask').click()")
+        assert tab.sees("document.querySelector('.headline')?.textContent === 'long'")
 
 
 PROBE = """
