@@ -83,6 +83,31 @@ def test_csv_may_be_parted_by_what_parts_files(separator, tmp_path):
     assert "rows[0]: came 2 cells, expected 3" in refused(line.encode(), "text/csv")
 
 
+def test_csv_may_be_as_a_spreadsheet_saves_it():
+    text = 'age;count;city;good;day\r\n1.5;7;"Ulm\r\nold";TRUE;\r\n\r\n;8;b;0;2026-05-31\r\n'
+    for mark in (b"", b"\xef\xbb\xbf"):
+        columns = read(mark + text.encode(), "text/csv")
+        assert columns["city"].tolist() == ["Ulm\r\nold", "b"]
+        assert columns["count"].tolist() == [7, 8]
+        assert columns["good"].tolist() == [True, False]
+    quoted = b'\xef\xbb\xbf"age;in years",b\r\n1,2\r\n'
+    two = Signature("t", (Field("age;in years", "FP32"), Field("b", "FP32")), ())
+    assert read(quoted, "text/csv", two)["age;in years"].tolist() == [1]
+
+
+@pytest.mark.parametrize("at", [0, 40, (1 << 16) - 1, 1 << 16, 200_000])
+def test_csv_with_a_byte_that_is_no_utf_8_is_refused_wherever_it_stands(at):
+    text = b"age,count,city,good,day\n" + b"1,2,abcdefgh,true,\n" * 12_000
+    said = refused(text[:at] + b"\xff" + text[at + 1 :], "text/csv")
+    assert said == "body: is not UTF-8. Write the table as UTF-8."
+
+
+def test_csv_with_a_letter_where_the_look_for_its_separator_ends_is_read():
+    head = "age;count;city;good;day\n1;2;"
+    city = "x" * ((1 << 16) - 1 - len(head)) + "ü"  # its two bytes stand on either side
+    assert read(f"{head}{city};true;\n".encode(), "text/csv")["city"].tolist() == [city]
+
+
 def test_csv_of_a_wide_table_is_read_in_its_order():
     wide = Signature("t", (Field("features", "FP32", (-1, 3), "array"),), ())
     assert read(b"a,b,c\n1,2,3\n4,5,6\n", "text/csv", wide)["features"].tolist() == [[1, 2, 3], [4, 5, 6]]
