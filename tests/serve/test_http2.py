@@ -406,6 +406,24 @@ def test_a_stream_that_waits_for_its_next_message_is_told_that_the_service_ends(
         assert not service.thread.is_alive()
 
 
+def test_who_only_waits_and_watches_does_not_keep_a_service_from_its_end(registry):
+    limits = Limits(drain_seconds=200.0)
+    with (
+        Service(registry, ["flowers"], limits=limits, grpc_port=0) as service,
+        grpc.insecure_channel(service.grpc_url) as channel,
+    ):
+        sent = queue.Queue()
+        answers = channel.stream_stream(STREAM)(iter(sent.get, None))
+        sent.put(FLOWER)
+        assert b"\x04\0\0\0long" in next(answers)
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
+        assert next(watch) == b"\x08\x01"
+        service.server.handle_exit(signal.SIGTERM, None)
+        service.thread.join(100)
+        assert not service.thread.is_alive()
+        sent.put(None)
+
+
 def test_messages_that_came_are_answered_at_the_end_and_no_later_ones(slow):
     service, lane = slow
     whole, begun, rest = message(FLOWER), message(FLOWER)[:20], message(FLOWER)[20:]
