@@ -476,7 +476,9 @@ def test_one_long_item_within_brackets_of_its_own_is_read_in_pieces(shape):
         assert (wire.read(text, None, Expected(signature)).columns["x"] == values.astype(np.float32)).all()
 
 
-@pytest.mark.parametrize("shape", [(MANY, 1), (1, MANY // 3, 3), (2, MANY // 2), (1, 1, MANY), (MANY - 1, 1)])
+@pytest.mark.parametrize(
+    "shape", [(MANY, 1), (1, MANY // 3, 3), (2, MANY // 2), (1, 1, MANY), (MANY - 1, 1), (2, MANY)]
+)
 def test_one_long_item_of_another_shape_is_refused(shape):
     signature = Signature("t", (Field("x", "FP32", (-1,) * len(shape)),), OUTPUTS)
     body = orjson.dumps({"inputs": [tensor(shape=shape, data=[[7.5] * MANY])]})
