@@ -127,7 +127,7 @@ class Loaded:
         from modelmill.evaluate.judge import REPORTED, evaluate, measure
         from modelmill.method import decode
 
-        graph = self._graph()
+        graph = self.graph
         data = self._truth(source, target) if against is None else self._taught(source, against)
         task = decode("task", {"method": self.version.signature.task if against is None else "compute"})
         return {
@@ -136,8 +136,9 @@ class Loaded:
             "costs": measure([graph], data, REPORTED, quick=False)[0],
         }
 
-    def _graph(self) -> bytes:
-        """The one graph that is measured. Raises UsageError for a pipeline, which has several."""
+    @property
+    def graph(self) -> bytes:
+        """The model as ONNX. Raises UsageError for a pipeline, which has several graphs."""
         from modelmill.errors import UsageError
 
         if isinstance(self.program, bytes):

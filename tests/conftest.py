@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import postgres
 import pytest
 import torch
 
@@ -53,6 +52,8 @@ def run(home):
 @pytest.fixture(scope="session")
 def postgres_server():
     """A PostgreSQL server of this run's own; the test is skipped where there is none to start."""
+    import postgres  # here: children of tests import this file without the folder of helpers
+
     lacking = postgres.lacking()
     if lacking:
         pytest.skip(lacking)
