@@ -11,7 +11,7 @@ import pytest
 
 from modelmill.serve.engine.turns import Turns
 
-FLOOD = 24
+FLOOD = 16
 BODY = json.dumps(
     {"inputs": [{"name": name, "datatype": "FP32", "shape": [1], "data": [3]} for name in ("length", "width")]}
 ).encode()
