@@ -49,7 +49,10 @@ Row = dict[str, Any]
 
 
 def limit(path: Path, model: str, seconds: float) -> Row:
-    """The best loop of ONNX Runtime: rows a second, over batches and ways to use the cores."""
+    """The best loop of ONNX Runtime, of any batch and ways to use the cores, as it runs for as long as a server does.
+
+    Which one that is is tried out for moments before: the best of many moments would be a lucky one.
+    """
     import onnxruntime
 
     cores = os.cpu_count() or 1
@@ -59,17 +62,23 @@ def limit(path: Path, model: str, seconds: float) -> Row:
         options.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         for batch in (1, 2, 4, 8, 16, 32):
-            x = np.repeat(models.sample(model), batch, axis=0)
-            ends = time.monotonic() + seconds / 6
-            with ThreadPoolExecutor(runners) as pool:
-                started, before = time.monotonic(), time.process_time()
-                asked = [pool.submit(_runs, session, x, ends) for _ in range(runners)]
-                rows = batch * sum(each.result() for each in asked)
-                took, spent = time.monotonic() - started, time.process_time() - before
-            if rows / took > best["rps"]:
-                how = {"batch": batch, "runners": runners, "threads": threads}
-                best = {"rps": round(rows / took, 1), "cpu_us": round(1e6 * spent / rows, 1), **how}
-    return {**best, "p50_ms": 0.0, "p99_ms": 0.0, "errors": 0, "rss_mb": 0.0, "cold_s": 0.0}
+            found = _loop(session, np.repeat(models.sample(model), batch, axis=0), runners, seconds / 6)
+            if found["rps"] > best["rps"]:
+                how, chosen = {"batch": batch, "runners": runners, "threads": threads}, session
+                best = {**found, **how}
+    found = _loop(chosen, np.repeat(models.sample(model), how["batch"], axis=0), how["runners"], seconds)
+    return {**found, **how, "p50_ms": 0.0, "p99_ms": 0.0, "errors": 0, "rss_mb": 0.0, "cold_s": 0.0}
+
+
+def _loop(session: Any, x: np.ndarray, runners: int, seconds: float) -> Row:
+    """Rows a second, and processor time a row, of threads that run one after the other."""
+    ends = time.monotonic() + seconds
+    with ThreadPoolExecutor(runners) as pool:
+        started, before = time.monotonic(), time.process_time()
+        asked = [pool.submit(_runs, session, x, ends) for _ in range(runners)]
+        rows = len(x) * sum(each.result() for each in asked)
+        took, spent = time.monotonic() - started, time.process_time() - before
+    return {"rps": round(rows / took, 1), "cpu_us": round(1e6 * spent / rows, 1)}
 
 
 def _runs(session: Any, x: np.ndarray, ends: float) -> int:

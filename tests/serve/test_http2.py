@@ -88,6 +88,7 @@ class Raw:
         host, port = service.grpc_url.split(":")
         self.socket = socket.create_connection((host, int(port)), timeout=20)
         self.rest = b""
+        self.came = {}
         self.unpacker = hpack.Unpacker()
         self.send(greeting)
 
@@ -124,18 +125,20 @@ class Raw:
         return found
 
     def answer(self, stream):
-        """The message and the trailers of a stream."""
-        body, headers = b"", {}
+        """The message and the trailers of a stream; what comes of others meanwhile is kept for them."""
         while True:
-            kind, flags, number, payload = self.frame()
-            if number != stream:
-                continue
-            if kind == HEADERS:
-                headers.update(self.unpacker.read(payload))
-            elif kind == DATA:
-                body += payload
-            if flags & END:
+            body, headers, ended = self.came.get(stream, (b"", {}, False))
+            if ended:
                 return body[5:], headers
+            kind, flags, number, payload = self.frame()
+            if kind not in (HEADERS, DATA):
+                continue
+            body, headers, _ = self.came.get(number, (b"", {}, False))
+            if kind == HEADERS:
+                headers = {**headers, **dict(self.unpacker.read(payload))}
+            else:
+                body += payload
+            self.came[number] = (body, headers, bool(flags & END))
 
     def reset(self, stream):
         """The code with which a stream is reset."""
