@@ -1,4 +1,4 @@
-"""The process around the service: a port, uvicorn, the watch over the registry, and an orderly end."""
+"""The process around the service: a port, uvicorn, an orderly start, and an orderly end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -22,18 +22,18 @@ from modelmill.serve.access.access import LOOPBACK, Access
 from modelmill.serve.access.door import OPEN, Door
 from modelmill.serve.ebb import ebb
 from modelmill.serve.engine.engine import DEFAULT, Capacity, Engine
+from modelmill.serve.follower import Follower
 from modelmill.serve.handover import give_way, has_data
 from modelmill.serve.models import catalogue
 from modelmill.serve.models.catalogue import Catalogue, Keeping
 from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.plane import Plane, State
 from modelmill.serve.ports import address_of, listening, url_of
-from modelmill.serve.process.crew import LOOK_S, Board, Changes, Worker
+from modelmill.serve.process.crew import Board, Changes, Worker
 from modelmill.serve.process.pulse import BEAT_S
 from modelmill.serve.rpc.front import Front
 from modelmill.serve.rpc.methods import Methods
 from modelmill.serve.signals.signals import QUIET, Signals, Telling
-from modelmill.serve.signals.status import STEP_SECONDS
 from modelmill.serve.traffic.book import Book
 from modelmill.serve.traffic.traffic import Traffic
 from modelmill.serve.web.app import application
@@ -216,10 +216,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.front: Front | None = None
         self.deadline: float | None = None
         """When the end waits no longer for what is in flight; None as long as there is none to wait for."""
-        self.heard = 0
-        """How many changes the workers had made when this one last began to follow."""
-        self.told: set[str] = set()
-        """What is wrong now, and was said on stderr."""
+        self.follower = Follower(plane, self.signals, limits.watch_seconds)
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Load, serve, end."""
@@ -229,9 +226,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             await asyncio.to_thread(self.catalogue.start)
             if self.is_ending:
                 return
-            self._tell(self.catalogue.problems.values(), aloud=self.signals.worker == 0)
-            await self.traffic.turn()
-            kept = (self._watch(), self._remember(), ebb(self.catalogue.residents.held))
+            await self.follower.begin()
+            kept = (self.follower.follow(), self.follower.remember(), ebb(self.catalogue.residents.held))
             watches = [asyncio.create_task(each) for each in kept]
             try:
                 async with self._grpc():
@@ -240,7 +236,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
                 for watch in watches:
                     watch.cancel()
                 await asyncio.gather(*watches, return_exceptions=True)
-                await self._leave()
+                await self.follower.leave()
         finally:
             self.engine.close()
             await asyncio.to_thread(self.catalogue.close)
@@ -413,58 +409,6 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         if self.deadline is None:
             self.deadline = now + self.limits.drain_seconds
         return max(0.0, self.deadline - now)
-
-    async def _remember(self) -> None:
-        """Keep the counts of the last day, for `/api/status`."""
-        while True:
-            await asyncio.sleep(STEP_SECONDS)
-            await asyncio.to_thread(self.signals.keep)
-
-    async def _watch(self) -> None:
-        """Follow the registry; a registry that cannot be read now may be read later."""
-        while True:
-            await self._pause()
-            gauges.write(self.signals.figures, self.plane, self.signals.worker == 0)
-            self._tell(await self._follow())
-
-    def _tell(self, problems: Iterable[str], aloud: bool = True) -> None:
-        """Say on stderr what is wrong, once as long as it is; not aloud where another worker says the same."""
-        now = set(problems)
-        for problem in sorted(now - self.told) if aloud else ():
-            print(f"modelmill serve: {problem}", file=sys.stderr)
-        self.told = now
-
-    async def _pause(self) -> None:
-        """Wait for the next turn, which comes at once where another worker was told to load or unload a model."""
-        changes, left = self.state.changes, self.limits.watch_seconds
-        while left > 0 and (changes is None or changes.made == self.heard):
-            step = left if changes is None else min(left, LOOK_S)
-            await asyncio.sleep(step)
-            left -= step
-
-    async def _leave(self) -> None:
-        """Write the last counts; a database that refuses them now keeps nobody from ending."""
-        await asyncio.to_thread(self.signals.keep)
-        try:
-            await self.traffic.close()
-        except MillError as error:
-            print(f"modelmill serve: the last counts are lost: {error}", file=sys.stderr)
-
-    async def _follow(self) -> Iterable[str]:
-        """Follow the keys, the registry and the other workers; what is wrong with that."""
-        changes = self.state.changes
-        if changes is not None:
-            self.heard = changes.made
-        try:
-            await asyncio.to_thread(self.door.refresh)
-            await self.traffic.turn(self.catalogue.refresh)
-            if changes is not None:
-                changes.follow(self.heard)
-            return tuple(self.catalogue.problems.values())
-        except MillError as error:
-            return (str(error),)
-        except Exception as error:  # noqa: BLE001 - the next turn may go well, and nobody else follows
-            return (f"following the registry failed: {type(error).__name__}: {error}",)
 
 
 def kept_by(door: Door, keeping: Keeping, processes: int) -> Keeping:
