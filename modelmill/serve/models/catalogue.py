@@ -22,6 +22,7 @@ from modelmill.errors import (
     close_names,
 )
 from modelmill.runtime.memory import resident_bytes
+from modelmill.runtime.session import Session
 from modelmill.serve.engine.engine import cores
 from modelmill.serve.models.endpoint import FILE, Endpoint, Record, joined
 from modelmill.serve.models.forms import Forms
@@ -348,6 +349,10 @@ class Catalogue:
         if not whole:
             self.quickener.follow(key, version, form)
         return endpoint
+
+    def twin(self, endpoint: Endpoint) -> Session | None:
+        """Another session of a version in memory, on which no request runs; None where there is no room for it."""
+        return self.quickener.twin(endpoint.version)
 
     def _joined(self, version: Version) -> Endpoint:
         """The endpoint of a pipeline; its steps come when they are asked for."""

@@ -15,7 +15,7 @@ from modelmill.serve.engine import width
 from modelmill.serve.engine.pace import Pace
 from modelmill.serve.models.endpoint import FILE, UNKNOWN, Endpoint, Record, example, load, of, timed
 from modelmill.serve.models.forms import Form, Forms
-from modelmill.serve.models.residents import LEAST_BYTES, MAPPED, Key, Residents
+from modelmill.serve.models.residents import GROWTH, LEAST_BYTES, MAPPED, Key, Residents
 from modelmill.serve.models.shelf import Shelf
 from modelmill.version import Version
 
@@ -81,6 +81,33 @@ class Quickener:
             except ModelError:  # it went away this moment, or we may not open more files
                 pass
         return load(version, self.shelf.file(version, FILE), self.record)
+
+    def twin(self, version: Version) -> Session | None:
+        """A session beside the one that answers, at the speed that this has; None where it cannot be had now.
+
+        Its bytes count until nobody holds it any more.
+        """
+        form = self.form(version)
+        key = (version.name, -version.number)  # which no load has
+        size = version.sizes[FILE]
+        taken = int(LEAST_BYTES + (GROWTH if form is None else MAPPED) * size)
+        with self.residents.lock:
+            if not self.residents.reserve_free(key, taken):
+                return None
+        try:
+            with self.residents.passing(size):
+                if form is None:
+                    session = Session(self.shelf.file(version, FILE))
+                else:
+                    session = _made(form, form.threads(self.cores) or 1)
+        except MillError:
+            return None
+        finally:
+            with self.residents.lock:
+                self.residents.release(key)
+        with self.residents.lock:
+            self.residents.count_beside(key, session, taken)
+        return session
 
     def follow(self, key: Key, version: Version, form: Form | None) -> None:
         """Do, beside what is answered, what is left for a version that is in memory now: full speed, or its form."""

@@ -62,8 +62,8 @@ class Residents:
         self.named: dict[str, Endpoint] = {}
         """What NAME alone reaches, as far as it is in memory."""
         self.sizes: dict[Key, int] = {}
-        self.leaving: list[tuple[weakref.ref[object], Key, int]] = []
-        """Let go, and still alive because a request holds it: its bytes count until it is gone."""
+        self.beside: list[tuple[weakref.ref[object], Key, int]] = []
+        """Alive though nobody asks it by name, held by a request or a comparison: its bytes count until it is gone."""
         self.reserved: dict[Key, int] = {}
         """Being loaded."""
         self.passing_bytes = 0
@@ -74,10 +74,10 @@ class Residents:
         self.lock = threading.RLock()
 
     def used(self, owner: str | None = None) -> int:
-        """The bytes of what is in memory, is on its way there, or has not left yet: of all models, or of an owner's."""
-        self.leaving = [entry for entry in self.leaving if entry[0]() is not None]
-        leaving = [(key, size) for _, key, size in self.leaving]
-        entries = (*self.sizes.items(), *self.reserved.items(), *leaving)
+        """The bytes of what is in memory, is on its way there, or has not left: of all models, or of an owner's."""
+        self.beside = [entry for entry in self.beside if entry[0]() is not None]
+        beside = [(key, size) for _, key, size in self.beside]
+        entries = (*self.sizes.items(), *self.reserved.items(), *beside)
         return sum(size for key, size in entries if owner is None or owner in self.budget.owners(key[0]))
 
     def is_crowded(self, size: int) -> bool:
@@ -97,6 +97,14 @@ class Residents:
             self._make_room(key, size, most, owner, f"models of tenant {owner}", hint)
         self._make_room(key, size, self.most, None, "models", larger)
         self.reserved[key] = size
+
+    def reserve_free(self, key: Key, size: int) -> bool:
+        """Whether there is room for a session beside what is held, with nobody let go of; it is reserved then."""
+        bounds = [(None, self.most), *self.budget.owners(key[0]).items()]
+        if any(self.used(owner) + size > most for owner, most in bounds):
+            return False
+        self.reserved[key] = size
+        return True
 
     def _make_room(self, key: Key, size: int, most: int, owner: str | None, which: str, hint: str) -> None:
         if size > most:
@@ -133,8 +141,12 @@ class Residents:
         if self.named.get(key[0]) is endpoint:
             del self.named[key[0]]
         size = self.sizes.pop(key)
-        self.leaving.append((weakref.ref(endpoint.lane.session), key, size))
+        self.count_beside(key, endpoint.lane.session, size)
         self.freed += size
+
+    def count_beside(self, key: Key, session: object, size: int) -> None:
+        """Count a session that is in memory until it is gone, and is held by somebody else."""
+        self.beside.append((weakref.ref(session), key, size))
 
     def fit(self, over: int) -> None:
         """Let go of so many bytes, of what is not in use, and of all but the last."""

@@ -10,10 +10,11 @@ import asyncio
 import os
 import socket
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -76,6 +77,9 @@ class Loads(Protocol):
     def held(self, reference: str) -> Endpoint:
         """The endpoint of a step of a pipeline, loaded if need be."""
 
+    def twin(self, endpoint: Endpoint) -> Runs | None:
+        """Another session of a version, on which no request runs; None where it cannot be had."""
+
 
 @dataclass(eq=False)
 class Watch:
@@ -91,11 +95,21 @@ class Watch:
     candidate: Endpoint | None = None
     """The version that is compared with the live one; None where nothing is."""
     meter: Meter | None = None
+    twin: Runs | None = None
+    """What stands in for the live version where the two are compared; None where it does so itself."""
 
     @property
     def tolerances(self) -> Tolerances:
         """What is tolerated of the candidate."""
         return self.rollout.plan.tolerances if self.rollout is not None else SILENT
+
+
+class Twin(NamedTuple):
+    """Another session of a version, and the one that answered when it was opened."""
+
+    of: weakref.ref[Runs]
+    session: Runs | None
+    """None where it could not be had."""
 
 
 class Traffic:
@@ -118,6 +132,8 @@ class Traffic:
         self.seen: Seen | None = None
         self.turned_s: float | None = None
         self.known: tuple[Any, dict[str, Labels]] = (None, {})
+        self.twins: dict[str, Twin] = {}
+        """By the key of a watch."""
 
     @property
     def drives(self) -> bool:
@@ -164,7 +180,8 @@ class Traffic:
                 candidate.in_flight -= 1
                 meter.mirrored(_with(pair, *fault))
 
-            self.mirror.take(copy, self._runs(live), self._runs(candidate), watch.tolerances.near, done)
+            runs = watch.twin or self._runs(live), self._runs(candidate)
+            self.mirror.take(copy, *runs, watch.tolerances.near, done)
 
     def _runs(self, endpoint: Endpoint) -> Runs:
         """What runs a version: its session, or the sessions of a pipeline's steps."""
@@ -315,6 +332,7 @@ class Traffic:
         try:
             watch.candidate = self.catalogue.find(reference)
             watch.meter.crowded = ""
+            watch.twin = self._twin(watch)
             return watch
         except Overloaded as error:  # which is not its fault
             watch.meter.crowded = str(error)[:300]
@@ -322,6 +340,20 @@ class Traffic:
             watch.meter.broken = error.message.removeprefix("cannot be loaded: ")[:300]
         watch.labels = {**watch.labels, reference.partition("@")[2]: watch.labels["live"]}
         return watch
+
+    def _twin(self, watch: Watch) -> Runs | None:
+        """What stands in for the live version: a session of it that is asked as seldom as the candidate's.
+
+        The one that answers has its weights in the processor's caches, and a candidate that is the same would be
+        slower than it, by up to a seventh (`docs/why.md`).
+        """
+        live = self.catalogue.present(watch.name)
+        if live is None or live.steps:
+            return None
+        session, found = live.lane.session, self.twins.get(watch.key)
+        if found is None or found.of() is not session:
+            found = self.twins[watch.key] = Twin(weakref.ref(session), self.catalogue.twin(live))
+        return found.session
 
     def _labels(self, name: str) -> Labels:
         """Every number and alias of a model; read anew when the registry has changed."""
@@ -347,6 +379,7 @@ class Traffic:
             self.meters[watch.key, watch.step] = watch.meter
         self.watches = {watch.name: watch for watch in watches}
         kept = {watch.key for watch in watches}
+        self.twins = {key: twin for key, twin in self.twins.items() if key in kept}
         for key in [key for key in self.meters if key[0] not in kept]:
             if self.flushed.get(key) == self.meters[key].read():
                 del self.meters[key]
