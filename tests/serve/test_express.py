@@ -56,6 +56,23 @@ def test_bytes_go_the_short_way_too(wire, shorts):
     assert answer[int(headers["inference-header-content-length"]) :].startswith(b"\x04\0\0\0wide")
 
 
+@pytest.mark.parametrize("path", ["/v2/models/flowers/versions/2/infer", "/v2/models/flowers@2/infer"])
+def test_a_version_that_is_asked_for_goes_the_short_way_once_it_is_in_memory(wire, shorts, path):
+    for _ in range(3):
+        wire.send(request(path=path))
+        status, headers, body = wire.answer()
+        assert (status, headers["modelmill-version"]) == (200, "flowers@2")
+        assert json.loads(body)["outputs"][0]["data"] == ["wide", "long"]  # the other way round
+    assert shorts[-2:] == [True, True]
+
+
+@pytest.mark.parametrize("version", ["9", "x", "", "2/versions/2"])
+def test_a_version_that_is_not_there_is_left_to_the_ordinary_way(wire, shorts, version):
+    wire.send(request(path=f"/v2/models/flowers/versions/{version}/infer"))
+    assert wire.answer()[0] in (400, 404)
+    assert shorts == []
+
+
 def test_a_request_that_comes_in_pieces_is_answered(wire, shorts):
     whole = request()
     for start in range(0, len(whole), 40):
@@ -203,10 +220,10 @@ def test_a_client_that_waits_to_be_told_to_go_on_is_told(wire):
 
 
 def test_other_paths_and_unknown_models_go_the_ordinary_way(wire, shorts):
-    for path in ("/v2/models/flowers/versions/2/infer", "/v2/models/flowers@2/infer", "/v2/models/flowers%402/infer"):
+    for path, version in (("/v2/models/flowers%402/infer", "flowers@2"), (f"{PATH}?a=b", "flowers@1")):
         wire.send(request(path=path))
         status, headers, _ = wire.answer()
-        assert (status, headers["modelmill-version"]) == (200, "flowers@2")
+        assert (status, headers["modelmill-version"]) == (200, version)
     wire.send(request(path="/v2/models/none/infer"))
     assert wire.answer()[0] == 404
     assert shorts == []

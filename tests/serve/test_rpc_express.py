@@ -116,3 +116,14 @@ def test_time_that_runs_out_while_it_waits_is_told(single, ways):
     assert set(ways) == {"short"}
     assert eventually(lambda: told(service) == [499, 504])
     assert service.server.state.in_flight == 0
+
+
+def test_a_version_that_is_asked_for_goes_the_short_way_once_it_is_in_memory(registry, ways):
+    with Service(registry, ["flowers"], grpc_port=0) as service, grpc.insecure_channel(service.grpc_url) as channel:
+        call = channel.unary_unary(INFER)
+        found = [schema().decode("inference.ModelInferResponse", call(flower(model_version="2"))) for _ in range(3)]
+        assert [(each["model_version"], each["raw_output_contents"][0][4:]) for each in found] == [("2", b"wide")] * 3
+        with pytest.raises(grpc.RpcError) as error:
+            call(flower(model_version="9"))
+    assert error.value.code().name == "NOT_FOUND"
+    assert ways == ["ordinary", "short", "short", "ordinary"]

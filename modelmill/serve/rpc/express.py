@@ -18,7 +18,7 @@ from modelmill.serve.access.caller import Caller
 from modelmill.serve.access.door import infers
 from modelmill.serve.engine.terms import DEFAULT_TERMS
 from modelmill.serve.models.endpoint import Endpoint
-from modelmill.serve.plane import Outputs, Plane, blamed
+from modelmill.serve.plane import Outputs, Plane, blamed, reference_of
 from modelmill.serve.request import no_room
 from modelmill.serve.rpc import tensors
 from modelmill.serve.rpc.envelope import Envelope, opened
@@ -89,20 +89,19 @@ class Express:
         started = time.perf_counter()
         try:
             envelope = opened(message)
-            name = envelope.name
-            endpoint = plane.catalogue.served.get(name)
-            if endpoint is None or envelope.version:
+            reference = reference_of(envelope.name, envelope.version)
+            endpoint = plane.catalogue.present(reference)
+            if endpoint is None:
                 return None
-            if caller.gate is not None or not infers(caller, name) or len(message) > caller.tier.payload_bytes:
+            if caller.gate is not None or not infers(caller, endpoint.name) or len(message) > caller.tier.payload_bytes:
                 return None
             if plane.engine.turns.must_wait(caller.terms):
                 return None
-            watched = name in plane.traffic.watches
+            watched = reference in plane.traffic.watches
             if watched:
-                endpoint = plane.routed(name, metadata.get, caller)
+                endpoint = plane.routed(reference, metadata.get, caller)
             if endpoint is None or endpoint.steps:
                 return None
-            endpoint.used = time.monotonic()
             if len(envelope.head) > tensors.KEPT_BYTES:
                 return None
             plan = self.plans.find(endpoint, endpoint.expected, envelope)
@@ -141,9 +140,9 @@ class Express:
 
     def _count(self, asked: Asked, came: Outputs | Exception) -> None:
         """Tell traffic what came of a request, where it is watched."""
-        name, plan = asked.envelope.name, asked.plan
-        if name in self.plane.traffic.watches:
-            self.plane.count(name, asked.endpoint, Copy(asked.columns, plan.rows, plan.names), came)
+        reference, plan = reference_of(asked.envelope.name, asked.envelope.version), asked.plan
+        if reference in self.plane.traffic.watches:
+            self.plane.count(reference, asked.endpoint, Copy(asked.columns, plan.rows, plan.names), came)
 
     def _put(self, asked: Asked, timeout_s: float) -> Asked:
         """Hand a request to the engine. Raises Overloaded, DeadlineExceeded."""

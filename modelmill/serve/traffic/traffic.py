@@ -10,11 +10,10 @@ import asyncio
 import os
 import socket
 import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -37,6 +36,7 @@ from modelmill.serve.traffic.meter import Meter
 from modelmill.serve.traffic.mirror import Copy, Mirror
 from modelmill.serve.traffic.pair import Pair, is_valid
 from modelmill.serve.traffic.rollout import Next, Rollout, advance
+from modelmill.serve.traffic.twins import Opens, Twins
 from modelmill.serve.traffic.verdict import Tolerances, evidence
 from modelmill.store.engine import Connection
 from modelmill.version import Version
@@ -65,7 +65,7 @@ class Versions(Protocol):
         """A value that differs after any change of the registry."""
 
 
-class Loads(Protocol):
+class Loads(Opens, Protocol):
     """What is asked of the catalogue."""
 
     def present(self, reference: str) -> Endpoint | None:
@@ -76,9 +76,6 @@ class Loads(Protocol):
 
     def held(self, reference: str) -> Endpoint:
         """The endpoint of a step of a pipeline, loaded if need be."""
-
-    def twin(self, endpoint: Endpoint) -> Runs | None:
-        """Another session of a version, on which no request runs; None where it cannot be had."""
 
 
 @dataclass(eq=False)
@@ -104,14 +101,6 @@ class Watch:
         return self.rollout.plan.tolerances if self.rollout is not None else SILENT
 
 
-class Twin(NamedTuple):
-    """Another session of a version, and the one that answered when it was opened."""
-
-    of: weakref.ref[Runs]
-    session: Runs | None
-    """None where it could not be had."""
-
-
 class Traffic:
     """Routes and watches of a server; they change every second, and with every request that is counted."""
 
@@ -132,8 +121,7 @@ class Traffic:
         self.seen: Seen | None = None
         self.turned_s: float | None = None
         self.known: tuple[Any, dict[str, Labels]] = (None, {})
-        self.twins: dict[str, Twin] = {}
-        """By the key of a watch."""
+        self.twins = Twins(catalogue)
 
     @property
     def drives(self) -> bool:
@@ -332,7 +320,7 @@ class Traffic:
         try:
             watch.candidate = self.catalogue.find(reference)
             watch.meter.crowded = ""
-            watch.twin = self._twin(watch)
+            watch.twin = self.twins.of(watch.key, self.catalogue.present(watch.name))
             return watch
         except Overloaded as error:  # which is not its fault
             watch.meter.crowded = str(error)[:300]
@@ -340,20 +328,6 @@ class Traffic:
             watch.meter.broken = error.message.removeprefix("cannot be loaded: ")[:300]
         watch.labels = {**watch.labels, reference.partition("@")[2]: watch.labels["live"]}
         return watch
-
-    def _twin(self, watch: Watch) -> Runs | None:
-        """What stands in for the live version: a session of it that is asked as seldom as the candidate's.
-
-        The one that answers has its weights in the processor's caches, and a candidate that is the same would be
-        slower than it, by up to a seventh (`docs/why.md`).
-        """
-        live = self.catalogue.present(watch.name)
-        if live is None or live.steps:
-            return None
-        session, found = live.lane.session, self.twins.get(watch.key)
-        if found is None or found.of() is not session:
-            found = self.twins[watch.key] = Twin(weakref.ref(session), self.catalogue.twin(live))
-        return found.session
 
     def _labels(self, name: str) -> Labels:
         """Every number and alias of a model; read anew when the registry has changed."""
@@ -379,7 +353,7 @@ class Traffic:
             self.meters[watch.key, watch.step] = watch.meter
         self.watches = {watch.name: watch for watch in watches}
         kept = {watch.key for watch in watches}
-        self.twins = {key: twin for key, twin in self.twins.items() if key in kept}
+        self.twins.keep(kept)
         for key in [key for key in self.meters if key[0] not in kept]:
             if self.flushed.get(key) == self.meters[key].read():
                 del self.meters[key]

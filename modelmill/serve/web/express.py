@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from modelmill.errors import MillError, ModelError, OverQuota
+from modelmill.errors import MillError, ModelError, OverQuota, RequestError
 from modelmill.serve import standing
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import LOOKED_AT, check_rate, check_rows, infers, used_up
 from modelmill.serve.engine.terms import DEFAULT_TERMS
 from modelmill.serve.models.endpoint import Endpoint
-from modelmill.serve.plane import Plane, blamed
+from modelmill.serve.plane import Plane, blamed, reference_of
 from modelmill.serve.request import Request, elements, no_room, whole
 from modelmill.serve.signals.answer import Answer
 from modelmill.serve.signals.signals import Signals
@@ -32,7 +32,7 @@ from modelmill.serve.web import wire
 from modelmill.serve.web.heads import head
 from modelmill.serve.web.http import FAILED, JSON, LAST, Reply, as_last, header, stamped, told, worded
 
-BEFORE, AFTER = b"/v2/models/", b"/infer"
+BEFORE, VERSIONS, AFTER = b"/v2/models/", "/versions/", b"/infer"
 LENGTH, SIZE, TRACE = b"inference-header-content-length", b"content-length", b"traceparent"
 
 BODY_MOST = 1_000_000
@@ -53,7 +53,8 @@ class Opening:
     json_bytes: as the header of the binary tensor data extension says it. above: the caller's span.
     """
 
-    name: str
+    reference: str
+    """NAME, or NAME@3 where a version is asked for."""
     headers: tuple[tuple[bytes, bytes], ...]
     """Those that say who asks."""
     all_headers: tuple[tuple[bytes, bytes], ...]
@@ -92,9 +93,15 @@ class Express:
         """What the head of a POST asks for, if the short way has it, of whoever may send such a body now."""
         if url[:11] != BEFORE or url[-6:] != AFTER:
             return None
-        name = url[11:-6].decode("latin-1")
-        caller = self.door.known(headers)
-        if caller is None or self._endpoint(name) is None or not infers(caller, name):
+        name, pinned, version = url[11:-6].decode("latin-1").partition(VERSIONS)
+        try:
+            reference = reference_of(name, version)
+        except RequestError:
+            return None
+        if pinned and not version:
+            return None
+        caller, endpoint = self.door.known(headers), self._endpoint(reference)
+        if caller is None or endpoint is None or not infers(caller, endpoint.name):
             return None
         if caller.gate is not None and caller.gate.wait(time.monotonic_ns()):
             return None
@@ -116,17 +123,17 @@ class Express:
             return None
         above = parent(traces[0]) if len(traces) == 1 else None
         said = tuple(pair for pair in headers if pair[0] in LOOKED_AT)
-        return Opening(name, said, tuple(headers), length, above)
+        return Opening(reference, said, tuple(headers), length, above)
 
-    def _endpoint(self, name: str) -> Endpoint | None:
-        """The endpoint of a name, if its model is in memory and requests are taken."""
-        endpoint = self.plane.catalogue.served.get(name)
+    def _endpoint(self, reference: str) -> Endpoint | None:
+        """The endpoint of a reference, if it is in memory and requests are taken; it is in use then."""
+        endpoint = self.plane.catalogue.present(reference)
         return None if endpoint is None or endpoint.steps or self.plane.state.draining else endpoint
 
     def _picked(self, opening: Opening, caller: Caller) -> Endpoint | None:
         """The endpoint that answers for a name whose traffic is watched, if it is in memory."""
         try:
-            endpoint = self.plane.routed(opening.name, partial(header, opening.all_headers), caller)
+            endpoint = self.plane.routed(opening.reference, partial(header, opening.all_headers), caller)
         except MillError:
             return None
         return None if endpoint is None or endpoint.steps else endpoint
@@ -152,11 +159,11 @@ class Express:
         patient: whether the answer may come later.
         """
         started = time.perf_counter()
-        endpoint = self._endpoint(opening.name)
+        endpoint = self._endpoint(opening.reference)
         caller = self.door.known(opening.headers)
         if endpoint is None or caller is None or not infers(caller, endpoint.name):
             return None
-        watched = opening.name in self.plane.traffic.watches
+        watched = opening.reference in self.plane.traffic.watches
         if watched:
             # Nobody is asked twice who is to be picked once: what cannot be answered later is left to the handler.
             endpoint = self._picked(opening, caller) if patient else None
@@ -166,7 +173,6 @@ class Express:
         wait = gate.wait(time.monotonic_ns()) if gate is not None else 0
         if gate is not None and wait:
             return self._refused(opening, endpoint, caller, used_up(gate, wait), len(body), started)
-        endpoint.used = time.monotonic()
         engine = self.plane.engine
         if wire.is_long(body, opening.json_bytes, endpoint.expected):
             return None
@@ -217,9 +223,9 @@ class Express:
 
     def _count(self, asked: Asked, came: Outputs | Exception) -> None:
         """Tell traffic what came of a request, where it is watched."""
-        name, request = asked.opening.name, asked.request
-        if name in self.plane.traffic.watches:
-            self.plane.count(name, asked.endpoint, Copy(request.columns, request.rows, request.names), came)
+        reference, request = asked.opening.reference, asked.request
+        if reference in self.plane.traffic.watches:
+            self.plane.count(reference, asked.endpoint, Copy(request.columns, request.rows, request.names), came)
 
     def _put(self, asked: Asked) -> bytes | Asked:
         """Hand a request to the engine; the answer, where that does not take it."""
