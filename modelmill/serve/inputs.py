@@ -151,10 +151,18 @@ class Input:
             with np.errstate(over="ignore"):
                 array = np.array(values, self.dtype)
         except OverflowError:
-            raise RequestError(where, f"a number does not fit into {self.field.datatype}", FITS) from None
+            raise self._unfit(where, values) from None
         if array.dtype.kind == "f" and np.isinf(array).any():
-            raise RequestError(where, f"a number does not fit into {self.field.datatype}", FITS)
+            raise self._unfit(where, values)
         return array
+
+    def _unfit(self, where: str, values: list[Any]) -> RequestError:
+        """The error for numbers of which one is too large: which, and what came."""
+        info = np.finfo(self.dtype) if self.dtype.kind == "f" else np.iinfo(self.dtype)
+        bound = float if self.largest else int
+        low, high = bound(info.min), bound(info.max)
+        at = next((at for at, value in enumerate(values) if value is not None and (value < low or value > high)), 0)
+        return RequestError(where, f"element {at}, {values[at]!r:.40}, does not fit into {self.field.datatype}", FITS)
 
     def checked(self, where: str, array: Array) -> Array:
         """The array, if what it misses may be missing."""

@@ -261,7 +261,9 @@ def _from_contents(where: str, given: Mapping[str, Any], shape: tuple[int, ...],
     else:
         array = values.astype(taken.dtype)
         if array.dtype.kind in "iu" and (array != values).any():
-            raise RequestError(where, f"a number does not fit into {datatype}", f"Send what {datatype} can hold.")
+            at = int(np.argmax(array != values))
+            message = f"element {at}, {values[at]}, does not fit into {datatype}"
+            raise RequestError(where, message, f"Send what {datatype} can hold.")
     return taken.checked(where, array.reshape(shape))
 
 
