@@ -141,8 +141,11 @@ class Input:
             array = array.astype(self.dtype)
         return self.checked(where, array)
 
-    def from_values(self, where: str, values: list[Any]) -> Array:
-        """A flat tensor of values that came one by one, each of a type that may stand for an element."""
+    def from_values(self, where: str, values: list[Any], before: int = 0) -> Array:
+        """A flat tensor of values that came one by one, each of a type that may stand for an element.
+
+        before: elements that came before them. Raises RequestError for a number that is too large.
+        """
         if self.dtype.kind == "O":
             array = np.empty(len(values), object)
             array[:] = values
@@ -151,18 +154,19 @@ class Input:
             with np.errstate(over="ignore"):
                 array = np.array(values, self.dtype)
         except OverflowError:
-            raise self._unfit(where, values) from None
+            raise self._unfit(where, values, before) from None
         if array.dtype.kind == "f" and np.isinf(array).any():
-            raise self._unfit(where, values)
+            raise self._unfit(where, values, before)
         return array
 
-    def _unfit(self, where: str, values: list[Any]) -> RequestError:
+    def _unfit(self, where: str, values: list[Any], before: int) -> RequestError:
         """The error for numbers of which one is too large: which, and what came."""
         info = np.finfo(self.dtype) if self.dtype.kind == "f" else np.iinfo(self.dtype)
         bound = float if self.largest else int
         low, high = bound(info.min), bound(info.max)
         at = next((at for at, value in enumerate(values) if value is not None and (value < low or value > high)), 0)
-        return RequestError(where, f"element {at}, {values[at]!r:.40}, does not fit into {self.field.datatype}", FITS)
+        message = f"element {before + at}, {values[at]!r:.40}, does not fit into {self.field.datatype}"
+        return RequestError(where, message, FITS)
 
     def checked(self, where: str, array: Array) -> Array:
         """The array, if what it misses may be missing."""

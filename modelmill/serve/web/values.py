@@ -49,7 +49,7 @@ def _from_part(where: str, part: Part, shape: list[int], nested: bool, taken: In
     for values, _ in part.pieces(f"{where}.data"):
         nested = nested or (bool(values) and type(values[0]) is list)
         sizes = [len(values), *shape[1:]] if nested else [len(values)]
-        found.append(_of_lists(where, values, sizes, taken))
+        found.append(_of_lists(where, values, sizes, taken, size))
         size += len(found[-1])
     if size != math.prod(shape):
         message = f"shape {shape} wants {math.prod(shape)} elements, came {size}"
@@ -57,8 +57,8 @@ def _from_part(where: str, part: Part, shape: list[int], nested: bool, taken: In
     return np.concatenate(found)
 
 
-def _of_lists(where: str, data: Any, shape: list[int], taken: Input) -> Array:
-    """The array of what was read whole."""
+def _of_lists(where: str, data: Any, shape: list[int], taken: Input, before: int = 0) -> Array:
+    """The array of what was read whole. before: elements that were read before it."""
     where = f"{where}.data"
     if not isinstance(data, list):
         raise RequestError(where, f"expected a list, came {kind(data)}", "Write [...], for one element, too.")
@@ -78,7 +78,7 @@ def _of_lists(where: str, data: Any, shape: list[int], taken: Input) -> Array:
         hint = f"Every element of {taken.field.name} is a {taken.field.datatype}."
         far = beyond_64_bits(wrong) if taken.dtype.kind in "iu" else ""
         raise RequestError(where, f"expected {taken.field.datatype}, came {far or kind(wrong)}", hint)
-    return taken.checked(where, taken.from_values(where, flat))
+    return taken.checked(where, taken.from_values(where, flat, before))
 
 
 def _flatten(where: str, data: list[Any], shape: list[int]) -> list[Any]:
