@@ -20,7 +20,7 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 def names(connection: Connection) -> list[str]:
     """Every name with at least one version, sorted."""
-    return [name for (name,) in connection.rows("SELECT DISTINCT name FROM versions ORDER BY name")]
+    return sorted(name for (name,) in connection.rows("SELECT DISTINCT name FROM versions"))
 
 
 def numbers(connection: Connection, name: str) -> list[int]:

@@ -173,11 +173,14 @@ def keys_tenant(
         gone = api.keys().delete_tenant(name)
         tell({"deleted": gone.name}, json, f"tenant {gone.name} is deleted")
         return
-    found = api.keys().tenant(name, *given)
+    shelf = api.keys()
+    found = shelf.tenant(name, *given)
     if json:
         print_json(_tenant(found))
     else:
         print_tenants([_tenant(found)])
+    if model:
+        _warn_others(name, shelf)
 
 
 @keys.command("tenants")
@@ -263,6 +266,20 @@ def _warn(key: Key, shelf: Keys) -> None:
             f"--model {pattern}: is claimed by tenant {', '.join(owners)}, and so this key of tenant {key.tenant} sees "
             f"no model by it. Make a key of that tenant instead: --tenant {owners[0]}."
         )
+
+
+def _warn_others(claimer: str, shelf: Keys) -> None:
+    """Say which keys of other tenants are narrowed to names that a tenant claims now."""
+    from modelmill.serve.access.unseen import unseen
+
+    tenants = shelf.tenants()
+    for key in shelf.listed():
+        for pattern, owners in unseen(key, tenants).items():
+            if claimer in owners and not key.revoked_ms:
+                _aside(
+                    f"key {key.id} ({key.label}) of tenant {key.tenant}: --model {pattern} is claimed now, and it sees "
+                    f"no model by it. Narrow it to others: modelmill keys change {key.id} --model NAME."
+                )
 
 
 def _tenant(tenant: Any) -> dict[str, Any]:

@@ -125,6 +125,21 @@ def test_a_key_is_changed_by_what_is_given_and_keeps_its_secret(keys_command):
     assert (code, "is revoked, and stays so" in said) == (1, True)
 
 
+def test_a_claim_that_takes_models_from_the_keys_of_others_is_warned_of(keys_command):
+    keys_command("tenant", "acme", "--tier", "basic")
+    keys_command("tenant", "blue", "--tier", "basic")
+    ids = [
+        keys_command("create", label, "--tenant", tenant, "--model", models, "--json")[1]["id"]
+        for label, tenant, models in (("a", "blue", "risk-eu"), ("b", "blue", "r*"), ("c", "acme", "risk-eu"))
+    ]
+    gone = keys_command("create", "d", "--tenant", "blue", "--model", "risk-us", "--json")[1]["id"]
+    keys_command("revoke", gone)
+    code, _, said = keys_command("tenant", "acme", "--model", "risk-*", "--json")
+    assert (code, said.count("key ")) == (0, 1)
+    assert f"key {ids[0]} (a) of tenant blue: --model risk-eu is claimed now" in said
+    assert keys_command("tenant", "acme", "--tier", "standard")[2] == ""
+
+
 def test_a_key_that_is_narrowed_to_what_others_claim_is_warned_of(keys_command):
     keys_command("tenant", "acme", "--model", "acme-*", "--model", "risk")
     keys_command("tenant", "blue", "--model", "blue-?")
