@@ -144,8 +144,15 @@ class Plane:
                     await asyncio.sleep(LOOK_S)
 
     async def _load(self, name: str, caller: Caller, origin: str) -> None:
+        """Load a model, and write that down; where that is refused, all is as it was."""
+        was_unloaded = name in self.catalogue.withheld
         await asyncio.to_thread(self.catalogue.load, name)
-        await asyncio.to_thread(self.door.note, caller.actor(origin), "serve.load", name)
+        try:
+            await asyncio.to_thread(self.door.note, caller.actor(origin), "serve.load", name)
+        except MillError:
+            if was_unloaded:
+                await asyncio.to_thread(self.catalogue.unload, name)
+            raise
 
     async def unload(self, name: str, caller: Caller, origin: str, dependents: bool = False) -> None:
         """Serve a model no longer, until it is loaded, and write down who did. Raises NotServed, Forbidden.
@@ -155,8 +162,9 @@ class Plane:
         check_change(caller, name, name in self.catalogue.known.numbers)
         parts = await asyncio.to_thread(self.catalogue.parts, name) if dependents else []
         for each in (*filter(caller.changes, parts), name):
+            if each in self.catalogue.known.numbers:
+                await asyncio.to_thread(self.door.note, caller.actor(origin), "serve.unload", each)
             await asyncio.to_thread(self.catalogue.unload, each)
-            await asyncio.to_thread(self.door.note, caller.actor(origin), "serve.unload", each)
         await self._spread()
 
     def must_load(self, ask: Ask) -> bool:

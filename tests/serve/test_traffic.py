@@ -239,6 +239,20 @@ def test_when_the_driver_falls_silent_another_takes_over_and_the_old_one_is_fenc
     assert Book(flowers.database).latest()[0].state == "rolled_back"
 
 
+def test_a_service_that_was_told_its_version_keeps_it_through_a_rollout(flowers):
+    start(flowers, "flowers@2", SHORT)
+    with Service(flowers, ["flowers@1"], limits=QUICK) as told, Service(flowers, limits=QUICK) as follows:
+        with Asking(told.url) as one, Asking(follows.url) as other:
+            assert ended(flowers)
+            assert eventually(lambda: other.versions[-1:] == ["flowers@2"])
+            seen = len(one.versions)
+            assert eventually(lambda: len(one.versions) > seen + 20)
+        assert Book(flowers.database).latest()[0].state == "done"
+        assert told.server.traffic.watches == {}
+    assert set(one.versions) == {"flowers@1"}
+    assert one.failed == []
+
+
 def test_promoting_by_hand_ends_a_rollout(flowers):
     start(flowers, "flowers@2", Plan(pairs=10**9))
     with Service(flowers, limits=QUICK):

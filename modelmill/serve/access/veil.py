@@ -6,7 +6,7 @@ import re
 from copy import copy
 from typing import TypeVar, cast
 
-from modelmill.errors import MillError
+from modelmill.errors import MillError, StorageError
 from modelmill.serve.access.caller import Caller
 
 T = TypeVar("T")
@@ -27,6 +27,14 @@ def veiled(value: T, caller: Caller) -> T:
     elif isinstance(value, list):
         found = [veiled(part, caller) for part in value]
     return cast("T", found)
+
+
+def outward(error: MillError) -> MillError:
+    """An error as it may be told to whoever asks: where the service keeps its data is its operator's to know."""
+    if not isinstance(error, StorageError):
+        return error
+    what = error.message.partition(":")[0]
+    return StorageError("service", what, "What `modelmill serve` writes to standard error says why.")
 
 
 def veiled_error(error: MillError, caller: Caller) -> MillError:

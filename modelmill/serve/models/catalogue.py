@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,6 @@ from modelmill.errors import (
     close_names,
 )
 from modelmill.runtime.memory import resident_bytes
-from modelmill.runtime.session import Session
 from modelmill.serve.engine.engine import cores
 from modelmill.serve.models.endpoint import FILE, Endpoint, Record, joined
 from modelmill.serve.models.forms import Forms
@@ -39,7 +38,7 @@ from modelmill.serve.models.residents import (
 )
 from modelmill.serve.models.shelf import Shelf
 from modelmill.serve.models.withheld import Withheld
-from modelmill.version import Version
+from modelmill.version import LIVE, Version
 
 ROOM_S = 5.0
 """How long a load waits for room where all that is in memory is in use."""
@@ -269,16 +268,24 @@ class Catalogue:
         key = (name, int(number))
         return self.residents.held.get(key) or self._submit(key).result()
 
-    def find(self, reference: str) -> Endpoint:
-        """As `endpoint`, for threads."""
+    def find(self, reference: str, wait_s: float = ROOM_S) -> Endpoint:
+        """As `endpoint`, for threads. wait_s: how long to wait for room where all that is in memory is in use."""
         found = self.present(reference)
-        return found if found is not None else self._get(self._key(reference) or self._look_up(reference))
+        return found if found is not None else self._get(self._key(reference) or self._look_up(reference), wait_s)
 
-    def _get(self, key: Key) -> Endpoint:
-        return self._submit(key).result()
+    def keep(self, names: Collection[str]) -> None:
+        """Let go of nothing that these names reach, from now on, and of what was kept before as of all else."""
+        self.residents.kept = frozenset(names)
 
-    def _submit(self, key: Key, eager: bool = False) -> Future[Endpoint]:
-        return self.loader.submit(key, lambda: self._hold(key, eager))
+    def follows_live(self, name: str) -> bool:
+        """Whether a name stands for the live version, and not for one that the service was started with."""
+        return self.known.wanted.get(name, LIVE) == LIVE
+
+    def _get(self, key: Key, wait_s: float = ROOM_S) -> Endpoint:
+        return self._submit(key, wait_s=wait_s).result()
+
+    def _submit(self, key: Key, eager: bool = False, wait_s: float = ROOM_S) -> Future[Endpoint]:
+        return self.loader.submit(key, lambda: self._hold(key, eager, wait_s))
 
     def _key(self, reference: str) -> Key | None:
         """The version that a reference stands for; None where the registry has to be asked. Raises NotServed."""
@@ -303,7 +310,7 @@ class Catalogue:
         hint = f"Did you mean {close[0]}?" if close else f"Served: {', '.join(names[:12]) or 'none'}."
         return NotServed("model", f"{reference[:80]!r} is not served", hint)
 
-    def _hold(self, key: Key, eager: bool = False) -> Endpoint:
+    def _hold(self, key: Key, eager: bool, wait_s: float) -> Endpoint:
         """The endpoint of a version, in memory from now on; on a thread of the loader."""
         held = self.residents.held.get(key)
         if held is not None:
@@ -314,7 +321,7 @@ class Catalogue:
         if failure is not None and monotonic() - tried < AGAIN_S:
             raise failure
         try:
-            endpoint = self._load(key, eager)
+            endpoint = self._load(key, eager, wait_s)
         except RequestError:
             raise
         except MillError as error:
@@ -326,7 +333,7 @@ class Catalogue:
         self.failures.pop(key, None)
         return endpoint
 
-    def _load(self, key: Key, eager: bool) -> Endpoint:
+    def _load(self, key: Key, eager: bool, wait_s: float) -> Endpoint:
         try:
             version = self.shelf.find(f"{key[0]}@{key[1]}")
         except UnknownModel as error:
@@ -334,7 +341,7 @@ class Catalogue:
         whole = pipeline.FILE in version.files
         size = PIPELINE_BYTES if whole else int(LEAST_BYTES + GROWTH * version.sizes[FILE])
         form = None if whole else self.quickener.form(version)
-        self._reserve(key, size, eager)
+        self._reserve(key, size, eager, wait_s)
         try:
             with self.residents.passing(0 if whole else version.sizes[FILE]):
                 endpoint = self._joined(version) if whole else self.quickener.opened(version, form)
@@ -344,15 +351,14 @@ class Catalogue:
             raise
         with self.lock:
             self.residents.add(key, endpoint, size)
+            if key[0] in self.withheld:  # since it was begun
+                self.residents.drop(key)
+                raise self._unknown(key[0])
             self._name(key, endpoint)
             self.residents.settle()
         if not whole:
             self.quickener.follow(key, version, form)
         return endpoint
-
-    def twin(self, endpoint: Endpoint) -> Session | None:
-        """Another session of a version in memory, on which no request runs; None where there is no room for it."""
-        return self.quickener.twin(endpoint.version)
 
     def _joined(self, version: Version) -> Endpoint:
         """The endpoint of a pipeline; its steps come when they are asked for."""
@@ -367,9 +373,9 @@ class Catalogue:
         else:
             self.loop.call_soon_threadsafe(change)
 
-    def _reserve(self, key: Key, size: int, eager: bool) -> None:
+    def _reserve(self, key: Key, size: int, eager: bool, wait_s: float) -> None:
         """Make room; for what is in use we wait a little. Raises Unavailable, Overloaded."""
-        deadline = monotonic() + (0.0 if eager else ROOM_S)
+        deadline = monotonic() + (0.0 if eager else wait_s)
         while True:
             with self.lock:
                 if not self.residents.is_crowded(size):

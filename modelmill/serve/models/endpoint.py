@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ class Endpoint:
     """Of a pipeline, whose lane runs nothing itself."""
     warming: bool = False
     """Whether the session of full speed is still to come: how long it takes now says nothing of the version."""
+    twin: weakref.ref[Session] | None = None
+    """A spare session on which no request runs, as long as there is one."""
 
     @property
     def name(self) -> str:
@@ -70,11 +73,11 @@ class Endpoint:
         return Expected(self.signature)
 
     def shrink(self) -> None:
-        """Let the session go of the memory that its largest runs needed; it costs a run of one row."""
-        session = self.lane.session
-        if isinstance(session, Session):
-            with suppress(ModelError):
-                session.shrink(example(self.signature))
+        """Let the sessions go of the memory that their largest runs needed; each costs a run of one row."""
+        for session in (self.lane.session, self.twin and self.twin()):
+            if isinstance(session, Session):
+                with suppress(ModelError):
+                    session.shrink(example(self.signature))
 
     @property
     def is_open(self) -> bool:

@@ -82,14 +82,14 @@ class Quickener:
                 pass
         return load(version, self.shelf.file(version, FILE), self.record)
 
-    def twin(self, version: Version) -> Session | None:
-        """A session beside the one that answers, at the speed that this has; None where it cannot be had now.
+    def twin(self, endpoint: Endpoint) -> weakref.ref[Session] | None:
+        """A spare session of a version, at the speed of the one that answers; None where it cannot be had now.
 
-        Its bytes count until nobody holds it any more.
+        It is gone once room is wanted for what is asked for, or it is left.
         """
+        version = endpoint.version
         form = self.form(version)
-        key = (version.name, -version.number)  # which no load has
-        size = version.sizes[FILE]
+        key, size = _twin_of(version), version.sizes[FILE]
         taken = int(LEAST_BYTES + (GROWTH if form is None else MAPPED) * size)
         with self.residents.lock:
             if not self.residents.reserve_free(key, taken):
@@ -100,14 +100,22 @@ class Quickener:
                     session = Session(self.shelf.file(version, FILE))
                 else:
                     session = _made(form, form.threads(self.cores) or 1)
-        except MillError:
-            return None
-        finally:
+                session.run(example(version.signature))  # what the first run needs, a session keeps for ever
+        except BaseException as error:
             with self.residents.lock:
                 self.residents.release(key)
+            if not isinstance(error, MillError):
+                raise
+            return None
         with self.residents.lock:
-            self.residents.count_beside(key, session, taken)
-        return session
+            self.residents.spare(key, session, taken)
+        endpoint.twin = weakref.ref(session)
+        return endpoint.twin
+
+    def leave_twin(self, version: Version, twin: weakref.ref[Session]) -> None:
+        """Let go of a version's spare session, if it is there."""
+        with self.residents.lock:
+            self.residents.leave(_twin_of(version), twin())
 
     def follow(self, key: Key, version: Version, form: Form | None) -> None:
         """Do, beside what is answered, what is left for a version that is in memory now: full speed, or its form."""
@@ -188,6 +196,11 @@ class Quickener:
             endpoint.warming = False
 
         self.on_loop(swap)
+
+
+def _twin_of(version: Version) -> Key:
+    """The key of a version's spare session, which no load has."""
+    return version.name, -version.number
 
 
 def _made(form: Form, threads: int) -> Session:

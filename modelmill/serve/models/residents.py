@@ -63,9 +63,13 @@ class Residents:
         """What NAME alone reaches, as far as it is in memory."""
         self.sizes: dict[Key, int] = {}
         self.beside: list[tuple[weakref.ref[object], Key, int]] = []
-        """Alive though nobody asks it by name, held by a request or a comparison: its bytes count until it is gone."""
+        """Let go, and still alive because a run holds it: its bytes count until it is gone."""
+        self.spares: dict[Key, tuple[object, int]] = {}
+        """Sessions that nobody needs, and their bytes: the first to go where room is wanted."""
         self.reserved: dict[Key, int] = {}
         """Being loaded."""
+        self.kept: frozenset[str] = frozenset()
+        """Names of which what they reach is not let go of."""
         self.passing_bytes = 0
         """What loads and changes of session take for a moment, and nobody is to go for."""
         self.freed = 0
@@ -77,8 +81,13 @@ class Residents:
         """The bytes of what is in memory, is on its way there, or has not left: of all models, or of an owner's."""
         self.beside = [entry for entry in self.beside if entry[0]() is not None]
         beside = [(key, size) for _, key, size in self.beside]
-        entries = (*self.sizes.items(), *self.reserved.items(), *beside)
-        return sum(size for key, size in entries if owner is None or owner in self.budget.owners(key[0]))
+        spares = [(key, size) for key, (_, size) in self.spares.items()]
+        entries = (*self.sizes.items(), *self.reserved.items(), *beside, *spares)
+        return sum(size for key, size in entries if self._is_of(key, owner))
+
+    def _is_of(self, key: Key, owner: str | None) -> bool:
+        """Whether a version is an owner's; all are nobody's."""
+        return owner is None or owner in self.budget.owners(key[0])
 
     def is_crowded(self, size: int) -> bool:
         """Whether a load has to wait for one that is under way: what both take for a moment goes beyond the budget."""
@@ -99,18 +108,39 @@ class Residents:
         self.reserved[key] = size
 
     def reserve_free(self, key: Key, size: int) -> bool:
-        """Whether there is room for a session beside what is held, with nobody let go of; it is reserved then."""
+        """Whether there is room for a spare session, with nobody let go of; it is reserved then."""
         bounds = [(None, self.most), *self.budget.owners(key[0]).items()]
         if any(self.used(owner) + size > most for owner, most in bounds):
             return False
         self.reserved[key] = size
         return True
 
+    def spare(self, key: Key, session: object, size: int) -> None:
+        """Hold a session, for which room was reserved, until it is let go of or the room is wanted."""
+        self.release(key)
+        self._spare_no_more(key)
+        self.spares[key] = session, size
+
+    def leave(self, key: Key, session: object) -> None:
+        """Let go of a spare session; a run that is on it still holds it."""
+        if self.spares.get(key, (None, 0))[0] is session:
+            self._spare_no_more(key)
+
+    def _spare_no_more(self, key: Key) -> None:
+        session, size = self.spares.pop(key, (None, 0))
+        if session is not None:
+            self.beside.append((weakref.ref(session), key, size))
+            self.freed += size
+
     def _make_room(self, key: Key, size: int, most: int, owner: str | None, which: str, hint: str) -> None:
         if size > most:
             message = f"takes some {size / 1e6:.0f} MB in memory, and {which} may take {most / 1e6:.0f} MB"
             raise Unavailable(f"{key[0]}@{key[1]}", message, hint)
         while self.used(owner) + size > most:
+            spare = next((each for each in self.spares if self._is_of(each, owner)), None)
+            if spare is not None:
+                self._spare_no_more(spare)
+                continue
             victim = self._oldest(owner)
             if victim is None:
                 message = f"no memory for it: the {which} that fill the budget are in use"
@@ -141,15 +171,15 @@ class Residents:
         if self.named.get(key[0]) is endpoint:
             del self.named[key[0]]
         size = self.sizes.pop(key)
-        self.count_beside(key, endpoint.lane.session, size)
+        self.beside.append((weakref.ref(endpoint.lane.session), key, size))
         self.freed += size
-
-    def count_beside(self, key: Key, session: object, size: int) -> None:
-        """Count a session that is in memory until it is gone, and is held by somebody else."""
-        self.beside.append((weakref.ref(session), key, size))
 
     def fit(self, over: int) -> None:
         """Let go of so many bytes, of what is not in use, and of all but the last."""
+        while over > 0 and self.spares:
+            key, (_, size) = next(iter(self.spares.items()))
+            over -= size
+            self._spare_no_more(key)
         while over > 0 and len(self.held) > 1:
             victim = self._oldest(None)
             if victim is None:
@@ -183,13 +213,16 @@ class Residents:
         return resident_bytes() - self.before_bytes - self.most - OWN_BYTES - self.passing_bytes
 
     def _oldest(self, owner: str | None) -> Key | None:
-        """Whom nobody uses, and whose last use is longest ago."""
+        """Whom nobody uses or has kept, and whose last use is longest ago."""
         free = [
             (endpoint.used, key)
             for key, endpoint in self.held.items()
-            if not endpoint.in_flight and (owner is None or owner in self.budget.owners(key[0]))
+            if not endpoint.in_flight and self._is_of(key, owner) and not self._is_kept(key)
         ]
         return min(free)[1] if free else None
+
+    def _is_kept(self, key: Key) -> bool:
+        return key[0] in self.kept and self.named.get(key[0]) is self.held[key]
 
     def trim(self) -> None:
         """Give memory that nobody uses back to the machine, if enough was freed to be worth it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from modelmill.errors import (
     NotServed,
     OverQuota,
     RequestError,
+    StorageError,
     TooLarge,
     Unavailable,
 )
@@ -130,6 +132,9 @@ class Methods:
                 answer = await method(request, caller, *((peer.address,) if path.endswith(CHANGES) else ()))
             except NotServed as error:
                 raise discreet(error, caller) from None
+            except StorageError as error:
+                print(f"modelmill serve: {error}", file=sys.stderr)
+                raise
             return schema().encode(described.response, answer)
 
         return call

@@ -19,6 +19,7 @@ from modelmill.errors import (
     Unidentified,
 )
 from modelmill.protocol.schema import tagged, varint
+from modelmill.serve.access.veil import outward
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def status(error: MillError) -> Status:
         return Status(UNIMPLEMENTED, str(error))
     code = next((code for kind, code in CODES if isinstance(error, kind)), INTERNAL)
     if code == INTERNAL:
-        words = f"the model failed: {error.message}" if isinstance(error, ModelError) else str(error)
+        words = f"the model failed: {error.message}" if isinstance(error, ModelError) else str(outward(error))
         return Status(code, words)
     if isinstance(error, Overloaded) and not isinstance(error, Draining):
         seconds = float(getattr(error, "seconds", 1.0))

@@ -10,7 +10,8 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ import numpy as np
 from modelmill.contracts import Labels, Router
 from modelmill.errors import MillError, Overloaded, RegistryError
 from modelmill.runtime.chain import Through
-from modelmill.runtime.session import Stop
+from modelmill.runtime.session import Session, Stop
 from modelmill.serve.access.caller import Caller
 from modelmill.serve.engine.engine import Engine
 from modelmill.serve.engine.pace import Runs
@@ -49,6 +50,9 @@ Header = Callable[[str], str | None]
 PATIENCE_S = 5.0
 """How long the driver may be silent before another server takes its place."""
 
+NO_WAIT_S = 0.0
+"""How long a turn waits for room in memory: there is another one soon, and much else waits for this one."""
+
 SILENT = Tolerances()
 
 
@@ -65,14 +69,24 @@ class Versions(Protocol):
         """A value that differs after any change of the registry."""
 
 
-class Loads(Opens, Protocol):
+class Loads(Protocol):
     """What is asked of the catalogue."""
+
+    @property
+    def quickener(self) -> Opens:
+        """What opens sessions."""
 
     def present(self, reference: str) -> Endpoint | None:
         """The endpoint of a reference, if it is loaded."""
 
-    def find(self, reference: str) -> Endpoint:
-        """The endpoint of a reference, loaded if need be."""
+    def find(self, reference: str, wait_s: float = ...) -> Endpoint:
+        """The endpoint of a reference, loaded if need be; so long it waits for room in memory."""
+
+    def keep(self, names: Collection[str]) -> None:
+        """Let go of nothing that these names reach."""
+
+    def follows_live(self, name: str) -> bool:
+        """Whether a name stands for the live version."""
 
     def held(self, reference: str) -> Endpoint:
         """The endpoint of a step of a pipeline, loaded if need be."""
@@ -92,8 +106,8 @@ class Watch:
     candidate: Endpoint | None = None
     """The version that is compared with the live one; None where nothing is."""
     meter: Meter | None = None
-    twin: Runs | None = None
-    """What stands in for the live version where the two are compared; None where it does so itself."""
+    twin: weakref.ref[Session] | None = None
+    """What stands in for the live version where the two are compared; once it is gone that does so itself."""
 
     @property
     def tolerances(self) -> Tolerances:
@@ -121,7 +135,7 @@ class Traffic:
         self.seen: Seen | None = None
         self.turned_s: float | None = None
         self.known: tuple[Any, dict[str, Labels]] = (None, {})
-        self.twins = Twins(catalogue)
+        self.twins = Twins(catalogue.quickener)
 
     @property
     def drives(self) -> bool:
@@ -168,8 +182,8 @@ class Traffic:
                 candidate.in_flight -= 1
                 meter.mirrored(_with(pair, *fault))
 
-            runs = watch.twin or self._runs(live), self._runs(candidate)
-            self.mirror.take(copy, *runs, watch.tolerances.near, done)
+            twin = None if watch.twin is None else watch.twin()
+            self.mirror.take(copy, twin or self._runs(live), self._runs(candidate), watch.tolerances.near, done)
 
     def _runs(self, endpoint: Endpoint) -> Runs:
         """What runs a version: its session, or the sessions of a pipeline's steps."""
@@ -218,6 +232,7 @@ class Traffic:
     def _turn(self, changed: Sequence[tuple[str, int, Counts]]) -> list[Watch]:
         latest, routes = self.book.latest(), self.book.routes()
         running = [at for at in latest if at.state == "running"]
+        self.catalogue.keep({at.name for at in running})
         if running or changed:
             with self.book.database.writing() as connection:
                 book.flush(connection, self.me, changed)
@@ -267,11 +282,13 @@ class Traffic:
     def _watched(self, latest: Iterable[Rollout]) -> list[Watch]:
         """A watch for every rollout whose base this server serves.
 
-        Also for one that is done, until the catalogue has followed: nothing goes back to the old version meanwhile.
+        Also for one that is done, until the catalogue has followed: nothing goes back to the old version meanwhile. Not
+        where the service was told which version it is to serve.
         """
         found = []
         for at in latest:
-            live = self._base(at.name) if at.state in ("running", "done") else None
+            follows = at.state in ("running", "done") and self.catalogue.follows_live(at.name)
+            live = self._base(at.name) if follows else None
             if live is None or live.number != at.base:
                 continue
             known = self._labels(at.name)
@@ -301,7 +318,7 @@ class Traffic:
     def _base(self, name: str) -> Endpoint | None:
         """The live version of a model, in memory from now on; None where it is not served here."""
         try:
-            return self.catalogue.find(name)
+            return self.catalogue.find(name, NO_WAIT_S)
         except MillError:
             return None
 
@@ -310,7 +327,7 @@ class Traffic:
         number = watch.labels.get(label)
         try:
             if number is not None:
-                self.catalogue.find(f"{watch.name}@{number}")
+                self.catalogue.find(f"{watch.name}@{number}", NO_WAIT_S)
         except MillError:
             watch.labels = {key: value for key, value in watch.labels.items() if value != number}
 
@@ -318,7 +335,7 @@ class Traffic:
         """The watch with its candidate and its meter."""
         watch.meter = self.meters.get((watch.key, watch.step)) or Meter(watch.tolerances, self.random)
         try:
-            watch.candidate = self.catalogue.find(reference)
+            watch.candidate = self.catalogue.find(reference, NO_WAIT_S)
             watch.meter.crowded = ""
             watch.twin = self.twins.of(watch.key, self.catalogue.present(watch.name))
             return watch

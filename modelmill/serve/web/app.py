@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from modelmill.errors import Forbidden, MillError, OverQuota, RequestError, Unidentified
+from modelmill.errors import Forbidden, MillError, OverQuota, RequestError, StorageError, Unidentified
 from modelmill.runtime import rows
 from modelmill.runtime.pieces import joined
 from modelmill.serve import documents, gauges
@@ -228,6 +229,8 @@ class App:
     def _refusal(self, call: Call, error: MillError) -> Reply:
         """The answer to what went wrong; whoever sits before a browser is shown where to sign in."""
         call.over_quota = isinstance(error, OverQuota)
+        if isinstance(error, StorageError):
+            print(f"modelmill serve: {error}", file=sys.stderr)
         if call.infers and "name" in call.names and not call.which[0]:
             with suppress(RequestError):
                 call.which = self.plane.asked(error, call.names["name"], call.names.get("version"), call.caller)

@@ -29,6 +29,7 @@ from modelmill.serve import standing
 from modelmill.serve.access.caller import ANYONE, Caller
 from modelmill.serve.access.door import discreet
 from modelmill.serve.access.needs import Need, need
+from modelmill.serve.access.veil import outward
 from modelmill.serve.packed import ENCODINGS
 from modelmill.serve.request import whole
 
@@ -301,7 +302,7 @@ def refusal(error: MillError) -> Reply:
         headers = (("retry-after", str(max(1, math.ceil(error.seconds)))),)
     elif isinstance(error, Unidentified):
         headers = (("www-authenticate", 'Bearer realm="modelmill"'),)
-    return as_json({"error": str(error)}, status, headers)
+    return as_json({"error": str(outward(error))}, status, headers)
 
 
 def worded(error: MillError, caller: Caller) -> Reply:

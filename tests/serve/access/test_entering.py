@@ -428,6 +428,36 @@ def test_changes_over_http_are_in_the_log_by_key_and_address(start, keys, shelf,
     assert keys.verify() == ([], keys.audit()[-1].digest)
 
 
+def test_what_cannot_be_written_down_is_not_done(start, keys, place, ask, capfd):
+    secret, _ = keys.create("ops", ["operate", "infer"])
+    service = start()
+    sent = {"Content-Type": "application/json"}
+    path = "/v2/repository/models/flowers"
+
+    def refused(verb):
+        answer = ask(service, "POST", f"{path}/{verb}", {}, secret, sent)
+        assert answer.code == 500
+        assert answer.json["error"].startswith("service: the database refuses.")
+        assert str(place.path) not in answer.json["error"]
+        assert "no room for it" in capfd.readouterr().err
+
+    with place.database.writing() as connection:
+        connection.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no room for it'); END"
+        )
+    refused("unload")
+    assert ask(service, "POST", "/predict/flowers", ROWS, secret).code == 200
+    with place.database.writing() as connection:
+        connection.execute("DROP TRIGGER full")
+    assert ask(service, "POST", f"{path}/unload", {}, secret, sent).code == 200
+    with place.database.writing() as connection:
+        connection.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no room for it'); END"
+        )
+    refused("load")
+    assert ask(service, "POST", "/predict/flowers", ROWS, secret).code == 404
+
+
 def test_the_access_log_names_the_tenant(start, ask, keys, tmp_path):
     """Of the short way, the ordinary one, and of a request that failed."""
     log = tmp_path / "access.jsonl"

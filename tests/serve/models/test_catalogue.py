@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from patience import eventually
 
 from modelmill.errors import NotServed, OutOfBounds, Overloaded, Unavailable, UnknownModel, UsageError
 from modelmill.runtime.memory import give_back, resident_bytes
@@ -283,6 +284,38 @@ def test_what_is_unloaded_stays_away_until_it_is_loaded(shelf, publish_flowers):
         found.load("e")
     with pytest.raises(NotServed):
         found.unload("e")
+
+
+def test_what_is_unloaded_while_it_is_loaded_stays_away(shelf, publish_flowers):
+    publish_flowers(shelf, "a", sign=-1)
+    counting = Counting(shelf)
+    found = catalogue(counting)
+    found.find("a")
+    counting.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(found.find, "a@2")
+        assert eventually(lambda: "a@2" in counting.files)
+        found.unload("a")
+        counting.gate.set()
+        with pytest.raises(NotServed, match="unloaded"):
+            asked.result(30)
+    assert (found.present("a@2"), found.loaded, found.residents.reserved) == (None, 0, {})
+    found.load("a")
+    assert found.find("a@2").number == 2
+
+
+def test_what_is_kept_is_let_go_of_for_nobody(shelf, publish_flowers):
+    publish_flowers(shelf, "a", sign=-1)
+    found = catalogue(shelf, room=1)
+    found.find("a")
+    found.keep({"a"})
+    with pytest.raises(Overloaded):
+        found.find("a@2", wait_s=0.0)
+    with pytest.raises(Overloaded):
+        found.find("b", wait_s=0.0)
+    assert list(found.residents.held) == [("a", 1)]
+    found.keep(set())
+    assert found.find("b").number == 1
 
 
 def test_a_database_that_was_brought_back_from_a_copy_is_read_whole(shelf, publish_flowers):
