@@ -185,8 +185,9 @@ def test_the_log_and_the_list_state_a_quota_as_it_was_written(keys):
         ("2.5/s", 0, "150/m"),
         ("0.36/h", 0, "0.36/h"),
     ):
-        keys.create("web", quota=Quota(requests_per_s(said), burst))
-        assert keys.audit()[-1].detail["quota"] == words(keys.listed()[-1].quota) == shown
+        _, made = keys.create("web", quota=Quota(requests_per_s(said), burst))
+        listed = {key.id: key for key in keys.listed()}
+        assert keys.audit()[-1].detail["quota"] == words(listed[made.id].quota) == shown
 
 
 def test_every_answer_to_such_a_key_tells_what_is_left(start, keys, ask, shelf, place):
