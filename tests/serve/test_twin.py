@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import http.client
 import json
+import sys
 import threading
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -120,6 +121,7 @@ def test_its_bytes_count_while_the_two_are_compared(flowers):
         assert eventually(lambda: beside(service) == 0)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
 def test_it_lets_go_of_what_its_largest_run_needed_when_the_live_one_does(empty_registry):
     """A run of many rows makes a session keep memory for as many; `shrink` gives it back, and so that of both."""
     fields, outputs = (Field("x", "FP32"),), (Field("y", "FP32"),)

@@ -77,6 +77,23 @@ def test_a_part_of_the_requests_goes_to_another_version(service, wire, shorts):
     assert (counts.live, counts.candidate) == (versions["flowers@1"], versions["flowers@2"])
 
 
+@pytest.mark.parametrize("heavy", [False, True], ids=["on the loop", "on a thread"])
+def test_a_version_that_is_asked_for_answers_whatever_is_picked_and_is_not_counted(service, wire, shorts, heavy):
+    meter, _ = watched(service, Canary(candidate="2", percent=100))
+    if heavy:
+        slowed(service, "flowers").gate.set()
+    for path in ("/v2/models/flowers/versions/1/infer", "/v2/models/flowers@1/infer"):
+        assert ask(wire, path=path)[1]["modelmill-version"] == "flowers@1"
+    assert shorts == [True, True]
+    with grpc.insecure_channel(service.grpc_url) as channel:
+        answer = channel.unary_unary(INFER)(flower(model_version="1"), timeout=20)
+    assert schema().decode("inference.ModelInferResponse", answer)["model_version"] == "1"
+    counts = meter.read()
+    assert (counts.live, counts.candidate) == (0, 0)
+    assert ask(wire)[1]["modelmill-version"] == "flowers@2"
+    assert meter.read().candidate == 1
+
+
 def test_a_header_picks_and_one_that_cannot_be_followed_is_answered_in_words(service, wire, shorts):
     watched(service, Header(header="x-use"))
     assert ask(wire, x_use="2")[1]["modelmill-version"] == "flowers@2"

@@ -140,9 +140,9 @@ class Express:
 
     def _count(self, asked: Asked, came: Outputs | Exception) -> None:
         """Tell traffic what came of a request, where it is watched."""
-        reference, plan = reference_of(asked.envelope.name, asked.envelope.version), asked.plan
-        if reference in self.plane.traffic.watches:
-            self.plane.count(reference, asked.endpoint, Copy(asked.columns, plan.rows, plan.names), came)
+        name, plan = asked.envelope.name, asked.plan
+        if name in self.plane.traffic.watches and not asked.envelope.version:
+            self.plane.count(name, asked.endpoint, Copy(asked.columns, plan.rows, plan.names), came)
 
     def _put(self, asked: Asked, timeout_s: float) -> Asked:
         """Hand a request to the engine. Raises Overloaded, DeadlineExceeded."""
